@@ -1,0 +1,2 @@
+//! What crosses from kernel to user.
+#![no_std]

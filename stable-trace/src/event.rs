@@ -1,0 +1,328 @@
+//! The event stream: what one run says, an object a line.
+//!
+//! These types are the contract that users script against. A field may be added; one that stands
+//! here keeps its name, its unit and its meaning. What could not be known is absent, never invented.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// One line of the stream: an [`Event`] with its place and its time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Line {
+    /// Counts up from 1 within a run, without gaps.
+    pub seq: u64,
+    /// RFC 3339 in UTC with nanoseconds: when it happened (for a stall: when it ended).
+    pub time: String,
+    /// What happened.
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+/// Everything a run can say.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Event {
+    /// The first line: where this is, and what is attached.
+    Start(Start),
+    /// One wait of one task for one folio's writeback.
+    Stall(Stall),
+    /// What the paired workload does.
+    Workload(Workload),
+    /// Lines that the ring buffer had no room for.
+    Lost(Lost),
+    /// The last line: everything counted.
+    Summary(Summary),
+}
+
+/// The first line of a run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Start {
+    /// Version of stable-trace.
+    pub version: String,
+    /// Kernel release, as `uname -r` prints it.
+    pub kernel: String,
+    /// Machine, as `uname -m` prints it.
+    pub arch: String,
+    /// Node name, as `uname -n` prints it.
+    pub hostname: String,
+    /// Every probe of the plan, attached or not.
+    pub probes: Vec<Probe>,
+    /// Every block device at the start.
+    pub devices: Vec<Device>,
+}
+
+/// The question that a set of probes answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Group {
+    /// Waits for a folio's writeback.
+    WritebackWait,
+    /// Buffered writes that take a folio to write to.
+    WriteBegin,
+    /// Write faults on mapped folios.
+    PageMkwrite,
+    /// Completions that failed their integrity check.
+    Integrity,
+}
+
+/// How a probe attaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Method {
+    /// fentry or fexit: a trampoline at the function.
+    Fentry,
+    /// A kprobe or kretprobe.
+    Kprobe,
+    /// A tracepoint, classic or raw.
+    Tracepoint,
+}
+
+impl Method {
+    /// The name that the contract gives it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Fentry => "fentry",
+            Self::Kprobe => "kprobe",
+            Self::Tracepoint => "tracepoint",
+        }
+    }
+}
+
+impl Group {
+    /// The name that the contract gives it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::WritebackWait => "writeback_wait",
+            Self::WriteBegin => "write_begin",
+            Self::PageMkwrite => "page_mkwrite",
+            Self::Integrity => "integrity",
+        }
+    }
+}
+
+/// One probe of the plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Probe {
+    /// The question it helps to answer.
+    pub group: Group,
+    /// The probed function, or `system:name` of a tracepoint.
+    pub function: String,
+    /// How it attaches.
+    pub method: Method,
+    /// Whether it did.
+    pub attached: bool,
+    /// Why it did not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// A block device and what it asks of the page cache.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Device {
+    /// The kernel's name: `sda`, `nvme0n1`, `loop0`.
+    pub device: String,
+    /// `major:minor`.
+    pub dev: String,
+    /// Whether pages under writeback to it must not change: `queue/stable_writes`, or that it
+    /// carries checksums (from 6.12 on integrity alone forces stability).
+    pub stable_writes: bool,
+    /// Its protection information, where it has any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub integrity: Option<Integrity>,
+}
+
+/// A device's protection information, from `/sys/block/DEV/integrity`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Integrity {
+    /// `integrity/format`, such as `T10-DIF-TYPE1-CRC`.
+    pub format: String,
+    /// `integrity/tag_size`: bytes of application tag.
+    pub tag_size: u32,
+    /// `integrity/protection_interval_bytes`: data bytes that one tuple protects.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval_bytes: Option<u32>,
+}
+
+/// Why a task waited for writeback.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Context {
+    /// A buffered write wanted to change the folio.
+    WriteBegin,
+    /// A store to mapped memory wanted to change the folio.
+    PageMkwrite,
+    /// Somebody asked for the data to be on the medium, or took the folio away: `fsync`, `msync`,
+    /// `sync_file_range`, truncation and the like. Stable pages did not cause it.
+    Sync,
+    /// Anything else: reclaim, migration, compaction, or a stack that tells nothing.
+    Other,
+}
+
+impl Context {
+    /// Every context, in the order of reports.
+    pub const ALL: [Self; 4] = [Self::WriteBegin, Self::PageMkwrite, Self::Sync, Self::Other];
+
+    /// The name that the contract gives it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::WriteBegin => "write_begin",
+            Self::PageMkwrite => "page_mkwrite",
+            Self::Sync => "sync",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// One wait of one task for one folio's writeback.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stall {
+    /// Why it waited.
+    pub context: Context,
+    /// The function that a file-system developer would name, or the tracepoint.
+    pub function: String,
+    /// How long it did not run, in ns.
+    pub duration_ns: u64,
+    /// Process of the waiter.
+    pub pid: u32,
+    /// Thread of the waiter.
+    pub tid: u32,
+    /// Name of the waiter's thread.
+    pub comm: String,
+    /// The waiter's cgroup (v2), as an inode number.
+    pub cgroup_id: u64,
+    /// The kernel's name of the device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
+    /// `major:minor` of the device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dev: Option<String>,
+    /// Type of the file system.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fs: Option<String>,
+    /// Inode of the file within its file system.
+    pub ino: u64,
+    /// Index of the page within the file.
+    pub index: u64,
+    /// Path of the file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// Kernel functions from the innermost out, with `--stacks`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stack: Option<Vec<String>>,
+}
+
+/// Where a workload is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WorkloadState {
+    /// Its workers have passed the barrier.
+    Started,
+    /// It runs; the numbers are totals so far.
+    Progress,
+    /// It ended; the numbers are final.
+    Finished,
+}
+
+/// What the paired workload does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Workload {
+    /// Where it is in its life.
+    pub state: WorkloadState,
+    /// `a` to `g`.
+    pub profile: String,
+    /// Number of workers.
+    pub threads: u32,
+    /// Bytes of the file that all workers rewrite.
+    pub file_size: u64,
+    /// Writes and stores so far, each with its sync.
+    pub operations: u64,
+    /// Bytes that they wrote.
+    pub bytes: u64,
+    /// Failed calls by errno name.
+    pub errors: BTreeMap<String, u64>,
+}
+
+/// Lines that the ring buffer had no room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lost {
+    /// How many since the last such line.
+    pub count: u64,
+    /// The last line before the loss was noticed.
+    pub since_seq: u64,
+}
+
+/// Stalls of one context on one device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StallSummary {
+    /// Why they waited.
+    pub context: Context,
+    /// The device, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
+    /// The file system, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fs: Option<String>,
+    /// How many.
+    pub count: u64,
+    /// Their sum in ns.
+    pub total_ns: u64,
+    /// Median in ns, interpolated within a power-of-two bucket, like the other quantiles.
+    pub p50_ns: u64,
+    /// 90th percentile in ns.
+    pub p90_ns: u64,
+    /// 99th percentile in ns.
+    pub p99_ns: u64,
+    /// The longest in ns, exact.
+    pub max_ns: u64,
+}
+
+/// The last line of a run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// From attached to detached, in ns.
+    pub elapsed_ns: u64,
+    /// Lines by type, this one not counted.
+    pub counts: BTreeMap<String, u64>,
+    /// Every stall there was, streamed or not.
+    pub stalls: Vec<StallSummary>,
+    /// Every stall there was, as one number.
+    pub stalls_total: u64,
+    /// Those shorter than `--min-latency`, so counted but not streamed.
+    pub stalls_below_threshold: u64,
+    /// Waits whose folio was written back before the task had to stop running: no stall.
+    pub waits_without_sleep: u64,
+    /// Lines that the ring buffer had no room for.
+    pub events_lost: u64,
+    /// Records that could not be decoded.
+    pub records_malformed: u64,
+    /// What kernel maps had no room for, by kind; not one stall is missing from `stalls` for it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub map_failures: BTreeMap<String, u64>,
+    /// Runs that a probe missed, by function.
+    pub probe_runs_missed: BTreeMap<String, u64>,
+    /// The agent's own CPU time in ns.
+    pub agent_cpu_ns: u64,
+    /// CPU time of the eBPF programs in ns.
+    pub bpf_cpu_ns: u64,
+    /// Totals of the paired workload.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workload: Option<Workload>,
+}
+
+impl Event {
+    /// The value of `type`.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Start(_) => "start",
+            Self::Stall(_) => "stall",
+            Self::Workload(_) => "workload",
+            Self::Lost(_) => "lost",
+            Self::Summary(_) => "summary",
+        }
+    }
+}

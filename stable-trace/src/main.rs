@@ -1,0 +1,2 @@
+//! `stable-trace`: see `stable_trace`.
+fn main() {}

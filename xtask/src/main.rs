@@ -1,0 +1,2 @@
+//! stable-trace's own commands.
+fn main() {}
