@@ -1,2 +1,26 @@
-//! What crosses from kernel to user.
+//! What crosses from stable-trace's eBPF programs to its agent: records, histograms and counters.
+//!
+//! Everything here is plain data with a fixed C layout and no padding, compiled once for the BPF
+//! target and once for the host. All numbers are in the host's byte order.
 #![no_std]
+
+pub mod counter;
+pub mod histogram;
+pub mod record;
+pub mod stack;
+pub mod waiter;
+
+/// Lets aya copy these types to and from maps as they are.
+#[cfg(feature = "user")]
+macro_rules! pod {
+    ($($kind:ty),* $(,)?) => {
+        $(
+            // SAFETY: `repr(C)` without padding (asserted beside each type), integers and arrays of
+            // integers only: every bit pattern is a value.
+            unsafe impl aya::Pod for $kind {}
+        )*
+    };
+}
+
+#[cfg(feature = "user")]
+pod!(histogram::Histogram, histogram::HistogramKey, stack::Stack, waiter::Waiter);

@@ -1,9 +1,26 @@
 //! stable-trace's eBPF programs.
+//!
+//! Each program is thin: it gets its arguments in the way of its attach point and calls a function
+//! that all forms of the same probe share. Loops are bounded, state lives in maps of a fixed size,
+//! and every map operation or reservation that fails is counted ([`maps::count`]).
 #![no_std]
 #![no_main]
+
+mod emit;
+mod filter;
+mod maps;
+mod stack;
+mod tracepoint;
+mod wait;
 
 #[cfg(not(test))]
 #[panic_handler]
 fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    // The verifier refuses a program that could get here: nothing in these programs panics.
     loop {}
 }
+
+/// Helpers such as `bpf_probe_read_kernel` are reserved for programs that say this.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 4] = *b"GPL\0";

@@ -1,0 +1,47 @@
+//! What the programs count beside the histograms: a per-CPU array, one `u64` an index.
+
+/// Index of a counter in the map `COUNTERS`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Counter {
+    /// Stalls that went into the ring buffer.
+    Streamed = 0,
+    /// Stalls that were counted but shorter than the threshold of the stream.
+    BelowThreshold = 1,
+    /// Stalls that the ring buffer had no room for.
+    Lost = 2,
+    /// Waits whose folio was written back before the task had to stop running.
+    WithoutSleep = 3,
+    /// Wait tracepoints that fired again for the same folio after a wake-up: one stall.
+    Repeated = 4,
+    /// Waits that could not be followed: the map of waiters was full.
+    WaitersFull = 5,
+    /// Stacks that could not be kept: their stalls count as `other`.
+    StacksFull = 6,
+    /// Stalls whose device and stack had no histogram left: they went to the common one.
+    HistogramsFull = 7,
+    /// Stacks that the kernel could not walk: their stalls count as `other`.
+    StackFailed = 8,
+    /// Stalls that no histogram could take. Not one should be: the common histogram always exists.
+    Uncounted = 9,
+}
+
+impl Counter {
+    /// Every counter, in the order of its index.
+    pub const ALL: [Self; 10] = [
+        Self::Streamed,
+        Self::BelowThreshold,
+        Self::Lost,
+        Self::WithoutSleep,
+        Self::Repeated,
+        Self::WaitersFull,
+        Self::StacksFull,
+        Self::HistogramsFull,
+        Self::StackFailed,
+        Self::Uncounted,
+    ];
+}
+
+/// Entries of the map `COUNTERS`.
+#[expect(clippy::cast_possible_truncation, reason = "ten")]
+pub const COUNTERS: u32 = Counter::ALL.len() as u32;

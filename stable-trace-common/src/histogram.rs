@@ -1,0 +1,123 @@
+//! The stall-latency histogram: powers of two in microseconds, kept per CPU in the kernel.
+
+use crate::record::BDI_NAME_LEN;
+
+/// Buckets with an upper bound: `le` = 1 µs · 2^i for i in 0..27, that is 1 µs to 67.1 s.
+pub const BOUNDED_BUCKETS: usize = 27;
+
+/// All buckets: the last one has no upper bound.
+pub const BUCKETS: usize = BOUNDED_BUCKETS + 1;
+
+/// The bucket of a duration, by an inclusive upper bound: exactly 1 µs is in bucket 0, 1 µs and
+/// 1 ns in bucket 1.
+#[must_use]
+#[inline]
+pub const fn bucket(duration_ns: u64) -> usize {
+    // Not `div_ceil`: its overflow check costs the verifier a branch, and ns never come near.
+    let microseconds = duration_ns / 1_000 + (duration_ns % 1_000 != 0) as u64;
+    if microseconds <= 1 {
+        return 0;
+    }
+    // ceil(log2(µs)). Binary search instead of `leading_zeros`, which the BPF target lowers to a
+    // longer sequence.
+    let mut rest = microseconds - 1;
+    let mut bits = 0;
+    let mut step = 32;
+    while step > 0 {
+        if rest >> step != 0 {
+            rest >>= step;
+            bits += step;
+        }
+        step >>= 1;
+    }
+    let index = bits as usize + 1;
+    if index < BOUNDED_BUCKETS { index } else { BOUNDED_BUCKETS }
+}
+
+/// The inclusive upper bound of a bucket in ns; `None` for the last one.
+#[must_use]
+pub const fn upper_bound_ns(bucket: usize) -> Option<u64> {
+    if bucket < BOUNDED_BUCKETS { Some(1_000 << bucket) } else { None }
+}
+
+/// What one histogram is about.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct HistogramKey {
+    /// Name of the backing device, NUL-padded: `8:0`, `btrfs-1`.
+    pub bdi: [u8; BDI_NAME_LEN],
+    /// The stack of the waits; the agent turns it into a context.
+    pub stack: u64,
+}
+
+impl HistogramKey {
+    /// The histogram that takes what has no room of its own. It exists from the start.
+    pub const COMMON: Self = Self { bdi: [0; BDI_NAME_LEN], stack: 0 };
+}
+
+/// One CPU's share of a histogram.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Histogram {
+    /// Stalls in each bucket, not cumulative.
+    pub buckets: [u64; BUCKETS],
+    /// Sum of their durations in ns.
+    pub sum_ns: u64,
+    /// The longest in ns.
+    pub max_ns: u64,
+}
+
+impl Histogram {
+    /// Nothing counted.
+    pub const EMPTY: Self = Self { buckets: [0; BUCKETS], sum_ns: 0, max_ns: 0 };
+
+    /// Counts one stall.
+    #[inline]
+    pub fn record(&mut self, duration_ns: u64) {
+        let index = bucket(duration_ns);
+        // `get_mut` rather than an index: the programs cannot carry a panic.
+        if let Some(count) = self.buckets.get_mut(index) {
+            *count += 1;
+        }
+        self.sum_ns = self.sum_ns.wrapping_add(duration_ns);
+        if duration_ns > self.max_ns {
+            self.max_ns = duration_ns;
+        }
+    }
+}
+
+const _: () = assert!(size_of::<HistogramKey>() == BDI_NAME_LEN + 8);
+const _: () = assert!(size_of::<Histogram>() == 8 * (BUCKETS + 2));
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_upper_bound_is_inclusive() {
+        for index in 0..BOUNDED_BUCKETS {
+            let bound = upper_bound_ns(index).unwrap();
+            assert_eq!(bucket(bound), index, "at {bound} ns");
+            assert_eq!(bucket(bound + 1), index + 1, "just above {bound} ns");
+            assert_eq!(bucket(bound - 1), index, "just below {bound} ns");
+        }
+        assert_eq!(upper_bound_ns(BOUNDED_BUCKETS), None);
+    }
+
+    #[test]
+    fn the_ends_hold() {
+        assert_eq!(bucket(0), 0);
+        assert_eq!(bucket(u64::MAX), BOUNDED_BUCKETS);
+        assert_eq!(upper_bound_ns(0), Some(1_000));
+        assert_eq!(upper_bound_ns(26), Some(67_108_864_000));
+    }
+
+    #[test]
+    fn a_record_is_counted_once() {
+        let mut histogram = Histogram::EMPTY;
+        histogram.record(1_000);
+        histogram.record(5_000);
+        assert_eq!(histogram.buckets.iter().sum::<u64>(), 2);
+        assert_eq!((histogram.sum_ns, histogram.max_ns), (6_000, 5_000));
+    }
+}

@@ -1,0 +1,47 @@
+//! A task that waits for writeback, from the first tracepoint to the moment it runs on.
+
+use crate::record::BDI_NAME_LEN;
+
+/// The folio that a task waits for, as the wait tracepoint names it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Folio {
+    /// Inode of the file.
+    pub ino: u64,
+    /// Index of the folio's first page within the file.
+    pub index: u64,
+    /// Name of the backing device, NUL-padded.
+    pub bdi: [u8; BDI_NAME_LEN],
+}
+
+/// The tracepoint has fired; the task has not stopped running yet.
+pub const ENTERED: u64 = 0;
+/// It is off the CPU, inside the wait function.
+pub const ASLEEP: u64 = 1;
+/// It runs again, and may find the folio under writeback once more.
+pub const AWAKE: u64 = 2;
+
+/// One waiting task. The kernel removes it when the task next stops running outside the wait.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waiter {
+    /// What it waits for.
+    pub folio: Folio,
+    /// When the tracepoint fired: `CLOCK_MONOTONIC` in ns.
+    pub begin_ns: u64,
+    /// When it last ran again; 0 if it has not.
+    pub end_ns: u64,
+    /// Its stack at the tracepoint; 0 if not known.
+    pub stack: u64,
+    /// [`ENTERED`], [`ASLEEP`] or [`AWAKE`].
+    pub phase: u64,
+    /// `tgid` in the upper half, `pid` in the lower.
+    pub pid_tgid: u64,
+    /// Its cgroup (v2).
+    pub cgroup_id: u64,
+    /// Name of the thread, NUL-padded.
+    pub comm: [u8; crate::record::COMM_LEN],
+}
+
+const _: () = assert!(size_of::<Folio>() == 16 + BDI_NAME_LEN);
+const _: () = assert!(size_of::<Waiter>() == size_of::<Folio>() + 6 * 8 + 16);

@@ -1,0 +1,82 @@
+//! What happens to a finished stall: counted always, streamed if it is long enough.
+
+use aya_ebpf::bindings::{BPF_NOEXIST, BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
+use stable_trace_common::{
+    counter::Counter,
+    histogram::HistogramKey,
+    record::{STALL, StallRecord},
+    waiter::Waiter,
+};
+
+use crate::maps::{EMPTY_HISTOGRAM, EVENTS, HISTOGRAMS, MIN_LATENCY_NS, WAKE_AT_BYTES, count};
+
+/// Counts and streams one finished stall.
+///
+/// A function of its own in the object too: its frame would not fit beside its callers' otherwise.
+#[inline(never)]
+pub fn stall(waiter: &Waiter) {
+    let duration_ns = waiter.end_ns.saturating_sub(waiter.begin_ns);
+    tally(&HistogramKey { bdi: waiter.folio.bdi, stack: waiter.stack }, duration_ns);
+    if duration_ns < MIN_LATENCY_NS.load() {
+        count(Counter::BelowThreshold);
+        return;
+    }
+    let Some(mut entry) = EVENTS.reserve::<StallRecord>(0) else {
+        count(Counter::Lost);
+        return;
+    };
+    entry.write(StallRecord {
+        kind: STALL,
+        size: StallRecord::SIZE,
+        end_ns: waiter.end_ns,
+        duration_ns,
+        ino: waiter.folio.ino,
+        index: waiter.folio.index,
+        cgroup_id: waiter.cgroup_id,
+        stack: waiter.stack,
+        pid: (waiter.pid_tgid >> 32) as u32,
+        tid: waiter.pid_tgid as u32,
+        comm: waiter.comm,
+        bdi: waiter.folio.bdi,
+    });
+    // A wake-up for each record would cost more than the record: the agent is woken when much
+    // waits, and otherwise looks by itself.
+    let flags = if EVENTS.query(u64::from(BPF_RB_AVAIL_DATA)) >= WAKE_AT_BYTES.load() {
+        BPF_RB_FORCE_WAKEUP
+    } else {
+        BPF_RB_NO_WAKEUP
+    };
+    entry.submit(u64::from(flags));
+    count(Counter::Streamed);
+}
+
+/// Counts a stall in its histogram, or in the common one if there is no room for its own.
+#[inline(always)]
+fn tally(key: &HistogramKey, duration_ns: u64) {
+    if record(key, duration_ns) {
+        return;
+    }
+    if let Some(empty) = EMPTY_HISTOGRAM.get(0) {
+        // Fails if the map is full, or if another CPU was first: the next look tells which.
+        let _ = HISTOGRAMS.insert(key, empty, u64::from(BPF_NOEXIST));
+    }
+    if record(key, duration_ns) {
+        return;
+    }
+    count(Counter::HistogramsFull);
+    if !record(&HistogramKey::COMMON, duration_ns) {
+        count(Counter::Uncounted);
+    }
+}
+
+/// Counts in an existing histogram; false if there is none.
+#[inline(always)]
+fn record(key: &HistogramKey, duration_ns: u64) -> bool {
+    let Some(histogram) = HISTOGRAMS.get_ptr_mut(key) else {
+        return false;
+    };
+    // SAFETY: a live per-CPU map value of this type; programs run with preemption off, so it has
+    // one writer.
+    unsafe { (*histogram).record(duration_ns) };
+    true
+}

@@ -1,0 +1,97 @@
+//! Maps, and what the agent fixes before the programs load.
+
+use aya_ebpf::{
+    Global,
+    macros::map,
+    maps::{Array, CgroupArray, HashMap, PerCpuArray, PerCpuHashMap, RingBuf},
+};
+use stable_trace_common::{
+    counter::{COUNTERS as COUNTER_COUNT, Counter},
+    histogram::{Histogram, HistogramKey},
+    stack::Stack,
+    waiter::Waiter,
+};
+
+/// The stream to the agent. The agent chooses its size.
+#[map]
+pub static EVENTS: RingBuf = RingBuf::with_byte_size(2 << 20, 0);
+
+/// Every stall there was, by device and stack, whatever the stream drops.
+#[map]
+pub static HISTOGRAMS: PerCpuHashMap<HistogramKey, Histogram> =
+    PerCpuHashMap::with_max_entries(1024, 0);
+
+/// One histogram that nobody writes to: what a new one starts from, too large for a BPF stack.
+#[map]
+pub static EMPTY_HISTOGRAM: Array<Histogram> = Array::with_max_entries(1, 0);
+
+/// What else is counted: see [`Counter`].
+#[map]
+static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTER_COUNT, 0);
+
+/// Tasks that wait, by the address of their `task_struct`: a key that `sched_switch` hands over
+/// without a read, and that is unique while the task lives. An entry lasts until its task next
+/// stops running outside the wait, which a dying task does too.
+#[map]
+pub static WAITERS: HashMap<u64, Waiter> = HashMap::with_max_entries(16_384, 0);
+
+/// Every distinct kernel stack of a wait, by [`Stack::id`].
+#[map]
+pub static STACKS: HashMap<u64, Stack> = HashMap::with_max_entries(4_096, 0);
+
+/// Where stacks are walked: one slot a program, because a BPF stack holds 512 bytes only.
+#[map]
+pub static SCRATCH: PerCpuArray<Stack> = PerCpuArray::with_max_entries(2, 0);
+
+/// The cgroup of `--cgroup`, in slot 0.
+#[map]
+pub static CGROUPS: CgroupArray = CgroupArray::with_max_entries(1, 0);
+
+/// Stream only stalls at least this long, in ns.
+#[unsafe(no_mangle)]
+pub static MIN_LATENCY_NS: Global<u64> = Global::new(0);
+
+/// Only waiters of this process (`tgid`); 0 for all.
+#[unsafe(no_mangle)]
+pub static ONLY_PID: Global<u32> = Global::new(0);
+
+/// Only waiters whose thread has this name, NUL-padded; all zero for all. As two words, because
+/// comparing words takes fewer instructions than bytes.
+#[unsafe(no_mangle)]
+pub static ONLY_COMM: Global<[u64; 2]> = Global::new([0; 2]);
+
+/// 1: only waiters in the cgroup of [`CGROUPS`], or below it.
+#[unsafe(no_mangle)]
+pub static ONLY_CGROUP: Global<u32> = Global::new(0);
+
+/// Wake the agent when this many bytes wait in the ring; it looks by itself every so often too.
+#[unsafe(no_mangle)]
+pub static WAKE_AT_BYTES: Global<u64> = Global::new(0);
+
+/// Where the name of the backing device, the inode and the page index stand in the record of the
+/// wait tracepoint, in bytes: from `events/writeback/…/format` of the running kernel.
+#[unsafe(no_mangle)]
+pub static WAIT_NAME_AT: Global<u32> = Global::new(0);
+/// See [`WAIT_NAME_AT`].
+#[unsafe(no_mangle)]
+pub static WAIT_INO_AT: Global<u32> = Global::new(0);
+/// See [`WAIT_NAME_AT`].
+#[unsafe(no_mangle)]
+pub static WAIT_INDEX_AT: Global<u32> = Global::new(0);
+
+/// The machine code of the functions that a wait sleeps in, as `[start, end)` pairs, from
+/// `/proc/kallsyms`: `folio_wait_writeback` and its killable variant, or `wait_on_page_writeback`
+/// up to 5.15. Unused pairs are empty.
+#[unsafe(no_mangle)]
+pub static WAIT_TEXT: Global<[u64; 4]> = Global::new([0; 4]);
+
+/// Counts one of what [`Counter`] names.
+#[inline(always)]
+pub fn count(counter: Counter) {
+    if let Some(value) = COUNTERS.get_ptr_mut(counter as u32) {
+        // SAFETY: the map owns 8 aligned bytes here, and a per-CPU value has one writer at a time
+        // but for a program that interrupts another one; these run with preemption off and never
+        // in interrupts.
+        unsafe { *value += 1 };
+    }
+}

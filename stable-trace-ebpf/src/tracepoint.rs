@@ -1,0 +1,45 @@
+//! The method `tracepoint`: for kernels without kprobes and without permission for fentry.
+
+use aya_ebpf::{
+    helpers::bpf_get_current_task,
+    macros::{raw_tracepoint, tracepoint},
+    programs::{RawTracePointContext, TracePointContext},
+};
+use stable_trace_common::{record::BDI_NAME_LEN, waiter::Folio};
+
+use crate::{
+    maps::{WAIT_INDEX_AT, WAIT_INO_AT, WAIT_NAME_AT},
+    wait,
+};
+
+/// `writeback:folio_wait_writeback`, `TP_PROTO(struct folio *folio, struct address_space *mapping)`
+/// (6.18); up to 5.15 `writeback:wait_on_page_writeback`, `TP_PROTO(struct page *page, struct
+/// address_space *mapping)`. Fires each time a task finds the folio under writeback, and never for
+/// a call that does not wait.
+#[tracepoint]
+pub fn writeback_wait_begin(ctx: TracePointContext) -> u32 {
+    // SAFETY: the offsets come from the running kernel's description of this record.
+    let read = unsafe {
+        (
+            ctx.read_at::<[u8; BDI_NAME_LEN]>(WAIT_NAME_AT.load() as usize),
+            ctx.read_at::<u64>(WAIT_INO_AT.load() as usize),
+            ctx.read_at::<u64>(WAIT_INDEX_AT.load() as usize),
+        )
+    };
+    if let (Ok(bdi), Ok(ino), Ok(index)) = read {
+        // SAFETY: no pointer is involved.
+        let task = unsafe { bpf_get_current_task() };
+        wait::entered(&ctx, task, &Folio { ino, index, bdi });
+    }
+    0
+}
+
+/// `sched_switch`, `TP_PROTO(bool preempt, struct task_struct *prev, struct task_struct *next, …)`
+/// (5.10 to 7.3; only 5.18.0 had another argument before `prev`). Runs on the CPU of `prev`, which
+/// is still the current task.
+#[raw_tracepoint(tracepoint = "sched_switch")]
+pub fn writeback_wait_switch(ctx: RawTracePointContext) -> i32 {
+    wait::switched_out(&ctx, ctx.arg(1));
+    wait::switched_in(ctx.arg(2));
+    0
+}

@@ -1,0 +1,113 @@
+//! The life of a wait as the scheduler sees it: entered, asleep, awake, and over.
+//!
+//! The wait function loops: `while (folio_test_writeback(folio)) { trace_folio_wait_writeback();
+//! folio_wait_bit(folio, PG_writeback); }` (mm/page-writeback.c, 6.1 to 7.3; the same with pages
+//! up to 5.15). The tracepoint fires once a turn and nothing tells the end. So a wait ends when its
+//! task has run on without coming back: the last time it was switched in is the end, known for
+//! certain when the task next stops elsewhere or waits for something else.
+
+use aya_ebpf::{
+    EbpfContext,
+    bindings::BPF_ANY,
+    helpers::{bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, bpf_ktime_get_ns},
+};
+use aya_log_ebpf::warn;
+use stable_trace_common::{
+    counter::Counter,
+    waiter::{ASLEEP, AWAKE, ENTERED, Folio, Waiter},
+};
+
+use crate::{
+    emit, filter,
+    maps::{WAITERS, count},
+    stack,
+};
+
+/// The current task has found its folio under writeback.
+#[inline(always)]
+pub fn entered(ctx: &impl EbpfContext, task: u64, folio: &Folio) {
+    let pid_tgid = bpf_get_current_pid_tgid();
+    let comm = filter::current_comm();
+    if !filter::wanted(pid_tgid, &comm) {
+        return;
+    }
+    let stack = stack::remember(ctx);
+    // SAFETY: no pointer is involved.
+    let now = unsafe { bpf_ktime_get_ns() };
+    if let Some(waiter) = WAITERS.get_ptr_mut(task) {
+        // SAFETY: a live map value; only this task's own probes and its switches change it, and
+        // the task is running here.
+        let waiter = unsafe { &mut *waiter };
+        if waiter.phase == AWAKE {
+            if waiter.folio == *folio && waiter.stack == stack {
+                // The loop goes round: woken, and the folio is under writeback again.
+                waiter.phase = ENTERED;
+                count(Counter::Repeated);
+                return;
+            }
+            emit::stall(waiter);
+        } else if waiter.end_ns != 0 {
+            // It slept, came round the loop, and did not have to sleep again.
+            emit::stall(waiter);
+        } else {
+            count(Counter::WithoutSleep);
+        }
+        waiter.folio = *folio;
+        waiter.begin_ns = now;
+        waiter.end_ns = 0;
+        waiter.stack = stack;
+        waiter.phase = ENTERED;
+        return;
+    }
+    let waiter = Waiter {
+        folio: *folio,
+        begin_ns: now,
+        end_ns: 0,
+        stack,
+        phase: ENTERED,
+        pid_tgid,
+        // SAFETY: no pointer is involved.
+        cgroup_id: unsafe { bpf_get_current_cgroup_id() },
+        comm,
+    };
+    if WAITERS.insert(task, &waiter, u64::from(BPF_ANY)).is_err() {
+        count(Counter::WaitersFull);
+        warn!(ctx, "no room to follow the wait of thread {}", pid_tgid as u32);
+    }
+}
+
+/// The current task stops running.
+#[inline(always)]
+pub fn switched_out(ctx: &impl EbpfContext, task: u64) {
+    let Some(waiter) = WAITERS.get_ptr_mut(task) else {
+        return;
+    };
+    // SAFETY: a live map value; only this task's own probes and its switches change it.
+    let waiter = unsafe { &mut *waiter };
+    if stack::in_wait(ctx) {
+        waiter.phase = ASLEEP;
+        return;
+    }
+    if waiter.end_ns == 0 {
+        count(Counter::WithoutSleep);
+    } else {
+        emit::stall(waiter);
+    }
+    // It was there a moment ago and nobody else removes it.
+    let _ = WAITERS.remove(task);
+}
+
+/// A task is about to run.
+#[inline(always)]
+pub fn switched_in(task: u64) {
+    let Some(waiter) = WAITERS.get_ptr_mut(task) else {
+        return;
+    };
+    // SAFETY: a live map value; the task is between its switches, so nothing else changes it.
+    let waiter = unsafe { &mut *waiter };
+    if waiter.phase == ASLEEP {
+        // SAFETY: no pointer is involved.
+        waiter.end_ns = unsafe { bpf_ktime_get_ns() };
+        waiter.phase = AWAKE;
+    }
+}

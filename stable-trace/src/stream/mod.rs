@@ -1,0 +1,7 @@
+//! From the kernel's ring to typed events: reading, decoding, naming.
+
+pub mod context;
+pub mod decode;
+pub mod identity;
+pub mod ring;
+pub mod stacks;

@@ -1,0 +1,59 @@
+//! Reading the ring buffer: bytes out, nothing understood yet.
+
+use aya::maps::{MapData, RingBuf};
+use bytes::{Bytes, BytesMut};
+use tokio::io::{Interest, unix::AsyncFd};
+
+use super::decode::{Malformed, Record, decode};
+
+/// The consumer's end of the map `EVENTS`.
+pub struct Ring {
+    ring: AsyncFd<RingBuf<MapData>>,
+    /// Records are copied here before they are decoded, so that the kernel gets its room back.
+    batch: BytesMut,
+}
+
+/// The most that one [`Ring::drain`] takes, in bytes: more waits for the next turn, so that signals
+/// and the child are looked at under any flood.
+const BATCH_BYTES: usize = 256 << 10;
+
+impl Ring {
+    /// Takes the map. Needs a tokio runtime with I/O.
+    ///
+    /// # Errors
+    /// The runtime could not watch the map's descriptor.
+    pub fn new(ring: RingBuf<MapData>) -> std::io::Result<Self> {
+        Ok(Self {
+            ring: AsyncFd::with_interest(ring, Interest::READABLE)?,
+            batch: BytesMut::with_capacity(BATCH_BYTES),
+        })
+    }
+
+    /// Waits until the kernel says that much is in the ring.
+    ///
+    /// # Errors
+    /// The runtime stopped watching the descriptor.
+    pub async fn readable(&mut self) -> std::io::Result<()> {
+        // The descriptor is edge-triggered: whoever is woken drains the ring until it is empty.
+        self.ring.readable_mut().await?.clear_ready();
+        Ok(())
+    }
+
+    /// Hands over what is in the ring, at most a batch. True if more may be there.
+    pub fn drain(&mut self, mut each: impl FnMut(Result<Record, Malformed>)) -> bool {
+        let mut taken = 0;
+        while taken < BATCH_BYTES {
+            let Some(item) = self.ring.get_mut().next() else {
+                return false;
+            };
+            self.batch.extend_from_slice(&item);
+            drop(item);
+            let record: Bytes = self.batch.split().freeze();
+            taken += record.len();
+            each(decode(record));
+            // The record is gone, so this takes the same memory again instead of more.
+            self.batch.reserve(size_of::<stable_trace_common::record::StallRecord>());
+        }
+        true
+    }
+}
