@@ -1,1 +1,10 @@
-//! What this kernel is.
+//! What this kernel is: its symbols, its tracepoints, its devices and what it lets us do.
+//!
+//! Everything here reads facts, and says where each came from; what to do with them is decided in
+//! the plan of the probes.
+
+pub mod mounts;
+pub mod symbols;
+mod sysfs;
+pub mod tracefs;
+pub mod tracepoint;

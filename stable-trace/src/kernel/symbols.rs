@@ -1,0 +1,349 @@
+//! The kernel's functions and where they are: `/proc/kallsyms`.
+//!
+//! Some 60,000 to 150,000 functions stay in memory while the agent runs, so a symbol costs its name
+//! and 16 bytes, and no allocation of its own.
+
+use std::{
+    fs::File,
+    io::{self, BufRead, BufReader},
+    ops::Range,
+};
+
+/// Where the symbols come from.
+const KALLSYMS: &str = "/proc/kallsyms";
+
+/// An address further than this from the last symbol before it lies in no function: it is in the
+/// gap between the kernel and its modules, or in one module's data.
+const LONGEST_FUNCTION: u64 = 1 << 20;
+
+/// Why there are no symbols.
+#[derive(Debug, thiserror::Error)]
+pub enum SymbolsError {
+    /// The file cannot be read.
+    #[error("cannot read {KALLSYMS}: {0}; the kernel needs CONFIG_KALLSYMS and /proc mounted")]
+    Read(#[source] io::Error),
+    /// The file names no function.
+    #[error("{KALLSYMS} names no function; the kernel needs CONFIG_KALLSYMS")]
+    Empty,
+    /// The kernel hides every address from us.
+    #[error(
+        "{KALLSYMS} shows no addresses; run as root, or give CAP_SYSLOG and set \
+         kernel.kptr_restrict to 0 or 1"
+    )]
+    Hidden,
+}
+
+/// One function: 16 bytes.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    address: u64,
+    name: u32,
+    length: u16,
+    /// 0 for the kernel itself, else the module's place in [`Symbols::modules`] plus one.
+    module: u16,
+}
+
+/// The text symbols of the kernel and its modules.
+#[derive(Debug, Default)]
+pub struct Symbols {
+    /// All names, one after the other.
+    names: String,
+    /// Sorted by address; those of one address stay in the kernel's order.
+    entries: Vec<Entry>,
+    modules: Vec<Box<str>>,
+}
+
+/// What an address is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resolved<'a> {
+    /// The function, with the suffix that the compiler gave it.
+    pub name: &'a str,
+    /// Its module, or nothing for the kernel itself.
+    pub module: Option<&'a str>,
+    /// Bytes from its start.
+    pub offset: u64,
+}
+
+impl Symbols {
+    /// Reads the running kernel's symbols.
+    ///
+    /// # Errors
+    /// [`SymbolsError`] if the file cannot be read, names no function, or shows every address as
+    /// zero (`kallsyms_show_value`, `kernel/ksyms_common.c`, 6.12).
+    pub fn load() -> Result<Self, SymbolsError> {
+        // The kernel hands out at most a page of lines a call, whatever it is asked for.
+        let file = File::open(KALLSYMS).map_err(SymbolsError::Read)?;
+        let symbols =
+            Self::parse(BufReader::with_capacity(16 << 10, file)).map_err(SymbolsError::Read)?;
+        match symbols.entries.last() {
+            None => Err(SymbolsError::Empty),
+            Some(last) if last.address == 0 => Err(SymbolsError::Hidden),
+            Some(_) => Ok(symbols),
+        }
+    }
+
+    /// Takes the functions (`t`, `T`, `w`, `W`) from text in the form of `/proc/kallsyms`:
+    /// `address type name`, and a tab and `[module]` for those of modules. A line that is not of
+    /// this form is left out.
+    ///
+    /// # Errors
+    /// What the reader says.
+    pub fn parse(mut text: impl BufRead) -> io::Result<Self> {
+        let mut symbols = Self::default();
+        let mut line = Vec::with_capacity(1024);
+        loop {
+            line.clear();
+            if text.read_until(b'\n', &mut line)? == 0 {
+                break;
+            }
+            if let Some((address, name, module)) = parse_line(&line) {
+                symbols.push(address, name, module);
+            }
+        }
+        symbols.names.shrink_to_fit();
+        symbols.entries.shrink_to_fit();
+        // The kernel's own come sorted, each module's follow: a stable sort finds the runs.
+        symbols.entries.sort_by_key(|entry| entry.address);
+        Ok(symbols)
+    }
+
+    fn push(&mut self, address: u64, name: &str, module: Option<&str>) {
+        // A blob of 4 GiB of names, a name of 64 KiB, 65,535 modules: no kernel has them.
+        let (Ok(start), Ok(length), Some(module)) = (
+            u32::try_from(self.names.len()),
+            u16::try_from(name.len()),
+            module.map_or(Some(0), |module| self.module_id(module)),
+        ) else {
+            return;
+        };
+        self.names.push_str(name);
+        self.entries.push(Entry { address, name: start, length, module });
+    }
+
+    fn module_id(&mut self, module: &str) -> Option<u16> {
+        // One module's symbols stand together, so the last one is nearly always it.
+        let known = self.modules.iter().rposition(|known| &**known == module);
+        let index = known.unwrap_or(self.modules.len());
+        let id = u16::try_from(index).ok()?.checked_add(1)?;
+        if known.is_none() {
+            self.modules.push(module.into());
+        }
+        Some(id)
+    }
+
+    /// The function at an address.
+    #[must_use]
+    pub fn resolve(&self, address: u64) -> Option<Resolved<'_>> {
+        let after = self.entries.partition_point(|entry| entry.address <= address);
+        let start = self.entries.get(after.checked_sub(1)?)?.address;
+        // Of several names for one address the kernel prints the first (`get_symbol_pos`,
+        // kernel/kallsyms.c, 6.12), and so do we.
+        let first = self.entries[..after].partition_point(|entry| entry.address < start);
+        let entry = self.entries.get(first)?;
+        let offset = address - start;
+        (offset < LONGEST_FUNCTION).then(|| Resolved {
+            name: self.name(entry),
+            module: self.module(entry),
+            offset,
+        })
+    }
+
+    /// From a function's start to the next one's. Of several functions of that name the kernel's
+    /// own goes before a module's, and a lower address before a higher.
+    #[must_use]
+    pub fn range(&self, name: &str) -> Option<Range<u64>> {
+        let entry = self.named(name).min_by_key(|entry| (entry.module != 0, entry.address))?;
+        let next = self.entries.partition_point(|other| other.address <= entry.address);
+        let limit = entry.address.saturating_add(LONGEST_FUNCTION);
+        let end = self.entries.get(next).map_or(limit, |entry| entry.address.min(limit));
+        Some(entry.address..end)
+    }
+
+    /// Whether there is a function of exactly this name.
+    #[must_use]
+    pub fn contains(&self, name: &str) -> bool {
+        self.named(name).next().is_some()
+    }
+
+    /// The modules that a function of exactly this name is in; `None` is the kernel itself.
+    pub fn modules_of<'a>(&'a self, name: &'a str) -> impl Iterator<Item = Option<&'a str>> {
+        self.named(name).map(|entry| self.module(entry))
+    }
+
+    /// The symbols that a compiler made of the function `stem`: itself, and with suffixes such as
+    /// `.isra.0`, `.constprop.0` and `.part.0`; each with its module.
+    pub fn matching<'a>(
+        &'a self,
+        stem: &'a str,
+    ) -> impl Iterator<Item = (&'a str, Option<&'a str>)> {
+        self.entries.iter().filter_map(move |entry| {
+            let name = self.name(entry);
+            let suffix = name.strip_prefix(stem)?;
+            // The cold part of a function is no place to probe: it has no entry.
+            let of_stem = suffix.is_empty()
+                || (suffix.starts_with('.') && !suffix.split('.').any(|part| part == "cold"));
+            of_stem.then(|| (name, self.module(entry)))
+        })
+    }
+
+    /// How many functions there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Bytes that the symbols hold on the heap.
+    #[must_use]
+    pub fn heap_bytes(&self) -> usize {
+        self.names.capacity() + self.entries.capacity() * size_of::<Entry>()
+    }
+
+    /// A walk over all: comparing lengths first makes it some 50 µs, which no index would repay.
+    fn named<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Entry> {
+        self.entries
+            .iter()
+            .filter(move |entry| usize::from(entry.length) == name.len())
+            .filter(move |entry| self.name(entry) == name)
+    }
+
+    fn name(&self, entry: &Entry) -> &str {
+        let start = entry.name as usize;
+        self.names.get(start..start + usize::from(entry.length)).unwrap_or_default()
+    }
+
+    fn module(&self, entry: &Entry) -> Option<&str> {
+        let index = usize::from(entry.module).checked_sub(1)?;
+        self.modules.get(index).map(|module| &**module)
+    }
+}
+
+/// One line: its address, its name, its module; nothing if it is no function.
+fn parse_line(line: &[u8]) -> Option<(u64, &str, Option<&str>)> {
+    let space = line.iter().position(|byte| *byte == b' ')?;
+    let [b' ', b't' | b'T' | b'w' | b'W', b' ', rest @ ..] = line.get(space..)? else {
+        return None;
+    };
+    let address = parse_hexadecimal(&line[..space])?;
+    let rest = std::str::from_utf8(rest).ok()?.trim_end();
+    let (name, module) = match rest.split_once(['\t', ' ']) {
+        None => (rest, None),
+        Some((name, module)) => {
+            (name, Some(module.trim_start().strip_prefix('[')?.strip_suffix(']')?))
+        }
+    };
+    (!name.is_empty()).then_some((address, name, module))
+}
+
+fn parse_hexadecimal(digits: &[u8]) -> Option<u64> {
+    if digits.is_empty() || digits.len() > 16 {
+        return None;
+    }
+    digits.iter().try_fold(0, |value: u64, digit| {
+        Some(value << 4 | u64::from(char::from(*digit).to_digit(16)?))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const TEXT: &[u8] = b"\
+0000000000000000 A fixed_percpu_data
+ffffffff81000000 T _stext
+ffffffff81000000 T _text
+ffffffff81000100 t prepare_pages.constprop.0
+ffffffff81000140 t prepare_pages.cold
+ffffffff81000200 T folio_wait_writeback
+ffffffff81000300 D jiffies
+ffffffff81000400 W weak_one
+ffffffffc0002000 t ext4_page_mkwrite\t[ext4]
+ffffffffc0001000 t init_module\t[xfs]
+ffffffffc0001080 t folio_wait_writeback\t[xfs]
+not a symbol
+ffffffffzzzzzzzz T nor_this
+ffffffffc0003000 t last\t[ext4]
+";
+
+    fn symbols() -> Symbols {
+        Symbols::parse(TEXT).unwrap()
+    }
+
+    #[test]
+    fn an_address_is_resolved_to_the_function_around_it() {
+        let symbols = symbols();
+        let found = |address| symbols.resolve(address);
+        let expect = |name, module, offset| Some(Resolved { name, module, offset });
+        assert_eq!(found(0xffff_ffff_8100_0234), expect("folio_wait_writeback", None, 0x34));
+        assert_eq!(found(0xffff_ffff_c000_2001), expect("ext4_page_mkwrite", Some("ext4"), 1));
+        assert_eq!(found(0xffff_ffff_8100_0000), expect("_stext", None, 0), "the first alias");
+        assert_eq!(found(0x1000), None);
+        assert_eq!(found(0xffff_ffff_9000_0000), None, "between the kernel and its modules");
+    }
+
+    #[test]
+    fn a_range_ends_at_the_next_function() {
+        let symbols = symbols();
+        assert_eq!(
+            symbols.range("folio_wait_writeback"),
+            Some(0xffff_ffff_8100_0200..0xffff_ffff_8100_0400),
+            "the kernel's own before a module's"
+        );
+        assert_eq!(symbols.range("_text"), Some(0xffff_ffff_8100_0000..0xffff_ffff_8100_0100));
+        let last = symbols.range("last").unwrap();
+        assert_eq!(last.end - last.start, LONGEST_FUNCTION);
+        assert_eq!(symbols.range("jiffies"), None, "not a function");
+    }
+
+    #[test]
+    fn the_compilers_names_are_found_by_their_stem() {
+        let symbols = symbols();
+        let found: Vec<_> = symbols.matching("prepare_pages").collect();
+        assert_eq!(found, [("prepare_pages.constprop.0", None)]);
+        assert!(!symbols.contains("prepare_pages"));
+        assert_eq!(symbols.matching("folio_wait").count(), 0);
+        let modules: Vec<_> = symbols.modules_of("folio_wait_writeback").collect();
+        assert_eq!(modules, [None, Some("xfs")]);
+    }
+
+    #[test]
+    fn the_running_kernels_symbols() {
+        let began = std::time::Instant::now();
+        match Symbols::load() {
+            Ok(symbols) => {
+                eprintln!(
+                    "{} functions, {} KiB, {:?}",
+                    symbols.len(),
+                    symbols.heap_bytes() >> 10,
+                    began.elapsed()
+                );
+                let range = symbols.range("schedule").unwrap();
+                assert_eq!(symbols.resolve(range.end - 1).unwrap().name, "schedule");
+            }
+            Err(error) => eprintln!("skipped: {error}"),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_taken(bytes: Vec<u8>, address: u64) {
+            let symbols = Symbols::parse(bytes.as_slice()).unwrap();
+            let _ = symbols.resolve(address);
+        }
+
+        #[test]
+        fn any_line_of_about_the_form_is_taken(line in "[0-9a-f]{0,18} [tTdw] [a-z.]{0,9}[\t ]?\\[?[a-z]{0,3}\\]?\n") {
+            let symbols = Symbols::parse(line.as_bytes()).unwrap();
+            for entry in &symbols.entries {
+                prop_assert!(symbols.range(symbols.name(entry)).is_some());
+            }
+        }
+    }
+}
