@@ -3,7 +3,12 @@
 //! Everything here reads facts, and says where each came from; what to do with them is decided in
 //! the plan of the probes.
 
+pub mod devices;
+pub mod lockdown;
 pub mod mounts;
+mod private_mount;
+pub mod privileges;
+pub mod release;
 pub mod symbols;
 mod sysfs;
 pub mod tracefs;

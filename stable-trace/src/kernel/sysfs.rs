@@ -7,6 +7,11 @@ pub(super) fn read(path: &Path) -> Option<String> {
     std::fs::read_to_string(path).ok().map(|text| text.trim().to_owned())
 }
 
+/// A file's number, or nothing if it cannot be read or is none.
+pub(super) fn read_number(path: &Path) -> Option<u32> {
+    read(path)?.parse().ok()
+}
+
 /// The last component of a link's target.
 pub(super) fn link_name(path: &Path) -> Option<String> {
     let target = std::fs::read_link(path).ok()?;
@@ -17,6 +22,11 @@ pub(super) fn link_name(path: &Path) -> Option<String> {
 /// name, so `kobject_set_name_vargs` (lib/kobject.c, 6.12) writes `cciss!c0d0` for `cciss/c0d0`.
 pub(super) fn kernel_name(directory: &str) -> String {
     directory.replace('!', "/")
+}
+
+/// The directory that [`kernel_name`] came from.
+pub(super) fn directory_name(device: &str) -> String {
+    device.replace('/', "!")
 }
 
 /// `major:minor` as two numbers.

@@ -6,15 +6,11 @@
 use std::{
     io,
     path::{Path, PathBuf},
-    thread,
 };
 
-use rustix::{
-    fs::{StatFs, statfs},
-    io::Errno,
-    mount::{MountFlags, MountPropagationFlags, mount, mount_change},
-    thread::{UnshareFlags, unshare_unsafe},
-};
+use rustix::{fs::statfs, io::Errno};
+
+use super::private_mount::{self, PrivateMountError};
 
 /// Where the kernel makes a place for it (from 4.1 on).
 const TRACING: &str = "/sys/kernel/tracing";
@@ -75,19 +71,11 @@ pub fn with_tracefs<R: Send>(look: impl FnOnce(&Path) -> R + Send) -> Result<R, 
         readable(&root)?;
         return Ok(look(&root));
     }
-    thread::scope(|scope| {
-        thread::Builder::new()
-            .name("tracefs".to_owned())
-            .spawn_scoped(scope, || {
-                mount_privately()?;
-                let root = Path::new(TRACING);
-                readable(root)?;
-                Ok(look(root))
-            })
-            .map_err(TracefsError::Thread)?
-            .join()
-            .map_err(|_| TracefsError::Panicked)?
+    private_mount::with("tracefs", Path::new(TRACING), |root| {
+        readable(root)?;
+        Ok(look(root))
     })
+    .map_err(refused)?
 }
 
 /// Where tracefs is mounted in this thread's mount namespace, if at one of the usual places.
@@ -106,7 +94,7 @@ pub fn mounted() -> Option<PathBuf> {
 }
 
 fn is_tracefs(path: &str) -> bool {
-    statfs(path).is_ok_and(|StatFs { f_type, .. }| u64::try_from(f_type) == Ok(TRACEFS_MAGIC))
+    statfs(path).is_ok_and(|found| u64::try_from(found.f_type) == Ok(TRACEFS_MAGIC))
 }
 
 fn readable(root: &Path) -> Result<(), TracefsError> {
@@ -117,23 +105,15 @@ fn readable(root: &Path) -> Result<(), TracefsError> {
     }
 }
 
-/// Gives this thread a mount namespace of its own, with tracefs in it.
-fn mount_privately() -> Result<(), TracefsError> {
-    // SAFETY: only the mount namespace (and with it the working directory and root) is unshared,
-    // never the table of file descriptors, so no other thread's descriptors mean anything else.
-    unsafe { unshare_unsafe(UnshareFlags::NEWNS) }.map_err(refused)?;
-    // Where `/` is shared, as systemd makes it, the mount would else spread to everybody.
-    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
-        .map_err(refused)?;
-    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    mount("tracefs", TRACING, "tracefs", flags, None).map_err(refused)
-}
-
-fn refused(errno: Errno) -> TracefsError {
-    match errno {
-        Errno::PERM | Errno::ACCESS => TracefsError::NotPermitted(errno.into()),
-        Errno::NODEV | Errno::NOENT => TracefsError::Absent(errno.into()),
-        _ => TracefsError::Mount(errno.into()),
+fn refused(error: PrivateMountError) -> TracefsError {
+    match error {
+        PrivateMountError::Mount(errno) => match errno {
+            Errno::PERM | Errno::ACCESS => TracefsError::NotPermitted(errno.into()),
+            Errno::NODEV | Errno::NOENT => TracefsError::Absent(errno.into()),
+            _ => TracefsError::Mount(errno.into()),
+        },
+        PrivateMountError::Thread(error) => TracefsError::Thread(error),
+        PrivateMountError::Panicked => TracefsError::Panicked,
     }
 }
 
@@ -169,7 +149,7 @@ mod tests {
             (Errno::NODEV, "CONFIG_TRACING"),
             (Errno::BUSY, "mount -t tracefs"),
         ] {
-            let error = refused(errno).to_string();
+            let error = refused(PrivateMountError::Mount(errno)).to_string();
             assert!(error.contains(says), "{error}");
         }
     }
