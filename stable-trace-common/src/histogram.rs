@@ -55,7 +55,7 @@ impl HistogramKey {
     pub const COMMON: Self = Self { bdi: [0; BDI_NAME_LEN], stack: 0 };
 }
 
-/// One CPU's share of a histogram.
+/// A histogram: in the kernel one CPU's share of it, in the agent the sum.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Histogram {
@@ -83,6 +83,22 @@ impl Histogram {
         if duration_ns > self.max_ns {
             self.max_ns = duration_ns;
         }
+    }
+
+    /// Adds what another one counted.
+    pub fn merge(&mut self, other: &Self) {
+        let Self { buckets, sum_ns, max_ns } = other;
+        for (sum, count) in self.buckets.iter_mut().zip(buckets) {
+            *sum += count;
+        }
+        self.sum_ns = self.sum_ns.wrapping_add(*sum_ns);
+        self.max_ns = self.max_ns.max(*max_ns);
+    }
+
+    /// How many were counted.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.buckets.iter().sum()
     }
 }
 
@@ -113,11 +129,14 @@ mod tests {
     }
 
     #[test]
-    fn a_record_is_counted_once() {
-        let mut histogram = Histogram::EMPTY;
-        histogram.record(1_000);
-        histogram.record(5_000);
-        assert_eq!(histogram.buckets.iter().sum::<u64>(), 2);
-        assert_eq!((histogram.sum_ns, histogram.max_ns), (6_000, 5_000));
+    fn the_cpus_add_up() {
+        let mut one = Histogram::EMPTY;
+        one.record(1_000);
+        one.record(5_000);
+        let mut sum = Histogram::EMPTY;
+        sum.record(2_000);
+        sum.merge(&one);
+        assert_eq!((sum.count(), sum.sum_ns, sum.max_ns), (3, 8_000, 5_000));
+        assert_eq!((sum.buckets[0], sum.buckets[1], sum.buckets[3]), (1, 1, 1));
     }
 }

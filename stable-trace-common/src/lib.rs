@@ -5,6 +5,7 @@
 #![no_std]
 
 pub mod counter;
+pub mod device;
 pub mod histogram;
 pub mod record;
 pub mod stack;
@@ -23,4 +24,4 @@ macro_rules! pod {
 }
 
 #[cfg(feature = "user")]
-pod!(histogram::Histogram, histogram::HistogramKey, stack::Stack, waiter::Waiter);
+pod!(device::Wish, histogram::Histogram, histogram::HistogramKey, stack::Stack, waiter::Waiter);

@@ -1,6 +1,6 @@
 //! A task that waits for writeback, from the first tracepoint to the moment it runs on.
 
-use crate::record::BDI_NAME_LEN;
+use crate::record::{BDI_NAME_LEN, STALL, StallRecord};
 
 /// The folio that a task waits for, as the wait tracepoint names it.
 #[repr(C)]
@@ -41,6 +41,29 @@ pub struct Waiter {
     pub cgroup_id: u64,
     /// Name of the thread, NUL-padded.
     pub comm: [u8; crate::record::COMM_LEN],
+}
+
+impl Waiter {
+    /// The wait as a finished stall.
+    #[must_use]
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "two halves of a word")]
+    pub const fn to_record(&self) -> StallRecord {
+        StallRecord {
+            kind: STALL,
+            size: StallRecord::SIZE,
+            end_ns: self.end_ns,
+            duration_ns: self.end_ns.saturating_sub(self.begin_ns),
+            ino: self.folio.ino,
+            index: self.folio.index,
+            cgroup_id: self.cgroup_id,
+            stack: self.stack,
+            pid: (self.pid_tgid >> 32) as u32,
+            tid: self.pid_tgid as u32,
+            comm: self.comm,
+            bdi: self.folio.bdi,
+        }
+    }
 }
 
 const _: () = assert!(size_of::<Folio>() == 16 + BDI_NAME_LEN);

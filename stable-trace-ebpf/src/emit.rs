@@ -4,7 +4,7 @@ use aya_ebpf::bindings::{BPF_NOEXIST, BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BP
 use stable_trace_common::{
     counter::Counter,
     histogram::HistogramKey,
-    record::{STALL, StallRecord},
+    record::StallRecord,
     waiter::Waiter,
 };
 
@@ -25,20 +25,7 @@ pub fn stall(waiter: &Waiter) {
         count(Counter::Lost);
         return;
     };
-    entry.write(StallRecord {
-        kind: STALL,
-        size: StallRecord::SIZE,
-        end_ns: waiter.end_ns,
-        duration_ns,
-        ino: waiter.folio.ino,
-        index: waiter.folio.index,
-        cgroup_id: waiter.cgroup_id,
-        stack: waiter.stack,
-        pid: (waiter.pid_tgid >> 32) as u32,
-        tid: waiter.pid_tgid as u32,
-        comm: waiter.comm,
-        bdi: waiter.folio.bdi,
-    });
+    entry.write(waiter.to_record());
     // A wake-up for each record would cost more than the record: the agent is woken when much
     // waits, and otherwise looks by itself.
     let flags = if EVENTS.query(u64::from(BPF_RB_AVAIL_DATA)) >= WAKE_AT_BYTES.load() {

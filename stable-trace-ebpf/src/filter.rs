@@ -1,9 +1,12 @@
-//! `--pid`, `--comm` and `--cgroup`: which waiters are followed at all.
+//! `--pid`, `--comm`, `--cgroup` and `--device`: which waits are followed at all.
 
 use aya_ebpf::helpers::bpf_get_current_comm;
-use stable_trace_common::record::COMM_LEN;
+use stable_trace_common::{
+    device::Wish,
+    record::{BDI_NAME_LEN, COMM_LEN},
+};
 
-use crate::maps::{CGROUPS, ONLY_CGROUP, ONLY_COMM, ONLY_PID};
+use crate::maps::{CGROUPS, ONLY_CGROUP, ONLY_COMM, ONLY_DEVICES, ONLY_PID, WISHES};
 
 /// The name of the current thread, NUL-padded; empty if the kernel does not say.
 #[inline(always)]
@@ -24,6 +27,17 @@ pub fn wanted(pid_tgid: u64, comm: &[u8; COMM_LEN]) -> bool {
     }
     // An error means that the agent put no cgroup there, which it always does with the flag.
     ONLY_CGROUP.load() == 0 || CGROUPS.current_task_under_cgroup(0).unwrap_or(false)
+}
+
+/// Whether the user asked for the device, as far as the agent has said.
+#[inline(always)]
+pub fn wanted_device(bdi: &[u8; BDI_NAME_LEN]) -> bool {
+    if ONLY_DEVICES.load() == 0 {
+        return true;
+    }
+    // SAFETY: the value is four bytes that the agent replaces as a whole.
+    let wish = unsafe { WISHES.get(bdi) };
+    wish.copied() != Some(Wish::UNWANTED)
 }
 
 /// A name as two words in the host's byte order.

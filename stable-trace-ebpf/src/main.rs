@@ -20,7 +20,8 @@ fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
     loop {}
 }
 
-/// Helpers such as `bpf_probe_read_kernel` are reserved for programs that say this.
+/// The kernel lends helpers such as `bpf_get_stack` only to programs whose licence is compatible
+/// with its own (`license_is_gpl_compatible`, include/linux/license.h).
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]
-static LICENSE: [u8; 4] = *b"GPL\0";
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

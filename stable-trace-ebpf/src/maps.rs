@@ -7,7 +7,9 @@ use aya_ebpf::{
 };
 use stable_trace_common::{
     counter::{COUNTERS as COUNTER_COUNT, Counter},
+    device::Wish,
     histogram::{Histogram, HistogramKey},
+    record::BDI_NAME_LEN,
     stack::Stack,
     waiter::Waiter,
 };
@@ -43,6 +45,11 @@ pub static STACKS: HashMap<u64, Stack> = HashMap::with_max_entries(4_096, 0);
 #[map]
 pub static SCRATCH: PerCpuArray<Stack> = PerCpuArray::with_max_entries(2, 0);
 
+/// What the agent said of backing devices, by name. With `--device`, one that it has not seen yet
+/// is followed until it says otherwise: a file system may be mounted after the start.
+#[map]
+pub static WISHES: HashMap<[u8; BDI_NAME_LEN], Wish> = HashMap::with_max_entries(1024, 0);
+
 /// The cgroup of `--cgroup`, in slot 0.
 #[map]
 pub static CGROUPS: CgroupArray = CgroupArray::with_max_entries(1, 0);
@@ -63,6 +70,10 @@ pub static ONLY_COMM: Global<[u64; 2]> = Global::new([0; 2]);
 /// 1: only waiters in the cgroup of [`CGROUPS`], or below it.
 #[unsafe(no_mangle)]
 pub static ONLY_CGROUP: Global<u32> = Global::new(0);
+
+/// 1: pass over waits for devices that [`WISHES`] says nobody asked for.
+#[unsafe(no_mangle)]
+pub static ONLY_DEVICES: Global<u32> = Global::new(0);
 
 /// Wake the agent when this many bytes wait in the ring; it looks by itself every so often too.
 #[unsafe(no_mangle)]

@@ -28,7 +28,7 @@ use crate::{
 pub fn entered(ctx: &impl EbpfContext, task: u64, folio: &Folio) {
     let pid_tgid = bpf_get_current_pid_tgid();
     let comm = filter::current_comm();
-    if !filter::wanted(pid_tgid, &comm) {
+    if !filter::wanted(pid_tgid, &comm) || !filter::wanted_device(&folio.bdi) {
         return;
     }
     let stack = stack::remember(ctx);

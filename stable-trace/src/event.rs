@@ -295,6 +295,8 @@ pub struct Summary {
     pub stalls_below_threshold: u64,
     /// Waits whose folio was written back before the task had to stop running: no stall.
     pub waits_without_sleep: u64,
+    /// Waits that were not over when the run was: no stall of this run.
+    pub waits_unfinished: u64,
     /// Lines that the ring buffer had no room for.
     pub events_lost: u64,
     /// Records that could not be decoded.

@@ -50,6 +50,8 @@ pub struct Backing {
     pub dev: String,
     /// Type of the file system, where there is just one.
     pub fs: Option<String>,
+    /// `major:minor` of every whole disk that it lies on; empty where there is none (NFS).
+    pub disks: Vec<(u32, u32)>,
 }
 
 /// The mounted file systems.
@@ -145,8 +147,11 @@ impl Mounts {
                 device: self.block_name(only).unwrap_or(device),
                 dev: format!("{}:{}", only.0, only.1),
                 fs,
+                disks: vec![dev],
             }),
-            None => Some(Backing { device, dev: format!("{major}:{minor}"), fs }),
+            None => {
+                Some(Backing { device, dev: format!("{major}:{minor}"), fs, disks: vec![dev] })
+            }
         }
     }
 
@@ -168,7 +173,8 @@ impl Mounts {
     fn anonymous(&self, dev: (u32, u32)) -> Option<Backing> {
         let mount = self.list.iter().find(|mount| mount.dev == dev)?;
         let name = format!("{}:{}", dev.0, dev.1);
-        Some(Backing { device: name.clone(), dev: name, fs: Some(mount.fs.clone()) })
+        let fs = Some(mount.fs.clone());
+        Some(Backing { device: name.clone(), dev: name, fs, disks: Vec::new() })
     }
 
     /// The btrfs whose `bdi` link ends in the name: its only device, else the mounted source.
@@ -194,8 +200,26 @@ impl Mounts {
             [only] => only,
             _ => mounted().or_else(|| devices.first())?,
         };
-        let dev = sysfs::read(&home.join("devices").join(device).join("dev"))?;
-        Some(Backing { device: sysfs::kernel_name(device), dev, fs: Some("btrfs".to_owned()) })
+        let dev_of = |device: &String| sysfs::read(&home.join("devices").join(device).join("dev"));
+        let members = devices.iter().filter_map(dev_of);
+        let members = members.filter_map(|dev| sysfs::parse_dev(&dev));
+        Some(Backing {
+            device: sysfs::kernel_name(device),
+            dev: dev_of(device)?,
+            fs: Some("btrfs".to_owned()),
+            disks: members.map(|dev| self.disk_of(dev)).collect(),
+        })
+    }
+
+    /// The whole disk of a partition; any other device is its own.
+    fn disk_of(&self, dev: (u32, u32)) -> (u32, u32) {
+        let folder = self.sysfs.join(format!("dev/block/{}:{}", dev.0, dev.1));
+        if !folder.join("partition").exists() {
+            return dev;
+        }
+        // The link leads to the partition's own directory, which lies in its disk's.
+        let disk = folder.canonicalize().ok().and_then(|path| path.parent().map(Path::to_owned));
+        disk.and_then(|disk| sysfs::parse_dev(&sysfs::read(&disk.join("dev"))?)).unwrap_or(dev)
     }
 
     fn block_name(&self, (major, minor): (u32, u32)) -> Option<String> {

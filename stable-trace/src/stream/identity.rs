@@ -6,7 +6,10 @@ use aya::maps::{HashMap as KernelMap, MapData};
 use stable_trace_common::{device::Wish, record::BDI_NAME_LEN};
 
 use super::decode::name;
-use crate::kernel::{devices::DiskId, mounts::{Backing, Mounts}};
+use crate::kernel::mounts::{Backing, Mounts};
+
+/// A disk's `major:minor`.
+pub type Dev = (u32, u32);
 
 /// A name as the kernel writes it.
 type Name = [u8; BDI_NAME_LEN];
@@ -16,7 +19,7 @@ pub struct Identities {
     mounts: Mounts,
     known: HashMap<Name, Rc<Identity>>,
     /// The disks of `--device`; empty for all.
-    only: Vec<DiskId>,
+    only: Vec<Dev>,
     /// Where the kernel reads which devices nobody asked for.
     wishes: KernelMap<MapData, Name, Wish>,
 }
@@ -35,7 +38,7 @@ impl Identities {
     #[must_use]
     pub fn new(
         mounts: Mounts,
-        only: Vec<DiskId>,
+        only: Vec<Dev>,
         wishes: KernelMap<MapData, Name, Wish>,
     ) -> Self {
         Self { mounts, known: HashMap::new(), only, wishes }
@@ -75,11 +78,11 @@ impl Identities {
     }
 }
 
-fn identify(mounts: &Mounts, only: &[DiskId], padded: &Name) -> Identity {
+fn identify(mounts: &Mounts, only: &[Dev], padded: &Name) -> Identity {
     let backing = mounts.backing(&name(padded));
     let wanted = only.is_empty()
         || backing.as_ref().is_some_and(|backing| {
-            backing.disks.iter().any(|disk| only.iter().any(|only| only.dev() == *disk))
+            backing.disks.iter().any(|disk| only.contains(disk))
         });
     Identity { backing, wanted }
 }
@@ -88,7 +91,7 @@ fn identify(mounts: &Mounts, only: &[DiskId], padded: &Name) -> Identity {
 /// over it by itself.
 fn tell(
     wishes: &mut KernelMap<MapData, Name, Wish>,
-    only: &[DiskId],
+    only: &[Dev],
     name: &Name,
     identity: &Identity,
 ) {

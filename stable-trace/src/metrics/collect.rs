@@ -1,0 +1,68 @@
+//! Reading the kernel's counters and histograms: exact, whatever the stream dropped.
+
+use aya::maps::{HashMap as KernelMap, MapData, MapError, PerCpuArray, PerCpuHashMap};
+use stable_trace_common::{
+    counter::Counter,
+    histogram::{Histogram, HistogramKey},
+    waiter::Waiter,
+};
+
+/// The maps that hold numbers.
+pub struct Collector {
+    histograms: PerCpuHashMap<MapData, HistogramKey, Histogram>,
+    counters: PerCpuArray<MapData, u64>,
+    waiters: KernelMap<MapData, u64, Waiter>,
+}
+
+impl Collector {
+    /// Takes the maps, and makes the common histogram, which takes what has no room elsewhere.
+    ///
+    /// # Errors
+    /// The kernel refused to write to the map.
+    pub fn new(
+        mut histograms: PerCpuHashMap<MapData, HistogramKey, Histogram>,
+        counters: PerCpuArray<MapData, u64>,
+        waiters: KernelMap<MapData, u64, Waiter>,
+    ) -> Result<Self, MapError> {
+        let cpus = aya::util::nr_cpus().map_err(|(_, source)| MapError::IoError(source))?;
+        let empty = aya::maps::PerCpuValues::try_from(vec![Histogram::EMPTY; cpus])
+            .map_err(MapError::IoError)?;
+        histograms.insert(HistogramKey::COMMON, empty, 0)?;
+        Ok(Self { histograms, counters, waiters })
+    }
+
+    /// Every histogram there is, summed over the CPUs; empty ones left out.
+    ///
+    /// # Errors
+    /// The kernel refused to read the map.
+    pub fn histograms(&self) -> Result<Vec<(HistogramKey, Histogram)>, MapError> {
+        let mut all = Vec::new();
+        for entry in self.histograms.iter() {
+            let (key, cpus) = entry?;
+            let mut sum = Histogram::EMPTY;
+            for cpu in cpus.iter() {
+                sum.merge(cpu);
+            }
+            if sum.count() > 0 {
+                all.push((key, sum));
+            }
+        }
+        Ok(all)
+    }
+
+    /// One counter, summed over the CPUs.
+    ///
+    /// # Errors
+    /// The kernel refused to read the map.
+    pub fn counter(&self, counter: Counter) -> Result<u64, MapError> {
+        Ok(self.counters.get(&(counter as u32), 0)?.iter().sum())
+    }
+
+    /// The tasks that the kernel still follows.
+    ///
+    /// # Errors
+    /// The kernel refused to read the map.
+    pub fn waiters(&self) -> Result<Vec<Waiter>, MapError> {
+        self.waiters.iter().map(|entry| entry.map(|(_, waiter)| waiter)).collect()
+    }
+}

@@ -1,0 +1,3 @@
+//! Exact numbers from the kernel's own maps.
+
+pub mod collect;

@@ -1,0 +1,5 @@
+//! The probes: what this kernel offers, what of it is used, and the programs that run there.
+
+pub mod attach;
+pub mod facts;
+pub mod plan;

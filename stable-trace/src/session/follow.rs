@@ -1,0 +1,168 @@
+//! The loop of a run.
+
+use std::{io, process::ExitCode, time::Duration};
+
+use anyhow::Context as _;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::{Instant, MissedTickBehavior, interval, sleep_until},
+};
+
+use super::{
+    errand::{Errand, News, Running, exit_code},
+    finish::FinishError,
+    stream::Stream,
+    tracer::{Tracer, Wishes},
+};
+use crate::{
+    event::{Event, Start, Workload, WorkloadState},
+    kernel::devices,
+    output::Form,
+};
+
+/// How often the ring is looked at when the kernel does not say that much is in it.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// What a run needs to know.
+pub struct Options {
+    /// What is traced.
+    pub wishes: Wishes,
+    /// What it is around.
+    pub errand: Errand,
+    /// When it ends by itself.
+    pub duration: Option<Duration>,
+    /// Where the stream goes.
+    pub form: Box<dyn Form>,
+}
+
+/// Runs until the errand ends, the time is up, a signal comes or nobody reads any more.
+///
+/// # Errors
+/// Nothing could attach, the command could not be started, or the stream could not be written.
+pub async fn follow(options: Options) -> anyhow::Result<ExitCode> {
+    let Options { wishes, errand, duration, form } = options;
+    // Before anything attaches: from here on a signal ends the run in order.
+    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be watched")?;
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be watched")?;
+
+    let mut tracer = Tracer::attach(&wishes)?;
+    let mut stream = Stream::new(form);
+    let outcome = stream.now(Event::Start(start(&tracer))).and_then(|()| stream.flush());
+    if !still_read(outcome)? {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut errand = Running::start(&errand)?;
+    let mut status = None;
+    let mut workloads = Vec::new();
+    let mut look = interval(LOOK_EVERY);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let end = duration.and_then(|duration| Instant::now().checked_add(duration));
+    let mut ending = false;
+
+    loop {
+        let told_to_end = tokio::select! {
+            _ = interrupt.recv() => true,
+            _ = terminate.recv() => true,
+            () = until(end), if !ending => true,
+            news = errand.next() => match news.context("the command cannot be waited for")? {
+                News::Says(workload) => {
+                    if !still_read(stream.now(Event::Workload(workload.clone())))? {
+                        errand.tell_to_end();
+                        return Ok(ExitCode::SUCCESS);
+                    }
+                    if workload.state == WorkloadState::Finished {
+                        workloads.push(workload);
+                    }
+                    false
+                }
+                News::Ended(ended) => {
+                    status = Some(ended);
+                    break;
+                }
+                News::Nothing => false,
+            },
+            readable = tracer.readable() => {
+                readable?;
+                false
+            }
+            _ = look.tick() => false,
+        };
+        if told_to_end {
+            if !errand.is_running() {
+                break;
+            }
+            // What it does until it has ended is traced as well.
+            errand.tell_to_end();
+            ending = true;
+        }
+        let outcome = tracer
+            .drain(&mut stream)
+            .and_then(|more| {
+                // The edge has been taken: what a batch leaves behind must be asked for.
+                if more {
+                    look.reset_immediately();
+                }
+                tracer.tick(&mut stream)
+            })
+            .and_then(|()| stream.flush());
+        if !still_read(outcome)? {
+            errand.tell_to_end();
+            return Ok(ExitCode::SUCCESS);
+        }
+    }
+
+    let summed = tracer.finish(&mut stream);
+    let outcome = match summed {
+        Ok(mut summary) => {
+            summary.workload = sum(&workloads);
+            stream.now(Event::Summary(summary)).and_then(|()| stream.flush())
+        }
+        Err(FinishError::Write(error)) => Err(error),
+        Err(error @ FinishError::Map(_)) => return Err(error.into()),
+    };
+    still_read(outcome)?;
+    Ok(status.map_or(ExitCode::SUCCESS, |status| ExitCode::from(exit_code(status))))
+}
+
+/// Whether somebody still reads. A closed pipe is a reader that has seen enough, not an error.
+fn still_read(outcome: io::Result<()>) -> anyhow::Result<bool> {
+    match outcome {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(error).context("the stream cannot be written"),
+    }
+}
+
+async fn until(end: Option<Instant>) {
+    match end {
+        Some(end) => sleep_until(end).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn start(tracer: &Tracer) -> Start {
+    let uname = rustix::system::uname();
+    Start {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        kernel: uname.release().to_string_lossy().into_owned(),
+        arch: uname.machine().to_string_lossy().into_owned(),
+        hostname: uname.nodename().to_string_lossy().into_owned(),
+        probes: tracer.probes(),
+        devices: devices::list(),
+    }
+}
+
+/// The totals of several profiles as one.
+fn sum(workloads: &[Workload]) -> Option<Workload> {
+    let (first, rest) = workloads.split_first()?;
+    let mut sum = first.clone();
+    for workload in rest {
+        sum.profile = format!("{},{}", sum.profile, workload.profile);
+        sum.operations += workload.operations;
+        sum.bytes += workload.bytes;
+        for (errno, count) in &workload.errors {
+            *sum.errors.entry(errno.clone()).or_default() += count;
+        }
+    }
+    Some(sum)
+}

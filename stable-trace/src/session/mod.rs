@@ -1,0 +1,11 @@
+//! One run: attach, stream until something ends it, detach, sum up.
+
+pub mod clock;
+pub mod errand;
+pub mod filter;
+mod finish;
+mod follow;
+pub mod stream;
+pub mod tracer;
+
+pub use follow::{Options, follow};

@@ -1,0 +1,118 @@
+//! The stream of one run: lines get their number and their time here, and are counted.
+
+use std::{collections::BTreeMap, io, time::SystemTime};
+
+use super::clock;
+use crate::{
+    event::{Event, Line, Lost},
+    output::Form,
+};
+
+/// Where the events of a run go.
+pub struct Stream {
+    form: Box<dyn Form>,
+    seq: u64,
+    counts: BTreeMap<String, u64>,
+    lost: u64,
+}
+
+impl Stream {
+    /// Starts an empty stream.
+    #[must_use]
+    pub fn new(form: Box<dyn Form>) -> Self {
+        let counts = ["start", "stall", "workload", "lost"].map(|kind| (kind.to_owned(), 0));
+        Self { form, seq: 0, counts: counts.into(), lost: 0 }
+    }
+
+    /// Writes an event that happens now.
+    ///
+    /// # Errors
+    /// What the writer says.
+    pub fn now(&mut self, event: Event) -> io::Result<()> {
+        self.write(clock::rfc3339(SystemTime::now()), event)
+    }
+
+    /// Writes an event that happened at a time of the kernel's monotonic clock, in ns.
+    ///
+    /// # Errors
+    /// What the writer says.
+    pub fn at(&mut self, kernel_ns: u64, event: Event) -> io::Result<()> {
+        self.write(clock::wall_time(kernel_ns), event)
+    }
+
+    fn write(&mut self, time: String, event: Event) -> io::Result<()> {
+        self.seq += 1;
+        if let Some(count) = self.counts.get_mut(event.kind()) {
+            *count += 1;
+        }
+        self.form.line(&Line { seq: self.seq, time, event })
+    }
+
+    /// Says how many lines the ring has dropped in all; writes a line if that is news.
+    ///
+    /// # Errors
+    /// What the writer says.
+    pub fn lost(&mut self, total: u64) -> io::Result<()> {
+        let count = total.saturating_sub(self.lost);
+        if count == 0 {
+            return Ok(());
+        }
+        self.lost = total;
+        self.now(Event::Lost(Lost { count, since_seq: self.seq }))
+    }
+
+    /// Lines so far, by type.
+    #[must_use]
+    pub fn counts(&self) -> BTreeMap<String, u64> {
+        self.counts.clone()
+    }
+
+    /// Hands what was written to whoever reads.
+    ///
+    /// # Errors
+    /// What the writer says.
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.form.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{cell::RefCell, rc::Rc};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Kept(Rc<RefCell<Vec<Line>>>);
+
+    impl Form for Kept {
+        fn line(&mut self, line: &Line) -> io::Result<()> {
+            self.0.borrow_mut().push(line.clone());
+            Ok(())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn numbers_have_no_gaps_and_a_loss_is_said_once() {
+        let kept = Kept::default();
+        let mut stream = Stream::new(Box::new(kept.clone()));
+        stream.lost(0).unwrap();
+        stream.lost(4).unwrap();
+        stream.lost(4).unwrap();
+        stream.lost(9).unwrap();
+        let lines = kept.0.borrow();
+        let seen: Vec<_> = lines
+            .iter()
+            .map(|line| match &line.event {
+                Event::Lost(lost) => (line.seq, lost.count, lost.since_seq),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(seen, [(1, 4, 0), (2, 5, 1)]);
+        assert_eq!(stream.counts()["lost"], 2);
+        assert_eq!(stream.counts()["stall"], 0);
+    }
+}
