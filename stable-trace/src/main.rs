@@ -1,2 +1,7 @@
-//! `stable-trace`: see `stable_trace`.
-fn main() {}
+//! `stable-trace`: the command. All it does stands in the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    stable_trace::cli::main()
+}

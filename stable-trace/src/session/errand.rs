@@ -8,12 +8,15 @@ use std::{
 };
 
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::{
-    io::{AsyncBufReadExt as _, BufReader, Lines},
-    process::{Child, ChildStdout, Command},
-};
+use tokio::process::{Child, Command};
 
-use crate::event::{Event, Line, Workload};
+use crate::{
+    event::Workload,
+    workload::{
+        WacArgs, WorkloadError,
+        child::{Child as WorkloadChild, Message},
+    },
+};
 
 /// Why there is no errand.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +30,12 @@ pub enum ErrandError {
         #[source]
         source: io::Error,
     },
+    /// The command cannot be waited for.
+    #[error("the command cannot be waited for: {0}")]
+    Wait(#[source] io::Error),
+    /// The workload has trouble.
+    #[error(transparent)]
+    Workload(#[from] WorkloadError),
 }
 
 /// What a run is around.
@@ -34,96 +43,30 @@ pub enum ErrandError {
 pub enum Errand {
     /// Nothing: until it is told to end.
     Watch,
-    /// A command; its output passes through.
-    Command(Vec<OsString>),
-    /// The paired workload; its standard output is its `workload` events.
-    Workload(Vec<OsString>),
+    /// A command.
+    Command {
+        /// Its words; not empty.
+        words: Vec<OsString>,
+        /// Whether its standard output must not mix with the stream.
+        stdout: Stdio,
+    },
+    /// The paired workload.
+    Workload {
+        /// Its options.
+        args: WacArgs,
+        /// Whether it says nothing on stderr.
+        quiet: bool,
+    },
 }
 
-/// An errand that runs.
-pub struct Running {
-    child: Option<Child>,
-    events: Option<Lines<BufReader<ChildStdout>>>,
-    garbled: bool,
-}
-
-impl Running {
-    /// Starts it.
-    ///
-    /// # Errors
-    /// [`ErrandError::Start`] if there is no such command.
-    pub fn start(errand: &Errand) -> Result<Self, ErrandError> {
-        let (words, events) = match errand {
-            Errand::Watch => return Ok(Self { child: None, events: None, garbled: false }),
-            Errand::Command(words) => (words, false),
-            Errand::Workload(words) => (words, true),
-        };
-        let (command, arguments) = words.split_first().map_or_else(Default::default, |(first, rest)| {
-            (first.clone(), rest)
-        });
-        let mut spawn = Command::new(&command);
-        spawn.args(arguments);
-        if events {
-            spawn.stdout(Stdio::piped());
-        }
-        let mut child =
-            spawn.spawn().map_err(|source| ErrandError::Start { command, source })?;
-        let events = child.stdout.take().map(|stdout| BufReader::new(stdout).lines());
-        Ok(Self { child: Some(child), events, garbled: false })
-    }
-
-    /// The next thing that it says or does; never returns for [`Errand::Watch`].
-    ///
-    /// # Errors
-    /// The child cannot be waited for.
-    pub async fn next(&mut self) -> io::Result<News> {
-        if let Some(events) = &mut self.events {
-            match events.next_line().await {
-                Ok(Some(line)) => return Ok(self.understand(&line)),
-                Ok(None) => {}
-                Err(error) => log::warn!("the workload's events cannot be read: {error}"),
-            }
-            self.events = None;
-        }
-        match &mut self.child {
-            Some(child) => {
-                let status = child.wait().await?;
-                self.child = None;
-                Ok(News::Ended(status))
-            }
-            None => std::future::pending().await,
-        }
-    }
-
-    fn understand(&mut self, line: &str) -> News {
-        match serde_json::from_str::<Line>(line) {
-            Ok(Line { event: Event::Workload(workload), .. }) => return News::Says(workload),
-            Ok(_) => {}
-            Err(error) if !self.garbled => {
-                self.garbled = true;
-                log::warn!("the workload said something that is no event: {error}");
-            }
-            Err(_) => {}
-        }
-        News::Nothing
-    }
-
-    /// Tells it to end. Whoever ignores that is waited for all the same.
-    pub fn tell_to_end(&self) {
-        let pid = self.child.as_ref().and_then(Child::id);
-        let pid = pid.and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
-        if let Some(pid) = pid
-            && let Err(error) = kill_process(pid, Signal::TERM)
-        {
-            log::debug!("the command could not be told to end: {error}");
-        }
-    }
-
-    /// Whether there is a process to wait for.
-    #[must_use]
-    pub const fn is_running(&self) -> bool {
-        self.child.is_some()
-    }
+/// An errand under way.
+pub enum Running {
+    /// Nothing, or something that has ended.
+    Nothing,
+    /// A command.
+    Command(Child),
+    /// The paired workload.
+    Workload(WorkloadChild),
 }
 
 /// What an errand says or does.
@@ -137,9 +80,94 @@ pub enum News {
     Nothing,
 }
 
+impl Running {
+    /// Starts it.
+    ///
+    /// # Errors
+    /// [`ErrandError`] if there is no such command.
+    pub fn start(errand: Errand) -> Result<Self, ErrandError> {
+        match errand {
+            Errand::Watch => Ok(Self::Nothing),
+            Errand::Command { words, stdout } => {
+                let command = words.first().cloned().unwrap_or_default();
+                Command::new(&command)
+                    .args(words.iter().skip(1))
+                    .stdout(stdout)
+                    .spawn()
+                    .map(Self::Command)
+                    .map_err(|source| ErrandError::Start { command, source })
+            }
+            Errand::Workload { args, quiet } => {
+                let program = std::env::current_exe().map_err(|source| ErrandError::Start {
+                    command: "stable-trace".into(),
+                    source,
+                })?;
+                Ok(Self::Workload(WorkloadChild::spawn(&program, &args, quiet)?))
+            }
+        }
+    }
+
+    /// The next thing that it says or does; never returns if nothing runs. Nothing is lost if the
+    /// future is dropped.
+    ///
+    /// # Errors
+    /// The child cannot be read or waited for.
+    pub async fn next(&mut self) -> Result<News, ErrandError> {
+        let status = match self {
+            Self::Nothing => std::future::pending().await,
+            Self::Command(child) => child.wait().await.map_err(ErrandError::Wait)?,
+            Self::Workload(child) => match child.next().await? {
+                Some(Message::Event(workload)) => return Ok(News::Says(workload)),
+                Some(Message::Garbled(line)) => {
+                    log::warn!("the workload said something that is no event: {line}");
+                    return Ok(News::Nothing);
+                }
+                None => child.wait().await?,
+            },
+        };
+        *self = Self::Nothing;
+        Ok(News::Ended(status))
+    }
+
+    /// Tells it to end (SIGTERM). Whoever ignores that is waited for all the same.
+    pub fn tell_to_end(&self) {
+        match self {
+            Self::Nothing => {}
+            Self::Workload(child) => child.stop(),
+            Self::Command(child) => {
+                let pid = child.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
+                if let Some(pid) = pid
+                    && let Err(error) = kill_process(pid, Signal::TERM)
+                {
+                    log::debug!("the command could not be told to end: {error}");
+                }
+            }
+        }
+    }
+
+    /// Whether there is a process to wait for.
+    #[must_use]
+    pub const fn is_running(&self) -> bool {
+        !matches!(self, Self::Nothing)
+    }
+}
+
 /// The exit status that passes on a command's own: its code, or 128 and the signal's number.
 #[must_use]
 pub fn exit_code(status: ExitStatus) -> u8 {
     let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
     u8::try_from(code & 0xff).unwrap_or(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signal_is_128_and_its_number() {
+        assert_eq!(exit_code(ExitStatus::from_raw(0)), 0);
+        assert_eq!(exit_code(ExitStatus::from_raw(7 << 8)), 7);
+        assert_eq!(exit_code(ExitStatus::from_raw(15)), 143);
+        assert_eq!(exit_code(ExitStatus::from_raw(9)), 137);
+    }
 }

@@ -1,6 +1,6 @@
 //! The loop of a run.
 
-use std::{io, process::ExitCode, time::Duration};
+use std::{io, path::Path, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use tokio::{
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     event::{Event, Start, Workload, WorkloadState},
-    kernel::devices,
+    kernel::{devices, release::System},
     output::Form,
 };
 
@@ -51,7 +51,7 @@ pub async fn follow(options: Options) -> anyhow::Result<ExitCode> {
     if !still_read(outcome)? {
         return Ok(ExitCode::SUCCESS);
     }
-    let mut errand = Running::start(&errand)?;
+    let mut errand = Running::start(errand)?;
     let mut status = None;
     let mut workloads = Vec::new();
     let mut look = interval(LOOK_EVERY);
@@ -64,7 +64,7 @@ pub async fn follow(options: Options) -> anyhow::Result<ExitCode> {
             _ = interrupt.recv() => true,
             _ = terminate.recv() => true,
             () = until(end), if !ending => true,
-            news = errand.next() => match news.context("the command cannot be waited for")? {
+            news = errand.next() => match news? {
                 News::Says(workload) => {
                     if !still_read(stream.now(Event::Workload(workload.clone())))? {
                         errand.tell_to_end();
@@ -141,14 +141,18 @@ async fn until(end: Option<Instant>) {
 }
 
 fn start(tracer: &Tracer) -> Start {
-    let uname = rustix::system::uname();
+    let system = System::read();
+    let devices = devices::list(Path::new("/sys"), system.version()).unwrap_or_else(|error| {
+        log::warn!("{error}");
+        Vec::new()
+    });
     Start {
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        kernel: uname.release().to_string_lossy().into_owned(),
-        arch: uname.machine().to_string_lossy().into_owned(),
-        hostname: uname.nodename().to_string_lossy().into_owned(),
+        kernel: system.release,
+        arch: system.machine,
+        hostname: system.hostname,
         probes: tracer.probes(),
-        devices: devices::list(),
+        devices,
     }
 }
 

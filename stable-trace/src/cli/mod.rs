@@ -1,0 +1,86 @@
+//! The command line: what a user types, turned into a run.
+
+pub mod options;
+mod tracing;
+
+use std::{
+    io::{self, IsTerminal as _, Write as _},
+    process::ExitCode,
+};
+
+use clap::{CommandFactory as _, Parser as _};
+use log::LevelFilter;
+
+use options::{Cli, Color, Command, Format, Verbosity};
+
+use crate::workload::command::{self as wac, Format as WacFormat};
+
+/// Parses the command line and does what it says. Errors are one line on stderr.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let color = cli.color.on(io::stderr().is_terminal());
+    log_to_stderr(&cli.verbosity, color);
+    let outcome = match cli.command.unwrap_or(Command::Trace(cli.trace)) {
+        Command::Trace(args) => tracing::trace(args, cli.color),
+        Command::Run(args) => tracing::run(args, cli.color),
+        Command::Wac(args) if args.no_trace => {
+            let format = match args.tracing.format {
+                Format::Text => WacFormat::Text,
+                Format::Json => WacFormat::Json,
+            };
+            wac::run_standalone(&args.wac, format, cli.verbosity.quiet).map_err(Into::into)
+        }
+        Command::Wac(args) => tracing::wac(args, cli.color, cli.verbosity.quiet),
+        Command::Doctor(args) => tracing::doctor(args, cli.color),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "stable-trace", &mut io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Man => {
+            clap_mangen::Man::new(Cli::command()).render(&mut io::stdout()).map_err(Into::into).map(|()| ExitCode::SUCCESS)
+        }
+    };
+    outcome.unwrap_or_else(|error| {
+        // The whole chain on one line; nobody is left to tell if stderr is closed.
+        let text = format!("{error:#}").replace('\n', " ");
+        let _ = writeln!(io::stderr(), "stable-trace: {text}");
+        ExitCode::FAILURE
+    })
+}
+
+/// Warnings and, with `-v`, what is going on.
+fn log_to_stderr(verbosity: &Verbosity, color: bool) {
+    let level = match (verbosity.quiet, verbosity.verbose) {
+        (true, _) => LevelFilter::Error,
+        (false, 0) => LevelFilter::Warn,
+        (false, 1) => LevelFilter::Info,
+        (false, 2) => LevelFilter::Debug,
+        (false, _) => LevelFilter::Trace,
+    };
+    env_logger::Builder::new()
+        .filter_module("stable_trace", level)
+        // The programs' own messages come under the name of their crate.
+        .filter_module("stable_trace_ebpf", level)
+        .filter_level(level.min(LevelFilter::Warn))
+        .write_style(if color { env_logger::WriteStyle::Always } else { env_logger::WriteStyle::Never })
+        .format(move |out, record| {
+            let style = out.default_level_style(record.level());
+            let level = record.level().as_str().to_ascii_lowercase();
+            writeln!(out, "stable-trace: {style}{level}{style:#}: {}", record.args())
+        })
+        .init();
+}
+
+impl Color {
+    /// Whether to write colours to something that is, or is not, a terminal.
+    #[must_use]
+    pub fn on(self, terminal: bool) -> bool {
+        match self {
+            Self::Always => true,
+            Self::Never => false,
+            // https://no-color.org: any value but the empty one.
+            Self::Auto => terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! Commands and options. Help, completions and the manual page come from here.
+
+use std::{ffi::OsString, path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::{
+    event::Method,
+    units::{parse_duration, parse_size},
+    workload::WacArgs,
+};
+
+/// Trace waits for writeback: which task, which file, which device, how long, and why.
+///
+/// Without a command: trace until Ctrl-C, then print the summary.
+#[derive(Debug, Parser)]
+#[command(version, args_conflicts_with_subcommands = true, max_term_width = 100)]
+pub struct Cli {
+    /// What to do
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
+    /// Options of `trace`
+    #[command(flatten)]
+    pub trace: TraceArgs,
+
+    /// How much is said on stderr
+    #[command(flatten)]
+    pub verbosity: Verbosity,
+
+    /// When to use colours; `NO_COLOR` is honoured
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t, global = true)]
+    pub color: Color,
+}
+
+/// How much is said on stderr.
+#[derive(Args, Debug)]
+pub struct Verbosity {
+    /// Say more on stderr; twice, and the programs' own messages come too
+    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    pub verbose: u8,
+
+    /// Say nothing on stderr but errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+}
+
+/// What can be done.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Trace until Ctrl-C, SIGTERM or --duration, then print the summary (also without a command)
+    Trace(TraceArgs),
+    /// Trace around one command, and exit with its status
+    Run(RunArgs),
+    /// Launch the paired workload, which rewrites the same pages as fast as it goes, and trace it
+    Wac(Box<TracedWacArgs>),
+    /// Say what this kernel, these devices and these privileges offer, and what to do about gaps
+    Doctor(DoctorArgs),
+    /// Print a completion script
+    Completions {
+        /// For which shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    Man,
+}
+
+/// `trace`.
+#[derive(Args, Debug)]
+pub struct TraceArgs {
+    /// Tracing
+    #[command(flatten)]
+    pub tracing: TracingArgs,
+
+    /// Stop after this long
+    #[arg(long, value_name = "DUR", value_parser = parse_duration)]
+    pub duration: Option<Duration>,
+}
+
+/// `run`.
+#[derive(Args, Debug)]
+pub struct RunArgs {
+    /// Tracing
+    #[command(flatten)]
+    pub tracing: TracingArgs,
+
+    /// Tell the command to end (SIGTERM) after this long
+    #[arg(long, value_name = "DUR", value_parser = parse_duration)]
+    pub duration: Option<Duration>,
+
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_name = "CMD")]
+    pub command: Vec<OsString>,
+}
+
+/// `wac`.
+#[derive(Args, Debug)]
+pub struct TracedWacArgs {
+    /// The workload
+    #[command(flatten)]
+    pub wac: WacArgs,
+
+    /// Run the workload alone; needs no privileges
+    #[arg(long)]
+    pub no_trace: bool,
+
+    /// Tracing
+    #[command(flatten)]
+    pub tracing: TracingArgs,
+}
+
+/// `doctor`.
+#[derive(Args, Debug)]
+pub struct DoctorArgs {
+    /// A table, or one JSON object
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
+    pub format: Format,
+}
+
+/// What every tracing command takes.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Tracing")]
+pub struct TracingArgs {
+    /// How probes attach; `auto` picks per probe the cheapest that works here
+    #[arg(long, value_enum, value_name = "METHOD", default_value_t)]
+    pub attach: Attach,
+
+    /// Only this block device, by name or MAJOR:MINOR; a partition stands for its disk (repeatable)
+    #[arg(long = "device", value_name = "NAME")]
+    pub devices: Vec<String>,
+
+    /// Only waiters of this process
+    #[arg(long, value_name = "PID")]
+    pub pid: Option<u32>,
+
+    /// Only waiters whose thread has this name
+    #[arg(long, value_name = "NAME")]
+    pub comm: Option<String>,
+
+    /// Only waiters in this cgroup (v2), or below it
+    #[arg(long, value_name = "PATH")]
+    pub cgroup: Option<PathBuf>,
+
+    /// Stream only stalls at least this long; histograms and counters always count every one
+    #[arg(long, value_name = "DUR", default_value = "1ms", value_parser = parse_duration)]
+    pub min_latency: Duration,
+
+    /// What the stream is: text for people, or one JSON object a line
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
+    pub format: Format,
+
+    /// Where the stream goes [default: stdout]
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+
+    /// Show the kernel stack of streamed stalls
+    #[arg(long)]
+    pub stacks: bool,
+
+    /// Size of the ring buffer between kernel and agent; rounded up to a power of two pages
+    #[arg(long, value_name = "SIZE", default_value = "2MiB", value_parser = parse_size)]
+    pub ring_size: u64,
+}
+
+/// `--attach`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Attach {
+    /// The cheapest that works
+    #[default]
+    Auto,
+    /// fentry and fexit
+    Fentry,
+    /// kprobes and kretprobes
+    Kprobe,
+    /// Tracepoints
+    Tracepoint,
+}
+
+impl Attach {
+    /// The one method that the plan is narrowed to; nothing for `auto`.
+    #[must_use]
+    pub const fn method(self) -> Option<Method> {
+        match self {
+            Self::Auto => None,
+            Self::Fentry => Some(Method::Fentry),
+            Self::Kprobe => Some(Method::Kprobe),
+            Self::Tracepoint => Some(Method::Tracepoint),
+        }
+    }
+}
+
+/// `--format`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people
+    #[default]
+    Text,
+    /// One object a line
+    Json,
+}
+
+/// `--color`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// On a terminal
+    #[default]
+    Auto,
+    /// Also into a file or a pipe
+    Always,
+    /// Nowhere
+    Never,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(words: &[&str]) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(["stable-trace"].iter().chain(words))
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        <Cli as clap::CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn no_command_is_trace() {
+        let cli = parse(&["--device", "sda", "--device", "8:16", "--min-latency", "0"]).unwrap();
+        assert!(cli.command.is_none());
+        assert_eq!(cli.trace.tracing.devices, ["sda", "8:16"]);
+        assert_eq!(cli.trace.tracing.min_latency, Duration::ZERO);
+    }
+
+    #[test]
+    fn a_command_keeps_its_own_options() {
+        let cli = parse(&["run", "--format", "json", "-q", "--", "dd", "--help", "-v"]).unwrap();
+        let Some(Command::Run(args)) = cli.command else { panic!("{cli:?}") };
+        assert_eq!(args.command, ["dd", "--help", "-v"]);
+        assert!(cli.verbosity.quiet);
+    }
+
+    #[test]
+    fn nonsense_is_refused_before_anything_happens() {
+        for words in [
+            &["--min-latency", "soon"][..],
+            &["--attach", "magic"],
+            &["--pid", "-1"],
+            &["--format", "xml"],
+            &["run"],
+            &["run", "dd"],
+            &["-q", "-v"],
+        ] {
+            assert!(parse(words).is_err(), "{words:?}");
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! The commands that trace: from options to a run.
+
+use std::{
+    fs::File,
+    io::{self, BufWriter, IsTerminal as _, Write},
+    path::{Path, PathBuf},
+    process::{ExitCode, Stdio},
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail};
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use super::options::{
+    Color, DoctorArgs, Format, RunArgs, TraceArgs, TracedWacArgs, TracingArgs,
+};
+use crate::{
+    doctor,
+    kernel::{devices::resolve_device, privileges::Privileges, release::System},
+    output::{Form, json::Json, style::Style, text::Text},
+    probes::attach::Settings,
+    session::{Options, errand::Errand, filter, follow, tracer::Wishes},
+};
+
+/// The room for records that are written but not read, before the writer is called.
+const BUFFER_BYTES: usize = 64 << 10;
+
+/// `stable-trace` and `stable-trace trace`.
+pub fn trace(args: TraceArgs, color: Color) -> anyhow::Result<ExitCode> {
+    start(&args.tracing, color, args.duration, Errand::Watch)
+}
+
+/// `stable-trace run`.
+pub fn run(args: RunArgs, color: Color) -> anyhow::Result<ExitCode> {
+    let errand = Errand::Command { words: args.command, stdout: Stdio::inherit() };
+    start(&args.tracing, color, args.duration, errand)
+}
+
+/// `stable-trace wac`.
+pub fn wac(args: Box<TracedWacArgs>, color: Color, quiet: bool) -> anyhow::Result<ExitCode> {
+    let TracedWacArgs { wac, tracing, .. } = *args;
+    start(&tracing, color, None, Errand::Workload { args: wac, quiet })
+}
+
+/// `stable-trace doctor`.
+pub fn doctor(args: DoctorArgs, color: Color) -> anyhow::Result<ExitCode> {
+    let report = doctor::examine();
+    let mut out = io::stdout().lock();
+    let written = match args.format {
+        Format::Json => serde_json::to_writer(&mut out, &report)
+            .map_err(io::Error::from)
+            .and_then(|()| writeln!(out)),
+        Format::Text => {
+            let style = Style { color: color.on(io::stdout().is_terminal()) };
+            write!(out, "{}", report.to_text(style))
+        }
+    };
+    match written {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(error).context("the report cannot be written")
+        }
+        _ if report.can_trace() => Ok(ExitCode::SUCCESS),
+        _ => Ok(ExitCode::FAILURE),
+    }
+}
+
+fn start(
+    args: &TracingArgs,
+    color: Color,
+    duration: Option<Duration>,
+    errand: Errand,
+) -> anyhow::Result<ExitCode> {
+    let wishes = wishes(args)?;
+    Privileges::read()?.require(System::read().version())?;
+    let form = form(args.format, args.output.as_ref(), color)?;
+    end_at_once_if_told_twice()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("the runtime cannot start")?;
+    runtime.block_on(follow(Options { wishes, errand, duration, form }))
+}
+
+/// Checks what the user asked for, before anything is touched.
+fn wishes(args: &TracingArgs) -> anyhow::Result<Wishes> {
+    let disks = args
+        .devices
+        .iter()
+        .map(|device| resolve_device(Path::new("/sys"), device))
+        .map(|disk| disk.map(|disk| (disk.major, disk.minor)))
+        .collect::<Result<Vec<_>, _>>()
+        .context("--device")?;
+    let settings = Settings {
+        ring_bytes: ring_bytes(args.ring_size)?,
+        min_latency_ns: u64::try_from(args.min_latency.as_nanos())
+            .context("--min-latency: longer than any stall can be")?,
+        pid: args.pid.map(filter::pid).transpose()?,
+        comm: args.comm.as_deref().map(filter::comm).transpose()?,
+        cgroup: args.cgroup.as_deref().map(filter::cgroup).transpose()?,
+        only_devices: !disks.is_empty(),
+    };
+    Ok(Wishes { settings, method: args.attach.method(), disks, stacks: args.stacks })
+}
+
+/// The kernel wants a power of two, and whole pages (`ringbuf_map_alloc`, kernel/bpf/ringbuf.c).
+fn ring_bytes(wanted: u64) -> anyhow::Result<u32> {
+    const MOST: u64 = 1 << 30;
+    if wanted > MOST {
+        bail!("--ring-size {wanted}: the ring buffer can have at most 1GiB");
+    }
+    let page = rustix::param::page_size() as u64;
+    Ok(u32::try_from(wanted.max(page).next_power_of_two())?)
+}
+
+fn form(
+    format: Format,
+    output: Option<&PathBuf>,
+    color: Color,
+) -> anyhow::Result<Box<dyn Form>> {
+    let (out, terminal): (Box<dyn Write>, bool) = match output {
+        Some(path) => {
+            let file = File::create(path).with_context(|| {
+                format!("-o {}: the file cannot be written", path.display())
+            })?;
+            (Box::new(file), false)
+        }
+        None => (Box::new(io::stdout()), io::stdout().is_terminal()),
+    };
+    let out = BufWriter::with_capacity(BUFFER_BYTES, out);
+    Ok(match format {
+        Format::Json => Box::new(Json::new(out)),
+        Format::Text => Box::new(Text::new(out, Style { color: color.on(terminal) })),
+    })
+}
+
+/// The first SIGINT or SIGTERM ends a run in order; the second one ends the process there and then,
+/// whatever it hangs on. The kernel detaches what it leaves behind.
+fn end_at_once_if_told_twice() -> anyhow::Result<()> {
+    let told = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        // In this order: the first signal finds the flag unset, and sets it.
+        signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&told))
+            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&told)))
+            .context("signals cannot be watched")?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ring_is_a_power_of_two_pages() {
+        let page = u32::try_from(rustix::param::page_size()).unwrap();
+        assert_eq!(ring_bytes(0).unwrap(), page);
+        assert_eq!(ring_bytes(u64::from(page) + 1).unwrap(), 2 * page);
+        assert_eq!(ring_bytes(2 << 20).unwrap(), 2 << 20);
+        assert!(ring_bytes(1 << 40).is_err());
+    }
+}
