@@ -1,6 +1,9 @@
 //! Loading the programs and attaching them as the plan says.
 
-use std::{os::fd::OwnedFd, path::PathBuf};
+use std::{
+    os::fd::{AsRawFd as _, OwnedFd},
+    path::{Path, PathBuf},
+};
 
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
@@ -194,11 +197,11 @@ fn attach_step(ebpf: &mut Ebpf, step: &Step) -> Result<(), ProgramError> {
     Ok(())
 }
 
-fn choose_cgroup(ebpf: &mut Ebpf, path: &PathBuf) -> Result<(), AttachError> {
-    let cgroup = |source| AttachError::Cgroup { path: path.clone(), source };
+fn choose_cgroup(ebpf: &mut Ebpf, path: &Path) -> Result<(), AttachError> {
+    let cgroup = |source| AttachError::Cgroup { path: path.to_owned(), source };
     let folder = std::fs::File::open(path).map_err(cgroup)?;
     let map = |source| AttachError::Map { name: "CGROUPS", source };
     let slots = ebpf.map_mut("CGROUPS").ok_or(map(MapError::ElementNotFound))?;
     let mut slots = CgroupArray::try_from(slots).map_err(map)?;
-    slots.set(0, &folder, 0).map_err(|error| cgroup(std::io::Error::other(chain(&error))))
+    slots.set(0, folder.as_raw_fd(), 0).map_err(|error| cgroup(std::io::Error::other(chain(&error))))
 }

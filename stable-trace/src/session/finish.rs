@@ -1,11 +1,15 @@
 //! The end of a run: detach, stream what is left, count everything.
 
-use std::{collections::BTreeMap, io};
+use std::{
+    collections::BTreeMap,
+    io,
+    os::fd::{AsFd as _, AsRawFd as _},
+};
 
 use aya::{Ebpf, maps::MapError, programs::Program};
 use rustix::{
-    process::{Rusage, getrusage, RusageWho},
     thread::{MembarrierCommand, membarrier},
+    time::{ClockId, clock_gettime},
 };
 use stable_trace_common::{
     counter::Counter,
@@ -30,7 +34,8 @@ impl Tracer {
     /// What the writer says, as an I/O error; the kernel refused a map.
     pub fn finish(mut self, stream: &mut Stream) -> Result<Summary, FinishError> {
         let elapsed = self.since.elapsed();
-        let (bpf_cpu_ns, probe_runs_missed) = program_costs(&self.attached.ebpf);
+        let bpf_cpu_ns = bpf_cpu_ns(&self.attached.ebpf);
+        let probe_runs_missed = missed(&self.attached.ebpf);
         detach(&mut self.attached.ebpf);
         while self.drain(stream)? {}
         self.tick(stream)?;
@@ -139,13 +144,22 @@ pub enum FinishError {
 }
 
 
-/// CPU time of the programs in ns, and the runs that the kernel skipped because one was already
-/// running on that CPU (`recursion_misses` of `bpf_prog_info`, which aya does not hand out: a
-/// tracepoint program cannot recurse into itself here, so there is nothing to read yet).
-fn program_costs(ebpf: &Ebpf) -> u64 {
+/// CPU time of the programs in ns.
+fn bpf_cpu_ns(ebpf: &Ebpf) -> u64 {
     let infos = ebpf.programs().filter_map(|(_, program)| program.info().ok());
-    let times = infos.map(|info| u64::try_from(info.run_time().as_nanos()).unwrap_or(u64::MAX));
-    times.sum()
+    infos.map(|info| u64::try_from(info.run_time().as_nanos()).unwrap_or(u64::MAX)).sum()
+}
+
+/// Runs that the kernel skipped because the CPU was running a program already, by program
+/// (`recursion_misses` of `bpf_prog_show_fdinfo`, kernel/bpf/syscall.c, from 5.12 on).
+fn missed(ebpf: &Ebpf) -> BTreeMap<String, u64> {
+    let runs = ebpf.programs().filter_map(|(name, program)| {
+        let fd = program.fd().ok()?.as_fd().as_raw_fd();
+        let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
+        let misses = info.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?;
+        Some((name.to_owned(), misses.trim().parse().ok()?))
+    });
+    runs.collect()
 }
 
 /// Detaches every program, and waits until none of them runs any more.
@@ -171,9 +185,7 @@ fn detach(ebpf: &mut Ebpf) {
 
 /// CPU time of this process so far, user and system, in ns.
 fn own_cpu_ns() -> u64 {
-    let Rusage { ru_utime, ru_stime, .. } = getrusage(RusageWho::Self_);
-    let ns = |seconds: i64, microseconds: i64| {
-        u64::try_from(seconds * 1_000_000_000 + microseconds * 1_000).unwrap_or(0)
-    };
-    ns(ru_utime.tv_sec, ru_utime.tv_usec) + ns(ru_stime.tv_sec, ru_stime.tv_usec)
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    let ns = time.tv_sec.saturating_mul(1_000_000_000).saturating_add(time.tv_nsec);
+    u64::try_from(ns).unwrap_or(0)
 }

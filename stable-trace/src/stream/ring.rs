@@ -23,8 +23,12 @@ impl Ring {
     /// # Errors
     /// The runtime could not watch the map's descriptor.
     pub fn new(ring: RingBuf<MapData>) -> std::io::Result<Self> {
+        // SAFETY: a `RingBuf` owns its map's descriptor, hands out that same one each time, and
+        // closes it only when it is dropped, which the `AsyncFd` that owns it does last.
+        let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }
+            .map_err(std::io::Error::from)?;
         Ok(Self {
-            ring: AsyncFd::with_interest(ring, Interest::READABLE)?,
+            ring,
             batch: BytesMut::with_capacity(BATCH_BYTES),
         })
     }
