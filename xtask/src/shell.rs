@@ -51,9 +51,10 @@ pub fn failed(command: &Command, status: ExitStatus) -> anyhow::Error {
     anyhow!("`{}` failed ({status})", describe(command))
 }
 
-/// The command line, for people.
+/// The command line, for people: of the program its name alone.
 pub fn describe(command: &Command) -> String {
-    std::iter::once(command.get_program())
+    let program = Path::new(command.get_program());
+    std::iter::once(program.file_name().unwrap_or(program.as_os_str()))
         .chain(command.get_args())
         .map(|word| {
             let word = word.to_string_lossy();

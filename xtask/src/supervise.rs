@@ -60,7 +60,8 @@ impl Supervisor {
                 return Ok(status);
             }
             for signal in self.signals.wait() {
-                if signal != SIGCHLD && !(foreground && signal != SIGTERM) {
+                let from_keys = foreground && matches!(signal, SIGINT | SIGQUIT);
+                if signal != SIGCHLD && !from_keys {
                     hand_on(&child, signal);
                 }
             }
