@@ -11,16 +11,16 @@ use anyhow::{Context as _, Result, anyhow, bail};
 /// Folders of administration programs, which are not in an ordinary user's PATH.
 const ADMINISTRATION: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
 
-/// Runs a command with xtask's own stdin, stdout and stderr.
+/// Runs a step of xtask's own; what it prints is progress, so all of it goes to stderr.
 ///
 /// # Errors
 /// If it does not start or does not succeed.
 pub fn run(command: &mut Command) -> Result<()> {
-    let status = status(command)?;
+    let status = status(command.stdout(std::io::stderr()))?;
     if status.success() { Ok(()) } else { Err(failed(command, status)) }
 }
 
-/// Runs a command like [`run`], for callers to whom its exit status is an answer.
+/// Runs a command with xtask's own stdin, stdout and stderr, whose exit status is an answer.
 ///
 /// # Errors
 /// If it does not start.
