@@ -1,0 +1,103 @@
+//! What all runners of tests came to, in one tally.
+
+pub mod libtest;
+
+use std::fmt::{self, Display, Formatter};
+use std::process::ExitCode;
+
+/// A test that did not run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Skip {
+    /// Its full name.
+    pub name: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// How many tests passed, failed and were skipped, and which.
+///
+/// Its `Display` is the report: what was skipped and why, what failed, then the closing line.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Number that passed.
+    pub passed: u64,
+    /// Names of those that failed, and of runners that died.
+    pub failed: Vec<String>,
+    /// Those that did not run.
+    pub skipped: Vec<Skip>,
+}
+
+impl Tally {
+    /// Counts one more that passed.
+    pub fn pass(&mut self) {
+        self.passed += 1;
+    }
+
+    /// Counts one more that failed.
+    pub fn fail(&mut self, name: impl Into<String>) {
+        self.failed.push(name.into());
+    }
+
+    /// Counts one more that did not run.
+    pub fn skip(&mut self, name: impl Into<String>, reason: impl Into<String>) {
+        self.skipped.push(Skip { name: name.into(), reason: reason.into() });
+    }
+
+    /// Adds what another runner came to.
+    pub fn add(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed.extend(other.failed);
+        self.skipped.extend(other.skipped);
+    }
+
+    /// Whether no test was even looked at.
+    pub fn is_empty(&self) -> bool {
+        self.passed == 0 && self.failed.is_empty() && self.skipped.is_empty()
+    }
+
+    /// The exit status that says whether anything failed.
+    pub fn exit_code(&self) -> ExitCode {
+        if self.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
+}
+
+impl Display for Tally {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        if !self.skipped.is_empty() {
+            writeln!(f, "skipped:")?;
+            for Skip { name, reason } in &self.skipped {
+                writeln!(f, "    {name}: {reason}")?;
+            }
+        }
+        if !self.failed.is_empty() {
+            writeln!(f, "failed:")?;
+            for name in &self.failed {
+                writeln!(f, "    {name}")?;
+            }
+        }
+        let Self { passed, failed, skipped } = self;
+        write!(f, "{passed} passed, {} failed, {} skipped", failed.len(), skipped.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_report_ends_in_one_closing_line() {
+        let mut tally = Tally::default();
+        assert_eq!(tally.to_string(), "0 passed, 0 failed, 0 skipped");
+        tally.pass();
+        tally.skip("kernel::fentry", "this kernel refuses fentry");
+        let mut other = Tally::default();
+        other.pass();
+        other.fail("units::sizes");
+        tally.add(other);
+        assert_eq!(
+            tally.to_string(),
+            "skipped:\n    kernel::fentry: this kernel refuses fentry\nfailed:\n    units::sizes\n\
+             2 passed, 1 failed, 1 skipped"
+        );
+    }
+}

@@ -1,0 +1,57 @@
+//! Every test there is, whatever runs it, and one closing line for all.
+
+mod lint;
+mod native;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use clap::Args;
+
+use crate::report::Tally;
+use crate::setup::{self, debian};
+
+/// What the tests use beside Rust: mkfs of each file system, and a C compiler.
+const PACKAGES: [(&str, &str); 4] = [
+    ("btrfs-progs", "mkfs.btrfs"),
+    ("e2fsprogs", "mkfs.ext4"),
+    ("gcc", "gcc"),
+    ("xfsprogs", "mkfs.xfs"),
+];
+
+/// Options of `cargo xtask test`.
+#[derive(Args)]
+pub struct TestArgs {
+    /// Only tests and lints whose name contains this.
+    #[arg(long, value_name = "SUBSTRING")]
+    only: Option<String>,
+    /// No formatting check and no clippy.
+    #[arg(long)]
+    skip_lint: bool,
+}
+
+/// `cargo xtask test`.
+///
+/// # Errors
+/// If set-up fails, or nothing is called as `--only` says.
+pub fn test(args: &TestArgs) -> Result<ExitCode> {
+    setup::for_builds()?;
+    debian::ensure(&PACKAGES)?;
+    let only = args.only.as_deref();
+
+    let mut tally = Tally::default();
+    if !args.skip_lint {
+        tally.add(lint::lint(only)?);
+    }
+    tally.add(native::test(only)?);
+
+    if let Some(only) = only
+        && tally.is_empty()
+    {
+        bail!(
+            "no test is called like `{only}`: give a part of a name, such as one printed above a result"
+        );
+    }
+    println!("\n{tally}");
+    Ok(tally.exit_code())
+}
