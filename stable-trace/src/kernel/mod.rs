@@ -5,6 +5,7 @@
 
 pub mod btf;
 pub mod devices;
+pub mod hooks;
 pub mod lockdown;
 pub mod mounts;
 mod private_mount;
