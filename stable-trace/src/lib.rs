@@ -2,6 +2,7 @@
 //!
 //! Data flows one way: kernel maps and ring, [`stream`], `correlate`, [`output`] and `metrics`.
 
+pub mod doctor;
 pub mod event;
 pub mod kernel;
 pub mod units;
