@@ -89,11 +89,7 @@ fn btf(report: &Report) -> Option<Problem> {
 
 fn method(report: &Report, name: &str, cost: &str) -> Option<Problem> {
     let method = report.method(name)?;
-    let mut remedy = method.remedy.clone().unwrap_or_default();
-    if !report.privileges.missing.is_empty() {
-        // The first problem, and the likely cause.
-        "see the missing capabilities".clone_into(&mut remedy);
-    }
+    let remedy = method.remedy.clone().unwrap_or_default();
     Some(problem(method.reason.clone()?, cost, remedy))
 }
 

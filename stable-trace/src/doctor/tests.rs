@@ -116,7 +116,7 @@ fn a_missing_capability_comes_first_and_ends_it() {
     assert!(!report.can_trace());
     assert_eq!(report.problems[0].what, "missing CAP_BPF");
     assert!(report.problems[0].remedy.contains("setcap"));
-    assert_eq!(report.problems[1].remedy, "see the missing capabilities");
+    assert_eq!(report.problems[1].remedy, "use another kernel");
     assert!(report.to_text().ends_with("Tracing cannot work: see the first problem.\n"));
 }
 

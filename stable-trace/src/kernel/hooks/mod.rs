@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
-use super::btf::Btf;
+use super::{btf::Btf, privileges::Privileges, release::System};
 use trial::{Program, Step};
 
 /// Where the kernel lists what performance events can be made of.
@@ -98,12 +98,18 @@ fn source_below(folder: &Path, name: &str, options: &str) -> Result<(), Refusal>
 }
 
 fn load(program: Program) -> Result<(), Refusal> {
-    trial::run(program).map_err(|(step, errno)| refusal(program, step, errno))
+    trial::run(program).map_err(|(step, errno)| refusal(program, step, errno, permitted()))
+}
+
+/// Whether we hold what the kernel asks for, so that a refusal has another cause.
+fn permitted() -> bool {
+    let kernel = System::read().version();
+    Privileges::read().is_ok_and(|privileges| privileges.missing(kernel).is_empty())
 }
 
 /// What an errno means at that step (`bpf_prog_load`, kernel/bpf/syscall.c, and
 /// `bpf_check_attach_target`, kernel/bpf/verifier.c, 6.12).
-fn refusal(program: Program, step: Step, errno: Errno) -> Refusal {
+fn refusal(program: Program, step: Step, errno: Errno, permitted: bool) -> Refusal {
     let kind = program.name();
     let did = match step {
         Step::Load => "load",
@@ -111,10 +117,11 @@ fn refusal(program: Program, step: Step, errno: Errno) -> Refusal {
     };
     let reason = format!("the kernel refuses to {did} a program for {kind}: {}", explain(errno));
     let remedy = match errno {
-        Errno::PERM | Errno::ACCESS => {
-            "run as root or give CAP_BPF and CAP_PERFMON; if they are there, a security policy of \
-             this machine forbids it"
+        Errno::PERM | Errno::ACCESS if permitted => {
+            "a security policy of this machine forbids it (the capabilities are there): ask whoever \
+             runs it, or do without"
         }
+        Errno::PERM | Errno::ACCESS => "run as root, or give CAP_BPF and CAP_PERFMON",
         Errno::NOSYS => "use a kernel with CONFIG_BPF_SYSCALL",
         // ENOTSUPP, the kernel's own, which has no name outside of it.
         errno if errno.raw_os_error() == 524 => {
@@ -167,16 +174,17 @@ mod tests {
     #[test]
     fn a_refusal_says_what_was_refused_and_what_to_do() {
         let fentry = Program::Fentry { function: 1 };
-        let refused = refusal(fentry, Step::Load, Errno::PERM);
+        let refused = refusal(fentry, Step::Load, Errno::PERM, true);
         assert_eq!(
             refused.reason,
             "the kernel refuses to load a program for fentry: EPERM, operation not permitted"
         );
         assert!(refused.remedy.contains("security policy"));
-        let arm = refusal(fentry, Step::Attach, Errno::from_raw_os_error(524));
+        assert!(refusal(fentry, Step::Load, Errno::PERM, false).remedy.contains("CAP_BPF"));
+        let arm = refusal(fentry, Step::Attach, Errno::from_raw_os_error(524), true);
         assert!(arm.reason.contains("attach") && arm.remedy.contains("trampolines"), "{arm}");
-        assert!(refusal(fentry, Step::Load, Errno::INVAL).remedy.contains("BTF"));
-        assert!(refusal(Program::Kprobe, Step::Load, Errno::INVAL).remedy.contains("EVENTS"));
+        assert!(refusal(fentry, Step::Load, Errno::INVAL, true).remedy.contains("BTF"));
+        assert!(refusal(Program::Kprobe, Step::Load, Errno::INVAL, true).remedy.contains("EVENTS"));
     }
 
     #[test]
