@@ -3,7 +3,9 @@
 //! Everything here reads facts, and says where each came from; what to do with them is decided in
 //! the plan of the probes.
 
+pub mod btf;
 pub mod devices;
+pub mod hooks;
 pub mod lockdown;
 pub mod mounts;
 mod private_mount;

@@ -69,7 +69,11 @@ impl Mounts {
     /// # Errors
     /// [`MountsError::Read`] if the list cannot be read.
     pub fn load() -> Result<Self, MountsError> {
-        let file = File::open(MOUNTINFO).map_err(MountsError::Read)?;
+        Self::open(Path::new(MOUNTINFO))
+    }
+
+    fn open(mountinfo: &Path) -> Result<Self, MountsError> {
+        let file = File::open(mountinfo).map_err(MountsError::Read)?;
         let mut mounts = Self { sysfs: PathBuf::from("/sys"), list: Vec::new(), file: Some(file) };
         mounts.read()?;
         Ok(mounts)

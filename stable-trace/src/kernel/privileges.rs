@@ -137,9 +137,9 @@ fn remedy(missing: &[Capability]) -> String {
     format!("run it with sudo, or once: sudo setcap {SETCAP}+ep {program}")
 }
 
-/// The capabilities that let an ordinary user trace, for setcap(8); the last mounts tracefs where
-/// it is not mounted.
-pub const SETCAP: &str = "cap_bpf,cap_perfmon,cap_syslog,cap_dac_read_search,cap_sys_admin";
+/// The capabilities that let an ordinary user trace, for setcap(8), where tracefs is mounted; to
+/// mount it takes `CAP_SYS_ADMIN`, which is as good as root and so not proposed.
+pub const SETCAP: &str = "cap_bpf,cap_perfmon,cap_syslog,cap_dac_read_search";
 
 /// The `CapEff` line of a `/proc/PID/status`.
 fn parse_effective(status: &str) -> Option<u64> {

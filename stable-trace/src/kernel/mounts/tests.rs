@@ -3,9 +3,11 @@
 use std::{fs, os::unix::fs::symlink};
 
 use proptest::prelude::*;
+use rustix::mount::{UnmountFlags, unmount};
 use tempfile::TempDir;
 
 use super::*;
+use crate::kernel::private_mount::{self, PrivateMountError};
 
 /// A disk `sda` (8:0) with two partitions, `loop0` without any, and a btrfs over both `sdb` and
 /// `sdc`.
@@ -117,12 +119,29 @@ fn escapes_are_undone() {
 
 #[test]
 fn the_mounts_of_this_process() {
-    let mut mounts = Mounts::load().unwrap();
+    let mounts = Mounts::load().unwrap();
     assert!(mounts.all().iter().any(|mount| mount.point == "/proc"));
-    let before = mounts.all().len();
-    // Another test's mount namespace is a copy, so nothing changes here; but the host may.
-    if !mounts.refresh().unwrap() {
-        assert_eq!(mounts.all().len(), before);
+}
+
+#[test]
+fn a_change_is_noticed_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let point = folder.path().to_str().unwrap().to_owned();
+    let tried = private_mount::with("tmpfs", folder.path(), |root| {
+        // `self` is the process, whose mounts are others than this thread's.
+        let mut mounts = Mounts::open(Path::new("/proc/thread-self/mountinfo")).unwrap();
+        let is_there = |mounts: &Mounts| mounts.all().iter().any(|mount| mount.point == point);
+        assert!(is_there(&mounts));
+        assert!(!mounts.changed() && !mounts.refresh().unwrap());
+        unmount(root, UnmountFlags::empty()).unwrap();
+        assert!(mounts.refresh().unwrap());
+        assert!(!is_there(&mounts));
+        assert!(!mounts.refresh().unwrap());
+    });
+    match tried {
+        Ok(()) => {}
+        Err(PrivateMountError::Mount(errno)) => eprintln!("skipped: {errno}"),
+        Err(error) => panic!("{error}"),
     }
 }
 

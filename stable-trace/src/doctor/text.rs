@@ -1,0 +1,151 @@
+//! The report as a person reads it.
+
+use std::fmt::Write as _;
+
+use super::{Found, Problem, Report};
+use crate::{event::Device, kernel::privileges::Capability};
+
+/// Devices of which there is nothing to say are named up to this many.
+const NAMED: usize = 12;
+
+/// Columns of text, the last of any width.
+pub(super) fn render(report: &Report) -> String {
+    let mut text = String::new();
+    section(&mut text, "SYSTEM", &system(report));
+    section(&mut text, "METHODS", &methods(report));
+    section(&mut text, "TRACEPOINTS", &tracepoints(report));
+    section(&mut text, "PROBES", &probes(report));
+    section(&mut text, "DEVICES", &devices(&report.devices));
+    if !report.problems.is_empty() {
+        text.push_str("PROBLEMS\n");
+    }
+    for (index, Problem { what, cost, remedy }) in report.problems.iter().enumerate() {
+        // Writing to a String does not fail.
+        let _ = writeln!(text, "  {}. {what}\n     costs: {cost}\n     do:    {remedy}", index + 1);
+    }
+    if !report.problems.is_empty() {
+        text.push('\n');
+    }
+    text.push_str(if report.can_trace() {
+        "Tracing can work.\n"
+    } else {
+        "Tracing cannot work: see the first problem.\n"
+    });
+    text
+}
+
+type Row = Vec<String>;
+
+fn row<const N: usize>(cells: [&str; N]) -> Row {
+    cells.map(str::to_owned).into()
+}
+
+fn yes(is: bool) -> &'static str {
+    if is { "yes" } else { "no" }
+}
+
+fn system(report: &Report) -> Vec<Row> {
+    let found = |name, found: &Found| row([name, yes(found.available), &found.detail]);
+    let capabilities: Vec<_> = Capability::ALL
+        .into_iter()
+        .filter(|capability| !report.privileges.held.contains(capability))
+        .map(Capability::name)
+        .collect();
+    let lacks = match capabilities.as_slice() {
+        [] => "all capabilities that tracing uses".to_owned(),
+        names => format!("without {}", names.join(", ")),
+    };
+    let privileges = format!("uid {}, {lacks}", report.privileges.uid);
+    vec![
+        row(["kernel", "", &format!("{} {}", report.kernel, report.arch)]),
+        row(["privileges", yes(report.privileges.missing.is_empty()), &privileges]),
+        found("BTF", &report.btf),
+        found("symbols", &report.symbols),
+        found("tracefs", &report.tracefs),
+        row(["lockdown", "", report.lockdown.name()]),
+    ]
+}
+
+fn methods(report: &Report) -> Vec<Row> {
+    let methods = report.methods.iter();
+    methods
+        .map(|method| {
+            let reason = method.reason.as_deref().unwrap_or("tried");
+            row([&method.name.replace('_', " "), yes(method.available), reason])
+        })
+        .collect()
+}
+
+fn tracepoints(report: &Report) -> Vec<Row> {
+    let tracepoints = report.tracepoints.iter();
+    tracepoints
+        .map(|tracepoint| {
+            let mut fields: Vec<_> = tracepoint.fields.iter().collect();
+            fields.sort_by_key(|(_, offset)| **offset);
+            let fields: Vec<_> =
+                fields.iter().map(|(name, offset)| format!("{name} at {offset}")).collect();
+            let detail = tracepoint.reason.clone().unwrap_or_else(|| fields.join(", "));
+            row([&tracepoint.name, yes(tracepoint.reason.is_none()), &detail])
+        })
+        .collect()
+}
+
+fn probes(report: &Report) -> Vec<Row> {
+    let probes = report.probes.iter();
+    probes
+        .map(|probe| {
+            let reason = probe.reason.as_deref().unwrap_or("would attach");
+            let (group, method) = (probe.group.name(), probe.method.name());
+            row([group, method, &probe.function, yes(probe.attached), reason])
+        })
+        .collect()
+}
+
+/// Those of which there is something to say, a line each, and the others together.
+fn devices(devices: &[Device]) -> Vec<Row> {
+    let (telling, plain): (Vec<_>, Vec<_>) =
+        devices.iter().partition(|device| device.stable_writes || device.integrity.is_some());
+    let mut rows: Vec<_> = telling
+        .into_iter()
+        .map(|device| {
+            let stable = if device.stable_writes { "stable pages" } else { "no stable pages" };
+            let integrity = device
+                .integrity
+                .as_ref()
+                .map_or("no integrity", |integrity| integrity.format.as_str());
+            row([&device.device, &device.dev, stable, integrity])
+        })
+        .collect();
+    if !plain.is_empty() {
+        let mut names: Vec<_> =
+            plain.iter().take(NAMED).map(|device| device.device.as_str()).collect();
+        if plain.len() > NAMED {
+            names.push("…");
+        }
+        let count = if rows.is_empty() { "all" } else { "others" };
+        rows.push(vec![format!("{count} ask for nothing: {}", names.join(" "))]);
+    }
+    rows
+}
+
+fn section(text: &mut String, title: &str, rows: &[Row]) {
+    if rows.is_empty() {
+        return;
+    }
+    let _ = writeln!(text, "{title}");
+    let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
+    let width = |column: usize| {
+        // The last cell of a row needs no room beside it.
+        let cells = rows.iter().filter(|row| column + 1 < row.len());
+        cells.map(|row| row[column].chars().count()).max().unwrap_or_default()
+    };
+    let widths: Vec<_> = (0..columns).map(width).collect();
+    for row in rows {
+        let mut line = String::from(" ");
+        for (cell, width) in row.iter().zip(&widths) {
+            let _ = write!(line, " {cell:width$} ");
+        }
+        let _ = writeln!(text, "{}", line.trim_end());
+    }
+    text.push('\n');
+}

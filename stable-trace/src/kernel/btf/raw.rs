@@ -1,0 +1,164 @@
+//! BTF as bytes: the header, and where each type begins.
+//!
+//! The layout is that of include/uapi/linux/btf.h, 6.12 (kinds up to `BTF_KIND_ENUM64`), and of
+//! Documentation/bpf/btf.rst. Every read is checked: the bytes may be anything.
+
+use super::BtfError;
+
+/// `BTF_MAGIC`.
+const MAGIC: u16 = 0xeb9f;
+
+/// Bytes of `struct btf_type`.
+const TYPE_SIZE: usize = 12;
+
+/// `BTF_KIND_*`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Int,
+    Pointer,
+    Array,
+    Struct,
+    Union,
+    Enum,
+    Forward,
+    Typedef,
+    Volatile,
+    Const,
+    Restrict,
+    Function,
+    Prototype,
+    Variable,
+    Section,
+    Float,
+    DeclTag,
+    TypeTag,
+    Enum64,
+}
+
+impl Kind {
+    fn from_number(number: u32) -> Option<Self> {
+        Some(match number {
+            1 => Self::Int,
+            2 => Self::Pointer,
+            3 => Self::Array,
+            4 => Self::Struct,
+            5 => Self::Union,
+            6 => Self::Enum,
+            7 => Self::Forward,
+            8 => Self::Typedef,
+            9 => Self::Volatile,
+            10 => Self::Const,
+            11 => Self::Restrict,
+            12 => Self::Function,
+            13 => Self::Prototype,
+            14 => Self::Variable,
+            15 => Self::Section,
+            16 => Self::Float,
+            17 => Self::DeclTag,
+            18 => Self::TypeTag,
+            19 => Self::Enum64,
+            _ => return None,
+        })
+    }
+
+    /// Bytes that follow the `btf_type`: a fixed part, and a part for each of its elements.
+    const fn tail(self) -> (usize, usize) {
+        match self {
+            Self::Int | Self::Variable | Self::DeclTag => (4, 0),
+            Self::Array => (12, 0),
+            Self::Struct | Self::Union | Self::Section | Self::Enum64 => (0, 12),
+            Self::Enum | Self::Prototype => (0, 8),
+            Self::Pointer
+            | Self::Forward
+            | Self::Typedef
+            | Self::Volatile
+            | Self::Const
+            | Self::Restrict
+            | Self::Function
+            | Self::Float
+            | Self::TypeTag => (0, 0),
+        }
+    }
+
+    /// Whether it says the same of a type with another word around it.
+    pub(super) const fn is_modifier(self) -> bool {
+        matches!(
+            self,
+            Self::Typedef | Self::Volatile | Self::Const | Self::Restrict | Self::TypeTag
+        )
+    }
+
+    /// Whether anybody looks for it by name.
+    pub(super) const fn is_sought(self) -> bool {
+        matches!(
+            self,
+            Self::Struct | Self::Union | Self::Enum | Self::Enum64 | Self::Function | Self::Typedef
+        )
+    }
+}
+
+/// One type, still in its bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Type<'a> {
+    pub(super) kind: Kind,
+    /// Place of its name among the strings; 0 where it has none.
+    pub(super) name: u32,
+    /// What the kind says it is (`kind_flag`): bit fields in a struct, signed values in an enum.
+    pub(super) flag: bool,
+    /// The type that it refers to; of one that refers to none, its size in bytes.
+    pub(super) reference: u32,
+    /// What follows: members, values, parameters.
+    pub(super) tail: &'a [u8],
+}
+
+impl<'a> Type<'a> {
+    /// The type at the beginning of these bytes, and how many of them are its own.
+    pub(super) fn read(bytes: &'a [u8], id: u32) -> Result<(Self, usize), BtfError> {
+        let [name, info, reference] = words(bytes).ok_or(BtfError::Truncated)?;
+        let number = info >> 24 & 0x1f;
+        let kind = Kind::from_number(number).ok_or(BtfError::Kind { id, number })?;
+        let (fixed, each) = kind.tail();
+        let end = TYPE_SIZE + fixed + each * (info & 0xffff) as usize;
+        let tail = bytes.get(TYPE_SIZE..end).ok_or(BtfError::Truncated)?;
+        Ok((Self { kind, name, flag: info >> 31 == 1, reference, tail }, end))
+    }
+
+    /// The elements of the tail, each of `N` words.
+    pub(super) fn elements<const N: usize>(self) -> impl Iterator<Item = [u32; N]> + use<'a, N> {
+        self.tail.chunks_exact(N * 4).filter_map(words)
+    }
+}
+
+/// The first words of some bytes, in this machine's order.
+pub(super) fn words<const N: usize>(bytes: &[u8]) -> Option<[u32; N]> {
+    let mut words = [0; N];
+    let mut chunks = bytes.chunks_exact(4);
+    for word in &mut words {
+        *word = u32::from_ne_bytes(chunks.next()?.try_into().ok()?);
+    }
+    Some(words)
+}
+
+/// The two sections of a BTF blob: types and strings.
+pub(super) fn sections(bytes: &[u8]) -> Result<(&[u8], &[u8]), BtfError> {
+    let magic = bytes.first_chunk().map(|magic| u16::from_ne_bytes(*magic));
+    match magic {
+        Some(MAGIC) => {}
+        Some(other) if other == MAGIC.swap_bytes() => return Err(BtfError::ByteOrder),
+        _ => return Err(BtfError::NotBtf),
+    }
+    match bytes.get(2) {
+        Some(1) => {}
+        Some(version) => return Err(BtfError::Version(*version)),
+        None => return Err(BtfError::Truncated),
+    }
+    let [header, type_start, type_length, string_start, string_length] =
+        bytes.get(4..).and_then(words).ok_or(BtfError::Truncated)?;
+    let section = |start: u32, length: u32| {
+        let start = (header as usize).checked_add(start as usize)?;
+        bytes.get(start..start.checked_add(length as usize)?)
+    };
+    let types = section(type_start, type_length).ok_or(BtfError::Truncated)?;
+    let strings = section(string_start, string_length).ok_or(BtfError::Truncated)?;
+    Ok((types, strings))
+}
