@@ -1,5 +1,11 @@
 //! The workload as a process, unprivileged, in a directory of its own.
 
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "tests fail by panicking, and clippy sees no test in their shared functions"
+)]
+
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};

@@ -221,10 +221,11 @@ fn unescape(text: &str) -> String {
 /// The device that the file system at `path` was mounted from.
 fn source_of(mountinfo: &str, path: &Path) -> Option<PathBuf> {
     mounts(mountinfo)
-        .filter(|(_, point, source)| path.starts_with(point) && source.starts_with("/dev"))
+        .filter(|(_, point, _)| path.starts_with(point))
         // Of two mounts on one point the later hides the earlier: `max_by_key` takes the last.
         .max_by_key(|(_, point, _)| point.components().count())
         .map(|(_, _, source)| source)
+        .filter(|source| source.starts_with("/dev"))
 }
 
 /// Where a device is mounted, known by its number or by its name as the source.

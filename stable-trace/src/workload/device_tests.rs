@@ -86,6 +86,8 @@ fn the_innermost_mount_wins() {
     let source = |path| source_of(MOUNTINFO, Path::new(path));
     assert_eq!(source("/mnt/my disk/a"), Some("/dev/sdb".into()));
     assert_eq!(source("/etc"), Some("/dev/sda1".into()));
+    // Not the root's disk: nothing of it lies below a file in memory.
+    assert_eq!(source("/tmp/a"), None);
 }
 
 #[test]

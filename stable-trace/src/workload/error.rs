@@ -109,7 +109,7 @@ pub enum WorkloadError {
         file_size: u64,
     },
     /// `--path` is nothing to put a file in.
-    #[error("--path {}: {}", path.display(), explain(*errno, "is not there"))]
+    #[error("--path {}: {}", path.display(), explain(*errno, "it is not there: choose a directory that exists"))]
     Path {
         /// The directory.
         path: PathBuf,
@@ -117,7 +117,7 @@ pub enum WorkloadError {
         errno: Errno,
     },
     /// No scratch file there.
-    #[error("no scratch file in {}: {}", path.display(), explain(*errno, "it vanished"))]
+    #[error("no scratch file in {}: {}", path.display(), explain(*errno, VANISHED))]
     Create {
         /// The directory.
         path: PathBuf,
@@ -127,7 +127,7 @@ pub enum WorkloadError {
     /// The scratch file does not get its blocks.
     #[error(
         "no room for a scratch file of {file_size} bytes in {}: {}",
-        path.display(), explain(*errno, "it vanished")
+        path.display(), explain(*errno, VANISHED)
     )]
     Allocate {
         /// The directory.
@@ -149,7 +149,7 @@ pub enum WorkloadError {
         profile: Profile,
     },
     /// A file or a device that could not be opened.
-    #[error("cannot open {}: {}", path.display(), explain(*errno, "it vanished"))]
+    #[error("cannot open {}: {}", path.display(), explain(*errno, "it is not there: check the name"))]
     Open {
         /// The file.
         path: PathBuf,
@@ -206,6 +206,9 @@ pub enum WorkloadError {
     ChildLost(io::Error),
 }
 
+/// What `ENOENT` means for a directory that was there a moment ago.
+const VANISHED: &str = "no file can be made there: choose another directory";
+
 /// A sentence for the errnos a user meets; `gone` says what `ENOENT` means here.
 fn explain(errno: Errno, gone: &str) -> String {
     match errno {
@@ -215,7 +218,7 @@ fn explain(errno: Errno, gone: &str) -> String {
         Errno::FBIG => "the file system holds no file that large: lower --file-size".to_owned(),
         Errno::ACCESS | Errno::PERM => "no permission: choose a --path you can write to".to_owned(),
         Errno::NOTDIR => "not a directory: choose one".to_owned(),
-        Errno::NOENT => format!("{gone}: choose a directory that exists"),
+        Errno::NOENT => gone.to_owned(),
         Errno::MFILE => "too many open files: lower --threads or raise `ulimit -n`".to_owned(),
         Errno::BUSY => "it is in use: unmount or detach it first".to_owned(),
         other => format!("{other}"),
