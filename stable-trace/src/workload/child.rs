@@ -89,7 +89,8 @@ impl Child {
     /// Starts `program wac --no-trace --format json` with the options of `args`. Its workers start at
     /// once: attach the probes first. Its progress goes to this process's stderr unless `quiet`.
     ///
-    /// If this process dies, the workload ends, too, and removes its scratch file.
+    /// If the thread that calls this ends, the workload ends, too, and removes its scratch file: to
+    /// the kernel the parent is that thread. Call it from one that lives as long as the process.
     ///
     /// # Errors
     /// [`WorkloadError::Child`] if the program cannot be run.
