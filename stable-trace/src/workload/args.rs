@@ -1,0 +1,152 @@
+//! What a user types after `stable-trace wac`, as far as it is about the workload.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use crate::units::{parse_duration, parse_size};
+
+use super::plan::Sync;
+
+/// Options of the workload.
+#[derive(Args, Clone, Debug, PartialEq, Eq)]
+pub struct WacArgs {
+    /// What the workers do: a = write, b = mmap, c = half and half, d/e/f = c/a/b with `O_DIRECT`,
+    /// g = `O_DIRECT` from one buffer rewritten in flight, all = a to f
+    #[arg(
+        long = "profile",
+        value_name = "PROFILE",
+        default_value = "a",
+        ignore_case = true,
+        value_parser = ["a", "b", "c", "d", "e", "f", "g", "all"]
+    )]
+    pub profiles: Vec<String>,
+
+    /// Directory that the scratch file goes to
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub path: PathBuf,
+
+    /// Number of workers
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    pub threads: u32,
+
+    /// Size of the file that all workers rewrite
+    #[arg(long, value_name = "SIZE", default_value = "64KiB", value_parser = parse_size)]
+    pub file_size: u64,
+
+    /// Size of one write [default: the page size]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub io_size: Option<u64>,
+
+    /// How long each profile runs
+    #[arg(long, value_name = "DUR", default_value = "30s", value_parser = parse_duration)]
+    pub duration: Duration,
+
+    /// What follows each write; mmap workers do `msync` for `sync_file_range`
+    #[arg(long, value_enum, default_value_t = Sync::SyncFileRange)]
+    pub sync: Sync,
+
+    /// Seed of the random offsets: the same seed, the same offsets
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+
+    /// Overwrite this block device instead of a scratch file; needs --yes
+    #[arg(long, value_name = "DEV", conflicts_with = "path")]
+    pub device_file: Option<PathBuf>,
+
+    /// Yes, overwrite the device; yes, run profile g on a disk that is not a test disk
+    #[arg(long)]
+    pub yes: bool,
+}
+
+impl WacArgs {
+    /// The same options as words of a command line, for the child process.
+    #[must_use]
+    pub fn to_words(&self) -> Vec<OsString> {
+        let mut words: Vec<OsString> = Vec::new();
+        let mut option = |name: &str, value: OsString| {
+            // In one word, so that a value such as `-dir` is not read as an option.
+            let mut word = OsString::from(format!("--{name}="));
+            word.push(value);
+            words.push(word);
+        };
+        for profile in &self.profiles {
+            option("profile", profile.into());
+        }
+        match &self.device_file {
+            Some(device) => option("device-file", device.into()),
+            None => option("path", (&self.path).into()),
+        }
+        option("threads", self.threads.to_string().into());
+        option("file-size", self.file_size.to_string().into());
+        if let Some(io_size) = self.io_size {
+            option("io-size", io_size.to_string().into());
+        }
+        option("duration", humantime::format_duration(self.duration).to_string().into());
+        if let Some(sync) = self.sync.to_possible_value() {
+            option("sync", sync.get_name().into());
+        }
+        option("seed", self.seed.to_string().into());
+        if self.yes {
+            words.push("--yes".into());
+        }
+        words
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        wac: WacArgs,
+    }
+
+    fn parse(words: &[&str]) -> WacArgs {
+        Cli::try_parse_from(["wac"].iter().chain(words)).unwrap().wac
+    }
+
+    #[test]
+    fn defaults_of_the_contract() {
+        let args = parse(&[]);
+        assert_eq!(args.profiles, ["a"]);
+        assert_eq!((args.threads, args.file_size), (64, 65_536));
+        assert_eq!(args.duration, Duration::from_secs(30));
+        assert_eq!(args.sync, Sync::SyncFileRange);
+        assert_eq!(args.io_size, None);
+    }
+
+    #[test]
+    fn words_parse_back_to_the_same_options() {
+        for words in [
+            vec![],
+            vec!["--profile", "c", "--profile", "D", "--sync", "fsync", "--io-size", "8k"],
+            vec!["--path=-odd dir", "--threads", "3", "--duration", "1500us", "--seed", "9"],
+            vec!["--device-file", "/dev/null", "--yes", "--sync", "none", "--duration", "1m 2s"],
+        ] {
+            let args = parse(&words);
+            let again = args.to_words();
+            let again: Vec<&str> = again.iter().map(|word| word.to_str().unwrap()).collect();
+            assert_eq!(parse(&again), args, "{words:?}");
+        }
+    }
+
+    #[test]
+    fn bad_words_are_refused() {
+        for words in [
+            vec!["--profile", "h"],
+            vec!["--sync", "often"],
+            vec!["--duration", "10"],
+            vec!["--file-size", "big"],
+            vec!["--threads", "-1"],
+            vec!["--path", ".", "--device-file", "/dev/null"],
+        ] {
+            assert!(Cli::try_parse_from(["wac"].iter().chain(&words)).is_err(), "{words:?}");
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! What workers count, and the sum that a reporter takes while they run.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use super::errno::{CAUSES, Cause};
+use super::profile::Mode;
+
+/// One worker's counts. Only that worker writes them; anybody may read.
+///
+/// Aligned to two cache lines, because neighbouring lines are prefetched as a pair: workers must not
+/// slow each other by counting.
+#[derive(Debug)]
+#[repr(align(128))]
+pub struct Counters {
+    operations: AtomicU64,
+    bytes: AtomicU64,
+    errors: [AtomicU64; CAUSES],
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self {
+            operations: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            errors: [const { AtomicU64::new(0) }; CAUSES],
+        }
+    }
+}
+
+/// A plain load and store: with one writer no locked instruction is needed.
+fn add(counter: &AtomicU64, count: u64) {
+    counter.store(counter.load(Relaxed).wrapping_add(count), Relaxed);
+}
+
+impl Counters {
+    /// A write or a round of stores is done: `count` bytes.
+    pub fn wrote(&self, count: u64) {
+        add(&self.bytes, count);
+    }
+
+    /// A write and its sync are done.
+    pub fn completed(&self) {
+        add(&self.operations, 1);
+    }
+
+    /// A call failed.
+    pub fn failed(&self, cause: Cause) {
+        if let Some(counter) = self.errors.get(cause.index()) {
+            add(counter, 1);
+        }
+    }
+}
+
+/// Counts of all workers of one mode.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Writes with their sync, both successful.
+    pub operations: u64,
+    /// Bytes given to the kernel, those whose sync failed included.
+    pub bytes: u64,
+    /// Failed calls by name.
+    pub errors: BTreeMap<String, u64>,
+}
+
+impl Totals {
+    /// Adds one worker's counts.
+    pub fn add(&mut self, counters: &Counters) {
+        self.operations += counters.operations.load(Relaxed);
+        self.bytes += counters.bytes.load(Relaxed);
+        for (index, counter) in counters.errors.iter().enumerate() {
+            let count = counter.load(Relaxed);
+            if count > 0 {
+                *self.errors.entry(Cause::at(index).name()).or_default() += count;
+            }
+        }
+    }
+
+    /// Adds the counts of another mode.
+    #[must_use]
+    pub fn and(mut self, other: &Self) -> Self {
+        self.operations += other.operations;
+        self.bytes += other.bytes;
+        for (name, count) in &other.errors {
+            *self.errors.entry(name.clone()).or_default() += count;
+        }
+        self
+    }
+}
+
+/// Counts of a whole profile, mode by mode.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ModeTotals {
+    /// The `pwrite` workers.
+    pub write: Totals,
+    /// The mmap workers.
+    pub mmap: Totals,
+}
+
+impl ModeTotals {
+    /// Sums what `workers` counted so far.
+    pub fn of<'a>(workers: impl IntoIterator<Item = (Mode, &'a Counters)>) -> Self {
+        let mut totals = Self::default();
+        for (mode, counters) in workers {
+            match mode {
+                Mode::Write => totals.write.add(counters),
+                Mode::Mmap => totals.mmap.add(counters),
+            }
+        }
+        totals
+    }
+
+    /// Both modes together.
+    #[must_use]
+    pub fn sum(&self) -> Totals {
+        self.write.clone().and(&self.mmap)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::io::Errno;
+
+    #[test]
+    fn modes_are_kept_apart_and_summed() {
+        let (write, mmap) = (Counters::default(), Counters::default());
+        write.wrote(4096);
+        write.completed();
+        write.wrote(4096);
+        write.failed(Errno::IO.into());
+        mmap.wrote(4096);
+        mmap.completed();
+        mmap.failed(Errno::IO.into());
+        mmap.failed(Cause::SIGBUS);
+        let totals = ModeTotals::of([(Mode::Write, &write), (Mode::Mmap, &mmap)]);
+        assert_eq!(totals.write.operations, 1);
+        assert_eq!(totals.write.bytes, 8192);
+        let sum = totals.sum();
+        assert_eq!((sum.operations, sum.bytes), (2, 12288));
+        assert_eq!(sum.errors, BTreeMap::from([("EIO".into(), 2), ("SIGBUS".into(), 1)]));
+    }
+
+    #[test]
+    fn workers_do_not_share_cache_lines() {
+        assert!(size_of::<[Counters; 2]>() >= 2 * 128);
+        assert_eq!(align_of::<Counters>(), 128);
+    }
+}

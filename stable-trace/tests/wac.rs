@@ -1,0 +1,218 @@
+//! The workload as a process, unprivileged, in a directory of its own.
+
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "tests fail by panicking, and clippy sees no test in their shared functions"
+)]
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use stable_trace::event::{Event, Line, Workload, WorkloadState};
+use stable_trace::workload::child::{Child, Message};
+use stable_trace::workload::{Sync, WacArgs};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_stable-trace");
+
+fn wac(path: &Path, options: &[&str]) -> Command {
+    let mut command = Command::new(PROGRAM);
+    command.args(["wac", "--no-trace", "--format=json", "--threads=4", "--path"]);
+    command.arg(path).args(options);
+    // A developer who tests under sudo tests the same as everybody.
+    command.env_remove("SUDO_UID").env_remove("SUDO_GID");
+    command
+}
+
+fn lines(stdout: &[u8]) -> Vec<Workload> {
+    let text = str::from_utf8(stdout).unwrap();
+    let lines = text.lines().map(|line| serde_json::from_str::<Line>(line).unwrap());
+    lines
+        .zip(1..)
+        .map(|(line, seq)| {
+            assert_eq!(line.seq, seq);
+            humantime::parse_rfc3339(&line.time).unwrap();
+            match line.event {
+                Event::Workload(workload) => workload,
+                other => panic!("not a workload event: {other:?}"),
+            }
+        })
+        .collect()
+}
+
+fn assert_empty(directory: &Path) {
+    let left: Vec<_> = std::fs::read_dir(directory).unwrap().collect();
+    assert!(left.is_empty(), "left behind: {left:?}");
+}
+
+fn assert_refused(output: &Output, expected: &str) {
+    let stderr = str::from_utf8(&output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert_eq!(stderr.trim_end().lines().count(), 1, "{stderr}");
+    assert!(stderr.contains(expected), "{stderr} lacks {expected}");
+    assert!(output.stdout.is_empty());
+}
+
+#[test]
+fn every_buffered_profile_works_and_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = ["--profile=a", "--profile=b", "--profile=c", "--duration=200ms", "-q"];
+    let output = wac(dir.path(), &options).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(output.stderr.is_empty(), "{output:?}");
+    let events = lines(&output.stdout);
+    for profile in ["a", "b", "c"] {
+        let of: Vec<_> = events.iter().filter(|event| event.profile == profile).collect();
+        let (first, last) = (of[0], of[of.len() - 1]);
+        assert_eq!((first.state, first.operations), (WorkloadState::Started, 0));
+        assert_eq!(last.state, WorkloadState::Finished);
+        assert!(last.operations > 0, "{last:?}");
+        assert_eq!(last.bytes, last.operations * 4096, "{last:?}");
+        assert!(last.errors.is_empty(), "{last:?}");
+        assert_eq!((last.threads, last.file_size), (4, 65_536));
+    }
+    assert_empty(dir.path());
+}
+
+#[test]
+fn every_sync_works_for_both_modes() {
+    let dir = tempfile::tempdir().unwrap();
+    for sync in ["sync_file_range", "fsync", "none"] {
+        let sync = format!("--sync={sync}");
+        let options = ["--profile=c", "--duration=100ms", "--io-size=512", &sync];
+        let output = wac(dir.path(), &options).output().unwrap();
+        let events = lines(&output.stdout);
+        let last = events.last().unwrap();
+        assert!(last.operations > 0 && last.errors.is_empty(), "{sync}: {last:?}");
+    }
+    assert_empty(dir.path());
+}
+
+#[test]
+fn direct_io_works_or_says_why_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = wac(dir.path(), &["--profile=d", "--duration=200ms", "-q"]).output().unwrap();
+    if output.status.success() {
+        let events = lines(&output.stdout);
+        assert!(events.last().unwrap().operations > 0);
+    } else {
+        assert_refused(&output, "no O_DIRECT");
+    }
+    assert_empty(dir.path());
+}
+
+#[test]
+fn progress_comes_each_second_with_totals_so_far() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = wac(dir.path(), &["--duration=2500ms"]).output().unwrap();
+    let events = lines(&output.stdout);
+    assert_eq!(events.iter().filter(|e| e.state == WorkloadState::Progress).count(), 2);
+    assert!(events.is_sorted_by_key(|event| event.operations));
+    let stderr = str::from_utf8(&output.stderr).unwrap();
+    assert!(stderr.contains("operations"), "{stderr}");
+}
+
+#[test]
+fn a_signal_ends_it_with_a_last_event() {
+    for (signal, kind) in [(Signal::TERM, "a"), (Signal::INT, "b")] {
+        let dir = tempfile::tempdir().unwrap();
+        let options = ["--duration=1h", "--profile", kind, "--profile=a"];
+        let mut child = wac(dir.path(), &options).stdout(Stdio::piped()).spawn().unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut text = String::new();
+        stdout.read_line(&mut text).unwrap();
+        assert!(text.contains("started"), "{text}");
+        let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+        // The agent's signal and the terminal's may both come.
+        kill_process(pid, signal).unwrap();
+        kill_process(pid, Signal::TERM).unwrap();
+        std::io::Read::read_to_string(&mut stdout, &mut text).unwrap();
+        assert!(child.wait().unwrap().success());
+        let events = lines(text.as_bytes());
+        assert_eq!(events.last().unwrap().state, WorkloadState::Finished);
+        assert!(events.iter().all(|event| event.profile == kind), "the next profile was begun");
+        assert_empty(dir.path());
+    }
+}
+
+#[test]
+fn a_reader_that_goes_away_ends_it_quietly() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut child =
+        wac(dir.path(), &["--duration=1h", "-q"]).stdout(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    assert!(child.wait().unwrap().success());
+    assert_empty(dir.path());
+}
+
+#[test]
+fn bad_input_is_one_line() {
+    let dir = tempfile::tempdir().unwrap();
+    for (options, expected) in [
+        (vec!["--io-size=1M"], "larger than --file-size"),
+        (vec!["--duration=0"], "--duration is zero"),
+        (vec!["--profile=e", "--io-size=512"], "multiple of the page size"),
+        (vec!["--file-size=4E"], "no room for a scratch file"),
+    ] {
+        // Quiet, as TMPDIR may be in memory, which is worth a note of its own.
+        assert_refused(&wac(dir.path(), &options).arg("-q").output().unwrap(), expected);
+    }
+    let output = wac(&dir.path().join("missing"), &["-q"]).output().unwrap();
+    assert_refused(&output, "is not there");
+    assert_refused(&wac(Path::new("/proc"), &["-q"]).output().unwrap(), "no scratch file in /proc");
+    assert_empty(dir.path());
+}
+
+fn args(path: &Path) -> WacArgs {
+    WacArgs {
+        profiles: vec!["c".into()],
+        path: path.to_owned(),
+        threads: 4,
+        file_size: 65_536,
+        io_size: None,
+        duration: Duration::from_hours(1),
+        sync: Sync::SyncFileRange,
+        seed: 1,
+        device_file: None,
+        yes: false,
+    }
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn the_child_is_spawned_read_and_stopped() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut child = Child::spawn(Path::new(PROGRAM), &args(dir.path()), true).unwrap();
+    assert!(child.pid().is_some());
+    let mut states = Vec::new();
+    while let Some(message) = child.next().await.unwrap() {
+        let Message::Event(event) = message else { panic!("garbled: {message:?}") };
+        states.push(event.state);
+        child.stop();
+    }
+    assert!(child.wait().await.unwrap().success());
+    assert_eq!(states.first(), Some(&WorkloadState::Started));
+    assert_eq!(states.last(), Some(&WorkloadState::Finished));
+    assert_empty(dir.path());
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn something_else_in_its_place_is_one_complaint() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut child = Child::spawn(Path::new("/bin/echo"), &args(dir.path()), true).unwrap();
+    let message = child.next().await.unwrap();
+    assert!(matches!(message, Some(Message::Garbled(_))), "{message:?}");
+    assert_eq!(child.next().await.unwrap(), None);
+    assert!(Child::spawn(Path::new("/no/such"), &args(dir.path()), true).is_err());
+}
+
+/// A process that is not the child's real parent stands for one that has died.
+#[test]
+fn an_orphan_does_not_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = wac(dir.path(), &[]).env("STABLE_TRACE_WAC_PARENT", "1").output().unwrap();
+    assert!(output.status.success() && output.stdout.is_empty(), "{output:?}");
+    assert_empty(dir.path());
+}
