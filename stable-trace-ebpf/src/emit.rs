@@ -2,10 +2,7 @@
 
 use aya_ebpf::bindings::{BPF_NOEXIST, BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
 use stable_trace_common::{
-    counter::Counter,
-    histogram::HistogramKey,
-    record::StallRecord,
-    waiter::Waiter,
+    counter::Counter, histogram::HistogramKey, record::StallRecord, waiter::Waiter,
 };
 
 use crate::maps::{EMPTY_HISTOGRAM, EVENTS, HISTOGRAMS, MIN_LATENCY_NS, WAKE_AT_BYTES, count};

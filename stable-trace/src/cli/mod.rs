@@ -32,14 +32,15 @@ pub fn main() -> ExitCode {
             wac::run_standalone(&args.wac, format, cli.verbosity.quiet).map_err(Into::into)
         }
         Command::Wac(args) => tracing::wac(args, cli.color, cli.verbosity.quiet),
-        Command::Doctor(args) => tracing::doctor(args, cli.color),
+        Command::Doctor(args) => tracing::doctor(args),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "stable-trace", &mut io::stdout());
             Ok(ExitCode::SUCCESS)
         }
-        Command::Man => {
-            clap_mangen::Man::new(Cli::command()).render(&mut io::stdout()).map_err(Into::into).map(|()| ExitCode::SUCCESS)
-        }
+        Command::Man => clap_mangen::Man::new(Cli::command())
+            .render(&mut io::stdout())
+            .map_err(Into::into)
+            .map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|error| {
         // The whole chain on one line; nobody is left to tell if stderr is closed.
@@ -63,7 +64,11 @@ fn log_to_stderr(verbosity: &Verbosity, color: bool) {
         // The programs' own messages come under the name of their crate.
         .filter_module("stable_trace_ebpf", level)
         .filter_level(level.min(LevelFilter::Warn))
-        .write_style(if color { env_logger::WriteStyle::Always } else { env_logger::WriteStyle::Never })
+        .write_style(if color {
+            env_logger::WriteStyle::Always
+        } else {
+            env_logger::WriteStyle::Never
+        })
         .format(move |out, record| {
             let style = out.default_level_style(record.level());
             let level = record.level().as_str().to_ascii_lowercase();
@@ -80,7 +85,9 @@ impl Color {
             Self::Always => true,
             Self::Never => false,
             // https://no-color.org: any value but the empty one.
-            Self::Auto => terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+            Self::Auto => {
+                terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+            }
         }
     }
 }

@@ -12,14 +12,16 @@ use std::{
 use anyhow::{Context as _, bail};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-use super::options::{
-    Color, DoctorArgs, Format, RunArgs, TraceArgs, TracedWacArgs, TracingArgs,
-};
+use super::options::{Color, DoctorArgs, Format, RunArgs, TraceArgs, TracedWacArgs, TracingArgs};
 use crate::{
     doctor,
-    kernel::{devices::resolve_device, privileges::Privileges, release::System},
+    event::Probe,
+    kernel::{
+        devices::resolve_device, privileges::Privileges, release::System, symbols::Symbols,
+        tracefs::with_tracefs,
+    },
     output::{Form, json::Json, style::Style, text::Text},
-    probes::attach::Settings,
+    probes::{attach::Settings, facts::Facts, plan::plan},
     session::{Options, errand::Errand, filter, follow, tracer::Wishes},
 };
 
@@ -44,16 +46,15 @@ pub fn wac(args: Box<TracedWacArgs>, color: Color, quiet: bool) -> anyhow::Resul
 }
 
 /// `stable-trace doctor`.
-pub fn doctor(args: DoctorArgs, color: Color) -> anyhow::Result<ExitCode> {
-    let report = doctor::examine();
+pub fn doctor(args: DoctorArgs) -> anyhow::Result<ExitCode> {
+    let report = doctor::examine(&probes());
     let mut out = io::stdout().lock();
     let written = match args.format {
         Format::Json => serde_json::to_writer(&mut out, &report)
             .map_err(io::Error::from)
             .and_then(|()| writeln!(out)),
         Format::Text => {
-            let style = Style { color: color.on(io::stdout().is_terminal()) };
-            write!(out, "{}", report.to_text(style))
+            write!(out, "{}", report.to_text())
         }
     };
     match written {
@@ -62,6 +63,21 @@ pub fn doctor(args: DoctorArgs, color: Color) -> anyhow::Result<ExitCode> {
         }
         _ if report.can_trace() => Ok(ExitCode::SUCCESS),
         _ => Ok(ExitCode::FAILURE),
+    }
+}
+
+/// What would attach here. Where even the symbols cannot be read there is no plan, and the report
+/// says that they are missing.
+fn probes() -> Vec<Probe> {
+    let facts = Symbols::load().map_err(|error| error.to_string()).and_then(|symbols| {
+        with_tracefs(|tracefs| Facts::gather(tracefs, &symbols)).map_err(|error| error.to_string())
+    });
+    match facts {
+        Ok(facts) => plan(&facts, None).probes(),
+        Err(reason) => doctor::tracepoint_plan("folio_wait_writeback")
+            .into_iter()
+            .map(|probe| Probe { reason: Some(reason.clone()), ..probe })
+            .collect(),
     }
 }
 
@@ -113,16 +129,11 @@ fn ring_bytes(wanted: u64) -> anyhow::Result<u32> {
     Ok(u32::try_from(wanted.max(page).next_power_of_two())?)
 }
 
-fn form(
-    format: Format,
-    output: Option<&PathBuf>,
-    color: Color,
-) -> anyhow::Result<Box<dyn Form>> {
+fn form(format: Format, output: Option<&PathBuf>, color: Color) -> anyhow::Result<Box<dyn Form>> {
     let (out, terminal): (Box<dyn Write>, bool) = match output {
         Some(path) => {
-            let file = File::create(path).with_context(|| {
-                format!("-o {}: the file cannot be written", path.display())
-            })?;
+            let file = File::create(path)
+                .with_context(|| format!("-o {}: the file cannot be written", path.display()))?;
             (Box::new(file), false)
         }
         None => (Box::new(io::stdout()), io::stdout().is_terminal()),

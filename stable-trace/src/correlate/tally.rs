@@ -40,8 +40,7 @@ impl Tally {
             .places
             .iter()
             .map(|((context, device, fs), histogram)| {
-                let at =
-                    |part| quantile_ns(&histogram.buckets, histogram.max_ns, part);
+                let at = |part| quantile_ns(&histogram.buckets, histogram.max_ns, part);
                 StallSummary {
                     context: *context,
                     device: device.clone(),
@@ -81,6 +80,9 @@ mod tests {
         assert_eq!(tally.total(), 4);
         assert_eq!(lines.len(), 2);
         assert_eq!(lines[0].context, Context::Sync, "the most stalled time comes first");
-        assert_eq!((lines[1].count, lines[1].total_ns, lines[1].max_ns), (3, 14_000_000, 9_000_000));
+        assert_eq!(
+            (lines[1].count, lines[1].total_ns, lines[1].max_ns),
+            (3, 14_000_000, 9_000_000)
+        );
     }
 }

@@ -153,9 +153,7 @@ impl Mounts {
                 fs,
                 disks: vec![dev],
             }),
-            None => {
-                Some(Backing { device, dev: format!("{major}:{minor}"), fs, disks: vec![dev] })
-            }
+            None => Some(Backing { device, dev: format!("{major}:{minor}"), fs, disks: vec![dev] }),
         }
     }
 

@@ -65,7 +65,11 @@ impl<W: Write> Text<W> {
             stall.tid,
         )?;
         for frame in stall.stack.iter().flatten() {
-            writeln!(self.out, "{}", self.style.paint(Tone::Faint, format!("{:>24}  {frame}", "")))?;
+            writeln!(
+                self.out,
+                "{}",
+                self.style.paint(Tone::Faint, format!("{:>24}  {frame}", ""))
+            )?;
         }
         Ok(())
     }
@@ -213,8 +217,15 @@ mod tests {
         assert_eq!(
             columns,
             [
-                "03:04:05.678901", "18.3ms", "page_mkwrite", "ext4_page_mkwrite", "loop0", "ext4",
-                "12", "3", "wac\u{fffd}[42]"
+                "03:04:05.678901",
+                "18.3ms",
+                "page_mkwrite",
+                "ext4_page_mkwrite",
+                "loop0",
+                "ext4",
+                "12",
+                "3",
+                "wac\u{fffd}[42]"
             ]
         );
     }

@@ -203,5 +203,7 @@ fn choose_cgroup(ebpf: &mut Ebpf, path: &Path) -> Result<(), AttachError> {
     let map = |source| AttachError::Map { name: "CGROUPS", source };
     let slots = ebpf.map_mut("CGROUPS").ok_or(map(MapError::ElementNotFound))?;
     let mut slots = CgroupArray::try_from(slots).map_err(map)?;
-    slots.set(0, folder.as_raw_fd(), 0).map_err(|error| cgroup(std::io::Error::other(chain(&error))))
+    slots
+        .set(0, folder.as_raw_fd(), 0)
+        .map_err(|error| cgroup(std::io::Error::other(chain(&error))))
 }

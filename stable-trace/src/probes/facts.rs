@@ -66,8 +66,11 @@ fn wait_record(format: Format) -> Result<(String, WaitRecord), String> {
             ))
         }
     };
-    let record =
-        WaitRecord { name_at: at("name", NAME_BYTES)?, ino_at: at("ino", 8)?, index_at: at("index", 8)? };
+    let record = WaitRecord {
+        name_at: at("name", NAME_BYTES)?,
+        ino_at: at("ino", 8)?,
+        index_at: at("index", 8)?,
+    };
     Ok((format.name, record))
 }
 
@@ -98,7 +101,10 @@ mod tests {
         let text = wait_text(&symbols).unwrap();
         assert_eq!(
             text,
-            [0xffff_ffff_8100_0010..0xffff_ffff_8100_0090, 0xffff_ffff_8100_0090..0xffff_ffff_8100_0120]
+            [
+                0xffff_ffff_8100_0010..0xffff_ffff_8100_0090,
+                0xffff_ffff_8100_0090..0xffff_ffff_8100_0120
+            ]
         );
     }
 

@@ -25,7 +25,9 @@ pub enum FilterError {
     #[error("--comm {0:?}: no thread has such a name")]
     Comm(String),
     /// The folder is not there, or is none.
-    #[error("--cgroup {0}: no such folder; give one below the cgroup2 mount, such as /sys/fs/cgroup/system.slice")]
+    #[error(
+        "--cgroup {0}: no such folder; give one below the cgroup2 mount, such as /sys/fs/cgroup/system.slice"
+    )]
     NoCgroup(PathBuf),
     /// The folder is not of the unified hierarchy.
     #[error("--cgroup {0}: not in a cgroup2 file system (`mount -t cgroup2` shows where it is)")]
@@ -105,10 +107,7 @@ mod tests {
     #[test]
     fn a_folder_elsewhere_is_no_cgroup() {
         let folder = tempfile::tempdir().unwrap();
-        assert_eq!(
-            cgroup(folder.path()),
-            Err(FilterError::NotCgroup2(folder.path().to_owned()))
-        );
+        assert_eq!(cgroup(folder.path()), Err(FilterError::NotCgroup2(folder.path().to_owned())));
         let absent = folder.path().join("absent");
         assert_eq!(cgroup(&absent), Err(FilterError::NoCgroup(absent.clone())));
     }

@@ -143,7 +143,6 @@ pub enum FinishError {
     Map(#[from] MapError),
 }
 
-
 /// CPU time of the programs in ns.
 fn bpf_cpu_ns(ebpf: &Ebpf) -> u64 {
     let infos = ebpf.programs().filter_map(|(_, program)| program.info().ok());

@@ -147,8 +147,7 @@ impl Tracer {
     /// # Errors
     /// What the writer says.
     pub fn drain(&mut self, stream: &mut Stream) -> io::Result<bool> {
-        let Self { ring, stacks, identities, show_stacks, wait_function, malformed, .. } =
-            self;
+        let Self { ring, stacks, identities, show_stacks, wait_function, malformed, .. } = self;
         let mut outcome = Ok(());
         let more = ring.drain(|record| match record {
             Ok(Record::Stall(record)) => {
@@ -223,6 +222,7 @@ pub(super) fn tell(
 }
 
 fn map(ebpf: &mut Ebpf, name: &'static str) -> Result<aya::maps::Map, AttachError> {
-    let absent = || AttachError::Map { name, source: MapError::InvalidName { name: name.to_owned() } };
+    let absent =
+        || AttachError::Map { name, source: MapError::InvalidName { name: name.to_owned() } };
     ebpf.take_map(name).ok_or_else(absent)
 }

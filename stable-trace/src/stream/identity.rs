@@ -36,11 +36,7 @@ pub struct Identity {
 impl Identities {
     /// Takes the mounts, the disks of `--device` and the map `WISHES`.
     #[must_use]
-    pub fn new(
-        mounts: Mounts,
-        only: Vec<Dev>,
-        wishes: KernelMap<MapData, Name, Wish>,
-    ) -> Self {
+    pub fn new(mounts: Mounts, only: Vec<Dev>, wishes: KernelMap<MapData, Name, Wish>) -> Self {
         Self { mounts, known: HashMap::new(), only, wishes }
     }
 
@@ -81,9 +77,9 @@ impl Identities {
 fn identify(mounts: &Mounts, only: &[Dev], padded: &Name) -> Identity {
     let backing = mounts.backing(&name(padded));
     let wanted = only.is_empty()
-        || backing.as_ref().is_some_and(|backing| {
-            backing.disks.iter().any(|disk| only.contains(disk))
-        });
+        || backing
+            .as_ref()
+            .is_some_and(|backing| backing.disks.iter().any(|disk| only.contains(disk)));
     Identity { backing, wanted }
 }
 

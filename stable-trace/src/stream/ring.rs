@@ -27,10 +27,7 @@ impl Ring {
         // closes it only when it is dropped, which the `AsyncFd` that owns it does last.
         let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }
             .map_err(std::io::Error::from)?;
-        Ok(Self {
-            ring,
-            batch: BytesMut::with_capacity(BATCH_BYTES),
-        })
+        Ok(Self { ring, batch: BytesMut::with_capacity(BATCH_BYTES) })
     }
 
     /// Waits until the kernel says that much is in the ring.
