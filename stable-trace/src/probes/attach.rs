@@ -93,16 +93,31 @@ pub struct Attached {
     pub statistics: Option<OwnedFd>,
 }
 
+/// Makes the loader. aya reads the kernel's whole BTF here, wanted or not, and that takes some 20 MiB
+/// for a moment: make it before anything else is kept, so that the agent's peak is not the sum.
+#[must_use]
+pub fn loader() -> EbpfLoader<'static> {
+    let mut loader = EbpfLoader::new();
+    // The programs carry no relocations against the kernel's types.
+    loader.btf(None);
+    loader
+}
+
 /// Loads the programs and attaches them. Must run where tracefs can be seen: aya reads the
 /// tracepoints' ids there.
 ///
 /// # Errors
 /// [`AttachError`] if nothing could attach; a probe that could not is in the list otherwise.
-pub fn attach(facts: &Facts, plan: &Plan, settings: &Settings) -> Result<Attached, AttachError> {
+pub fn attach(
+    loader: EbpfLoader<'static>,
+    facts: &Facts,
+    plan: &Plan,
+    settings: &Settings,
+) -> Result<Attached, AttachError> {
     if !plan.can_trace() {
         return Err(AttachError::Nothing(reasons(&plan.gaps)));
     }
-    let mut ebpf = load(facts, plan, settings)?;
+    let mut ebpf = load(loader, facts, plan, settings)?;
     if let Some(path) = &settings.cgroup {
         choose_cgroup(&mut ebpf, path)?;
     }
@@ -140,7 +155,12 @@ fn reasons(probes: &[Probe]) -> String {
     reasons.collect::<Vec<_>>().join("; ")
 }
 
-fn load(facts: &Facts, plan: &Plan, settings: &Settings) -> Result<Ebpf, AttachError> {
+fn load(
+    loader: EbpfLoader<'static>,
+    facts: &Facts,
+    plan: &Plan,
+    settings: &Settings,
+) -> Result<Ebpf, AttachError> {
     let record = plan.steps.iter().find_map(|step| match &step.point {
         Point::Tracepoint { record, .. } => Some(*record),
         Point::RawTracepoint { .. } => None,
@@ -157,10 +177,9 @@ fn load(facts: &Facts, plan: &Plan, settings: &Settings) -> Result<Ebpf, AttachE
     let only_cgroup = u32::from(settings.cgroup.is_some());
     let only_devices = u32::from(settings.only_devices);
     let wake_at = u64::from(settings.ring_bytes / 4);
-    let mut loader = EbpfLoader::new();
+    // From here on it may hold what lives as long as this call.
+    let mut loader: EbpfLoader<'_> = loader;
     loader
-        // The programs carry no relocations against the kernel's types.
-        .btf(None)
         .map_max_entries("EVENTS", settings.ring_bytes)
         .override_global("MIN_LATENCY_NS", &settings.min_latency_ns, true)
         .override_global("ONLY_PID", &pid, true)

@@ -19,7 +19,7 @@ use crate::{
     },
     metrics::collect::Collector,
     probes::{
-        attach::{AttachError, Attached, Settings, attach},
+        attach::{AttachError, Attached, Settings, attach, loader},
         facts::Facts,
         plan::plan,
     },
@@ -90,11 +90,12 @@ impl Tracer {
     /// # Errors
     /// [`TracerError`], in one line with what to do.
     pub fn attach(wishes: &Wishes) -> Result<Self, TracerError> {
+        let loader = loader();
         let symbols = Symbols::load()?;
         let mut attached = with_tracefs(|tracefs| {
             let facts = Facts::gather(tracefs, &symbols);
             let plan = plan(&facts, wishes.method);
-            attach(&facts, &plan, &wishes.settings)
+            attach(loader, &facts, &plan, &wishes.settings)
         })??;
         let wait_function = attached
             .probes
