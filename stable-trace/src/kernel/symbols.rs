@@ -16,6 +16,10 @@ const KALLSYMS: &str = "/proc/kallsyms";
 /// gap between the kernel and its modules, or in one module's data.
 const LONGEST_FUNCTION: u64 = 1 << 20;
 
+/// What is no function but the padding before one, under a name of its own: half of all symbols
+/// where a kernel has it (`__pfx_` is objtool's, from 6.2 on, `__cfi_` clang's).
+const PADDING: [&str; 2] = ["__pfx_", "__cfi_"];
+
 /// Why there are no symbols.
 #[derive(Debug, thiserror::Error)]
 pub enum SymbolsError {
@@ -47,7 +51,7 @@ struct Entry {
 #[derive(Debug, Default)]
 pub struct Symbols {
     /// All names, one after the other.
-    names: String,
+    names: Vec<u8>,
     /// Sorted by address; those of one address stay in the kernel's order.
     entries: Vec<Entry>,
     modules: Vec<Box<str>>,
@@ -84,7 +88,7 @@ impl Symbols {
 
     /// Takes the functions (`t`, `T`, `w`, `W`) from text in the form of `/proc/kallsyms`:
     /// `address type name`, and a tab and `[module]` for those of modules. A line that is not of
-    /// this form is left out.
+    /// this form is left out, and so is the padding before functions.
     ///
     /// # Errors
     /// What the reader says.
@@ -116,7 +120,7 @@ impl Symbols {
         ) else {
             return;
         };
-        self.names.push_str(name);
+        self.names.extend_from_slice(name.as_bytes());
         self.entries.push(Entry { address, name: start, length, module });
     }
 
@@ -152,7 +156,14 @@ impl Symbols {
     /// own goes before a module's, and a lower address before a higher.
     #[must_use]
     pub fn range(&self, name: &str) -> Option<Range<u64>> {
-        let entry = self.named(name).min_by_key(|entry| (entry.module != 0, entry.address))?;
+        let mut found = self.named(name);
+        // By address, so the first is the lowest.
+        let first = found.next()?;
+        let entry = if first.module == 0 {
+            first
+        } else {
+            found.find(|other| other.module == 0).unwrap_or(first)
+        };
         let next = self.entries.partition_point(|other| other.address <= entry.address);
         let limit = entry.address.saturating_add(LONGEST_FUNCTION);
         let end = self.entries.get(next).map_or(limit, |entry| entry.address.min(limit));
@@ -177,12 +188,16 @@ impl Symbols {
         stem: &'a str,
     ) -> impl Iterator<Item = (&'a str, Option<&'a str>)> {
         self.entries.iter().filter_map(move |entry| {
-            let name = self.name(entry);
-            let suffix = name.strip_prefix(stem)?;
+            let suffix = self.name_bytes(entry).strip_prefix(stem.as_bytes())?;
             // The cold part of a function is no place to probe: it has no entry.
-            let of_stem = suffix.is_empty()
-                || (suffix.starts_with('.') && !suffix.split('.').any(|part| part == "cold"));
-            of_stem.then(|| (name, self.module(entry)))
+            let of_stem = match suffix {
+                [] => true,
+                [b'.', parts @ ..] => {
+                    !parts.split(|byte| *byte == b'.').any(|part| part == b"cold")
+                }
+                _ => false,
+            };
+            of_stem.then(|| (self.name(entry), self.module(entry)))
         })
     }
 
@@ -204,15 +219,23 @@ impl Symbols {
         self.names.capacity() + self.entries.capacity() * size_of::<Entry>()
     }
 
-    /// A walk over all: comparing lengths first makes it some 50 µs, which no index would repay.
+    /// A walk over all, for the few names that are ever asked for: an index would cost as much as
+    /// all the walks together.
     fn named<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Entry> {
-        self.entries
-            .iter()
-            .filter(move |entry| usize::from(entry.length) == name.len())
-            .filter(move |entry| self.name(entry) == name)
+        let (name, last) = (name.as_bytes(), name.as_bytes().last());
+        self.entries.iter().filter(move |entry| {
+            // Names begin alike, and their last bytes tell most apart without a comparison.
+            let ours = self.name_bytes(entry);
+            ours.len() == name.len() && ours.last() == last && ours == name
+        })
     }
 
     fn name(&self, entry: &Entry) -> &str {
+        // Only text was put in.
+        std::str::from_utf8(self.name_bytes(entry)).unwrap_or_default()
+    }
+
+    fn name_bytes(&self, entry: &Entry) -> &[u8] {
         let start = entry.name as usize;
         self.names.get(start..start + usize::from(entry.length)).unwrap_or_default()
     }
@@ -237,7 +260,8 @@ fn parse_line(line: &[u8]) -> Option<(u64, &str, Option<&str>)> {
             (name, Some(module.trim_start().strip_prefix('[')?.strip_suffix(']')?))
         }
     };
-    (!name.is_empty()).then_some((address, name, module))
+    let padding = PADDING.iter().any(|prefix| name.starts_with(prefix));
+    (!name.is_empty() && !padding).then_some((address, name, module))
 }
 
 fn parse_hexadecimal(digits: &[u8]) -> Option<u64> {
@@ -261,6 +285,7 @@ ffffffff81000000 T _stext
 ffffffff81000000 T _text
 ffffffff81000100 t prepare_pages.constprop.0
 ffffffff81000140 t prepare_pages.cold
+ffffffff810001f0 t __pfx_folio_wait_writeback
 ffffffff81000200 T folio_wait_writeback
 ffffffff81000300 D jiffies
 ffffffff81000400 W weak_one

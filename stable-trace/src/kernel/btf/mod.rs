@@ -36,7 +36,10 @@ pub enum BtfError {
         source: io::Error,
     },
     /// It begins with other bytes.
-    #[error("this is not BTF; give what `bpftool btf dump` or pahole takes")]
+    #[error(
+        "this is not raw BTF; give a copy of {VMLINUX}, or out of an ELF file: objcopy \
+         --dump-section .BTF=FILE vmlinux /dev/null"
+    )]
     NotBtf,
     /// It was made for a machine of the other byte order.
     #[error("this BTF is of a machine of the other byte order; give the one of this kernel")]
