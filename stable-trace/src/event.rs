@@ -295,6 +295,10 @@ pub struct Summary {
     pub stalls_below_threshold: u64,
     /// Waits whose folio was written back before the task had to stop running: no stall.
     pub waits_without_sleep: u64,
+    /// Times that a waiter was woken and found its folio under writeback again: still one stall.
+    /// With `stalls_total`, `waits_without_sleep` and `waits_unfinished` this adds up to every time
+    /// that the wait tracepoint fired.
+    pub waits_repeated: u64,
     /// Waits that were not over when the run was: no stall of this run.
     pub waits_unfinished: u64,
     /// Lines that the ring buffer had no room for.

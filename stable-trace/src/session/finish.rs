@@ -62,6 +62,7 @@ impl Tracer {
             stalls_total: tally.total(),
             stalls: tally.summaries(),
             stalls_below_threshold: below,
+            waits_repeated: self.collector.counter(Counter::Repeated)?,
             waits_unfinished: unfinished,
             waits_without_sleep: self.collector.counter(Counter::WithoutSleep)?,
             events_lost: self.collector.counter(Counter::Lost)?,
