@@ -88,28 +88,55 @@ impl Modules {
         self.order(names)?.into_iter().map(|file| self.unpack(file)).collect()
     }
 
+    /// Unpacks the files of these modules, and of what they need, where they are. What the kernel
+    /// has built in or does not have is passed over. Returns how many; if any, `depmod` is due.
+    ///
+    /// # Errors
+    /// If one cannot be unpacked.
+    pub fn unpack_files(&self, names: &[&str]) -> Result<usize> {
+        let present: Vec<_> = names.iter().copied().filter(|name| self.has(name)).collect();
+        let mut count = 0;
+        for file in self.order(&present)? {
+            let (name, program) = compression(file);
+            if program.is_some() {
+                let path = self.folder.join(name);
+                fs::write(&path, self.code(file)?)
+                    .with_context(|| format!("cannot write {}", path.display()))?;
+                let packed = self.folder.join(file);
+                fs::remove_file(&packed)
+                    .with_context(|| format!("cannot remove {}", packed.display()))?;
+                count += 1;
+            }
+        }
+        Ok(count)
+    }
+
     fn unpack(&self, file: &str) -> Result<Module> {
+        let (name, _) = compression(file);
+        let name = name.rsplit('/').next().unwrap_or(name).to_owned();
+        Ok(Module { name, code: self.code(file)? })
+    }
+
+    fn code(&self, file: &str) -> Result<Vec<u8>> {
         let path = self.folder.join(file);
-        let base = file.rsplit('/').next().unwrap_or(file);
-        let (name, program) = match base.rsplit_once('.') {
-            Some((name, "xz")) => (name, Some("xz")),
-            Some((name, "zst")) => (name, Some("zstd")),
-            Some((name, "gz")) => (name, Some("gzip")),
-            _ => (base, None),
+        let (_, Some(program)) = compression(file) else {
+            return fs::read(&path).with_context(|| format!("cannot read {}", path.display()));
         };
-        let code = match program {
-            None => {
-                fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?
-            }
-            Some(program) => {
-                let done = process::finish(Command::new(program).arg("-dc").arg(&path))?;
-                if !done.status.success() {
-                    bail!("cannot unpack {}: {}", path.display(), process::complaint(&done));
-                }
-                done.stdout
-            }
-        };
-        Ok(Module { name: name.to_owned(), code })
+        let done = process::finish(Command::new(program).arg("-dc").arg(&path))?;
+        if !done.status.success() {
+            bail!("cannot unpack {}: {}", path.display(), process::complaint(&done));
+        }
+        Ok(done.stdout)
+    }
+}
+
+/// A module's file name without its suffix for compression, and the program that takes it off.
+fn compression(file: &str) -> (&str, Option<&'static str>) {
+    match file.rsplit_once('.') {
+        Some((name, "xz")) => (name, Some("xz")),
+        Some((name, "zst")) => (name, Some("zstd")),
+        Some((name, "gz")) => (name, Some("gzip")),
+        _ => (file, None),
     }
 }
 

@@ -44,7 +44,7 @@ mount -t tracefs tracefs /sys/kernel/tracing
 mount -t bpf bpf /sys/fs/bpf
 mount --bind "$LAB_MODULES" /lib/modules || fail "the kernel's modules cannot be mounted"
 $bb ip link set lo up
-$bb hostname "lab-$LAB_KERNEL"
+$bb hostname "lab-$(echo "$LAB_KERNEL" | tr . -)"
 
 # The disk with protection information: type 1, CRC, host and device both check.
 modprobe sd_mod
@@ -83,10 +83,11 @@ cd "$LAB_DIRECTORY" 2>/dev/null || cd /
 
 if [ -n "$LAB_INTERACTIVE" ]; then
     echo ready >"$status"
-    stty -F /dev/hvc0 rows "$LAB_ROWS" cols "$LAB_COLUMNS" 2>/dev/null
     shell=/bin/bash
     [ -x $shell ] || shell=/bin/sh
-    setsid -c $shell -l </dev/hvc0 >/dev/hvc0 2>&1
+    # A terminal forgets its size when nobody has it open: the shell's own process sets it.
+    setsid -c $bb sh -c 'stty rows "$1" cols "$2" 2>/dev/null; exec "$3" -l' sh \
+        "$LAB_ROWS" "$LAB_COLUMNS" $shell </dev/hvc0 >/dev/hvc0 2>&1
     code=$?
 else
     # A port can be open once only, and programs open /dev/stdout again: give them pipes.
