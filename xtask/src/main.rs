@@ -2,6 +2,7 @@
 
 mod lab;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -9,12 +10,37 @@ use clap::Parser;
 #[derive(Parser)]
 enum Command {
     Vm(lab::VmArgs),
+    Test {
+        #[arg(long, value_enum)]
+        kernel: Vec<lab::Series>,
+        #[arg(long)]
+        jobs: Option<usize>,
+        #[arg(last = true)]
+        arguments: Vec<OsString>,
+    },
 }
 
 fn main() -> ExitCode {
-    let Command::Vm(args) = Command::parse();
-    lab::vm(&args).unwrap_or_else(|error| {
+    let done = match Command::parse() {
+        Command::Vm(args) => lab::vm(&args),
+        Command::Test { kernel, jobs, arguments } => test(kernel, jobs, arguments),
+    };
+    done.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
         ExitCode::FAILURE
     })
+}
+
+fn test(
+    kernels: Vec<lab::Series>,
+    jobs: Option<usize>,
+    arguments: Vec<OsString>,
+) -> anyhow::Result<ExitCode> {
+    let mut selection = lab::GuestSelection { kernels, arguments, ..Default::default() };
+    selection.jobs = jobs.unwrap_or(selection.jobs);
+    let results = lab::guest_tests(&selection, &mut |series, line| println!("{series}: {line}"))?;
+    for result in &results {
+        println!("{result:?}");
+    }
+    Ok(ExitCode::from(u8::from(results.iter().any(|result| result.failure.is_some()))))
 }

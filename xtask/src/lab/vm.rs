@@ -12,6 +12,7 @@ use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetat
 use super::accel::Accel;
 use super::initrd::Task;
 use super::machine::{Machine, Outcome, Stream, status_of};
+use super::packages;
 use super::place::Place;
 use super::series::Series;
 
@@ -51,6 +52,7 @@ const LIMIT: Duration = Duration::from_mins(10);
 /// If the guest cannot be started or does not end well; the command's own failure is no error but
 /// the status.
 pub fn vm(args: &VmArgs) -> Result<ExitCode> {
+    packages::ensure()?;
     let place = Place::open()?;
     let engine = args.accel.engine()?;
     let interactive = args.command.is_empty();
