@@ -3,6 +3,7 @@
 mod compile;
 mod dist;
 mod elf;
+mod lab;
 mod progress;
 mod report;
 mod run;
@@ -35,6 +36,8 @@ enum Command {
     Run(run::RunArgs),
     /// Run every test and lint there is, and say what passed, failed and was skipped.
     Test(test::TestArgs),
+    /// Boot a Debian kernel with test disks, and run a command there.
+    Vm(lab::VmArgs),
     /// Leave a static, stripped binary at `target/dist/stable-trace`.
     Dist,
 }
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
         Command::Build(args) => compile::build(&args).map(|()| ExitCode::SUCCESS),
         Command::Run(args) => run::run(&args),
         Command::Test(args) => test::test(&args),
+        Command::Vm(args) => lab::vm(&args),
         Command::Dist => dist::dist().map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|error| {

@@ -1,5 +1,6 @@
 //! Every test there is, whatever runs it, and one closing line for all.
 
+mod guests;
 mod lint;
 mod native;
 
@@ -8,6 +9,7 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 use clap::Args;
 
+use crate::lab;
 use crate::report::Tally;
 use crate::setup::{self, debian};
 
@@ -28,6 +30,12 @@ pub struct TestArgs {
     /// No formatting check and no clippy.
     #[arg(long)]
     skip_lint: bool,
+    /// Only the tests in a guest of this kernel, nothing on this machine's own (repeatable).
+    #[arg(long = "kernel", value_name = "SERIES", conflicts_with = "skip_guests")]
+    kernels: Vec<lab::Series>,
+    /// No tests in guests.
+    #[arg(long)]
+    skip_guests: bool,
 }
 
 /// `cargo xtask test`.
@@ -40,10 +48,18 @@ pub fn test(args: &TestArgs) -> Result<ExitCode> {
     let only = args.only.as_deref();
 
     let mut tally = Tally::default();
-    if !args.skip_lint {
-        tally.add(lint::lint(only)?);
+    // Whoever names a kernel wants its guest, and nothing else.
+    if args.kernels.is_empty() {
+        if !args.skip_lint {
+            tally.add(lint::lint(only)?);
+        }
+        tally.add(native::test(only)?);
     }
-    tally.add(native::test(only)?);
+    if args.skip_guests {
+        tally.skip("the tests in guests".to_owned(), "--skip-guests".to_owned());
+    } else {
+        tally.add(guests::test(&args.kernels, only)?);
+    }
 
     if let Some(only) = only
         && tally.is_empty()

@@ -1,0 +1,221 @@
+//! The agent as its users run it: a program, its lines, its status.
+
+use std::ffi::{OsStr, OsString};
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
+use stable_trace::event::{Event, Line, Stall, Start, Summary};
+
+/// How long attaching may take: an emulated CPU verifies slowly.
+const START: Duration = Duration::from_secs(120);
+/// How long the agent may take to its summary once it is told to stop.
+const STOP: Duration = Duration::from_secs(60);
+
+/// A running agent. Dropped, it is killed.
+#[derive(Debug)]
+pub struct Agent {
+    child: Child,
+    inbox: Receiver<Result<Line>>,
+    lines: Vec<Line>,
+    errors: Option<JoinHandle<String>>,
+}
+
+/// Everything that one run said.
+#[derive(Debug)]
+pub struct Recording {
+    /// Its lines in order.
+    pub lines: Vec<Line>,
+    /// What it printed on standard error.
+    pub errors: String,
+    /// How it ended.
+    pub status: ExitStatus,
+}
+
+impl Agent {
+    /// Where the built agent is: in `STABLE_TRACE`, which a guest has, or where cargo built it.
+    pub fn program() -> PathBuf {
+        std::env::var_os("STABLE_TRACE")
+            .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_stable-trace")), PathBuf::from)
+    }
+
+    /// Why it cannot be run, if it cannot.
+    pub fn gap() -> Option<String> {
+        let program = Self::program();
+        (!program.exists()).then(|| format!("no agent at {}", program.display()))
+    }
+
+    /// Starts `stable-trace ARGUMENTS --format json` and returns once its first line says that it
+    /// has attached.
+    pub fn start<I: IntoIterator<Item: AsRef<OsStr>>>(arguments: I) -> Result<Self> {
+        Self::start_program(&Self::program(), arguments)
+    }
+
+    /// The same with another program.
+    pub fn start_program<I: IntoIterator<Item: AsRef<OsStr>>>(
+        program: &Path,
+        arguments: I,
+    ) -> Result<Self> {
+        let mut agent = Self::spawn(program, arguments)?;
+        agent.await_line(START, |event| matches!(event, Event::Start(_)))?;
+        Ok(agent)
+    }
+
+    /// Runs `stable-trace ARGUMENTS --format json` to the end that its arguments set.
+    pub fn run<I: IntoIterator<Item: AsRef<OsStr>>>(arguments: I) -> Result<Recording> {
+        let mut agent = Self::spawn(&Self::program(), arguments)?;
+        while agent.next_line(Duration::from_secs(600))?.is_some() {}
+        agent.finish()
+    }
+
+    /// Runs `stable-trace ARGUMENTS` as it stands and returns its output and status: for `doctor`
+    /// and the like.
+    pub fn output<I: IntoIterator<Item: AsRef<OsStr>>>(arguments: I) -> Result<Output> {
+        let program = Self::program();
+        Command::new(&program)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .output()
+            .with_context(|| format!("cannot start {}", program.display()))
+    }
+
+    /// The agent's process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Its first line.
+    pub fn started(&self) -> Option<&Start> {
+        self.lines.iter().find_map(|line| match &line.event {
+            Event::Start(start) => Some(start),
+            _ => None,
+        })
+    }
+
+    /// Reads on until a line is of interest, for `limit` at most.
+    pub fn await_line(&mut self, limit: Duration, wanted: impl Fn(&Event) -> bool) -> Result<()> {
+        let deadline = Instant::now() + limit;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.next_line(left)? {
+                Some(line) if wanted(&line.event) => return Ok(()),
+                Some(_) => {}
+                None => {
+                    let (status, errors) = self.end()?;
+                    bail!("the agent ended too early ({status}): {}", errors.trim());
+                }
+            }
+        }
+    }
+
+    /// Presses Ctrl-C and returns everything it said, up to the summary.
+    pub fn stop(mut self) -> Result<Recording> {
+        if let Some(pid) = Pid::from_raw(self.child.id().cast_signed()) {
+            kill_process(pid, Signal::INT).context("cannot signal the agent")?;
+        }
+        while self.next_line(STOP)?.is_some() {}
+        self.finish()
+    }
+
+    fn spawn<I: IntoIterator<Item: AsRef<OsStr>>>(program: &Path, arguments: I) -> Result<Self> {
+        let mut all: Vec<OsString> =
+            arguments.into_iter().map(|word| word.as_ref().to_owned()).collect();
+        // Before a command of `run`, which takes the rest for itself.
+        let at = all.iter().position(|word| word == "--").unwrap_or(all.len());
+        all.splice(at..at, ["--format".into(), "json".into()]);
+        let mut command = Command::new(program);
+        command.args(&all).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // SAFETY: between fork and exec the closure makes one system call: it takes no lock and
+        // allocates nothing.
+        unsafe {
+            command.pre_exec(|| Ok(set_parent_process_death_signal(Some(Signal::KILL))?));
+        }
+        let mut child =
+            command.spawn().with_context(|| format!("cannot start {}", program.display()))?;
+        let out = child.stdout.take().context("the agent has no standard output")?;
+        let mut err = child.stderr.take().context("the agent has no standard error")?;
+        let (sender, inbox) = channel();
+        thread::spawn(move || {
+            for line in BufReader::new(out).lines() {
+                let line = line.context("cannot read the agent's output").and_then(|line| {
+                    serde_json::from_str(&line)
+                        .with_context(|| format!("the agent printed no event: {line}"))
+                });
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        let errors = thread::spawn(move || {
+            let mut text = Vec::new();
+            // What was read before an error is still of use.
+            let _ = err.read_to_end(&mut text);
+            String::from_utf8_lossy(&text).into_owned()
+        });
+        Ok(Self { child, inbox, lines: Vec::new(), errors: Some(errors) })
+    }
+
+    fn next_line(&mut self, limit: Duration) -> Result<Option<&Line>> {
+        match self.inbox.recv_timeout(limit) {
+            Ok(line) => {
+                self.lines.push(line?);
+                Ok(self.lines.last())
+            }
+            Err(RecvTimeoutError::Disconnected) => Ok(None),
+            Err(RecvTimeoutError::Timeout) => {
+                bail!("the agent said nothing of what was awaited for {} s", limit.as_secs())
+            }
+        }
+    }
+
+    fn end(&mut self) -> Result<(ExitStatus, String)> {
+        let status = self.child.wait().context("cannot wait for the agent")?;
+        let errors = self.errors.take().and_then(|thread| thread.join().ok()).unwrap_or_default();
+        Ok((status, errors))
+    }
+
+    fn finish(mut self) -> Result<Recording> {
+        let (status, errors) = self.end()?;
+        Ok(Recording { lines: std::mem::take(&mut self.lines), errors, status })
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Recording {
+    /// The first line.
+    pub fn start(&self) -> Result<&Start> {
+        match self.lines.first().map(|line| &line.event) {
+            Some(Event::Start(start)) => Ok(start),
+            _ => bail!("the agent's first line is no start: {}", self.errors.trim()),
+        }
+    }
+
+    /// The last line.
+    pub fn summary(&self) -> Result<&Summary> {
+        match self.lines.last().map(|line| &line.event) {
+            Some(Event::Summary(summary)) => Ok(summary),
+            _ => bail!("the agent's last line is no summary: {}", self.errors.trim()),
+        }
+    }
+
+    /// The stalls that were streamed.
+    pub fn stalls(&self) -> impl Iterator<Item = &Stall> {
+        self.lines.iter().filter_map(|line| match &line.event {
+            Event::Stall(stall) => Some(stall),
+            _ => None,
+        })
+    }
+}

@@ -1,0 +1,146 @@
+//! The kernel's own `function_graph` tracer: every call of one function, with its duration.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+
+use super::host::TRACING;
+use super::tracefs::{check_nothing_lost, lines, write};
+
+/// KiB of buffer for each CPU.
+const BUFFER_KIB: &str = "32768";
+
+/// One call that ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Call {
+    /// The function.
+    pub function: String,
+    /// Name of the task.
+    pub comm: String,
+    /// The thread (what userspace calls tid).
+    pub tid: u32,
+    /// From entry to return, asleep or not.
+    pub duration: Duration,
+}
+
+/// The tracer while it runs. There is one in a kernel.
+#[derive(Debug)]
+pub struct FunctionGraph(());
+
+/// What to trace.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted {
+    function: String,
+    pid: Option<u32>,
+    at_least: Duration,
+}
+
+impl FunctionGraph {
+    /// Every call of `function`; say more, then [`Wanted::start`].
+    pub fn of(function: &str) -> Wanted {
+        Wanted { function: function.to_owned(), ..Wanted::default() }
+    }
+
+    /// Stops, and returns the calls that ended meanwhile. An error if the tracer lost any.
+    pub fn finish(self) -> Result<Vec<Call>> {
+        let root = Path::new(TRACING);
+        write(root, "tracing_on", "0")?;
+        check_nothing_lost(root)?;
+        // The lines go when the tracer does, at the end of this function.
+        Ok(lines(root)?.iter().filter_map(|line| call(line)).collect())
+    }
+}
+
+impl Wanted {
+    /// Only this process, its threads, and what they fork.
+    #[must_use]
+    pub fn in_process(mut self, pid: u32) -> Self {
+        self.pid = Some(pid);
+        self
+    }
+
+    /// Only calls at least this long; full microseconds.
+    #[must_use]
+    pub fn at_least(mut self, duration: Duration) -> Self {
+        self.at_least = duration;
+        self
+    }
+
+    /// Starts the tracer.
+    pub fn start(&self) -> Result<FunctionGraph> {
+        let root = Path::new(TRACING);
+        // First, so that what was half set is undone.
+        let graph = FunctionGraph(());
+        write(root, "tracing_on", "0")?;
+        write(root, "current_tracer", "nop")?;
+        write(root, "buffer_size_kb", BUFFER_KIB)?;
+        write(root, "set_ftrace_filter", &self.function)?;
+        write(root, "options/function-fork", "1")?;
+        if let Some(pid) = self.pid {
+            write(root, "set_ftrace_pid", &threads(pid)?)?;
+        }
+        write(root, "tracing_thresh", &self.at_least.as_micros().to_string())?;
+        write(root, "current_tracer", "function_graph")?;
+        for (option, value) in [("proc", "1"), ("tail", "1"), ("abstime", "0"), ("irqs", "1")] {
+            write(root, &format!("options/funcgraph-{option}"), value)?;
+        }
+        write(root, "tracing_on", "1")?;
+        Ok(graph)
+    }
+}
+
+impl Drop for FunctionGraph {
+    fn drop(&mut self) {
+        let root = Path::new(TRACING);
+        let settings = [
+            ("current_tracer", "nop"),
+            ("tracing_thresh", "0"),
+            ("set_ftrace_pid", ""),
+            ("options/function-fork", "0"),
+            ("set_ftrace_filter", ""),
+            ("buffer_size_kb", "1408"),
+            ("tracing_on", "1"),
+        ];
+        for (name, value) in settings {
+            if let Err(error) = write(root, name, value) {
+                eprintln!("{error:#}");
+            }
+        }
+    }
+}
+
+/// The threads that a process has by now; `function-fork` follows with those to come.
+fn threads(pid: u32) -> Result<String> {
+    let path = format!("/proc/{pid}/task");
+    let entries =
+        std::fs::read_dir(&path).with_context(|| format!("cannot list {path}: has it ended?"))?;
+    let names: Vec<_> =
+        entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    Ok(names.join(" "))
+}
+
+/// A line with a duration is the end of a call:
+/// ` 1)  wac-1234    | ! 250.123 us  |  } /* folio_wait_writeback */`, or, for a call within which
+/// nothing else was traced, `… |  0.5 us  |  folio_wait_writeback();`.
+pub fn call(line: &str) -> Option<Call> {
+    let (_, rest) = line.split_once(')')?;
+    let mut fields = rest.split('|');
+    let (comm, tid) = fields.next()?.trim().rsplit_once('-')?;
+    let time = fields.next()?.trim();
+    let text = fields.next()?.trim();
+    // Long ones are marked: + ! # * @ $, the longer the further.
+    let number = time.trim_start_matches(['+', '!', '#', '*', '@', '$', ' ']).strip_suffix("us")?;
+    let micros: f64 = number.trim().parse().ok()?;
+    let function = text
+        .trim_start_matches(['}', ' ', '/', '*'])
+        .split(|c: char| !(c.is_alphanumeric() || matches!(c, '_' | '.')))
+        .next()
+        .filter(|name| !name.is_empty())?;
+    Some(Call {
+        function: function.to_owned(),
+        comm: comm.trim().to_owned(),
+        tid: tid.parse().ok()?,
+        duration: Duration::from_secs_f64(micros / 1e6),
+    })
+}

@@ -1,0 +1,93 @@
+//! Events as tracefs counts them: an oracle beside our own programs.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::host::TRACING;
+
+/// KiB of buffer for each CPU: room for some 100,000 events.
+const BUFFER_KIB: &str = "16384";
+
+/// An instance of its own, gone when it is dropped.
+#[derive(Debug)]
+pub struct TracefsInstance(PathBuf);
+
+impl TracefsInstance {
+    /// Records one event such as `block/block_rq_complete` where the filter holds; an empty
+    /// filter always does.
+    pub fn recording(event: &str, filter: &str) -> Result<Self> {
+        let name = format!("stable-trace-{}-{}", std::process::id(), event.replace('/', "-"));
+        let path = Path::new(TRACING).join("instances").join(name);
+        fs::create_dir(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        let instance = Self(path);
+        instance.write("buffer_size_kb", BUFFER_KIB)?;
+        if !filter.is_empty() {
+            instance.write(&format!("events/{event}/filter"), filter)?;
+        }
+        instance.write(&format!("events/{event}/enable"), "1")?;
+        Ok(instance)
+    }
+
+    /// Failed completions of an integrity check: errno 84, EILSEQ.
+    pub fn recording_integrity_completions() -> Result<Self> {
+        Self::recording("block/block_rq_complete", "error == -84")
+    }
+
+    /// The events so far, a line each.
+    pub fn lines(&self) -> Result<Vec<String>> {
+        check_nothing_lost(&self.0)?;
+        lines(&self.0)
+    }
+
+    /// How many events so far.
+    pub fn count(&self) -> Result<usize> {
+        Ok(self.lines()?.len())
+    }
+
+    fn write(&self, name: &str, value: &str) -> Result<()> {
+        write(&self.0, name, value)
+    }
+}
+
+impl Drop for TracefsInstance {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir(&self.0) {
+            eprintln!("cannot remove {}: {error}", self.0.display());
+        }
+    }
+}
+
+/// Writes a control file.
+pub fn write(folder: &Path, name: &str, value: &str) -> Result<()> {
+    let path = folder.join(name);
+    fs::write(&path, value).with_context(|| format!("cannot write {value:?} to {}", path.display()))
+}
+
+/// What a buffer holds.
+pub fn lines(folder: &Path) -> Result<Vec<String>> {
+    let path = folder.join("trace");
+    let text = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text = String::from_utf8_lossy(&text);
+    let line = |line: &&str| !line.starts_with('#') && !line.trim().is_empty();
+    Ok(text.lines().filter(line).map(str::to_owned).collect())
+}
+
+/// An oracle that lost something is none.
+pub fn check_nothing_lost(folder: &Path) -> Result<()> {
+    let path = folder.join("per_cpu");
+    for cpu in fs::read_dir(&path).with_context(|| format!("cannot list {}", path.display()))? {
+        let path = cpu.context("cannot list CPUs in tracefs")?.path().join("stats");
+        let text =
+            fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        for line in text.lines() {
+            let Some((name, value)) = line.split_once(':') else { continue };
+            let lost = matches!(name, "overrun" | "commit overrun" | "dropped events");
+            if lost && value.trim() != "0" {
+                bail!("tracefs lost events ({}: {line}): enlarge BUFFER_KIB", path.display());
+            }
+        }
+    }
+    Ok(())
+}

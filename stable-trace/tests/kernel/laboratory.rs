@@ -1,0 +1,227 @@
+//! The laboratory itself: are its disks and its oracles what the other tests take them for?
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::bed::direct::Direct;
+use crate::bed::function_graph::call;
+use crate::bed::injection::{Check, SlowDisk};
+use crate::bed::scratch::drop_caches;
+use crate::bed::{
+    Agent, Disk, Dmesg, Fs, FunctionGraph, Injection, Need, Scratch, Test, TracefsInstance, host,
+};
+
+/// EILSEQ: what the block layer makes of a failed integrity check.
+const EILSEQ: i32 = 84;
+
+pub fn tests() -> Vec<Test> {
+    let mut tests = vec![
+        Test::guest("the_dif_disk_has_protection_information", || {
+            the_disk_has_protection_information(&Disk::pi()?)
+        })
+        .needs(Need::PiDisk),
+        Test::guest("the_nvme_disk_has_protection_information", || {
+            the_disk_has_protection_information(&Disk::nvme_pi()?)
+        })
+        .needs(Need::NvmePi),
+        Test::guest("the_plain_disk_has_none", the_plain_disk_has_none).needs(Need::PlainDisk),
+        Test::guest("ten_injected_guard_errors_are_ten", ten_injected_guard_errors_are_ten)
+            .needs(Need::PiDisk)
+            .needs(Need::Tracefs),
+        Test::guest("one_changed_byte_fails_one_nvme_read", one_changed_byte_fails_one_nvme_read)
+            .needs(Need::NvmePi)
+            .needs(Need::Tracefs),
+        Test::guest("the_graph_tracer_sees_waits", the_graph_tracer_sees_waits)
+            .needs(Need::PiDisk)
+            .needs(Need::Tracer("function_graph")),
+        Test::both("a_loop_device_mounts_and_goes", a_loop_device_mounts_and_goes)
+            .needs(Need::Root)
+            .needs(Need::Program("losetup")),
+        Test::both("the_bed_reads_what_an_agent_prints", the_bed_reads_what_an_agent_prints),
+        Test::both("the_bed_reads_what_the_graph_tracer_prints", graph_lines_are_read),
+    ];
+    for fs in Fs::ALL {
+        tests.push(
+            Test::guest(format!("{fs}_keeps_data_on_the_dif_disk"), move || {
+                data_is_kept(fs, Disk::pi()?)
+            })
+            .needs(Need::PiDisk),
+        );
+    }
+    tests.push(
+        Test::guest("ext4_keeps_data_on_the_nvme_disk", || {
+            data_is_kept(Fs::Ext4, Disk::nvme_pi()?)
+        })
+        .needs(Need::NvmePi),
+    );
+    tests
+}
+
+fn the_disk_has_protection_information(disk: &Disk) -> Result<()> {
+    let format = disk.integrity_format();
+    ensure!(format.as_deref() == Some("T10-DIF-TYPE1-CRC"), "{}: {format:?}", disk.name);
+    Ok(())
+}
+
+fn the_plain_disk_has_none() -> Result<()> {
+    let disk = Disk::plain()?;
+    // Newer kernels say `none`, older ones have no such file.
+    let format = disk.integrity_format();
+    ensure!(format.as_deref().is_none_or(|format| format == "none"), "{format:?}");
+    let before = disk.attribute("queue/stable_writes");
+    ensure!(before.as_deref() == Some("0"), "stable_writes is {before:?}");
+    Ok(())
+}
+
+/// Written, dropped from the cache and read back, the data is what it was, and nobody complains.
+fn data_is_kept(fs: Fs, disk: Disk) -> Result<()> {
+    let mut dmesg = Dmesg::from_now()?;
+    let scratch = Scratch::new(fs, disk)?;
+    let path = scratch.path().join("data");
+    let data: Vec<u8> = (0..4_000_000_u32).map(|n| n.wrapping_mul(2_654_435_761) as u8).collect();
+    let mut file = File::create(&path).context("cannot make a file")?;
+    file.write_all(&data).and_then(|()| file.sync_all()).context("cannot write")?;
+    drop(file);
+
+    drop_caches()?;
+    let back = fs::read(&path).context("cannot read back")?;
+
+    ensure!(back == data, "other data came back");
+    let errors = dmesg.integrity_errors()?;
+    ensure!(errors.is_empty(), "the kernel complains: {errors:?}");
+    Ok(())
+}
+
+fn ten_injected_guard_errors_are_ten() -> Result<()> {
+    let disk = Direct::open(&Disk::pi()?.path)?;
+    let mut dmesg = Dmesg::from_now()?;
+    let completions = TracefsInstance::recording_integrity_completions()?;
+    let failing = Injection::into_every_command(Check::Device)?;
+
+    let errors: Vec<_> =
+        (0..10).map(|n| disk.read(n * 4096, 4096).err().and_then(|e| e.raw_os_error())).collect();
+    drop(failing);
+
+    ensure!(errors == [Some(EILSEQ); 10], "the readers got {errors:?}");
+    let lines = completions.lines()?;
+    ensure!(lines.len() == 10, "tracefs has {}: {lines:#?}", lines.len());
+    ensure!(!dmesg.integrity_errors()?.is_empty(), "dmesg says nothing");
+    disk.read(0, 4096).context("the disk does not recover")?;
+    Ok(())
+}
+
+fn one_changed_byte_fails_one_nvme_read() -> Result<()> {
+    let disk = Direct::open(&Disk::nvme_pi()?.path)?;
+    let image = std::env::var("LAB_NVME_IMAGE").context("LAB_NVME_IMAGE")?;
+    let image = fs::OpenOptions::new().write(true).open(&image).context(image)?;
+    disk.write(0, &[0; 8 * 4096]).context("cannot write")?;
+    std::os::unix::fs::FileExt::write_all_at(&image, b"!", 3 * 4096 + 100)?;
+    let completions = TracefsInstance::recording_integrity_completions()?;
+
+    let errors: Vec<_> =
+        (0..8).map(|n| disk.read(n * 4096, 4096).err().and_then(|e| e.raw_os_error())).collect();
+
+    let mut expected = [None; 8];
+    expected[3] = Some(EILSEQ);
+    ensure!(errors == expected, "the readers got {errors:?}");
+    ensure!(completions.count()? == 1, "tracefs has {:#?}", completions.lines()?);
+    disk.write(0, &[0; 8 * 4096]).context("cannot write the block anew")?;
+    disk.read(3 * 4096, 4096).context("the block is not sound again")?;
+    Ok(())
+}
+
+/// Two threads rewrite one page of a slow disk and ask for its writeback: they wait for it.
+fn the_graph_tracer_sees_waits() -> Result<()> {
+    let scratch = Scratch::new(Fs::Ext4, Disk::pi()?)?;
+    let path = scratch.path().join("page");
+    fs::write(&path, [0; 4096]).context("cannot make a file")?;
+    let _slow = SlowDisk::new(2_000_000, 4)?;
+    let graph = FunctionGraph::of(host::wait_function())
+        .in_process(std::process::id())
+        .at_least(Duration::from_micros(500))
+        .start()?;
+
+    let rewrite = || -> Result<()> {
+        let file = fs::OpenOptions::new().write(true).open(&path)?;
+        for n in 0..20 {
+            std::os::unix::fs::FileExt::write_all_at(&file, &[n; 4096], 0)?;
+            file.sync_data()?;
+        }
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let threads = [scope.spawn(rewrite), scope.spawn(rewrite)];
+        threads.into_iter().try_for_each(|thread| match thread.join() {
+            Ok(done) => done,
+            Err(panic) => std::panic::resume_unwind(panic),
+        })
+    })?;
+
+    let calls = graph.finish()?;
+    ensure!(calls.len() >= 20, "only {} waits: {calls:#?}", calls.len());
+    let strange = calls.iter().find(|call| {
+        call.function != host::wait_function()
+            || call.duration < Duration::from_micros(500)
+            || call.duration > Duration::from_secs(10)
+    });
+    ensure!(strange.is_none(), "{strange:?}");
+    Ok(())
+}
+
+fn a_loop_device_mounts_and_goes() -> Result<()> {
+    let scratch = Scratch::with_stable_writes(Fs::Ext4, Disk::looped(64)?, true)?;
+    let name = scratch.disk().name.clone();
+    ensure!(scratch.disk().attribute("queue/stable_writes").as_deref() == Some("1"));
+    fs::write(scratch.path().join("file"), "data").context("cannot write")?;
+    let folder = scratch.path().to_owned();
+    drop(scratch);
+    ensure!(!folder.exists(), "{} is still there", folder.display());
+    let backing = format!("/sys/block/{name}/loop/backing_file");
+    ensure!(!fs::exists(&backing)?, "{name} is still attached");
+    Ok(())
+}
+
+/// With a stand-in: the bed has to work before the agent does.
+fn the_bed_reads_what_an_agent_prints() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let program = folder.path().join("agent");
+    fs::write(
+        &program,
+        r#"#!/bin/sh
+time='"time":"2026-01-01T00:00:00.000000000Z"'
+trap 'echo "{\"seq\":2,$time,\"type\":\"lost\",\"count\":3,\"since_seq\":1}"; exit 4' INT
+echo "{\"seq\":1,$time,\"type\":\"start\",\"version\":\"$*\",\"kernel\":\"\",\"arch\":\"\",\"hostname\":\"\",\"probes\":[],\"devices\":[]}"
+echo warning >&2
+n=0; while [ $n -lt 300 ]; do sleep 0.1; n=$((n + 1)); done
+"#,
+    )?;
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
+    let agent = Agent::start_program(&program, ["run", "--", "true"])?;
+    ensure!(agent.started().is_some_and(|start| start.version == "run --format json -- true"));
+    let recording = agent.stop()?;
+    ensure!(recording.status.code() == Some(4), "{recording:?}");
+    ensure!(recording.lines.len() == 2 && recording.errors == "warning\n", "{recording:?}");
+    ensure!(recording.summary().is_err(), "there was no summary");
+    Ok(())
+}
+
+fn graph_lines_are_read() -> Result<()> {
+    let end = " 1)  wac-a b-1234   | ! 250.125 us  |  } /* folio_wait_writeback */";
+    let read = call(end).context("an end of a call is not read")?;
+    ensure!(read.function == "folio_wait_writeback" && read.tid == 1234, "{read:?}");
+    ensure!(read.comm == "wac-a b" && read.duration == Duration::from_nanos(250_125), "{read:?}");
+    let leaf = call(" 0)   sh-7    |   0.500 us    |  wait_on_page_writeback();");
+    ensure!(leaf.is_some_and(|call| call.function == "wait_on_page_writeback"));
+    for other in [
+        " 1)   sh-7    |               |  folio_wait_writeback() {",
+        " 0)   sh-7    =>  wac-8 ",
+        " ------------------------------------------",
+    ] {
+        ensure!(call(other).is_none(), "{other}");
+    }
+    Ok(())
+}

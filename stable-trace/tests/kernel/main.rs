@@ -1,0 +1,22 @@
+//! Tests against a running kernel: this machine's, or that of a guest of `cargo xtask vm`.
+//!
+//! One program serves both. Each test says where it belongs and what it needs; where it does not
+//! belong it is not listed, and where something is missing it is ignored, with the reason.
+
+#[allow(dead_code, reason = "the bed offers more than the tests of one moment use")]
+mod bed;
+mod laboratory;
+
+use std::process::ExitCode;
+
+use libtest_mimic::Arguments;
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    // There is one tracer and one disk of each kind: a test has them for itself.
+    arguments.test_threads = Some(1);
+    bed::host::settle();
+    let tests = [laboratory::tests()];
+    let trials = tests.into_iter().flatten().filter_map(bed::Test::into_trial).collect();
+    libtest_mimic::run(&arguments, trials).exit_code()
+}

@@ -1,0 +1,49 @@
+#!/bin/busybox sh
+# First program of the guest, in the initrd: puts the host's root under a writable overlay and goes there.
+# Says what goes wrong on the status port, one line, for the host to show.
+
+bb=/bin/busybox
+$bb --install -s /bin
+export PATH=/bin
+
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t devtmpfs dev /dev
+
+# A port's device has no name of its own: sysfs knows it.
+port() {
+    for p in /sys/class/virtio-ports/*; do
+        [ "$(cat "$p/name" 2>/dev/null)" = "$1" ] && echo "/dev/${p##*/}" && return
+    done
+}
+
+fail() {
+    echo "lab: $*" >/dev/console
+    p=$(port lab.status)
+    [ -n "$p" ] && echo "fail $*" >"$p" && sleep 60
+    poweroff -f
+}
+
+while read -r module; do
+    insmod "/modules/$module" || fail "module $module does not load"
+done </modules/order
+
+mkdir -p /host /top /new
+# The host's files do not change under a guest's feet in any way that matters here: cache them.
+mount -t 9p -o ro,trans=virtio,version=9p2000.L,msize=512000,cache=loose hostroot /host ||
+    fail "the host's root file system cannot be mounted"
+mount -t tmpfs -o mode=755 top /top && mkdir /top/upper /top/work &&
+    mount -t overlay -o lowerdir=/host,upperdir=/top/upper,workdir=/top/work overlay /new ||
+    fail "the overlay over the host's root cannot be mounted"
+for folder in dev proc sys run lab tmp root lib/modules; do
+    mkdir -p "/new/$folder"
+done
+mount -t tmpfs -o mode=755 run /new/run
+mkdir -p /new/run/lab
+cp /bin/busybox /lab/* /new/run/lab/ || fail "the laboratory's files cannot be copied"
+mount -t 9p -o trans=virtio,version=9p2000.L,msize=512000,cache=mmap lab /new/lab ||
+    fail "the share for results cannot be mounted"
+for folder in dev proc sys; do
+    mount -o move "/$folder" "/new/$folder"
+done
+exec switch_root /new /run/lab/busybox sh /run/lab/stage.sh

@@ -1,0 +1,133 @@
+//! `cargo xtask vm`: one command, or a shell, on one of the kernels.
+
+use std::ffi::OsString;
+use std::io::{IsTerminal as _, Write as _};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use clap::Args;
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
+
+use super::accel::Accel;
+use super::initrd::Task;
+use super::machine::{Machine, Outcome, Stream, status_of};
+use super::packages;
+use super::place::Place;
+use super::series::Series;
+
+/// Boot a Debian kernel in QEMU and run a command, or a shell, as root.
+///
+/// The guest sees this machine's root file system; what it writes there is gone when it ends. What
+/// it writes to /lab is on this machine while it runs. In its environment: LAB_PI_DISK, a SCSI
+/// debug disk with protection information (type 1, CRC, DIX); LAB_PLAIN_DISK, a disk in memory
+/// without any; LAB_NVME_PI, an NVMe disk with protection information, and LAB_NVME_IMAGE, the
+/// file behind it; LAB_KERNEL; STABLE_TRACE, the agent, if `cargo xtask dist` has built it. The same stands
+/// in /run/lab.env.
+#[derive(Args, Clone, Debug)]
+pub struct VmArgs {
+    /// Which kernel; it is fetched on first use.
+    #[arg(long, value_enum, value_name = "SERIES")]
+    kernel: Series,
+    /// How to run the guest's instructions.
+    #[arg(long, value_enum, default_value_t)]
+    accel: Accel,
+    /// Stop the guest after this long, such as 90s or 5m; a shell has no limit of its own.
+    #[arg(long, value_name = "DUR", value_parser = duration)]
+    timeout: Option<Duration>,
+    /// Say on stderr how long the boot took.
+    #[arg(long, short)]
+    verbose: bool,
+    /// What to run, with its arguments; its status becomes ours. Without it, an interactive shell.
+    #[arg(trailing_var_arg = true, value_name = "CMD")]
+    command: Vec<OsString>,
+}
+
+/// How long a command may take, boot included, if nothing else is said.
+const LIMIT: Duration = Duration::from_mins(10);
+
+/// Runs it.
+///
+/// # Errors
+/// If the guest cannot be started or does not end well; the command's own failure is no error but
+/// the status.
+pub fn vm(args: &VmArgs) -> Result<ExitCode> {
+    packages::ensure()?;
+    let place = Place::open()?;
+    let engine = args.accel.engine()?;
+    let interactive = args.command.is_empty();
+    let saved = if interactive { Some(terminal()?) } else { None };
+    let task = if interactive { shell()? } else { Task::Command(args.command.clone()) };
+    let limit = args.timeout.or(if interactive { None } else { Some(LIMIT) });
+    let machine = Machine { place: &place, series: args.kernel, engine, task, agent: None, limit };
+
+    let ended = machine.run(&mut |stream, bytes| forward(stream, bytes));
+    if let Some(termios) = saved {
+        // QEMU puts the terminal right itself unless it had to be killed.
+        let _ = tcsetattr(std::io::stdin(), OptionalActions::Now, &termios);
+    }
+    let ended = ended?;
+    if args.verbose {
+        let boot = ended.boot.map_or_else(
+            || "did not get to its command".to_owned(),
+            |boot| format!("took {:.1} s to its command", boot.as_secs_f64()),
+        );
+        let total = ended.total.as_secs_f64();
+        eprintln!("kernel {} {boot}, {total:.1} s in all", ended.release);
+    }
+    if !matches!(ended.outcome, Outcome::Exit(_)) {
+        eprintln!("--- the end of the guest's console ---\n{}\n---", ended.console.tail());
+    }
+    status_of(&ended, args.kernel).map(ExitCode::from)
+}
+
+/// A broken pipe ends us as it ends any filter.
+fn forward(stream: Stream, bytes: &[u8]) -> Result<()> {
+    let written = match stream {
+        Stream::Out => {
+            let mut out = std::io::stdout().lock();
+            out.write_all(bytes).and_then(|()| out.flush())
+        }
+        Stream::Err => std::io::stderr().lock().write_all(bytes),
+    };
+    written.context("cannot pass the guest's output on")
+}
+
+fn terminal() -> Result<Termios> {
+    if !std::io::stdin().is_terminal() || !std::io::stdout().is_terminal() {
+        bail!("a shell needs a terminal on standard input and output: name a command after `--`");
+    }
+    tcgetattr(std::io::stdin()).context("cannot read the terminal's settings")
+}
+
+fn shell() -> Result<Task> {
+    let size = tcgetwinsize(std::io::stdout()).context("cannot read the terminal's size")?;
+    let terminal = std::env::var("TERM").unwrap_or_else(|_| "vt100".to_owned());
+    Ok(Task::Shell { rows: size.ws_row, columns: size.ws_col, terminal })
+}
+
+/// A number and a unit: `90s`, `5m`, `1h`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let seconds = |number: &str, factor: u64| {
+        number.parse::<u64>().ok()?.checked_mul(factor).filter(|seconds| *seconds > 0)
+    };
+    [("s", 1), ("m", 60), ("h", 3600)]
+        .iter()
+        .find_map(|(unit, factor)| seconds(text.strip_suffix(unit)?, *factor))
+        .map(Duration::from_secs)
+        .ok_or_else(|| "write a number and a unit, such as 90s, 5m or 1h".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("5m"), Ok(Duration::from_mins(5)));
+        for bad in ["", "90", "0s", "-1s", "fast", "s"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! The tests that run in guests: one binary, booted with each kernel of the laboratory.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+
+use anyhow::Result;
+
+use crate::lab::{self, GuestSelection, Series};
+use crate::progress;
+use crate::report::{Tally, libtest::Reader};
+
+/// Runs the tests whose name contains `only` on these kernels, or on all of them; passes their
+/// output through and counts.
+///
+/// # Errors
+/// If the guests cannot be prepared.
+pub fn test(kernels: &[Series], only: Option<&str>) -> Result<Tally> {
+    let selection = GuestSelection {
+        kernels: kernels.to_vec(),
+        arguments: only.map(Into::into).into_iter().collect(),
+        ..GuestSelection::default()
+    };
+    // Guests run side by side, so their lines come mixed: a reader each.
+    let mut readers: BTreeMap<Series, Reader> = BTreeMap::new();
+    let results = lab::guest_tests(&selection, &mut |kernel, line| {
+        // Whoever closes stdout early still gets the exit status.
+        let _closed = writeln!(std::io::stdout(), "{kernel:>4} | {line}");
+        readers.entry(kernel).or_default().read(line);
+    })?;
+    let mut tally = Tally::default();
+    for result in results {
+        let kernel = result.kernel;
+        if let Some(failure) = &result.failure {
+            progress::step(failure);
+        }
+        let boot = result.boot.map_or_else(
+            || "never came up".to_owned(),
+            |boot| format!("{:.0} s to boot", boot.as_secs_f64()),
+        );
+        progress::step(format!(
+            "kernel {kernel}: {boot}, {:.0} s in all",
+            result.total.as_secs_f64()
+        ));
+        let reader = readers.remove(&kernel).unwrap_or_default();
+        tally.add(reader.end(&format!("guest {kernel}"), result.failure.is_none()));
+    }
+    Ok(tally)
+}
