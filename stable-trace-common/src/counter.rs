@@ -8,7 +8,7 @@ pub enum Counter {
     Streamed = 0,
     /// Stalls that were counted but shorter than the threshold of the stream.
     BelowThreshold = 1,
-    /// Stalls that the ring buffer had no room for.
+    /// Stalls and unstable writes that the ring buffer had no room for.
     Lost = 2,
     /// Waits whose folio was written back before the task had to stop running.
     WithoutSleep = 3,
@@ -24,11 +24,21 @@ pub enum Counter {
     StackFailed = 8,
     /// Stalls that no histogram could take. Not one should be: the common histogram always exists.
     Uncounted = 9,
+    /// Unstable writes that went into the ring buffer.
+    UnstableStreamed = 10,
+    /// Unstable writes that harm nobody, so counted but not streamed.
+    UnstableHarmless = 11,
+    /// Unstable writes whose device had no count left. They are streamed all the same.
+    UnstableFull = 12,
+    /// Write faults whose return could not be followed: the map of faults was full.
+    FaultsFull = 13,
+    /// Waits whose return the kernel did not report: only where a kretprobe must do.
+    ReturnsMissed = 14,
 }
 
 impl Counter {
     /// Every counter, in the order of its index.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 15] = [
         Self::Streamed,
         Self::BelowThreshold,
         Self::Lost,
@@ -39,9 +49,14 @@ impl Counter {
         Self::HistogramsFull,
         Self::StackFailed,
         Self::Uncounted,
+        Self::UnstableStreamed,
+        Self::UnstableHarmless,
+        Self::UnstableFull,
+        Self::FaultsFull,
+        Self::ReturnsMissed,
     ];
 }
 
 /// Entries of the map `COUNTERS`.
-#[expect(clippy::cast_possible_truncation, reason = "ten")]
+#[expect(clippy::cast_possible_truncation, reason = "fifteen")]
 pub const COUNTERS: u32 = Counter::ALL.len() as u32;

@@ -1,6 +1,6 @@
 //! The stall-latency histogram: powers of two in microseconds, kept per CPU in the kernel.
 
-use crate::record::BDI_NAME_LEN;
+use crate::backing::Backing;
 
 /// Buckets with an upper bound: `le` = 1 µs · 2^i for i in 0..27, that is 1 µs to 67.1 s.
 pub const BOUNDED_BUCKETS: usize = 27;
@@ -44,15 +44,15 @@ pub const fn upper_bound_ns(bucket: usize) -> Option<u64> {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct HistogramKey {
-    /// Name of the backing device, NUL-padded: `8:0`, `btrfs-1`.
-    pub bdi: [u8; BDI_NAME_LEN],
+    /// What the folios belong to.
+    pub backing: Backing,
     /// The stack of the waits; the agent turns it into a context.
     pub stack: u64,
 }
 
 impl HistogramKey {
     /// The histogram that takes what has no room of its own. It exists from the start.
-    pub const COMMON: Self = Self { bdi: [0; BDI_NAME_LEN], stack: 0 };
+    pub const COMMON: Self = Self { backing: Backing::NONE, stack: 0 };
 }
 
 /// A histogram: in the kernel one CPU's share of it, in the agent the sum.
@@ -102,7 +102,7 @@ impl Histogram {
     }
 }
 
-const _: () = assert!(size_of::<HistogramKey>() == BDI_NAME_LEN + 8);
+const _: () = assert!(size_of::<HistogramKey>() == size_of::<Backing>() + 8);
 const _: () = assert!(size_of::<Histogram>() == 8 * (BUCKETS + 2));
 
 #[cfg(test)]

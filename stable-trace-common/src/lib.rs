@@ -4,11 +4,14 @@
 //! target and once for the host. All numbers are in the host's byte order.
 #![no_std]
 
+pub mod backing;
 pub mod counter;
 pub mod device;
 pub mod histogram;
+pub mod offsets;
 pub mod record;
 pub mod stack;
+pub mod unstable;
 pub mod waiter;
 
 /// Lets aya copy these types to and from maps as they are.
@@ -24,4 +27,13 @@ macro_rules! pod {
 }
 
 #[cfg(feature = "user")]
-pod!(device::Wish, histogram::Histogram, histogram::HistogramKey, stack::Stack, waiter::Waiter);
+pod!(
+    backing::Backing,
+    device::Wish,
+    histogram::Histogram,
+    histogram::HistogramKey,
+    offsets::Offsets,
+    stack::Stack,
+    unstable::UnstableKey,
+    waiter::Waiter,
+);

@@ -3,12 +3,13 @@
 //! Every record begins with its kind and its size in bytes, so that a reader can tell what it
 //! does not know and skip it.
 
+use crate::{backing::Backing, unstable::UnstableKey};
+
 /// `kind` of a [`StallRecord`].
 pub const STALL: u32 = 1;
 
-/// Bytes of a backing device's name: `__entry->name` of the tracepoint
-/// `writeback:folio_wait_writeback` (include/trace/events/writeback.h, 6.18).
-pub const BDI_NAME_LEN: usize = 32;
+/// `kind` of an [`UnstableRecord`].
+pub const UNSTABLE: u32 = 2;
 
 /// Bytes of a thread's name: `TASK_COMM_LEN` (include/linux/sched.h).
 pub const COMM_LEN: usize = 16;
@@ -39,14 +40,50 @@ pub struct StallRecord {
     pub tid: u32,
     /// Name of the waiter's thread, NUL-padded.
     pub comm: [u8; COMM_LEN],
-    /// Name of the backing device, NUL-padded.
-    pub bdi: [u8; BDI_NAME_LEN],
+    /// What the folio belongs to.
+    pub backing: Backing,
 }
 
 impl StallRecord {
     /// Its size in bytes.
-    #[expect(clippy::cast_possible_truncation, reason = "112")]
+    #[expect(clippy::cast_possible_truncation, reason = "120")]
     pub const SIZE: u32 = size_of::<Self>() as u32;
 }
 
-const _: () = assert!(size_of::<StallRecord>() == 8 + 7 * 8 - 8 + 8 + COMM_LEN + BDI_NAME_LEN);
+/// One page given to a writer while under writeback, as it is written into the ring.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnstableRecord {
+    /// [`UNSTABLE`].
+    pub kind: u32,
+    /// Size of this record in bytes.
+    pub size: u32,
+    /// When: `CLOCK_MONOTONIC` in ns.
+    pub time_ns: u64,
+    /// Inode of the file.
+    pub ino: u64,
+    /// Index of the folio's first page within the file.
+    pub index: u64,
+    /// The writer's cgroup (v2).
+    pub cgroup_id: u64,
+    /// Key into the map `STACKS`; 0 if the stack is not known.
+    pub stack: u64,
+    /// Process (`tgid`) of the writer.
+    pub pid: u32,
+    /// Thread (`pid` in the kernel's words) of the writer.
+    pub tid: u32,
+    /// Name of the writer's thread, NUL-padded.
+    pub comm: [u8; COMM_LEN],
+    /// What is counted with it: where, in which context, and whether it was forbidden.
+    pub key: UnstableKey,
+}
+
+impl UnstableRecord {
+    /// Its size in bytes.
+    #[expect(clippy::cast_possible_truncation, reason = "120")]
+    pub const SIZE: u32 = size_of::<Self>() as u32;
+}
+
+const _: () = assert!(size_of::<StallRecord>() == 8 + 6 * 8 + 8 + COMM_LEN + size_of::<Backing>());
+const _: () =
+    assert!(size_of::<UnstableRecord>() == 8 + 5 * 8 + 8 + COMM_LEN + size_of::<UnstableKey>());

@@ -1,8 +1,11 @@
 //! A task that waits for writeback, from the first tracepoint to the moment it runs on.
 
-use crate::record::{BDI_NAME_LEN, STALL, StallRecord};
+use crate::{
+    backing::Backing,
+    record::{STALL, StallRecord},
+};
 
-/// The folio that a task waits for, as the wait tracepoint names it.
+/// The folio that a task waits for, or writes to.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Folio {
@@ -10,8 +13,8 @@ pub struct Folio {
     pub ino: u64,
     /// Index of the folio's first page within the file.
     pub index: u64,
-    /// Name of the backing device, NUL-padded.
-    pub bdi: [u8; BDI_NAME_LEN],
+    /// What it belongs to.
+    pub backing: Backing,
 }
 
 /// The tracepoint has fired; the task has not stopped running yet.
@@ -61,10 +64,10 @@ impl Waiter {
             pid: (self.pid_tgid >> 32) as u32,
             tid: self.pid_tgid as u32,
             comm: self.comm,
-            bdi: self.folio.bdi,
+            backing: self.folio.backing,
         }
     }
 }
 
-const _: () = assert!(size_of::<Folio>() == 16 + BDI_NAME_LEN);
+const _: () = assert!(size_of::<Folio>() == 16 + size_of::<Backing>());
 const _: () = assert!(size_of::<Waiter>() == size_of::<Folio>() + 6 * 8 + 16);

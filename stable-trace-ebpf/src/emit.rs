@@ -13,7 +13,7 @@ use crate::maps::{EMPTY_HISTOGRAM, EVENTS, HISTOGRAMS, MIN_LATENCY_NS, WAKE_AT_B
 #[inline(never)]
 pub fn stall(waiter: &Waiter) {
     let duration_ns = waiter.end_ns.saturating_sub(waiter.begin_ns);
-    tally(&HistogramKey { bdi: waiter.folio.bdi, stack: waiter.stack }, duration_ns);
+    tally(&HistogramKey { backing: waiter.folio.backing, stack: waiter.stack }, duration_ns);
     if duration_ns < MIN_LATENCY_NS.load() {
         count(Counter::BelowThreshold);
         return;
@@ -23,15 +23,19 @@ pub fn stall(waiter: &Waiter) {
         return;
     };
     entry.write(waiter.to_record());
-    // A wake-up for each record would cost more than the record: the agent is woken when much
-    // waits, and otherwise looks by itself.
-    let flags = if EVENTS.query(u64::from(BPF_RB_AVAIL_DATA)) >= WAKE_AT_BYTES.load() {
+    entry.submit(wake_up());
+    count(Counter::Streamed);
+}
+
+/// Flags of a submission. A wake-up for each record would cost more than the record: the agent is
+/// woken when much waits, and otherwise looks by itself.
+#[inline(always)]
+pub fn wake_up() -> u64 {
+    u64::from(if EVENTS.query(u64::from(BPF_RB_AVAIL_DATA)) >= WAKE_AT_BYTES.load() {
         BPF_RB_FORCE_WAKEUP
     } else {
         BPF_RB_NO_WAKEUP
-    };
-    entry.submit(u64::from(flags));
-    count(Counter::Streamed);
+    })
 }
 
 /// Counts a stall in its histogram, or in the common one if there is no room for its own.

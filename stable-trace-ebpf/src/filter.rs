@@ -1,10 +1,7 @@
 //! `--pid`, `--comm`, `--cgroup` and `--device`: which waits are followed at all.
 
 use aya_ebpf::helpers::bpf_get_current_comm;
-use stable_trace_common::{
-    device::Wish,
-    record::{BDI_NAME_LEN, COMM_LEN},
-};
+use stable_trace_common::{backing::Backing, device::Wish, record::COMM_LEN};
 
 use crate::maps::{CGROUPS, ONLY_CGROUP, ONLY_COMM, ONLY_DEVICES, ONLY_PID, WISHES};
 
@@ -31,12 +28,12 @@ pub fn wanted(pid_tgid: u64, comm: &[u8; COMM_LEN]) -> bool {
 
 /// Whether the user asked for the device, as far as the agent has said.
 #[inline(always)]
-pub fn wanted_device(bdi: &[u8; BDI_NAME_LEN]) -> bool {
+pub fn wanted_device(backing: &Backing) -> bool {
     if ONLY_DEVICES.load() == 0 {
         return true;
     }
     // SAFETY: the value is four bytes that the agent replaces as a whole.
-    let wish = unsafe { WISHES.get(bdi) };
+    let wish = unsafe { WISHES.get(backing) };
     wish.copied() != Some(Wish::UNWANTED)
 }
 

@@ -8,10 +8,15 @@
 
 mod emit;
 mod filter;
+mod folio;
 mod maps;
+mod page_mkwrite;
 mod stack;
 mod tracepoint;
+mod unstable;
 mod wait;
+mod write_begin;
+mod writeback_wait;
 
 #[cfg(not(test))]
 #[panic_handler]

@@ -3,14 +3,15 @@
 use aya_ebpf::{
     Global,
     macros::map,
-    maps::{Array, CgroupArray, HashMap, PerCpuArray, PerCpuHashMap, RingBuf},
+    maps::{Array, CgroupArray, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf},
 };
 use stable_trace_common::{
+    backing::Backing,
     counter::{COUNTERS as COUNTER_COUNT, Counter},
     device::Wish,
     histogram::{Histogram, HistogramKey},
-    record::BDI_NAME_LEN,
     stack::Stack,
+    unstable::UnstableKey,
     waiter::Waiter,
 };
 
@@ -45,10 +46,28 @@ pub static STACKS: HashMap<u64, Stack> = HashMap::with_max_entries(4_096, 0);
 #[map]
 pub static SCRATCH: PerCpuArray<Stack> = PerCpuArray::with_max_entries(2, 0);
 
-/// What the agent said of backing devices, by name. With `--device`, one that it has not seen yet
+/// What the agent said of file systems and devices. With `--device`, one that it has not seen yet
 /// is followed until it says otherwise: a file system may be mounted after the start.
 #[map]
-pub static WISHES: HashMap<[u8; BDI_NAME_LEN], Wish> = HashMap::with_max_entries(1024, 0);
+pub static WISHES: HashMap<Backing, Wish> = HashMap::with_max_entries(1024, 0);
+
+/// Unstable writes, by device, context and whether they were forbidden.
+#[map]
+pub static UNSTABLE_WRITES: PerCpuHashMap<UnstableKey, u64> =
+    PerCpuHashMap::with_max_entries(1024, 0);
+
+/// The folio that a task has written to and that is counted, by `task_struct`: the last of each task
+/// that made an unstable write lately, oldest out first.
+#[map]
+pub static WRITTEN: LruHashMap<u64, u64> = LruHashMap::with_max_entries(4_096, 0);
+
+/// The folio of a write fault that is being handled, by `task_struct`: where a kretprobe must do.
+#[map]
+pub static FAULTS: HashMap<u64, u64> = HashMap::with_max_entries(16_384, 0);
+
+/// Devices, as `dev_t`, below which something checks integrity. The agent fills it.
+#[map]
+pub static CHECKED_DEVICES: HashMap<u32, u32> = HashMap::with_max_entries(1024, 0);
 
 /// The cgroup of `--cgroup`, in slot 0.
 #[map]
@@ -78,6 +97,14 @@ pub static ONLY_DEVICES: Global<u32> = Global::new(0);
 /// Wake the agent when this many bytes wait in the ring; it looks by itself every so often too.
 #[unsafe(no_mangle)]
 pub static WAKE_AT_BYTES: Global<u64> = Global::new(0);
+
+/// 1: the ends of waits are seen as returns of the wait function, not as switches of tasks.
+#[unsafe(no_mangle)]
+pub static RETURNS_PROBED: Global<u32> = Global::new(0);
+
+/// 1: stream unstable writes that harm nobody, too.
+#[unsafe(no_mangle)]
+pub static STREAM_HARMLESS: Global<u32> = Global::new(0);
 
 /// Where the name of the backing device, the inode and the page index stand in the record of the
 /// wait tracepoint, in bytes: from `events/writeback/…/format` of the running kernel.

@@ -5,7 +5,10 @@ use aya_ebpf::{
     macros::{raw_tracepoint, tracepoint},
     programs::{RawTracePointContext, TracePointContext},
 };
-use stable_trace_common::{record::BDI_NAME_LEN, waiter::Folio};
+use stable_trace_common::{
+    backing::{BY_BDI, Backing, NAME_LEN},
+    waiter::Folio,
+};
 
 use crate::{
     maps::{WAIT_INDEX_AT, WAIT_INO_AT, WAIT_NAME_AT},
@@ -21,15 +24,16 @@ pub fn writeback_wait_begin(ctx: TracePointContext) -> u32 {
     // SAFETY: the offsets come from the running kernel's description of this record.
     let read = unsafe {
         (
-            ctx.read_at::<[u8; BDI_NAME_LEN]>(WAIT_NAME_AT.load() as usize),
+            ctx.read_at::<[u8; NAME_LEN]>(WAIT_NAME_AT.load() as usize),
             ctx.read_at::<u64>(WAIT_INO_AT.load() as usize),
             ctx.read_at::<u64>(WAIT_INDEX_AT.load() as usize),
         )
     };
-    if let (Ok(bdi), Ok(ino), Ok(index)) = read {
+    if let (Ok(name), Ok(ino), Ok(index)) = read {
+        let backing = Backing { kind: BY_BDI, dev: 0, name };
         // SAFETY: no pointer is involved.
         let task = unsafe { bpf_get_current_task() };
-        wait::entered(&ctx, task, &Folio { ino, index, bdi });
+        wait::entered(&ctx, task, &Folio { ino, index, backing });
     }
     0
 }

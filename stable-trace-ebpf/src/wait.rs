@@ -4,7 +4,8 @@
 //! folio_wait_bit(folio, PG_writeback); }` (mm/page-writeback.c, 6.1 to 7.3; the same with pages
 //! up to 5.15). The tracepoint fires once a turn and nothing tells the end. So a wait ends when its
 //! task has run on without coming back: the last time it was switched in is the end, known for
-//! certain when the task next stops elsewhere or waits for something else.
+//! certain when the task next stops elsewhere or waits for something else. Where the function's
+//! return can be probed, that is the end, and none of this is needed.
 
 use aya_ebpf::{
     EbpfContext,
@@ -19,7 +20,7 @@ use stable_trace_common::{
 
 use crate::{
     emit, filter,
-    maps::{WAITERS, count},
+    maps::{RETURNS_PROBED, WAITERS, count},
     stack,
 };
 
@@ -28,7 +29,7 @@ use crate::{
 pub fn entered(ctx: &impl EbpfContext, task: u64, folio: &Folio) {
     let pid_tgid = bpf_get_current_pid_tgid();
     let comm = filter::current_comm();
-    if !filter::wanted(pid_tgid, &comm) || !filter::wanted_device(&folio.bdi) {
+    if !filter::wanted(pid_tgid, &comm) || !filter::wanted_device(&folio.backing) {
         return;
     }
     let stack = stack::remember(ctx);
@@ -38,7 +39,14 @@ pub fn entered(ctx: &impl EbpfContext, task: u64, folio: &Folio) {
         // SAFETY: a live map value; only this task's own probes and its switches change it, and
         // the task is running here.
         let waiter = unsafe { &mut *waiter };
-        if waiter.phase == AWAKE {
+        if RETURNS_PROBED.load() != 0 {
+            if waiter.folio == *folio && waiter.stack == stack {
+                // The loop goes round: woken, and the folio is under writeback again.
+                count(Counter::Repeated);
+                return;
+            }
+            count(Counter::ReturnsMissed);
+        } else if waiter.phase == AWAKE {
             if waiter.folio == *folio && waiter.stack == stack {
                 // The loop goes round: woken, and the folio is under writeback again.
                 waiter.phase = ENTERED;
@@ -74,6 +82,21 @@ pub fn entered(ctx: &impl EbpfContext, task: u64, folio: &Folio) {
         count(Counter::WaitersFull);
         warn!(ctx, "no room to follow the wait of thread {}", pid_tgid as u32);
     }
+}
+
+/// The wait function returns to the current task, which may not have waited at all.
+#[inline(always)]
+pub fn returned(task: u64) {
+    let Some(waiter) = WAITERS.get_ptr_mut(task) else {
+        return;
+    };
+    // SAFETY: a live map value; only this task's own probes change it.
+    let waiter = unsafe { &mut *waiter };
+    // SAFETY: no pointer is involved.
+    waiter.end_ns = unsafe { bpf_ktime_get_ns() };
+    emit::stall(waiter);
+    // It was there a moment ago and nobody else removes it.
+    let _ = WAITERS.remove(task);
 }
 
 /// The current task stops running.
