@@ -27,6 +27,8 @@ pub enum Event {
     Start(Start),
     /// One wait of one task for one folio's writeback.
     Stall(Stall),
+    /// A page given to a writer while it was under writeback.
+    UnstableWrite(UnstableWrite),
     /// What the paired workload does.
     Workload(Workload),
     /// Lines that the ring buffer had no room for.
@@ -215,6 +217,85 @@ pub struct Stall {
     pub stack: Option<Vec<String>>,
 }
 
+/// What a page that changes under writeback means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Grade {
+    /// Its mapping requires stable pages: the kernel broke its word.
+    Violation,
+    /// Its mapping does not require them, but a device below checks integrity.
+    Hole,
+    /// Nobody checks.
+    Harmless,
+}
+
+impl Grade {
+    /// The name that the contract gives it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Violation => "violation",
+            Self::Hole => "hole",
+            Self::Harmless => "harmless",
+        }
+    }
+}
+
+/// A page given to a writer while it was under writeback.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnstableWrite {
+    /// `write_begin` or `page_mkwrite`.
+    pub context: Context,
+    /// What it means.
+    pub grade: Grade,
+    /// The function that a file-system developer would name.
+    pub function: String,
+    /// Process of the writer.
+    pub pid: u32,
+    /// Thread of the writer.
+    pub tid: u32,
+    /// Name of the writer's thread.
+    pub comm: String,
+    /// The writer's cgroup (v2), as an inode number.
+    pub cgroup_id: u64,
+    /// The kernel's name of the device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
+    /// `major:minor` of the device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dev: Option<String>,
+    /// Type of the file system; `bdev` for a block device's own page cache.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fs: Option<String>,
+    /// Inode of the file within its file system.
+    pub ino: u64,
+    /// Index of the page within the file.
+    pub index: u64,
+    /// Path of the file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// Kernel functions from the innermost out, with `--stacks`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stack: Option<Vec<String>>,
+}
+
+/// Unstable writes of one context and grade on one device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnstableSummary {
+    /// `write_begin` or `page_mkwrite`.
+    pub context: Context,
+    /// What they mean.
+    pub grade: Grade,
+    /// The device, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
+    /// The file system, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fs: Option<String>,
+    /// How many.
+    pub count: u64,
+}
+
 /// Where a workload is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -291,6 +372,12 @@ pub struct Summary {
     pub stalls: Vec<StallSummary>,
     /// Every stall there was, as one number.
     pub stalls_total: u64,
+    /// Every unstable write there was, streamed or not.
+    #[serde(default)]
+    pub unstable_writes: Vec<UnstableSummary>,
+    /// Those of them that harm nobody, so counted but not streamed without `--harmless`.
+    #[serde(default)]
+    pub unstable_writes_unstreamed: u64,
     /// Those shorter than `--min-latency`, so counted but not streamed.
     pub stalls_below_threshold: u64,
     /// Waits whose folio was written back before the task had to stop running: no stall.
@@ -326,6 +413,7 @@ impl Event {
         match self {
             Self::Start(_) => "start",
             Self::Stall(_) => "stall",
+            Self::UnstableWrite(_) => "unstable_write",
             Self::Workload(_) => "workload",
             Self::Lost(_) => "lost",
             Self::Summary(_) => "summary",

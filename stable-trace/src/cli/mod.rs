@@ -37,6 +37,7 @@ pub fn main() -> ExitCode {
             clap_complete::generate(shell, &mut Cli::command(), "stable-trace", &mut io::stdout());
             Ok(ExitCode::SUCCESS)
         }
+        Command::Facts => tracing::facts(),
         Command::Man => clap_mangen::Man::new(Cli::command())
             .render(&mut io::stdout())
             .map_err(Into::into)

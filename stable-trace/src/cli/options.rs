@@ -63,6 +63,9 @@ pub enum Command {
     },
     /// Print the manual page
     Man,
+    /// Print what this kernel has of what the probes need, as the plan is tested with
+    #[command(hide = true)]
+    Facts,
 }
 
 /// `trace`.
@@ -156,6 +159,14 @@ pub struct TracingArgs {
     /// Show the kernel stack of streamed stalls
     #[arg(long)]
     pub stacks: bool,
+
+    /// Stream unstable writes that harm nobody, too: those to devices below which nothing checks
+    #[arg(long)]
+    pub harmless: bool,
+
+    /// Read the kernel's types from this file instead of /sys/kernel/btf/vmlinux
+    #[arg(long, value_name = "FILE")]
+    pub btf: Option<PathBuf>,
 
     /// Size of the ring buffer between kernel and agent; rounded up to a power of two pages
     #[arg(long, value_name = "SIZE", default_value = "2MiB", value_parser = parse_size)]

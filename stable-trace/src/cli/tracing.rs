@@ -21,8 +21,13 @@ use crate::{
         tracefs::with_tracefs,
     },
     output::{Form, json::Json, style::Style, text::Text},
-    probes::{attach::Settings, facts::Facts, plan::plan},
-    session::{Options, errand::Errand, filter, follow, tracer::Wishes},
+    probes::{attach::Settings, plan::plan},
+    session::{
+        Options,
+        errand::Errand,
+        filter, follow,
+        tracer::{Wishes, gather},
+    },
 };
 
 /// The room for records that are written but not read, before the writer is called.
@@ -66,11 +71,20 @@ pub fn doctor(args: DoctorArgs) -> anyhow::Result<ExitCode> {
     }
 }
 
+/// `stable-trace facts`.
+pub fn facts() -> anyhow::Result<ExitCode> {
+    let symbols = Symbols::load()?;
+    let facts = with_tracefs(|tracefs| gather(tracefs, &symbols, None))?;
+    let text = serde_json::to_string_pretty(&facts).context("the facts cannot be written")?;
+    writeln!(io::stdout(), "{text}").context("the facts cannot be written")?;
+    Ok(ExitCode::SUCCESS)
+}
+
 /// What would attach here. Where even the symbols cannot be read there is no plan, and the report
 /// says that they are missing.
 fn probes() -> Vec<Probe> {
     let facts = Symbols::load().map_err(|error| error.to_string()).and_then(|symbols| {
-        with_tracefs(|tracefs| Facts::gather(tracefs, &symbols)).map_err(|error| error.to_string())
+        with_tracefs(|tracefs| gather(tracefs, &symbols, None)).map_err(|error| error.to_string())
     });
     match facts {
         Ok(facts) => plan(&facts, None).probes(),
@@ -115,8 +129,19 @@ fn wishes(args: &TracingArgs) -> anyhow::Result<Wishes> {
         comm: args.comm.as_deref().map(filter::comm).transpose()?,
         cgroup: args.cgroup.as_deref().map(filter::cgroup).transpose()?,
         only_devices: !disks.is_empty(),
+        harmless: args.harmless,
     };
-    Ok(Wishes { settings, method: args.attach.method(), disks, stacks: args.stacks })
+    if let Some(path) = &args.btf {
+        // An empty or foreign file disables what needs it; one that is not there is a mistake.
+        File::open(path).with_context(|| format!("--btf {}", path.display()))?;
+    }
+    Ok(Wishes {
+        settings,
+        method: args.attach.method(),
+        disks,
+        stacks: args.stacks,
+        btf: args.btf.clone(),
+    })
 }
 
 /// The kernel wants a power of two, and whole pages (`ringbuf_map_alloc`, kernel/bpf/ringbuf.c).

@@ -3,6 +3,7 @@
 //! Everything here reads facts, and says where each came from; what to do with them is decided in
 //! the plan of the probes.
 
+pub mod below;
 pub mod btf;
 pub mod devices;
 pub mod hooks;

@@ -136,6 +136,21 @@ impl Mounts {
         }
     }
 
+    /// The device behind a file system's own number (`st_dev`), or behind a block device's. Reads
+    /// sysfs, so keep the answer until the mounts change.
+    #[must_use]
+    pub fn by_dev(&self, dev: (u32, u32)) -> Option<Backing> {
+        let mount = self.list.iter().find(|mount| mount.dev == dev);
+        let fs = mount.map(|mount| mount.fs.clone());
+        if let Some(device) = self.block_name(dev) {
+            let disks = vec![self.disk_of(dev)];
+            return Some(Backing { device, dev: format!("{}:{}", dev.0, dev.1), fs, disks });
+        }
+        // btrfs and its like have a number of their own; their source says what they lie on.
+        let source = mount?.source.strip_prefix("/dev/");
+        source.and_then(|source| self.btrfs_on(source)).or_else(|| self.anonymous(dev))
+    }
+
     /// A disk: the only mounted one of it and its partitions, else itself.
     fn disk(&self, dev: (u32, u32)) -> Option<Backing> {
         let (major, minor) = dev;
@@ -186,6 +201,20 @@ impl Mounts {
             .flatten()
             .map(|entry| entry.path())
             .find(|path| sysfs::link_name(&path.join("bdi")).is_some_and(|bdi| bdi == name))?;
+        self.btrfs_in(&home)
+    }
+
+    /// The btrfs that a device of this name is part of.
+    fn btrfs_on(&self, device: &str) -> Option<Backing> {
+        let homes = std::fs::read_dir(self.sysfs.join("fs/btrfs")).ok()?.flatten();
+        let home = homes
+            .map(|entry| entry.path())
+            .find(|path| path.join("devices").join(device.replace('/', "!")).exists())?;
+        self.btrfs_in(&home)
+    }
+
+    /// The btrfs of a directory below `fs/btrfs`.
+    fn btrfs_in(&self, home: &Path) -> Option<Backing> {
         let mut devices: Vec<_> = std::fs::read_dir(home.join("devices"))
             .ok()?
             .flatten()

@@ -4,6 +4,7 @@ use aya::maps::{HashMap as KernelMap, MapData, MapError, PerCpuArray, PerCpuHash
 use stable_trace_common::{
     counter::Counter,
     histogram::{Histogram, HistogramKey},
+    unstable::UnstableKey,
     waiter::Waiter,
 };
 
@@ -12,6 +13,7 @@ pub struct Collector {
     histograms: PerCpuHashMap<MapData, HistogramKey, Histogram>,
     counters: PerCpuArray<MapData, u64>,
     waiters: KernelMap<MapData, u64, Waiter>,
+    unstable: PerCpuHashMap<MapData, UnstableKey, u64>,
 }
 
 impl Collector {
@@ -23,12 +25,13 @@ impl Collector {
         mut histograms: PerCpuHashMap<MapData, HistogramKey, Histogram>,
         counters: PerCpuArray<MapData, u64>,
         waiters: KernelMap<MapData, u64, Waiter>,
+        unstable: PerCpuHashMap<MapData, UnstableKey, u64>,
     ) -> Result<Self, MapError> {
         let cpus = aya::util::nr_cpus().map_err(|(_, source)| MapError::IoError(source))?;
         let empty = aya::maps::PerCpuValues::try_from(vec![Histogram::EMPTY; cpus])
             .map_err(MapError::IoError)?;
         histograms.insert(HistogramKey::COMMON, empty, 0)?;
-        Ok(Self { histograms, counters, waiters })
+        Ok(Self { histograms, counters, waiters, unstable })
     }
 
     /// Every histogram there is, summed over the CPUs; empty ones left out.
@@ -56,6 +59,15 @@ impl Collector {
     /// The kernel refused to read the map.
     pub fn counter(&self, counter: Counter) -> Result<u64, MapError> {
         Ok(self.counters.get(&(counter as u32), 0)?.iter().sum())
+    }
+
+    /// Every count of unstable writes, summed over the CPUs.
+    ///
+    /// # Errors
+    /// The kernel refused to read the map.
+    pub fn unstable_writes(&self) -> Result<Vec<(UnstableKey, u64)>, MapError> {
+        let counts = self.unstable.iter();
+        counts.map(|entry| entry.map(|(key, cpus)| (key, cpus.iter().sum()))).collect()
     }
 
     /// The tasks that the kernel still follows.

@@ -6,7 +6,10 @@ use super::{
     Form,
     style::{Style, Tone, duration, harmless, stall_tone},
 };
-use crate::event::{Event, Line, Lost, Stall, Start, Summary, Workload, WorkloadState};
+use crate::event::{
+    Context, Event, Grade, Line, Lost, Stall, Start, Summary, UnstableWrite, Workload,
+    WorkloadState,
+};
 
 /// Writes text.
 pub struct Text<W> {
@@ -40,31 +43,68 @@ impl<W: Write> Text<W> {
     }
 
     fn stall(&mut self, time: &str, stall: &Stall) -> io::Result<()> {
+        let row = Row {
+            time,
+            what: &duration(stall.duration_ns),
+            tone: stall_tone(stall.duration_ns),
+            context: stall.context,
+            function: &stall.function,
+            device: stall.device.as_deref(),
+            fs: stall.fs.as_deref(),
+            page: (stall.ino, stall.index),
+            task: (&stall.comm, stall.tid),
+            stack: stall.stack.as_deref(),
+        };
+        self.row(&row)
+    }
+
+    fn unstable_write(&mut self, time: &str, write: &UnstableWrite) -> io::Result<()> {
+        let (what, tone) = match write.grade {
+            Grade::Violation => ("BROKEN", Tone::Bad),
+            Grade::Hole => ("unstable", Tone::Slow),
+            Grade::Harmless => ("unstable", Tone::Faint),
+        };
+        let row = Row {
+            time,
+            what,
+            tone,
+            context: write.context,
+            function: &write.function,
+            device: write.device.as_deref(),
+            fs: write.fs.as_deref(),
+            page: (write.ino, write.index),
+            task: (&write.comm, write.tid),
+            stack: write.stack.as_deref(),
+        };
+        self.row(&row)
+    }
+
+    fn row(&mut self, row: &Row<'_>) -> io::Result<()> {
         if !self.headed {
             self.headed = true;
             let head = format!(
-                "{:<15} {:>8}  {:<12} {:<28} {:<10} {:<6} {:>10} {:>8}  {}",
-                "TIME", "STALL", "CONTEXT", "FUNCTION", "DEVICE", "FS", "INODE", "PAGE", "TASK"
+                "{:<15} {:>8}  {:<12} {:<28} {:<10} {:<6} {:>10} {:>8}  TASK",
+                "TIME", "STALL", "CONTEXT", "FUNCTION", "DEVICE", "FS", "INODE", "PAGE"
             );
             writeln!(self.out, "{}", self.style.paint(Tone::Strong, head))?;
         }
         // Pad first: colour codes have a length of their own.
-        let stalled = format!("{:>8}", duration(stall.duration_ns));
+        let what = format!("{:>8}", row.what);
         writeln!(
             self.out,
             "{:<15} {}  {:<12} {:<28} {:<10} {:<6} {:>10} {:>8}  {}[{}]",
-            clock(time),
-            self.style.paint(stall_tone(stall.duration_ns), stalled),
-            stall.context.name(),
-            stall.function,
-            stall.device.as_deref().unwrap_or("-"),
-            stall.fs.as_deref().unwrap_or("-"),
-            stall.ino,
-            stall.index,
-            harmless(&stall.comm),
-            stall.tid,
+            clock(row.time),
+            self.style.paint(row.tone, what),
+            row.context.name(),
+            row.function,
+            row.device.unwrap_or("-"),
+            row.fs.unwrap_or("-"),
+            row.page.0,
+            row.page.1,
+            harmless(row.task.0),
+            row.task.1,
         )?;
-        for frame in stall.stack.iter().flatten() {
+        for frame in row.stack.into_iter().flatten() {
             writeln!(
                 self.out,
                 "{}",
@@ -122,6 +162,22 @@ impl<W: Write> Text<W> {
                 self.style.paint(stall_tone(line.max_ns), max),
             )?;
         }
+        for line in &summary.unstable_writes {
+            let text = format!(
+                "  {} pages changed under writeback ({}, {} on {} {})",
+                line.count,
+                line.grade.name(),
+                line.context.name(),
+                line.device.as_deref().unwrap_or("an unknown device"),
+                line.fs.as_deref().unwrap_or(""),
+            );
+            let tone = match line.grade {
+                Grade::Violation => Tone::Bad,
+                Grade::Hole => Tone::Slow,
+                Grade::Harmless => Tone::Plain,
+            };
+            writeln!(out, "{}", self.style.paint(tone, text))?;
+        }
         if let Some(workload) = &summary.workload {
             writeln!(out, "  wac: {}", done(workload))?;
         }
@@ -152,6 +208,22 @@ impl<W: Write> Text<W> {
     }
 }
 
+/// One line about one page.
+struct Row<'a> {
+    time: &'a str,
+    what: &'a str,
+    tone: Tone,
+    context: Context,
+    function: &'a str,
+    device: Option<&'a str>,
+    fs: Option<&'a str>,
+    /// Inode and page index.
+    page: (u64, u64),
+    /// Name and thread.
+    task: (&'a str, u32),
+    stack: Option<&'a [String]>,
+}
+
 /// What a workload did, in a few words.
 fn done(workload: &Workload) -> String {
     let errors: Vec<_> =
@@ -170,6 +242,7 @@ impl<W: Write> Form for Text<W> {
         match &line.event {
             Event::Start(start) => self.start(start),
             Event::Stall(stall) => self.stall(&line.time, stall),
+            Event::UnstableWrite(write) => self.unstable_write(&line.time, write),
             Event::Workload(workload) => self.workload(workload),
             Event::Lost(lost) => self.lost(lost),
             Event::Summary(summary) => self.summary(summary),
@@ -184,7 +257,6 @@ impl<W: Write> Form for Text<W> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::Context;
 
     fn shown(event: Event) -> String {
         let mut out = Vec::new();

@@ -1,22 +1,24 @@
 //! Loading the programs and attaching them as the plan says.
 
 use std::{
-    os::fd::{AsRawFd as _, OwnedFd},
+    collections::BTreeMap,
+    os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
     path::{Path, PathBuf},
 };
 
 use aya::{
-    Ebpf, EbpfError, EbpfLoader,
+    Btf, Ebpf, EbpfError, EbpfLoader,
     maps::{CgroupArray, MapError},
-    programs::{ProgramError, RawTracePoint, TracePoint},
+    programs::{FEntry, FExit, KProbe, Program, ProgramError, RawTracePoint, TracePoint},
     sys::Stats,
 };
 
 use super::{
-    facts::Facts,
+    facts::WaitText,
+    kretprobe::{self, Kretprobe, KretprobeError},
     plan::{Plan, Point, Step},
 };
-use crate::event::Probe;
+use crate::event::{Group, Probe};
 
 /// The programs, as the build script made them.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/stable-trace-ebpf"));
@@ -50,6 +52,20 @@ pub enum AttachError {
     },
 }
 
+/// Why one program is not attached.
+#[derive(Debug, thiserror::Error)]
+enum StepError {
+    /// aya's or the kernel's word.
+    #[error(transparent)]
+    Program(#[from] ProgramError),
+    /// A kretprobe's.
+    #[error(transparent)]
+    Kretprobe(#[from] KretprobeError),
+    /// The kernel's types cannot be read.
+    #[error("the kernel's BTF cannot be read: {0}")]
+    Btf(String),
+}
+
 /// An error with what caused it, on one line: the verifier's log is left to `-v`.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = first_line(&error.to_string());
@@ -80,17 +96,21 @@ pub struct Settings {
     pub cgroup: Option<PathBuf>,
     /// Whether `--device` was given.
     pub only_devices: bool,
+    /// Whether unstable writes that harm nobody are streamed, too.
+    pub harmless: bool,
 }
 
 /// The programs, attached while this lives.
 pub struct Attached {
     /// Programs and maps.
     pub ebpf: Ebpf,
-    /// Every probe of the plan, attached or not.
-    pub probes: Vec<Probe>,
     /// While it is open the kernel times the programs (`BPF_ENABLE_STATS`, 5.8); absent where it
     /// may not be asked to.
     pub statistics: Option<OwnedFd>,
+    plan: Plan,
+    /// What came of each step of the plan: nothing, or why it failed.
+    outcomes: Vec<Option<String>>,
+    kretprobes: Vec<(Group, String, Kretprobe)>,
 }
 
 /// Makes the loader. aya reads the kernel's whole BTF here, wanted or not, and that takes some 20 MiB
@@ -103,48 +123,146 @@ pub fn loader() -> EbpfLoader<'static> {
     loader
 }
 
-/// Loads the programs and attaches them. Must run where tracefs can be seen: aya reads the
-/// tracepoints' ids there.
+/// Loads the programs and attaches them. `tracefs` is its root, and this must run where aya sees it,
+/// too: it reads the tracepoints' ids there.
 ///
 /// # Errors
 /// [`AttachError`] if nothing could attach; a probe that could not is in the list otherwise.
 pub fn attach(
     loader: EbpfLoader<'static>,
-    facts: &Facts,
-    plan: &Plan,
+    plan: Plan,
+    wait_text: &WaitText,
     settings: &Settings,
+    tracefs: &Path,
 ) -> Result<Attached, AttachError> {
     if !plan.can_trace() {
         return Err(AttachError::Nothing(reasons(&plan.gaps)));
     }
-    let mut ebpf = load(loader, facts, plan, settings)?;
+    let mut ebpf = load(loader, &plan, wait_text, settings)?;
     if let Some(path) = &settings.cgroup {
         choose_cgroup(&mut ebpf, path)?;
     }
     let statistics = aya::sys::enable_stats(Stats::RunTime)
         .inspect_err(|error| log::debug!("the kernel will not time the programs: {error}"))
         .ok();
-    let mut probes = Vec::new();
-    for step in &plan.steps {
-        let outcome = attach_step(&mut ebpf, step);
-        let reason = outcome.err().map(|error| chain(&error));
-        if let Some(reason) = &reason {
-            log::warn!("{} does not attach: {reason}", step.function());
+    kretprobe::clear_abandoned(tracefs);
+    let mut attached =
+        Attached { ebpf, statistics, plan, outcomes: Vec::new(), kretprobes: Vec::new() };
+    attached.attach_from(0, tracefs);
+    attached.withdraw_half_a_wait();
+    if attached.outcomes.iter().all(Option::is_some) {
+        return Err(AttachError::Nothing(reasons(&attached.probes())));
+    }
+    Ok(attached)
+}
+
+impl Attached {
+    /// Every probe of the plan, attached or not.
+    #[must_use]
+    pub fn probes(&self) -> Vec<Probe> {
+        let steps: Vec<_> = self.plan.steps.iter().zip(self.outcomes.iter().cloned()).collect();
+        self.plan.outcome(&steps)
+    }
+
+    /// Attaches what a new plan has more than the one so far: the probes of a module that was loaded
+    /// since.
+    pub fn follow(&mut self, plan: Plan, tracefs: &Path) {
+        let known = self.plan.steps.len();
+        let more = plan.steps.into_iter().filter(|step| !self.plan.steps.contains(step));
+        let more: Vec<_> = more.collect();
+        self.plan.steps.extend(more);
+        self.plan.gaps = plan.gaps;
+        self.attach_from(known, tracefs);
+    }
+
+    /// Attaches the steps from an index on.
+    fn attach_from(&mut self, first: usize, tracefs: &Path) {
+        // aya looks functions up in a copy of its own.
+        let by_type = |step: &Step| matches!(step.point, Point::Fentry(_) | Point::Fexit(_));
+        let steps = self.plan.steps.get(first..).unwrap_or_default();
+        let btf = steps.iter().any(by_type).then(Btf::from_sys_fs);
+        let btf = btf.map(|btf| btf.map_err(|error| chain(&error)));
+        for step in steps {
+            let outcome = step_in(&mut self.ebpf, step, btf.as_ref(), tracefs);
+            let function = step.point.function();
+            self.outcomes.push(match outcome {
+                Ok(Some(kretprobe)) => {
+                    self.kretprobes.push((step.group, function, kretprobe));
+                    None
+                }
+                Ok(None) => None,
+                Err(error) => {
+                    let reason = chain(&error);
+                    log::warn!("{function} does not attach: {reason}");
+                    Some(reason)
+                }
+            });
         }
-        probes.push(Probe {
-            group: step.group,
-            function: step.function(),
-            method: step.method,
-            attached: reason.is_none(),
-            reason,
+    }
+
+    /// Takes the whole group back if one end of a wait failed: half a wait is none.
+    fn withdraw_half_a_wait(&mut self) {
+        let steps = self.plan.steps.iter().zip(&self.outcomes);
+        let failed = steps.into_iter().find_map(|(step, outcome)| {
+            (step.group == Group::WritebackWait && outcome.is_some()).then(|| step.point.function())
         });
+        let Some(failed) = failed else { return };
+        self.kretprobes.retain(|(group, ..)| *group != Group::WritebackWait);
+        for (step, outcome) in self.plan.steps.iter().zip(&mut self.outcomes) {
+            if step.group == Group::WritebackWait && outcome.is_none() {
+                *outcome = Some(format!("of no use without {failed}"));
+                if let Some(program) = self.ebpf.program_mut(step.program) {
+                    unload(step.program, program);
+                }
+            }
+        }
     }
-    if probes.iter().any(|probe| !probe.attached) {
-        // Half a wait is none: the plan has no step that does without the others.
-        return Err(AttachError::Nothing(reasons(&probes)));
+
+    /// Detaches every program; one that runs at this moment runs to its end.
+    pub fn detach(&mut self) {
+        self.kretprobes.clear();
+        for (name, program) in self.ebpf.programs_mut() {
+            unload(name, program);
+        }
     }
-    probes.extend(plan.gaps.iter().cloned());
-    Ok(Attached { ebpf, probes, statistics })
+
+    /// Runs that were missed, by probed function: what the kernel skipped because the CPU was
+    /// running a program already (`recursion_misses` of `bpf_prog_show_fdinfo`,
+    /// kernel/bpf/syscall.c, from 5.12 on), and returns that found no kretprobe instance.
+    #[must_use]
+    pub fn missed(&self) -> BTreeMap<String, u64> {
+        let mut missed = BTreeMap::new();
+        let steps = self.plan.steps.iter().zip(&self.outcomes);
+        for (step, _) in steps.filter(|(_, outcome)| outcome.is_none()) {
+            let count = self.ebpf.program(step.program).and_then(recursion_misses);
+            *missed.entry(step.point.function()).or_default() += count.unwrap_or(0);
+        }
+        for (_, function, kretprobe) in &self.kretprobes {
+            *missed.entry(function.clone()).or_default() += kretprobe.missed().unwrap_or(0);
+        }
+        missed
+    }
+}
+
+fn recursion_misses(program: &Program) -> Option<u64> {
+    let fd = program.fd().ok()?.as_fd().as_raw_fd();
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
+    info.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?.trim().parse().ok()
+}
+
+fn unload(name: &str, program: &mut Program) {
+    let outcome = match program {
+        Program::TracePoint(program) => program.unload(),
+        Program::RawTracePoint(program) => program.unload(),
+        Program::FEntry(program) => program.unload(),
+        Program::FExit(program) => program.unload(),
+        Program::KProbe(program) => program.unload(),
+        _ => Ok(()),
+    };
+    if let Err(error) = outcome {
+        // One that was never loaded has nothing to unload.
+        log::debug!("{name}: {error}");
+    }
 }
 
 /// The reasons of all that did not attach, on one line.
@@ -157,16 +275,16 @@ fn reasons(probes: &[Probe]) -> String {
 
 fn load(
     loader: EbpfLoader<'static>,
-    facts: &Facts,
     plan: &Plan,
+    wait_text: &WaitText,
     settings: &Settings,
 ) -> Result<Ebpf, AttachError> {
     let record = plan.steps.iter().find_map(|step| match &step.point {
         Point::Tracepoint { record, .. } => Some(*record),
-        Point::RawTracepoint { .. } => None,
+        _ => None,
     });
     let mut text = [0_u64; 4];
-    for (pair, range) in text.chunks_mut(2).zip(facts.wait_text.iter().flatten()) {
+    for (pair, range) in text.chunks_mut(2).zip(wait_text) {
         pair.copy_from_slice(&[range.start, range.end]);
     }
     let pid = settings.pid.unwrap_or(0);
@@ -176,6 +294,8 @@ fn load(
     });
     let only_cgroup = u32::from(settings.cgroup.is_some());
     let only_devices = u32::from(settings.only_devices);
+    let harmless = u32::from(settings.harmless);
+    let returns = u32::from(plan.probes_returns());
     let wake_at = u64::from(settings.ring_bytes / 4);
     // From here on it may hold what lives as long as this call.
     let mut loader: EbpfLoader<'_> = loader;
@@ -186,7 +306,10 @@ fn load(
         .override_global("ONLY_COMM", &comm, true)
         .override_global("ONLY_CGROUP", &only_cgroup, true)
         .override_global("ONLY_DEVICES", &only_devices, true)
+        .override_global("STREAM_HARMLESS", &harmless, true)
+        .override_global("RETURNS_PROBED", &returns, true)
         .override_global("WAKE_AT_BYTES", &wake_at, true)
+        .override_global("OFFSETS", &plan.offsets, true)
         .override_global("WAIT_TEXT", &text, true);
     if let Some(record) = &record {
         loader
@@ -197,9 +320,20 @@ fn load(
     loader.load(OBJECT).map_err(AttachError::Load)
 }
 
-fn attach_step(ebpf: &mut Ebpf, step: &Step) -> Result<(), ProgramError> {
+/// Loads and attaches one program; a kretprobe is handed out, because aya does not know it.
+fn step_in(
+    ebpf: &mut Ebpf,
+    step: &Step,
+    btf: Option<&Result<Btf, String>>,
+    tracefs: &Path,
+) -> Result<Option<Kretprobe>, StepError> {
     let Some(program) = ebpf.program_mut(step.program) else {
-        return Err(ProgramError::InvalidName { name: step.program.to_owned() });
+        return Err(ProgramError::InvalidName { name: step.program.to_owned() }.into());
+    };
+    let btf = || match btf {
+        Some(Ok(btf)) => Ok(btf),
+        Some(Err(reason)) => Err(StepError::Btf(reason.clone())),
+        None => Err(StepError::Btf("it was not asked for".to_owned())),
     };
     match &step.point {
         Point::Tracepoint { system, name, .. } => {
@@ -207,13 +341,41 @@ fn attach_step(ebpf: &mut Ebpf, step: &Step) -> Result<(), ProgramError> {
             program.load()?;
             program.attach(system, name)?;
         }
-        Point::RawTracepoint { name } => {
+        Point::RawTracepoint { name, .. } => {
             let program: &mut RawTracePoint = program.try_into()?;
             program.load()?;
             program.attach(name)?;
         }
+        Point::Fentry(function) => {
+            let program: &mut FEntry = program.try_into()?;
+            program.load(function, btf()?)?;
+            program.attach()?;
+        }
+        Point::Fexit(function) => {
+            let program: &mut FExit = program.try_into()?;
+            program.load(function, btf()?)?;
+            program.attach()?;
+        }
+        Point::Kprobe { symbol, .. } => {
+            let program: &mut KProbe = program.try_into()?;
+            load_once(program)?;
+            program.attach(symbol, 0)?;
+        }
+        Point::Kretprobe { symbol, .. } => {
+            let program: &mut KProbe = program.try_into()?;
+            load_once(program)?;
+            return Ok(Some(Kretprobe::attach(tracefs, symbol, program.fd()?.as_fd())?));
+        }
     }
-    Ok(())
+    Ok(None)
+}
+
+/// A program of type kprobe may attach to several functions.
+fn load_once(program: &mut KProbe) -> Result<(), ProgramError> {
+    match program.load() {
+        Err(ProgramError::AlreadyLoaded) => Ok(()),
+        outcome => outcome,
+    }
 }
 
 fn choose_cgroup(ebpf: &mut Ebpf, path: &Path) -> Result<(), AttachError> {

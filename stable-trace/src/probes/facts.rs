@@ -1,89 +1,151 @@
-//! What the plan is made from. Plain values, so that the plan can be tested without a kernel.
+//! What the plan is made from: plain values that can be saved, so that the plan is tested with the
+//! facts of kernels that are not running.
 
-use std::{ops::Range, path::Path};
+use std::{collections::BTreeMap, ops::Range, path::Path};
 
+use serde::{Deserialize, Serialize};
+
+use super::table;
 use crate::kernel::{
+    btf::Btf,
+    hooks::Hooks,
+    release::System,
     symbols::Symbols,
-    tracepoint::{Format, WAIT_SYSTEM},
+    tracepoint::{Format, WAIT_SYSTEM, WAIT_TRACEPOINTS},
 };
 
-/// Where the fields of the wait tracepoint stand in its record, in bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WaitRecord {
-    /// Name of the backing device: 32 bytes.
-    pub name_at: u32,
-    /// Inode: 8 bytes.
-    pub ino_at: u32,
-    /// Page index: 8 bytes.
-    pub index_at: u32,
+/// A function that this kernel has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Function {
+    /// Its symbol: the compiler may have added a suffix.
+    pub symbol: String,
+    /// The module that it is in, unless the kernel itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub module: Option<String>,
+    /// Names of its parameters, if BTF has the function.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parameters: Option<Vec<String>>,
 }
 
-/// What this kernel has of what the probes need. An `Err` is the reason, for a person to read.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A field of a tracepoint's record: offset and size in bytes.
+pub type FieldPlace = (u32, u32);
+
+/// What this kernel has of what the probes need, and only that.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Facts {
-    /// The wait tracepoint's name and record.
-    pub wait_tracepoint: Result<(String, WaitRecord), String>,
-    /// Whether tasks can be followed through `sched:sched_switch`.
-    pub sched_switch: Result<(), String>,
-    /// The machine code that waits sleep in: one or two functions.
-    pub wait_text: Result<Vec<Range<u64>>, String>,
+    /// `uname -r`.
+    pub release: String,
+    /// Functions, by their name in the source.
+    pub functions: BTreeMap<String, Function>,
+    /// Offsets of members in bytes, by `struct.member`; empty without BTF.
+    pub members: BTreeMap<String, u32>,
+    /// Values of enumerators; empty without BTF.
+    pub constants: BTreeMap<String, i64>,
+    /// Records of tracepoints by `system:name`, each with the fields that matter.
+    pub tracepoints: BTreeMap<String, BTreeMap<String, FieldPlace>>,
+    /// Why a method cannot be used at all, by the method's name, for a person to read; a method
+    /// that works is not in it. `btf` counts as one: without it no structure can be read.
+    pub refused: BTreeMap<String, String>,
 }
 
-/// The functions that a wait for writeback sleeps in; a kernel has those of one line.
-/// mm/page-writeback.c, 5.16 to 7.3, and 5.10 to 5.15.
-const WAIT_FUNCTIONS: [[&str; 2]; 2] = [
-    ["folio_wait_writeback", "folio_wait_writeback_killable"],
-    ["wait_on_page_writeback", "wait_on_page_writeback_killable"],
+/// The machine code that waits sleep in. Not one of the facts: it differs from boot to boot.
+pub type WaitText = Vec<Range<u64>>;
+
+/// Fields of the tracepoints that matter.
+const FIELDS: [(&str, &[&str]); 3] = [
+    ("writeback:folio_wait_writeback", &["name", "ino", "index"]),
+    ("writeback:wait_on_page_writeback", &["name", "ino", "index"]),
+    ("sched:sched_switch", &[]),
 ];
 
-/// Bytes that the field `name` must have, so that the programs may copy that many.
-const NAME_BYTES: u32 = 32;
-
 impl Facts {
-    /// Looks at the running kernel, below the root of its tracefs.
+    /// Looks at the running kernel, below the root of its tracefs; `btf` is its type information,
+    /// or why there is none.
     #[must_use]
-    pub fn gather(tracefs: &Path, symbols: &Symbols) -> Self {
-        let wait_tracepoint =
-            Format::read_wait(tracefs).map_err(|error| error.to_string()).and_then(wait_record);
-        let sched_switch = Format::read(tracefs, "sched", "sched_switch")
-            .map(drop)
-            .map_err(|error| error.to_string());
-        Self { wait_tracepoint, sched_switch, wait_text: wait_text(symbols) }
+    pub fn gather(tracefs: &Path, symbols: &Symbols, btf: &Result<Btf<'_>, String>) -> Self {
+        let mut refused = BTreeMap::new();
+        let types = btf.as_ref().ok();
+        if let Err(reason) = btf {
+            refused.insert("btf".to_owned(), reason.clone());
+        }
+        let Hooks { fentry, kprobe, tracepoint, raw_tracepoint } = Hooks::try_all(types);
+        for (method, tried) in [
+            ("fentry", fentry),
+            ("kprobe", kprobe),
+            ("tracepoint", tracepoint),
+            ("raw_tracepoint", raw_tracepoint),
+        ] {
+            if let Err(refusal) = tried {
+                refused.insert(method.to_owned(), refusal.reason);
+            }
+        }
+        Self {
+            release: System::read().release,
+            functions: functions(symbols, types),
+            members: members(types),
+            constants: constants(types),
+            tracepoints: tracepoints(tracefs),
+            refused,
+        }
+    }
+
+    /// The wait tracepoint that this kernel has.
+    #[must_use]
+    pub fn wait_tracepoint(&self) -> Option<&'static str> {
+        WAIT_TRACEPOINTS
+            .into_iter()
+            .find(|name| self.tracepoints.contains_key(&format!("{WAIT_SYSTEM}:{name}")))
     }
 }
 
-/// Finds the fields, and makes sure that they have the sizes that the programs read.
-fn wait_record(format: Format) -> Result<(String, WaitRecord), String> {
-    let at = |field: &str, bytes: u32| {
-        let field = format.require(field).map_err(|error| error.to_string())?;
-        if field.size == bytes {
-            Ok(field.offset)
-        } else {
-            let name = &field.name;
-            Err(format!(
-                "field `{name}` of {WAIT_SYSTEM}:{} has {} bytes on this kernel, not {bytes}",
-                format.name, field.size
-            ))
-        }
-    };
-    let record = WaitRecord {
-        name_at: at("name", NAME_BYTES)?,
-        ino_at: at("ino", 8)?,
-        index_at: at("index", 8)?,
-    };
-    Ok((format.name, record))
+/// Finds the machine code that waits sleep in: one or two functions.
+#[must_use]
+pub fn wait_text(symbols: &Symbols) -> WaitText {
+    let functions = table::WAIT_FUNCTIONS.iter().find(|[sink, _]| symbols.contains(sink));
+    functions.into_iter().flatten().filter_map(|name| symbols.range(name)).collect()
 }
 
-/// Finds the machine code of the functions that wait.
-fn wait_text(symbols: &Symbols) -> Result<Vec<Range<u64>>, String> {
-    WAIT_FUNCTIONS
-        .iter()
-        .find(|[sink, _]| symbols.contains(sink))
-        .map(|functions| functions.iter().filter_map(|name| symbols.range(name)).collect())
-        .ok_or_else(|| {
-            let [[newer, _], [older, _]] = WAIT_FUNCTIONS;
-            format!("this kernel has neither {newer} nor {older} in /proc/kallsyms")
-        })
+fn functions(symbols: &Symbols, btf: Option<&Btf<'_>>) -> BTreeMap<String, Function> {
+    let found = table::functions().filter_map(|name| {
+        // The kernel's own before a module's, the plain name before a compiler's variant.
+        let (symbol, module) = symbols
+            .matching(name)
+            .min_by_key(|(symbol, module)| (module.is_some(), symbol.len()))?;
+        let parameters = btf.and_then(|btf| btf.function(name)).map(|function| {
+            function.parameters.into_iter().map(|parameter| parameter.name).collect()
+        });
+        let function =
+            Function { symbol: symbol.to_owned(), module: module.map(str::to_owned), parameters };
+        Some((name.to_owned(), function))
+    });
+    found.collect()
+}
+
+fn members(btf: Option<&Btf<'_>>) -> BTreeMap<String, u32> {
+    let found = table::members().filter_map(|name| {
+        let (structure, member) = name.split_once('.')?;
+        Some((name.to_owned(), btf?.member(structure, member)?.offset))
+    });
+    found.collect()
+}
+
+fn constants(btf: Option<&Btf<'_>>) -> BTreeMap<String, i64> {
+    let found =
+        table::constants().filter_map(|name| Some((name.to_owned(), btf?.enum_value(None, name)?)));
+    found.collect()
+}
+
+fn tracepoints(tracefs: &Path) -> BTreeMap<String, BTreeMap<String, FieldPlace>> {
+    let found = FIELDS.iter().filter_map(|(tracepoint, fields)| {
+        let (system, name) = tracepoint.split_once(':')?;
+        let format = Format::read(tracefs, system, name).ok()?;
+        let places = fields.iter().filter_map(|field| {
+            let found = format.field(field)?;
+            Some(((*field).to_owned(), (found.offset, found.size)))
+        });
+        Some(((*tracepoint).to_owned(), places.collect()))
+    });
+    found.collect()
 }
 
 #[cfg(test)]
@@ -93,31 +155,40 @@ mod tests {
     const SIX: &str = "ffffffff81000010 T folio_wait_writeback\n\
         ffffffff81000090 T folio_wait_writeback_killable\n\
         ffffffff81000120 T wait_on_page_writeback\n\
-        ffffffff81000140 T something_else\n";
+        ffffffff81000140 t do_page_mkwrite\n\
+        ffffffff81000150 T something_else\n\
+        ffffffffc0000000 t btrfs_dirty_pages.isra.0\t[btrfs]\n";
 
     #[test]
     fn the_folio_functions_win_over_their_page_wrapper() {
         let symbols = Symbols::parse(SIX.as_bytes()).unwrap();
-        let text = wait_text(&symbols).unwrap();
-        assert_eq!(
-            text,
-            [
-                0xffff_ffff_8100_0010..0xffff_ffff_8100_0090,
-                0xffff_ffff_8100_0090..0xffff_ffff_8100_0120
-            ]
-        );
+        let text = [
+            0xffff_ffff_8100_0010..0xffff_ffff_8100_0090,
+            0xffff_ffff_8100_0090..0xffff_ffff_8100_0120,
+        ];
+        assert_eq!(wait_text(&symbols), text);
     }
 
     #[test]
-    fn the_page_function_alone_is_enough() {
-        let symbols = Symbols::parse(SIX.lines().skip(2).collect::<Vec<_>>().join("\n").as_bytes());
-        let text = wait_text(&symbols.unwrap()).unwrap();
-        assert_eq!(text, [0xffff_ffff_8100_0120..0xffff_ffff_8100_0140]);
-    }
-
-    #[test]
-    fn a_kernel_without_them_says_so() {
+    fn the_page_function_alone_is_enough_and_none_is_none() {
+        let five = SIX.lines().skip(2).collect::<Vec<_>>().join("\n");
+        let symbols = Symbols::parse(five.as_bytes()).unwrap();
+        assert_eq!(wait_text(&symbols), [0xffff_ffff_8100_0120..0xffff_ffff_8100_0140]);
         let symbols = Symbols::parse(&b"ffffffff81000140 T something_else\n"[..]).unwrap();
-        assert!(wait_text(&symbols).unwrap_err().contains("folio_wait_writeback"));
+        assert!(wait_text(&symbols).is_empty());
+    }
+
+    #[test]
+    fn a_function_is_found_by_its_name_and_kept_by_its_symbol() {
+        let symbols = Symbols::parse(SIX.as_bytes()).unwrap();
+        let found = functions(&symbols, None);
+        let btrfs = Function {
+            symbol: "btrfs_dirty_pages.isra.0".into(),
+            module: Some("btrfs".into()),
+            parameters: None,
+        };
+        assert_eq!(found["btrfs_dirty_pages"], btrfs);
+        assert_eq!(found["do_page_mkwrite"].module, None);
+        assert!(!found.contains_key("generic_write_end"));
     }
 }

@@ -2,4 +2,7 @@
 
 pub mod attach;
 pub mod facts;
+pub mod kretprobe;
+pub mod offsets;
 pub mod plan;
+pub mod table;

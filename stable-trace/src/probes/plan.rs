@@ -1,10 +1,27 @@
 //! The plan: from what this kernel has to what attaches, how, and what does not, and why. Pure.
 
-use super::facts::{Facts, WaitRecord};
-use crate::{
-    event::{Group, Method, Probe},
-    kernel::tracepoint::WAIT_SYSTEM,
+mod page_mkwrite;
+mod write_begin;
+mod writeback_wait;
+
+use stable_trace_common::offsets::Offsets;
+
+use super::{
+    facts::Facts,
+    offsets::{Resolved, resolve},
 };
+use crate::event::{Group, Method, Probe};
+
+/// Where the fields of the wait tracepoint stand in its record, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WaitRecord {
+    /// Name of the backing device: 32 bytes.
+    pub name_at: u32,
+    /// Inode: 8 bytes.
+    pub ino_at: u32,
+    /// Page index: 8 bytes.
+    pub index_at: u32,
+}
 
 /// Where a program attaches.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,166 +31,217 @@ pub enum Point {
         /// Its system.
         system: &'static str,
         /// Its name.
-        name: String,
+        name: &'static str,
         /// Where its fields are.
         record: WaitRecord,
     },
     /// A raw tracepoint, whose arguments the program gets.
     RawTracepoint {
-        /// Its name, without a system.
+        /// Its system, for people: it attaches without.
+        system: &'static str,
+        /// Its name.
         name: &'static str,
+    },
+    /// The entry of a function of the kernel itself, by trampoline.
+    Fentry(&'static str),
+    /// The return of a function of the kernel itself, by trampoline.
+    Fexit(&'static str),
+    /// The entry of a function, by breakpoint or ftrace.
+    Kprobe {
+        /// Its name in the source.
+        function: &'static str,
+        /// Its symbol.
+        symbol: String,
+    },
+    /// The return of a function, with a return address of the kernel's own on the stack.
+    Kretprobe {
+        /// Its name in the source.
+        function: &'static str,
+        /// Its symbol.
+        symbol: String,
     },
 }
 
-/// One probe that is to attach.
+impl Point {
+    /// The probed function, or `system:name` of the tracepoint.
+    #[must_use]
+    pub fn function(&self) -> String {
+        match self {
+            Self::Tracepoint { system, name, .. } | Self::RawTracepoint { system, name } => {
+                format!("{system}:{name}")
+            }
+            Self::Fentry(function) | Self::Fexit(function) => (*function).to_owned(),
+            Self::Kprobe { function, .. } | Self::Kretprobe { function, .. } => {
+                (*function).to_owned()
+            }
+        }
+    }
+
+    /// How.
+    #[must_use]
+    pub const fn method(&self) -> Method {
+        match self {
+            Self::Tracepoint { .. } | Self::RawTracepoint { .. } => Method::Tracepoint,
+            Self::Fentry(_) | Self::Fexit(_) => Method::Fentry,
+            Self::Kprobe { .. } | Self::Kretprobe { .. } => Method::Kprobe,
+        }
+    }
+}
+
+/// One program that is to attach.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
     /// The question it helps to answer.
     pub group: Group,
-    /// How.
-    pub method: Method,
     /// The program, by its name in the object.
     pub program: &'static str,
     /// Where.
     pub point: Point,
 }
 
-impl Step {
-    /// The probed function, or `system:name` of the tracepoint.
-    #[must_use]
-    pub fn function(&self) -> String {
-        match &self.point {
-            Point::Tracepoint { system, name, .. } => format!("{system}:{name}"),
-            Point::RawTracepoint { name } => format!("sched:{name}"),
-        }
-    }
-}
-
 /// What attaches on this kernel, and what does not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// In the order of attaching: what ends a wait comes before what begins one.
+    /// In the order of attaching: what ends something comes before what begins it.
     pub steps: Vec<Step>,
     /// What cannot attach, each with its reason.
     pub gaps: Vec<Probe>,
+    /// What the programs read through.
+    pub offsets: Offsets,
+}
+
+/// One group's part of the plan.
+#[derive(Debug, Default)]
+struct Part {
+    steps: Vec<Step>,
+    gaps: Vec<Probe>,
+}
+
+impl Part {
+    fn step(&mut self, group: Group, program: &'static str, point: Point) {
+        self.steps.push(Step { group, program, point });
+    }
+
+    fn gap(&mut self, group: Group, function: &str, method: Method, reason: impl Into<String>) {
+        self.gaps.push(Probe {
+            group,
+            function: function.to_owned(),
+            method,
+            attached: false,
+            reason: Some(reason.into()),
+        });
+    }
 }
 
 impl Plan {
     /// Whether anything would be seen.
     #[must_use]
-    pub fn can_trace(&self) -> bool {
+    pub const fn can_trace(&self) -> bool {
         !self.steps.is_empty()
+    }
+
+    /// Whether the ends of waits are seen as returns of the wait function.
+    #[must_use]
+    pub fn probes_returns(&self) -> bool {
+        self.steps.iter().any(|step| {
+            step.group == Group::WritebackWait
+                && matches!(step.point, Point::Fexit(_) | Point::Kretprobe { .. })
+        })
     }
 
     /// Every probe, as `doctor` shows it before anything attaches: the steps as if they will.
     #[must_use]
     pub fn probes(&self) -> Vec<Probe> {
-        let steps = self.steps.iter().map(|step| Probe {
-            group: step.group,
-            function: step.function(),
-            method: step.method,
-            attached: true,
-            reason: None,
-        });
-        steps.chain(self.gaps.iter().cloned()).collect()
+        let outcomes: Vec<_> = self.steps.iter().map(|step| (step, None)).collect();
+        self.outcome(&outcomes)
+    }
+
+    /// Every probe after attaching, with what came of each step: nothing, or why it failed. A
+    /// function that is probed twice by one method (entry and return) is one probe.
+    #[must_use]
+    pub fn outcome(&self, steps: &[(&Step, Option<String>)]) -> Vec<Probe> {
+        let mut probes: Vec<Probe> = Vec::new();
+        for (step, reason) in steps {
+            let (function, method) = (step.point.function(), step.point.method());
+            let same = probes.iter_mut().find(|probe| {
+                probe.group == step.group && probe.function == function && probe.method == method
+            });
+            match same {
+                Some(probe) => {
+                    probe.attached &= reason.is_none();
+                    probe.reason = probe.reason.take().or_else(|| reason.clone());
+                }
+                None => probes.push(Probe {
+                    group: step.group,
+                    function,
+                    method,
+                    attached: reason.is_none(),
+                    reason: reason.clone(),
+                }),
+            }
+        }
+        probes.extend(self.gaps.iter().cloned());
+        probes
     }
 }
 
 /// Makes the plan; `only` is `--attach`.
 #[must_use]
 pub fn plan(facts: &Facts, only: Option<Method>) -> Plan {
-    match only {
-        None | Some(Method::Tracepoint) => tracepoints(facts),
-        Some(method) => Plan {
-            steps: Vec::new(),
-            gaps: vec![gap(
-                Group::WritebackWait,
-                WAIT_SYSTEM.to_owned() + ":folio_wait_writeback",
-                method,
-                format!("this version has no {} form of this probe", method.name()),
-            )],
-        },
+    let resolved = resolve(facts);
+    let parts = [
+        writeback_wait::part(facts, &resolved, only),
+        write_begin::part(facts, &resolved, only),
+        page_mkwrite::part(facts, &resolved, only),
+    ];
+    let (mut steps, mut gaps) = (Vec::new(), Vec::new());
+    for part in parts {
+        steps.extend(part.steps);
+        gaps.extend(part.gaps);
     }
+    let Resolved { offsets, .. } = resolved;
+    Plan { steps, gaps, offsets }
 }
 
-/// The wait tracepoint begins, `sched_switch` ends: one is of no use without the other.
-fn tracepoints(facts: &Facts) -> Plan {
-    let wait_name = facts.wait_tracepoint.as_ref().map_or("folio_wait_writeback", |(name, _)| name);
-    let wait = format!("{WAIT_SYSTEM}:{wait_name}");
-    let switch = "sched:sched_switch".to_owned();
-    let begin = facts.wait_tracepoint.clone();
-    let end = facts.sched_switch.clone().and(facts.wait_text.clone().map(drop));
-    match (begin, end) {
-        (Ok((name, record)), Ok(())) => Plan {
-            steps: vec![
-                Step {
-                    group: Group::WritebackWait,
-                    method: Method::Tracepoint,
-                    program: "writeback_wait_switch",
-                    point: Point::RawTracepoint { name: "sched_switch" },
-                },
-                Step {
-                    group: Group::WritebackWait,
-                    method: Method::Tracepoint,
-                    program: "writeback_wait_begin",
-                    point: Point::Tracepoint { system: WAIT_SYSTEM, name, record },
-                },
-            ],
-            gaps: Vec::new(),
-        },
-        (begin, end) => {
-            let useless = |other: &str| format!("of no use without {other}");
-            let begin = begin.err().unwrap_or_else(|| useless(&switch));
-            let end = end.err().unwrap_or_else(|| useless(&wait));
-            Plan {
-                steps: Vec::new(),
-                gaps: vec![
-                    gap(Group::WritebackWait, wait, Method::Tracepoint, begin),
-                    gap(Group::WritebackWait, switch, Method::Tracepoint, end),
-                ],
-            }
+/// Whether `--attach` allows a method.
+fn allowed(only: Option<Method>, method: Method) -> bool {
+    only.is_none_or(|only| only == method)
+}
+
+/// Why fentry cannot be used on a function; it needs type information, and aya reaches functions of
+/// the kernel itself only.
+fn fentry_gap(facts: &Facts, function: &str) -> Option<String> {
+    if let Some(reason) = facts.refused.get("fentry") {
+        return Some(reason.clone());
+    }
+    let Some(found) = facts.functions.get(function) else {
+        return Some(absent(function));
+    };
+    match &found.module {
+        Some(module) => Some(format!(
+            "fentry reaches functions of the kernel itself, and {function} is in module {module}"
+        )),
+        None if found.symbol != function => {
+            Some(format!("the compiler made {} of {function}", found.symbol))
         }
+        None if found.parameters.is_none() => {
+            Some(format!("this kernel's BTF has no function {function}"))
+        }
+        None => None,
     }
 }
 
-fn gap(group: Group, function: String, method: Method, reason: String) -> Probe {
-    Probe { group, function, method, attached: false, reason: Some(reason) }
+/// Why a kprobe cannot be used on a function, else its symbol.
+fn kprobe_symbol(facts: &Facts, function: &str) -> Result<String, String> {
+    if let Some(reason) = facts.refused.get("kprobe") {
+        return Err(reason.clone());
+    }
+    facts.functions.get(function).map(|found| found.symbol.clone()).ok_or_else(|| absent(function))
+}
+
+fn absent(function: &str) -> String {
+    format!("this kernel has no function {function}")
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn facts() -> Facts {
-        let record = WaitRecord { name_at: 8, ino_at: 40, index_at: 48 };
-        Facts {
-            wait_tracepoint: Ok(("folio_wait_writeback".into(), record)),
-            sched_switch: Ok(()),
-            wait_text: Ok(std::iter::once(16..32).collect()),
-        }
-    }
-
-    #[test]
-    fn what_ends_a_wait_attaches_first() {
-        let plan = plan(&facts(), None);
-        let programs: Vec<_> = plan.steps.iter().map(|step| step.program).collect();
-        assert_eq!(programs, ["writeback_wait_switch", "writeback_wait_begin"]);
-        assert!(plan.can_trace() && plan.gaps.is_empty());
-    }
-
-    #[test]
-    fn half_a_wait_is_not_attached() {
-        let without = Facts { sched_switch: Err("no scheduler here".into()), ..facts() };
-        let plan = plan(&without, Some(Method::Tracepoint));
-        assert!(!plan.can_trace());
-        let reasons: Vec<_> = plan.gaps.iter().filter_map(|gap| gap.reason.as_deref()).collect();
-        assert_eq!(reasons, ["of no use without sched:sched_switch", "no scheduler here"]);
-    }
-
-    #[test]
-    fn a_method_without_a_probe_says_so() {
-        let plan = plan(&facts(), Some(Method::Kprobe));
-        assert!(!plan.can_trace());
-        assert!(plan.gaps[0].reason.as_deref().unwrap().contains("kprobe"));
-    }
-}
+mod tests;

@@ -1,12 +1,8 @@
 //! The end of a run: detach, stream what is left, count everything.
 
-use std::{
-    collections::BTreeMap,
-    io,
-    os::fd::{AsFd as _, AsRawFd as _},
-};
+use std::{collections::BTreeMap, io};
 
-use aya::{Ebpf, maps::MapError, programs::Program};
+use aya::{Ebpf, maps::MapError};
 use rustix::{
     thread::{MembarrierCommand, membarrier},
     time::{ClockId, clock_gettime},
@@ -19,12 +15,13 @@ use stable_trace_common::{
 };
 
 use super::{
+    narrate::{context, grade, place},
     stream::Stream,
-    tracer::{Tracer, tell},
+    tracer::Tracer,
 };
 use crate::{
     correlate::tally::Tally,
-    event::{Event, Summary},
+    event::{Context, Grade, Summary, UnstableSummary},
 };
 
 impl Tracer {
@@ -35,8 +32,9 @@ impl Tracer {
     pub fn finish(mut self, stream: &mut Stream) -> Result<Summary, FinishError> {
         let elapsed = self.since.elapsed();
         let bpf_cpu_ns = bpf_cpu_ns(&self.attached.ebpf);
-        let probe_runs_missed = missed(&self.attached.ebpf);
-        detach(&mut self.attached.ebpf);
+        let probe_runs_missed = self.attached.missed();
+        self.attached.detach();
+        wait_for_programs();
         while self.drain(stream)? {}
         self.tick(stream)?;
 
@@ -61,6 +59,8 @@ impl Tracer {
             counts: stream.counts(),
             stalls_total: tally.total(),
             stalls: tally.summaries(),
+            unstable_writes: self.unstable_writes()?,
+            unstable_writes_unstreamed: self.collector.counter(Counter::UnstableHarmless)?,
             stalls_below_threshold: below,
             waits_repeated: self.collector.counter(Counter::Repeated)?,
             waits_unfinished: unfinished,
@@ -77,13 +77,12 @@ impl Tracer {
 
     /// Adds a kernel histogram to the place that its stack and its device name.
     fn count(&mut self, key: &HistogramKey, histogram: &Histogram, tally: &mut Tally) {
-        let identity = self.identities.get(&key.bdi);
+        let identity = self.narrator.identities.get(&key.backing);
         if !identity.wanted {
             return;
         }
-        let context = self.stacks.get(key.stack).meaning.context;
-        let device = identity.backing.as_ref().map(|backing| backing.device.clone());
-        let fs = identity.backing.as_ref().and_then(|backing| backing.fs.clone());
+        let context = self.narrator.stacks.get(key.stack).meaning.context;
+        let (device, _, fs) = place(&identity);
         tally.add((context, device, fs), histogram);
     }
 
@@ -97,21 +96,39 @@ impl Tracer {
     ) -> Result<u64, FinishError> {
         let mut histogram = Histogram::EMPTY;
         histogram.record(record.duration_ns);
-        self.count(&HistogramKey { bdi: record.bdi, stack: record.stack }, &histogram, tally);
+        self.count(
+            &HistogramKey { backing: record.backing, stack: record.stack },
+            &histogram,
+            tally,
+        );
         if record.duration_ns < self.min_latency_ns {
             return Ok(1);
         }
-        let stall = tell(
-            record,
-            &mut self.stacks,
-            &mut self.identities,
-            self.show_stacks,
-            &self.wait_function,
-        );
-        if let Some(stall) = stall {
-            stream.at(record.end_ns, Event::Stall(stall))?;
+        if let Some(stall) = self.narrator.stall(record) {
+            stream.at(record.end_ns, stall)?;
         }
         Ok(0)
+    }
+
+    /// Every count of unstable writes, by where and what it means.
+    fn unstable_writes(&mut self) -> Result<Vec<UnstableSummary>, MapError> {
+        let mut sums: BTreeMap<(Context, Grade, _, _), u64> = BTreeMap::new();
+        for (key, count) in self.collector.unstable_writes()? {
+            let identity = self.narrator.identities.get(&key.backing);
+            if identity.wanted {
+                let (device, _, fs) = place(&identity);
+                let sum = sums.entry((context(&key), grade(&key, &identity), device, fs));
+                *sum.or_default() += count;
+            }
+        }
+        let lines = sums.into_iter().map(|((context, grade, device, fs), count)| UnstableSummary {
+            context,
+            grade,
+            device,
+            fs,
+            count,
+        });
+        Ok(lines.collect())
     }
 
     /// What kernel maps had no room for, by what was missed.
@@ -123,6 +140,9 @@ impl Tracer {
             (Counter::StackFailed, "a stack could not be walked"),
             (Counter::HistogramsFull, "a stall counts without its device"),
             (Counter::Uncounted, "a stall was not counted"),
+            (Counter::UnstableFull, "an unstable write was not counted, or counted twice"),
+            (Counter::FaultsFull, "a write fault was not followed"),
+            (Counter::ReturnsMissed, "the end of a wait was not seen"),
         ] {
             let count = self.collector.counter(counter)?;
             if count > 0 {
@@ -150,31 +170,8 @@ fn bpf_cpu_ns(ebpf: &Ebpf) -> u64 {
     infos.map(|info| u64::try_from(info.run_time().as_nanos()).unwrap_or(u64::MAX)).sum()
 }
 
-/// Runs that the kernel skipped because the CPU was running a program already, by program
-/// (`recursion_misses` of `bpf_prog_show_fdinfo`, kernel/bpf/syscall.c, from 5.12 on).
-fn missed(ebpf: &Ebpf) -> BTreeMap<String, u64> {
-    let runs = ebpf.programs().filter_map(|(name, program)| {
-        let fd = program.fd().ok()?.as_fd().as_raw_fd();
-        let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
-        let misses = info.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?;
-        Some((name.to_owned(), misses.trim().parse().ok()?))
-    });
-    runs.collect()
-}
-
-/// Detaches every program, and waits until none of them runs any more.
-fn detach(ebpf: &mut Ebpf) {
-    for (name, program) in ebpf.programs_mut() {
-        let outcome = match program {
-            Program::TracePoint(program) => program.unload(),
-            Program::RawTracePoint(program) => program.unload(),
-            _ => continue,
-        };
-        if let Err(error) = outcome {
-            // One that was never loaded has nothing to unload.
-            log::debug!("{name}: {error}");
-        }
-    }
+/// Waits until no program that was detached runs any more.
+fn wait_for_programs() {
     // A closed link starts no more programs, but one may be running still. The programs run under
     // RCU, and this call waits for every reader that began before it (`synchronize_rcu` in
     // sys_membarrier, kernel/sched/membarrier.c, 6.12).

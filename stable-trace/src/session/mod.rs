@@ -5,6 +5,7 @@ pub mod errand;
 pub mod filter;
 mod finish;
 mod follow;
+mod narrate;
 pub mod stream;
 pub mod tracer;
 

@@ -1,18 +1,23 @@
 //! The attached programs and everything that makes sense of what they say.
 
-use std::{io, time::Instant};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
 use aya::{
     Ebpf,
     maps::{MapError, RingBuf},
 };
 use aya_log::EbpfLogger;
-use stable_trace_common::{counter::Counter, record::StallRecord};
+use stable_trace_common::counter::Counter;
 
-use super::stream::Stream;
+use super::{narrate::Narrator, stream::Stream};
 use crate::{
-    event::{Event, Method, Probe, Stall},
+    event::{Method, Probe},
     kernel::{
+        btf::{self, Btf},
         mounts::{Mounts, MountsError},
         symbols::{Symbols, SymbolsError},
         tracefs::{TracefsError, with_tracefs},
@@ -20,11 +25,11 @@ use crate::{
     metrics::collect::Collector,
     probes::{
         attach::{AttachError, Attached, Settings, attach, loader},
-        facts::Facts,
+        facts::{Facts, wait_text},
         plan::plan,
     },
     stream::{
-        decode::{Record, name},
+        decode::Record,
         identity::{Dev, Identities},
         ring::Ring,
         stacks::Stacks,
@@ -65,6 +70,8 @@ pub struct Wishes {
     pub disks: Vec<Dev>,
     /// `--stacks`.
     pub stacks: bool,
+    /// `--btf`: where the kernel's types are read instead of from the kernel.
+    pub btf: Option<PathBuf>,
 }
 
 /// A run that is attached.
@@ -72,12 +79,8 @@ pub struct Tracer {
     pub(super) attached: Attached,
     ring: Ring,
     pub(super) collector: Collector,
-    pub(super) stacks: Stacks,
-    pub(super) identities: Identities,
+    pub(super) narrator: Narrator,
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
-    /// The wait tracepoint: what a stall is named by if its stack names nothing.
-    pub(super) wait_function: String,
-    pub(super) show_stacks: bool,
     pub(super) min_latency_ns: u64,
     pub(super) since: Instant,
     /// Records that could not be decoded.
@@ -92,16 +95,12 @@ impl Tracer {
     pub fn attach(wishes: &Wishes) -> Result<Self, TracerError> {
         let loader = loader();
         let symbols = Symbols::load()?;
+        let wait_text = wait_text(&symbols);
         let mut attached = with_tracefs(|tracefs| {
-            let facts = Facts::gather(tracefs, &symbols);
+            let facts = gather(tracefs, &symbols, wishes.btf.as_deref());
             let plan = plan(&facts, wishes.method);
-            attach(loader, &facts, &plan, &wishes.settings)
+            attach(loader, plan, &wait_text, &wishes.settings, tracefs)
         })??;
-        let wait_function = attached
-            .probes
-            .iter()
-            .find(|probe| probe.attached && probe.function.starts_with("writeback:"))
-            .map_or_else(|| "writeback".to_owned(), |probe| probe.function.clone());
         let logger = EbpfLogger::init(&mut attached.ebpf)
             .inspect_err(|error| log::debug!("the programs' own messages are not shown: {error}"))
             .ok();
@@ -112,16 +111,19 @@ impl Tracer {
                 map(ebpf, "HISTOGRAMS")?.try_into()?,
                 map(ebpf, "COUNTERS")?.try_into()?,
                 map(ebpf, "WAITERS")?.try_into()?,
+                map(ebpf, "UNSTABLE_WRITES")?.try_into()?,
             )?,
-            stacks: Stacks::new(symbols, map(ebpf, "STACKS")?.try_into()?),
-            identities: Identities::new(
-                Mounts::load()?,
-                wishes.disks.clone(),
-                map(ebpf, "WISHES")?.try_into()?,
-            ),
+            narrator: Narrator {
+                stacks: Stacks::new(symbols, map(ebpf, "STACKS")?.try_into()?),
+                identities: Identities::new(
+                    Mounts::load()?,
+                    wishes.disks.clone(),
+                    map(ebpf, "WISHES")?.try_into()?,
+                    map(ebpf, "CHECKED_DEVICES")?.try_into()?,
+                ),
+                show_stacks: wishes.stacks,
+            },
             logger,
-            wait_function,
-            show_stacks: wishes.stacks,
             min_latency_ns: wishes.settings.min_latency_ns,
             since: Instant::now(),
             malformed: 0,
@@ -132,7 +134,7 @@ impl Tracer {
     /// Every probe of the plan, attached or not.
     #[must_use]
     pub fn probes(&self) -> Vec<Probe> {
-        self.attached.probes.clone()
+        self.attached.probes()
     }
 
     /// Waits until much is in the ring.
@@ -148,17 +150,18 @@ impl Tracer {
     /// # Errors
     /// What the writer says.
     pub fn drain(&mut self, stream: &mut Stream) -> io::Result<bool> {
-        let Self { ring, stacks, identities, show_stacks, wait_function, malformed, .. } = self;
+        let Self { ring, narrator, malformed, .. } = self;
         let mut outcome = Ok(());
         let more = ring.drain(|record| match record {
-            Ok(Record::Stall(record)) => {
-                if outcome.is_ok() {
-                    let end_ns = record.end_ns;
-                    if let Some(stall) =
-                        tell(&record, stacks, identities, *show_stacks, wait_function)
-                    {
-                        outcome = stream.at(end_ns, Event::Stall(stall));
-                    }
+            Ok(record) => {
+                let told = match &record {
+                    Record::Stall(record) => (record.end_ns, narrator.stall(record)),
+                    Record::Unstable(record) => (record.time_ns, narrator.unstable_write(record)),
+                };
+                if let (time_ns, Some(event)) = told
+                    && outcome.is_ok()
+                {
+                    outcome = stream.at(time_ns, event);
                 }
             }
             Err(error) => {
@@ -179,7 +182,7 @@ impl Tracer {
         if let Some(logger) = &mut self.logger {
             logger.flush();
         }
-        self.identities.follow_mounts();
+        self.narrator.identities.follow_mounts();
         match self.collector.counter(Counter::Lost) {
             Ok(lost) => stream.lost(lost),
             Err(error) => {
@@ -190,36 +193,14 @@ impl Tracer {
     }
 }
 
-/// Turns a record into a stall; nothing if the user did not ask for its device.
-pub(super) fn tell(
-    record: &StallRecord,
-    stacks: &mut Stacks,
-    identities: &mut Identities,
-    show_stacks: bool,
-    wait_function: &str,
-) -> Option<Stall> {
-    let identity = identities.get(&record.bdi);
-    if !identity.wanted {
-        return None;
-    }
-    let known = stacks.get(record.stack);
-    let backing = identity.backing.as_ref();
-    Some(Stall {
-        context: known.meaning.context,
-        function: known.meaning.function.clone().unwrap_or_else(|| wait_function.to_owned()),
-        duration_ns: record.duration_ns,
-        pid: record.pid,
-        tid: record.tid,
-        comm: name(&record.comm),
-        cgroup_id: record.cgroup_id,
-        device: backing.map(|backing| backing.device.clone()),
-        dev: backing.map(|backing| backing.dev.clone()),
-        fs: backing.and_then(|backing| backing.fs.clone()),
-        ino: record.ino,
-        index: record.index,
-        path: None,
-        stack: (show_stacks && !known.frames.is_empty()).then(|| known.frames.clone()),
-    })
+/// The facts of the running kernel; its types from a file, or from itself.
+pub fn gather(tracefs: &Path, symbols: &Symbols, btf_file: Option<&Path>) -> Facts {
+    let bytes = btf::read(btf_file.unwrap_or(Path::new(btf::VMLINUX)));
+    let types = bytes
+        .as_deref()
+        .map_err(ToString::to_string)
+        .and_then(|bytes| Btf::parse(bytes).map_err(|error| error.to_string()));
+    Facts::gather(tracefs, symbols, &types)
 }
 
 fn map(ebpf: &mut Ebpf, name: &'static str) -> Result<aya::maps::Map, AttachError> {

@@ -1,98 +1,136 @@
-//! Backing devices by name: each is looked up once, and again when something is mounted.
+//! What folios belong to: each file system and device is looked up once, and again when something
+//! is mounted.
 
-use std::{collections::HashMap, rc::Rc};
+use std::{collections::HashMap, path::PathBuf, rc::Rc};
 
 use aya::maps::{HashMap as KernelMap, MapData};
-use stable_trace_common::{device::Wish, record::BDI_NAME_LEN};
+use stable_trace_common::{
+    backing::{BY_DEV, Backing as Named, dev_t},
+    device::Wish,
+};
 
 use super::decode::name;
-use crate::kernel::mounts::{Backing, Mounts};
+use crate::kernel::{
+    below::checks_integrity,
+    mounts::{Backing, Mounts},
+};
 
 /// A disk's `major:minor`.
 pub type Dev = (u32, u32);
 
-/// A name as the kernel writes it.
-type Name = [u8; BDI_NAME_LEN];
-
-/// The devices behind the waits of a run, and which of them the user asked for.
+/// The devices of a run, and which of them the user asked for.
 pub struct Identities {
     mounts: Mounts,
-    known: HashMap<Name, Rc<Identity>>,
+    sysfs: PathBuf,
+    known: HashMap<Named, Rc<Identity>>,
     /// The disks of `--device`; empty for all.
     only: Vec<Dev>,
     /// Where the kernel reads which devices nobody asked for.
-    wishes: KernelMap<MapData, Name, Wish>,
+    wishes: KernelMap<MapData, Named, Wish>,
+    /// Where the kernel reads below which devices integrity is checked.
+    checked: KernelMap<MapData, u32, u32>,
 }
 
-/// What is known of one backing device.
+/// What is known of one file system or device.
 #[derive(Debug, Default)]
 pub struct Identity {
     /// Device and file system, where they could be found.
     pub backing: Option<Backing>,
     /// Whether the user asked for it.
     pub wanted: bool,
+    /// Whether it, or a device below it, checks integrity.
+    pub checked: bool,
 }
 
 impl Identities {
-    /// Takes the mounts, the disks of `--device` and the map `WISHES`.
+    /// Takes the mounts, the disks of `--device`, and the maps `WISHES` and `CHECKED_DEVICES`.
     #[must_use]
-    pub fn new(mounts: Mounts, only: Vec<Dev>, wishes: KernelMap<MapData, Name, Wish>) -> Self {
-        Self { mounts, known: HashMap::new(), only, wishes }
+    pub fn new(
+        mounts: Mounts,
+        only: Vec<Dev>,
+        wishes: KernelMap<MapData, Named, Wish>,
+        checked: KernelMap<MapData, u32, u32>,
+    ) -> Self {
+        let sysfs = PathBuf::from("/sys");
+        let mut identities = Self { mounts, sysfs, known: HashMap::new(), only, wishes, checked };
+        identities.mark_checked();
+        identities
     }
 
     /// Looks whether something was mounted or unmounted, and if so asks again from here on. A
     /// device that is no longer mounted keeps what was known of it until its name is used anew.
     pub fn follow_mounts(&mut self) {
         match self.mounts.refresh() {
-            Ok(false) => {}
-            Ok(true) => {
-                let mounts = &self.mounts;
-                let only = &self.only;
-                for (name, identity) in &mut self.known {
-                    let found = identify(mounts, only, name);
-                    if found.backing.as_ref().is_some_and(|backing| backing.fs.is_some()) {
-                        *identity = Rc::new(found);
-                        tell(&mut self.wishes, only, name, identity);
-                    }
-                }
-            }
+            Ok(false) => return,
+            Ok(true) => {}
             Err(error) => log::warn!("{error}"),
+        }
+        self.mark_checked();
+        let known: Vec<_> = self.known.keys().copied().collect();
+        for named in known {
+            let found = self.identify(&named);
+            if found.backing.as_ref().is_some_and(|backing| backing.fs.is_some()) {
+                self.learn(named, found);
+            }
         }
     }
 
     /// What is behind a name.
-    pub fn get(&mut self, name: &Name) -> Rc<Identity> {
-        if let Some(identity) = self.known.get(name) {
+    pub fn get(&mut self, named: &Named) -> Rc<Identity> {
+        if let Some(identity) = self.known.get(named) {
             return Rc::clone(identity);
         }
         // The name may be younger than the last look.
         self.follow_mounts();
-        let identity = Rc::new(identify(&self.mounts, &self.only, name));
-        tell(&mut self.wishes, &self.only, name, &identity);
-        self.known.insert(*name, Rc::clone(&identity));
+        let found = self.identify(named);
+        self.learn(*named, found)
+    }
+
+    fn learn(&mut self, named: Named, identity: Identity) -> Rc<Identity> {
+        if !self.only.is_empty() {
+            // Lets the kernel pass over what nobody asked for. If the map is full we go on passing
+            // over it ourselves.
+            let wish = if identity.wanted { Wish::WANTED } else { Wish::UNWANTED };
+            let _ = self.wishes.insert(named, wish, 0);
+        }
+        let identity = Rc::new(identity);
+        self.known.insert(named, Rc::clone(&identity));
         identity
     }
-}
 
-fn identify(mounts: &Mounts, only: &[Dev], padded: &Name) -> Identity {
-    let backing = mounts.backing(&name(padded));
-    let wanted = only.is_empty()
-        || backing
-            .as_ref()
-            .is_some_and(|backing| backing.disks.iter().any(|disk| only.contains(disk)));
-    Identity { backing, wanted }
-}
+    fn identify(&self, named: &Named) -> Identity {
+        let text = name(&named.name);
+        let backing = if named.kind == BY_DEV {
+            let found = self.mounts.by_dev(named.numbers());
+            // The kernel has said what it is; the list of mounts may be another namespace's.
+            found.map(|backing| Backing { fs: Some(text), ..backing })
+        } else {
+            self.mounts.backing(&text)
+        };
+        let disks = backing.as_ref().map(|backing| backing.disks.as_slice()).unwrap_or_default();
+        let wanted = self.only.is_empty() || disks.iter().any(|disk| self.only.contains(disk));
+        let checked = disks.iter().any(|disk| checks_integrity(&self.sysfs, &self.mounts, *disk));
+        Identity { backing, wanted, checked }
+    }
 
-/// Lets the kernel pass over what nobody asked for. If the map is full the agent goes on passing
-/// over it by itself.
-fn tell(
-    wishes: &mut KernelMap<MapData, Name, Wish>,
-    only: &[Dev],
-    name: &Name,
-    identity: &Identity,
-) {
-    if !only.is_empty() {
-        let wish = if identity.wanted { Wish::WANTED } else { Wish::UNWANTED };
-        let _ = wishes.insert(name, wish, 0);
+    /// Tells the kernel which file systems and devices integrity is checked below.
+    fn mark_checked(&mut self) {
+        let mounted = self.mounts.all().iter().map(|mount| mount.dev);
+        let blocks =
+            std::fs::read_dir(self.sysfs.join("dev/block")).into_iter().flatten().flatten();
+        let blocks = blocks.filter_map(|entry| {
+            let name = entry.file_name();
+            let (major, minor) = name.to_str()?.split_once(':')?;
+            Some((major.parse().ok()?, minor.parse().ok()?))
+        });
+        for dev in mounted.chain(blocks) {
+            if checks_integrity(&self.sysfs, &self.mounts, dev) {
+                // If the map is full these are counted all the same, and graded when read.
+                let _ = self.checked.insert(dev_t(dev.0, dev.1), 1, 0);
+            } else {
+                // Most were not there.
+                let _ = self.checked.remove(&dev_t(dev.0, dev.1));
+            }
+        }
     }
 }

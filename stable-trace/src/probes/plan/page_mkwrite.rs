@@ -1,0 +1,80 @@
+//! Group `page_mkwrite`: where write faults end.
+
+use super::{Part, Point, fentry_gap, kprobe_symbol};
+use crate::{
+    event::{Group, Method},
+    probes::{facts::Facts, offsets::Resolved, table::PAGE_MKWRITE},
+};
+
+use stable_trace_common::offsets::ABSENT;
+
+const GROUP: Group = Group::PageMkwrite;
+
+/// One function calls every file system's handler, whatever module is loaded and when.
+pub(super) fn part(facts: &Facts, resolved: &Resolved, only: Option<Method>) -> Part {
+    let mut part = Part::default();
+    let method = only.unwrap_or(Method::Fentry);
+    if method == Method::Tracepoint {
+        part.gap(GROUP, PAGE_MKWRITE, method, "there is no tracepoint in a write fault");
+        return part;
+    }
+    let form = match form(facts, resolved) {
+        Ok(form) => form,
+        Err(reason) => {
+            part.gap(GROUP, PAGE_MKWRITE, method, reason);
+            return part;
+        }
+    };
+    if only != Some(Method::Kprobe) {
+        match fentry_gap(facts, PAGE_MKWRITE) {
+            None => {
+                part.step(GROUP, form.exit, Point::Fexit(PAGE_MKWRITE));
+                return part;
+            }
+            Some(reason) => part.gap(GROUP, PAGE_MKWRITE, Method::Fentry, reason),
+        }
+    }
+    if only != Some(Method::Fentry) {
+        match kprobe_symbol(facts, PAGE_MKWRITE) {
+            Ok(symbol) => {
+                let function = PAGE_MKWRITE;
+                let returns = Point::Kretprobe { function, symbol: symbol.clone() };
+                part.step(GROUP, "page_mkwrite_return", returns);
+                part.step(GROUP, form.enter, Point::Kprobe { function, symbol });
+                // It is seen after all.
+                part.gaps.clear();
+            }
+            Err(reason) => part.gap(GROUP, PAGE_MKWRITE, Method::Kprobe, reason),
+        }
+    }
+    part
+}
+
+/// The programs for one form of the function.
+struct Form {
+    exit: &'static str,
+    enter: &'static str,
+}
+
+/// `(struct vm_fault *vmf)` up to 6.7, `(struct vm_fault *vmf, struct folio *folio)` later.
+fn form(facts: &Facts, resolved: &Resolved) -> Result<Form, String> {
+    resolved.stability.clone()?;
+    let Some(found) = facts.functions.get(PAGE_MKWRITE) else {
+        return Err(super::absent(PAGE_MKWRITE));
+    };
+    let parameters: Option<Vec<_>> =
+        found.parameters.as_ref().map(|names| names.iter().map(String::as_str).collect());
+    match parameters.as_deref() {
+        Some(["vmf", "folio"]) => {
+            Ok(Form { exit: "page_mkwrite_exit_2", enter: "page_mkwrite_enter_2" })
+        }
+        Some(["vmf"]) if resolved.offsets.vmf_page != ABSENT => {
+            Ok(Form { exit: "page_mkwrite_exit_1", enter: "page_mkwrite_enter_1" })
+        }
+        Some(["vmf"]) => Err("this kernel's BTF has no member vm_fault.page".to_owned()),
+        Some(names) => {
+            Err(format!("{PAGE_MKWRITE}({}) is a form that is not known", names.join(", ")))
+        }
+        None => Err(format!("this kernel's BTF has no function {PAGE_MKWRITE}")),
+    }
+}

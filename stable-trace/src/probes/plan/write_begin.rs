@@ -1,0 +1,121 @@
+//! Group `write_begin`: where buffered writes give their folio back.
+
+use super::{Part, Point, absent, allowed, fentry_gap, kprobe_symbol};
+use crate::{
+    event::{Group, Method},
+    probes::{
+        facts::Facts,
+        offsets::Resolved,
+        table::{WRITE_ENDS, WriteEnd},
+    },
+};
+
+const GROUP: Group = Group::WriteBegin;
+
+/// A probe for each function that this kernel has.
+pub(super) fn part(facts: &Facts, resolved: &Resolved, only: Option<Method>) -> Part {
+    let mut part = Part::default();
+    for write_end in WRITE_ENDS {
+        if !superseded(facts, write_end) {
+            one(facts, resolved, only, write_end, &mut part);
+        }
+    }
+    part
+}
+
+/// Whether another function does this one's work here, so that its absence is no gap.
+fn superseded(facts: &Facts, write_end: &WriteEnd) -> bool {
+    let is_there = |function: &str| facts.functions.contains_key(function);
+    if is_there(write_end.function) {
+        return false;
+    }
+    let by = |other: &&WriteEnd| other.instead_of == Some(write_end.function);
+    write_end.instead_of.is_some()
+        || WRITE_ENDS.iter().filter(by).any(|other| is_there(other.function))
+}
+
+fn one(
+    facts: &Facts,
+    resolved: &Resolved,
+    only: Option<Method>,
+    write_end: &WriteEnd,
+    part: &mut Part,
+) {
+    let WriteEnd { function, module, .. } = *write_end;
+    let preferred = if module.is_some() { Method::Kprobe } else { Method::Fentry };
+    let method = only.unwrap_or(preferred);
+    if method == Method::Tracepoint {
+        part.gap(
+            GROUP,
+            function,
+            method,
+            "there is no tracepoint where a written folio is given back",
+        );
+        return;
+    }
+    let programs = match programs(facts, resolved, write_end) {
+        Ok(programs) => programs,
+        Err(reason) => {
+            part.gap(GROUP, function, method, reason);
+            return;
+        }
+    };
+    let (by_fentry, by_kprobe) = programs;
+    let mut refusals = Vec::new();
+    if allowed(only, Method::Fentry) {
+        match (fentry_gap(facts, function), by_fentry) {
+            (None, Some(program)) => {
+                part.step(GROUP, program, Point::Fentry(function));
+                return;
+            }
+            (Some(reason), _) => refusals.push((Method::Fentry, reason)),
+            (None, None) => {}
+        }
+    }
+    if allowed(only, Method::Kprobe) {
+        match kprobe_symbol(facts, function) {
+            Ok(symbol) => {
+                part.step(GROUP, by_kprobe, Point::Kprobe { function, symbol });
+                return;
+            }
+            Err(reason) => refusals.push((Method::Kprobe, reason)),
+        }
+    }
+    for (method, reason) in refusals {
+        part.gap(GROUP, function, method, reason);
+    }
+}
+
+/// The programs that read this kernel's form of the function: fentry and kprobe.
+fn programs(
+    facts: &Facts,
+    resolved: &Resolved,
+    write_end: &WriteEnd,
+) -> Result<(Option<&'static str>, &'static str), String> {
+    let function = write_end.function;
+    let Some(found) = facts.functions.get(function) else {
+        return Err(match write_end.module {
+            Some(module) => format!("module {module} is not loaded, or has no function {function}"),
+            None => absent(function),
+        });
+    };
+    resolved.stability.clone()?;
+    let index = match &found.parameters {
+        Some(parameters) => write_end
+            .parameters
+            .iter()
+            .find_map(|name| parameters.iter().position(|parameter| parameter == name)),
+        None => write_end.always,
+    };
+    let index = index.ok_or_else(|| {
+        format!("which argument of {function} the folio is, this kernel's BTF does not say")
+    })?;
+    write_end
+        .programs
+        .iter()
+        .find(|(at, ..)| *at == index)
+        .map(|(_, fentry, kprobe)| (*fentry, *kprobe))
+        .ok_or_else(|| {
+            format!("the folio is argument {index} of {function} here: please report it")
+        })
+}

@@ -1,0 +1,146 @@
+//! Group `writeback_wait`: where waits begin and end.
+//!
+//! What a call costs that finds no writeback: nothing at its beginning, because the tracepoint is
+//! inside the loop that waits; at its return a trampoline and a failed look-up with fexit, a trap or
+//! an ftrace call and the same with a kretprobe, and nothing with tracepoints, which pay at each
+//! switch of tasks instead. `cargo xtask bench` measures it.
+
+use super::{Part, Point, WaitRecord, allowed, fentry_gap, kprobe_symbol};
+use crate::{
+    event::{Group, Method},
+    kernel::tracepoint::WAIT_SYSTEM,
+    probes::{facts::Facts, offsets::Resolved, table::WAIT_FUNCTIONS},
+};
+
+const GROUP: Group = Group::WritebackWait;
+
+/// By preference: the return is exact, then the scheduler's view, which needs no return; a
+/// kretprobe is the last resort, because its instances can run out.
+const PREFERENCE: [Method; 3] = [Method::Fentry, Method::Tracepoint, Method::Kprobe];
+
+/// Takes the first method that works; if none does, each gap says why.
+pub(super) fn part(facts: &Facts, resolved: &Resolved, only: Option<Method>) -> Part {
+    let mut gaps = Part::default();
+    for method in PREFERENCE.into_iter().filter(|method| allowed(only, *method)) {
+        let part = match method {
+            Method::Fentry => returns(facts, resolved, Method::Fentry),
+            Method::Tracepoint => switches(facts),
+            Method::Kprobe => returns(facts, resolved, Method::Kprobe),
+        };
+        if part.gaps.is_empty() {
+            // Why a better method was not taken stays in the report, for the function it is about.
+            return Part { steps: part.steps, gaps: gaps.gaps };
+        }
+        gaps.gaps.extend(part.gaps);
+    }
+    gaps
+}
+
+/// The functions that waits sleep in on this kernel.
+fn wait_functions(facts: &Facts) -> impl Iterator<Item = &'static str> {
+    let line = WAIT_FUNCTIONS.iter().find(|[sink, _]| facts.functions.contains_key(*sink));
+    let functions = line.into_iter().flatten().copied();
+    functions.filter(|function| facts.functions.contains_key(*function))
+}
+
+/// The beginning at the tracepoint, by its arguments; the end at the return of the function.
+fn returns(facts: &Facts, resolved: &Resolved, method: Method) -> Part {
+    let mut part = Part::default();
+    let begin = begin_gap(facts, resolved);
+    let functions: Vec<_> = wait_functions(facts).collect();
+    if functions.is_empty() {
+        let [[newer, _], [older, _]] = WAIT_FUNCTIONS;
+        part.gap(GROUP, newer, method, format!("this kernel has neither {newer} nor {older}"));
+    }
+    for (index, function) in functions.into_iter().enumerate() {
+        let point = match method {
+            Method::Fentry => match fentry_gap(facts, function) {
+                Some(reason) => Err(reason),
+                None => Ok(Point::Fexit(function)),
+            },
+            _ => kprobe_symbol(facts, function).map(|symbol| Point::Kretprobe { function, symbol }),
+        };
+        let program = match (method, index) {
+            (Method::Fentry, 0) => "writeback_wait_end",
+            (Method::Fentry, _) => "writeback_wait_end_killable",
+            _ => "writeback_wait_return",
+        };
+        match (point, &begin) {
+            (Ok(point), Ok(_)) => part.step(GROUP, program, point),
+            (Err(reason), _) => part.gap(GROUP, function, method, reason),
+            (Ok(_), Err(reason)) => part.gap(GROUP, function, method, reason.as_str()),
+        }
+    }
+    if let Ok(name) = begin {
+        let point = Point::RawTracepoint { system: WAIT_SYSTEM, name };
+        part.step(GROUP, "writeback_wait_begin_typed", point);
+    }
+    part
+}
+
+/// The tracepoint whose arguments are read, or why they cannot be.
+fn begin_gap(facts: &Facts, resolved: &Resolved) -> Result<&'static str, String> {
+    resolved.identity.clone()?;
+    match facts.refused.get("raw_tracepoint") {
+        Some(reason) => Err(reason.clone()),
+        None => facts.wait_tracepoint().ok_or_else(no_tracepoint),
+    }
+}
+
+fn no_tracepoint() -> String {
+    format!("this kernel has no tracepoint {WAIT_SYSTEM}:folio_wait_writeback")
+}
+
+/// The beginning at the tracepoint, by its record; the end where the scheduler lets the task run.
+/// One is of no use without the other.
+fn switches(facts: &Facts) -> Part {
+    let mut part = Part::default();
+    let switch = "sched:sched_switch";
+    let begin = wait_record(facts);
+    let end = match facts.refused.get("raw_tracepoint") {
+        Some(reason) => Err(reason.clone()),
+        None if wait_functions(facts).next().is_none() => {
+            let [[newer, _], [older, _]] = WAIT_FUNCTIONS;
+            Err(format!("/proc/kallsyms has neither {newer} nor {older}"))
+        }
+        None => Ok(()),
+    };
+    let name = facts.wait_tracepoint().unwrap_or("folio_wait_writeback");
+    let wait = format!("{WAIT_SYSTEM}:{name}");
+    match (begin, end) {
+        (Ok(record), Ok(())) => {
+            let point = Point::RawTracepoint { system: "sched", name: "sched_switch" };
+            part.step(GROUP, "writeback_wait_switch", point);
+            let point = Point::Tracepoint { system: WAIT_SYSTEM, name, record };
+            part.step(GROUP, "writeback_wait_begin", point);
+        }
+        (begin, end) => {
+            let useless = |other: &str| format!("of no use without {other}");
+            let begin = begin.err().unwrap_or_else(|| useless(switch));
+            let end = end.err().unwrap_or_else(|| useless(&wait));
+            part.gap(GROUP, &wait, Method::Tracepoint, begin);
+            part.gap(GROUP, switch, Method::Tracepoint, end);
+        }
+    }
+    part
+}
+
+/// The fields of the tracepoint's record, each of the size that the program reads.
+fn wait_record(facts: &Facts) -> Result<WaitRecord, String> {
+    if let Some(reason) = facts.refused.get("tracepoint") {
+        return Err(reason.clone());
+    }
+    let name = facts.wait_tracepoint().ok_or_else(no_tracepoint)?;
+    let tracepoint = format!("{WAIT_SYSTEM}:{name}");
+    let at = |field: &str, bytes: u32| {
+        let places = facts.tracepoints.get(&tracepoint);
+        match places.and_then(|places| places.get(field)) {
+            Some((offset, size)) if *size == bytes => Ok(*offset),
+            Some((_, size)) => {
+                Err(format!("field `{field}` of {tracepoint} has {size} bytes here, not {bytes}"))
+            }
+            None => Err(format!("{tracepoint} has no field `{field}` here")),
+        }
+    };
+    Ok(WaitRecord { name_at: at("name", 32)?, ino_at: at("ino", 8)?, index_at: at("index", 8)? })
+}

@@ -1,0 +1,159 @@
+use std::mem::offset_of;
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// A backing as the kernel writes it: its fields in order, each in the host's byte order.
+fn backing_bytes(backing: &Backing) -> Vec<u8> {
+    let Backing { kind, dev, name } = *backing;
+    [&kind.to_ne_bytes()[..], &dev.to_ne_bytes(), &name].concat()
+}
+
+/// A stall as the kernel writes it.
+fn stall_bytes(stall: &StallRecord) -> Vec<u8> {
+    let StallRecord {
+        kind,
+        size,
+        end_ns,
+        duration_ns,
+        ino,
+        index,
+        cgroup_id,
+        stack,
+        pid,
+        tid,
+        comm,
+        backing,
+    } = *stall;
+    let mut bytes = [kind, size].map(u32::to_ne_bytes).concat();
+    bytes
+        .extend([end_ns, duration_ns, ino, index, cgroup_id, stack].map(u64::to_ne_bytes).concat());
+    bytes.extend([pid, tid].map(u32::to_ne_bytes).concat());
+    bytes.extend(comm);
+    bytes.extend(backing_bytes(&backing));
+    bytes
+}
+
+/// An unstable write as the kernel writes it.
+fn unstable_bytes(write: &UnstableRecord) -> Vec<u8> {
+    let UnstableRecord {
+        kind,
+        size,
+        time_ns,
+        ino,
+        index,
+        cgroup_id,
+        stack,
+        pid,
+        tid,
+        comm,
+        key: UnstableKey { backing, context, required },
+    } = *write;
+    let mut bytes = [kind, size].map(u32::to_ne_bytes).concat();
+    bytes.extend([time_ns, ino, index, cgroup_id, stack].map(u64::to_ne_bytes).concat());
+    bytes.extend([pid, tid].map(u32::to_ne_bytes).concat());
+    bytes.extend(comm);
+    bytes.extend(backing_bytes(&backing));
+    bytes.extend([context, required].map(u32::to_ne_bytes).concat());
+    bytes
+}
+
+prop_compose! {
+    fn any_backing()(kind: u32, dev: u32, name: [u8; NAME_LEN]) -> Backing {
+        Backing { kind, dev, name }
+    }
+}
+
+prop_compose! {
+    fn any_stall()(
+        words in any::<[u64; 6]>(), pid: u32, tid: u32, comm: [u8; COMM_LEN], backing in any_backing(),
+    ) -> StallRecord {
+        let [end_ns, duration_ns, ino, index, cgroup_id, stack] = words;
+        StallRecord {
+            kind: STALL, size: StallRecord::SIZE,
+            end_ns, duration_ns, ino, index, cgroup_id, stack, pid, tid, comm, backing,
+        }
+    }
+}
+
+prop_compose! {
+    fn any_unstable()(
+        words in any::<[u64; 5]>(), halves in any::<[u32; 4]>(), comm: [u8; COMM_LEN],
+        backing in any_backing(),
+    ) -> UnstableRecord {
+        let [time_ns, ino, index, cgroup_id, stack] = words;
+        let [pid, tid, context, required] = halves;
+        UnstableRecord {
+            kind: UNSTABLE, size: UnstableRecord::SIZE,
+            time_ns, ino, index, cgroup_id, stack, pid, tid, comm,
+            key: UnstableKey { backing, context, required },
+        }
+    }
+}
+
+#[test]
+fn the_layout_is_the_one_that_the_kernel_writes() {
+    // The functions above write the fields one after the other; the compiler lays a record out in
+    // memory, and that is what the programs submit. Both must be the same bytes.
+    assert_eq!(offset_of!(StallRecord, end_ns), 8);
+    assert_eq!(offset_of!(StallRecord, stack), 48);
+    assert_eq!(offset_of!(StallRecord, pid), 56);
+    assert_eq!(offset_of!(StallRecord, comm), 64);
+    assert_eq!(offset_of!(StallRecord, backing), 80);
+    assert_eq!(StallRecord::SIZE, 120);
+    assert_eq!(offset_of!(UnstableRecord, stack), 40);
+    assert_eq!(offset_of!(UnstableRecord, comm), 56);
+    assert_eq!(offset_of!(UnstableRecord, key), 72);
+    assert_eq!(offset_of!(UnstableKey, context), 40);
+    assert_eq!(UnstableRecord::SIZE, 120);
+}
+
+proptest! {
+    #[test]
+    fn a_stall_is_read_back(stall in any_stall()) {
+        let decoded = decode(Bytes::from(stall_bytes(&stall)));
+        prop_assert_eq!(decoded, Ok(Record::Stall(stall)));
+    }
+
+    #[test]
+    fn an_unstable_write_is_read_back(write in any_unstable()) {
+        let decoded = decode(Bytes::from(unstable_bytes(&write)));
+        prop_assert_eq!(decoded, Ok(Record::Unstable(write)));
+    }
+
+    #[test]
+    fn any_bytes_are_a_record_or_malformed(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        let length = bytes.len();
+        if decode(Bytes::from(bytes)).is_ok() {
+            prop_assert_eq!(length, 120);
+        }
+    }
+
+    #[test]
+    fn a_record_cut_or_grown_is_malformed(stall in any_stall(), length in 0_usize..300) {
+        prop_assume!(length != 120);
+        let mut bytes = stall_bytes(&stall);
+        bytes.resize(length, 0);
+        prop_assert!(decode(Bytes::from(bytes)).is_err());
+    }
+
+    #[test]
+    fn a_record_that_lies_about_its_size_is_malformed(stall in any_stall(), size: u32) {
+        prop_assume!(size != StallRecord::SIZE);
+        let bytes = stall_bytes(&StallRecord { size, ..stall });
+        prop_assert!(decode(Bytes::from(bytes)).is_err());
+    }
+
+    #[test]
+    fn an_unknown_kind_is_named(stall in any_stall(), kind: u32) {
+        prop_assume!(kind != STALL && kind != UNSTABLE);
+        let bytes = stall_bytes(&StallRecord { kind, ..stall });
+        prop_assert_eq!(decode(Bytes::from(bytes)), Err(Malformed::Kind { kind }));
+    }
+
+    #[test]
+    fn a_name_ends_at_its_first_nul(bytes in any::<[u8; 16]>()) {
+        prop_assert!(!name(&bytes).contains('\0'));
+    }
+}
