@@ -13,6 +13,8 @@ enum Command {
     Test {
         #[arg(long, value_enum)]
         kernel: Vec<lab::Series>,
+        #[arg(long, value_enum, default_value_t)]
+        accel: lab::Accel,
         #[arg(long)]
         jobs: Option<usize>,
         #[arg(last = true)]
@@ -23,7 +25,7 @@ enum Command {
 fn main() -> ExitCode {
     let done = match Command::parse() {
         Command::Vm(args) => lab::vm(&args),
-        Command::Test { kernel, jobs, arguments } => test(kernel, jobs, arguments),
+        Command::Test { kernel, accel, jobs, arguments } => test(kernel, accel, jobs, arguments),
     };
     done.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
@@ -33,14 +35,15 @@ fn main() -> ExitCode {
 
 fn test(
     kernels: Vec<lab::Series>,
+    accel: lab::Accel,
     jobs: Option<usize>,
     arguments: Vec<OsString>,
 ) -> anyhow::Result<ExitCode> {
-    let mut selection = lab::GuestSelection { kernels, arguments, ..Default::default() };
+    let mut selection = lab::GuestSelection { kernels, accel, arguments, ..Default::default() };
     selection.jobs = jobs.unwrap_or(selection.jobs);
     let results = lab::guest_tests(&selection, &mut |series, line| println!("{series}: {line}"))?;
-    for result in &results {
-        println!("{result:?}");
+    for lab::GuestResult { kernel, boot, total, failure } in &results {
+        println!("{kernel}: booted in {boot:?}, {total:?} in all, {failure:?}");
     }
     Ok(ExitCode::from(u8::from(results.iter().any(|result| result.failure.is_some()))))
 }

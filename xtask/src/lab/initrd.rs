@@ -155,12 +155,8 @@ mod tests {
                 .map(Into::into)
                 .collect();
         let script = command(&words);
-        let output =
-            Command::new("sh").arg("-c").arg(OsStr::from_bytes(&script)).output().unwrap();
-        assert_eq!(
-            String::from_utf8(output.stdout).unwrap(),
-            "it's||a b|$HOME|`x`|\\|two\nlines|"
-        );
+        let output = Command::new("sh").arg("-c").arg(OsStr::from_bytes(&script)).output().unwrap();
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), "it's||a b|$HOME|`x`|\\|two\nlines|");
     }
 
     #[test]

@@ -129,8 +129,21 @@ fn unpack(apt: &Apt, packages: &[String], part: &Path, release: &str) -> Result<
 /// What most guests load. Compressed, each costs a slow emulated CPU time, and modprobe's first
 /// try has the kernel say "Invalid ELF header magic" as an error (kmod 30).
 const UNPACKED: [&str; 15] = [
-    "9p", "9pnet_virtio", "overlay", "virtio_pci", "virtio_console", "scsi_debug", "sd_mod",
-    "null_blk", "nvme", "loop", "ext4", "xfs", "btrfs", "dm_mod", "t10_pi",
+    "9p",
+    "9pnet_virtio",
+    "overlay",
+    "virtio_pci",
+    "virtio_console",
+    "scsi_debug",
+    "sd_mod",
+    "null_blk",
+    "nvme",
+    "loop",
+    "ext4",
+    "xfs",
+    "btrfs",
+    "dm_mod",
+    "t10_pi",
 ];
 
 fn depmod(part: &Path, release: &str) -> Result<()> {
@@ -178,9 +191,8 @@ fn release_of(package: &str) -> &str {
 /// The packages that the 7.x series splits a kernel into.
 fn parts(dependencies: &[String], release: &str) -> Vec<String> {
     let wanted = ["linux-base-", "linux-binary-", "linux-modules-"];
-    let part_of = |name: &&String| {
-        wanted.iter().any(|prefix| name.strip_prefix(prefix) == Some(release))
-    };
+    let part_of =
+        |name: &&String| wanted.iter().any(|prefix| name.strip_prefix(prefix) == Some(release));
     dependencies.iter().filter(part_of).cloned().collect()
 }
 

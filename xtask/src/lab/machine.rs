@@ -203,7 +203,7 @@ impl Machine<'_> {
         boot: &mut Option<Duration>,
         sink: &mut dyn FnMut(Stream, &[u8]) -> Result<()>,
     ) -> Result<Option<Outcome>> {
-        let far = Duration::from_secs(365 * 24 * 3600);
+        let far = Duration::from_hours(365 * 24);
         loop {
             let left = self.limit.unwrap_or(far).saturating_sub(started.elapsed());
             match inbox.recv_timeout(left) {
@@ -294,10 +294,7 @@ fn died(console: &Console, log: &Path) -> Outcome {
     Outcome::Failed(format!("QEMU ended: {why}"))
 }
 
-fn drain(
-    inbox: &Receiver<News>,
-    sink: &mut dyn FnMut(Stream, &[u8]) -> Result<()>,
-) -> Result<()> {
+fn drain(inbox: &Receiver<News>, sink: &mut dyn FnMut(Stream, &[u8]) -> Result<()>) -> Result<()> {
     for news in inbox {
         if let News::Output(stream, bytes) = news {
             sink(stream, &bytes)?;

@@ -10,7 +10,14 @@ use super::series::Suite;
 
 /// Code names and class names under which the Debian archive publishes.
 const DEBIAN: [&str; 9] = [
-    "bullseye", "bookworm", "trixie", "forky", "oldoldstable", "oldstable", "stable", "testing",
+    "bullseye",
+    "bookworm",
+    "trixie",
+    "forky",
+    "oldoldstable",
+    "oldstable",
+    "stable",
+    "testing",
     "unstable",
 ];
 

@@ -23,6 +23,7 @@ mod vm;
 
 pub use accel::Accel;
 pub use guest_tests::{GuestResult, GuestSelection, guest_tests};
+#[expect(unused_imports, reason = "for `cargo xtask setup`, which comes from another branch")]
 pub use packages::PACKAGES;
 pub use series::Series;
 pub use vm::{VmArgs, vm};

@@ -43,7 +43,8 @@ impl Disk {
 
     /// A loop device over a new file of `mib` MiB.
     pub fn looped(mib: u64) -> Result<Self> {
-        let file = tempfile::NamedTempFile::new().context("cannot make a file for a loop device")?;
+        let file =
+            tempfile::NamedTempFile::new().context("cannot make a file for a loop device")?;
         file.as_file().set_len(mib << 20).context("cannot size a file for a loop device")?;
         // The device keeps the file; its name goes when this returns.
         Self::over(file.path(), false)
@@ -91,7 +92,8 @@ impl Disk {
     /// Sets an attribute.
     pub fn set_attribute(&self, name: &str, value: &str) -> Result<()> {
         let path = self.attribute_path(name);
-        fs::write(&path, value).with_context(|| format!("cannot write {value} to {}", path.display()))
+        fs::write(&path, value)
+            .with_context(|| format!("cannot write {value} to {}", path.display()))
     }
 
     /// `T10-DIF-TYPE1-CRC`, `none`, or nothing.

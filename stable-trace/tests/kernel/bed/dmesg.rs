@@ -42,7 +42,9 @@ impl Dmesg {
                 Ok(size) => messages.push(message(&String::from_utf8_lossy(&record[..size]))),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(messages),
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-                    bail!("the kernel's log was overwritten before it was read: log_buf_len is too small")
+                    bail!(
+                        "the kernel's log was overwritten before it was read: log_buf_len is too small"
+                    )
                 }
                 Err(error) => return Err(error).context("cannot read /dev/kmsg"),
             }

@@ -79,8 +79,8 @@ pub fn check_nothing_lost(folder: &Path) -> Result<()> {
     let path = folder.join("per_cpu");
     for cpu in fs::read_dir(&path).with_context(|| format!("cannot list {}", path.display()))? {
         let path = cpu.context("cannot list CPUs in tracefs")?.path().join("stats");
-        let text = fs::read_to_string(&path)
-            .with_context(|| format!("cannot read {}", path.display()))?;
+        let text =
+            fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         for line in text.lines() {
             let Some((name, value)) = line.split_once(':') else { continue };
             let lost = matches!(name, "overrun" | "commit overrun" | "dropped events");

@@ -41,7 +41,8 @@ done
 mount -t tmpfs -o mode=755 run /new/run
 mkdir -p /new/run/lab
 cp /bin/busybox /lab/* /new/run/lab/ || fail "the laboratory's files cannot be copied"
-mount -t 9p -o trans=virtio,version=9p2000.L,msize=512000,cache=mmap lab /new/lab ||
+# Not cached: what the guest writes there, the host must see at once. The NVMe disk's image is in it.
+mount -t 9p -o trans=virtio,version=9p2000.L,msize=512000,cache=none lab /new/lab ||
     fail "the share for results cannot be mounted"
 for folder in dev proc sys; do
     mount -o move "/$folder" "/new/$folder"

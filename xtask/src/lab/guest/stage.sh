@@ -46,6 +46,9 @@ mount --bind "$LAB_MODULES" /lib/modules || fail "the kernel's modules cannot be
 $bb ip link set lo up
 $bb hostname "lab-$(echo "$LAB_KERNEL" | tr . -)"
 
+# Loop devices do not load it by themselves.
+modprobe loop
+
 # The disk with protection information: type 1, CRC, host and device both check.
 modprobe sd_mod
 modprobe scsi_debug dif=1 dix=1 guard=0 "dev_size_mb=$LAB_PI_MB" || fail "scsi_debug does not load"
