@@ -39,7 +39,7 @@ fn test(
     jobs: Option<usize>,
     arguments: Vec<OsString>,
 ) -> anyhow::Result<ExitCode> {
-    let mut selection = lab::GuestSelection { kernels, accel, arguments, ..Default::default() };
+    let mut selection = lab::GuestSelection { kernels, arguments, accel, ..Default::default() };
     selection.jobs = jobs.unwrap_or(selection.jobs);
     let results = lab::guest_tests(&selection, &mut |series, line| println!("{series}: {line}"))?;
     for lab::GuestResult { kernel, boot, total, failure } in &results {
