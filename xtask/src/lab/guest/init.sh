@@ -47,4 +47,5 @@ mount -t 9p -o trans=virtio,version=9p2000.L,msize=512000,cache=none lab /new/la
 for folder in dev proc sys; do
     mount -o move "/$folder" "/new/$folder"
 done
-exec switch_root /new /run/lab/busybox sh /run/lab/stage.sh
+# The host's own shell from here on: busybox's prefers its own applets to the host's programs.
+exec switch_root /new /bin/sh /run/lab/stage.sh

@@ -89,7 +89,7 @@ if [ -n "$LAB_INTERACTIVE" ]; then
     shell=/bin/bash
     [ -x $shell ] || shell=/bin/sh
     # A terminal forgets its size when nobody has it open: the shell's own process sets it.
-    setsid -c $bb sh -c 'stty rows "$1" cols "$2" 2>/dev/null; exec "$3" -l' sh \
+    setsid -c /bin/sh -c 'stty rows "$1" cols "$2" 2>/dev/null; exec "$3" -l' sh \
         "$LAB_ROWS" "$LAB_COLUMNS" $shell </dev/hvc0 >/dev/hvc0 2>&1
     code=$?
 else
@@ -100,7 +100,7 @@ else
     $bb cat </run/lab/err >"$(port lab.err)" &
     err=$!
     echo ready >"$status"
-    setsid $bb sh /run/lab/command </dev/null >/run/lab/out 2>/run/lab/err
+    setsid /bin/sh /run/lab/command </dev/null >/run/lab/out 2>/run/lab/err
     code=$?
     # What was printed has left when the relays end; a daemon left behind may keep them for ever.
     n=0
