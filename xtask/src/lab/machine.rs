@@ -23,9 +23,7 @@ use super::process;
 use super::qemu::{self, Hardware};
 use super::series::Series;
 
-/// Size of the SCSI disk with protection information and of the plain disk, in MiB: what xfs
-/// (at least 300) and btrfs want.
-const PI_MIB: &str = "320";
+/// Size of the plain disk, in MiB.
 const PLAIN_MIB: &str = "1024";
 
 /// A guest to be run.
@@ -150,7 +148,6 @@ impl Machine<'_> {
         settings.set("LAB_PATH", path);
         settings.set("LAB_KERNEL", self.series.name());
         settings.set("LAB_MODULES", &kernel.modules);
-        settings.set("LAB_PI_MB", PI_MIB);
         settings.set("LAB_PLAIN_MB", PLAIN_MIB);
         settings.set("LAB_NVME_IMAGE", "/lab/nvme.img");
         settings.set("LAB_DIRECTORY", std::env::current_dir().unwrap_or_else(|_| workspace()));

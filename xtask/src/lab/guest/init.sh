@@ -24,8 +24,9 @@ fail() {
     poweroff -f
 }
 
-while read -r module; do
-    insmod "/modules/$module" || fail "module $module does not load"
+while read -r module parameters; do
+    # shellcheck disable=SC2086 # one word a parameter
+    insmod "/modules/$module" $parameters || fail "module $module does not load"
 done </modules/order
 
 mkdir -p /host /top /new
@@ -47,5 +48,4 @@ mount -t 9p -o trans=virtio,version=9p2000.L,msize=512000,cache=none lab /new/la
 for folder in dev proc sys; do
     mount -o move "/$folder" "/new/$folder"
 done
-# The host's own shell from here on: busybox's prefers its own applets to the host's programs.
-exec switch_root /new /bin/sh /run/lab/stage.sh
+exec switch_root /new /run/lab/busybox sh /run/lab/stage.sh
