@@ -55,8 +55,8 @@ mod tests {
 
     #[test]
     fn the_tail_is_bounded() {
-        let console = Console((0..100).map(|n| format!("{n}\n")).collect());
+        let console = Console("line\n".repeat(99) + "last\n");
         assert_eq!(console.tail().lines().count(), TAIL);
-        assert!(console.tail().ends_with("99"));
+        assert!(console.tail().ends_with("last"));
     }
 }

@@ -1,7 +1,7 @@
 //! One guest from its first to its last moment.
 
 use std::fs::{self, File};
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -23,9 +23,7 @@ use super::process;
 use super::qemu::{self, Hardware};
 use super::series::Series;
 
-/// Size of the SCSI disk with protection information and of the plain disk, in MiB: what xfs
-/// (at least 300) and btrfs want.
-const PI_MIB: &str = "320";
+/// Size of the plain disk, in MiB.
 const PLAIN_MIB: &str = "1024";
 
 /// A guest to be run.
@@ -105,9 +103,12 @@ impl Machine<'_> {
 
         let (news, inbox) = sync_channel(64);
         let started = Instant::now();
-        let mut qemu = Qemu(self.start(&kernel, &paths, news)?);
+        let mut qemu = self.start(&kernel, &paths, news)?;
         let mut boot = None;
         let ending = self.follow(&inbox, started, &mut boot, sink);
+        if matches!(ending, Ok(Some(Outcome::Timeout(_)))) {
+            qemu.ask_what_blocks();
+        }
         qemu.end();
         // What QEMU had handed over is still in the sockets.
         let drained = drain(&inbox, sink);
@@ -147,7 +148,6 @@ impl Machine<'_> {
         settings.set("LAB_PATH", path);
         settings.set("LAB_KERNEL", self.series.name());
         settings.set("LAB_MODULES", &kernel.modules);
-        settings.set("LAB_PI_MB", PI_MIB);
         settings.set("LAB_PLAIN_MB", PLAIN_MIB);
         settings.set("LAB_NVME_IMAGE", "/lab/nvme.img");
         settings.set("LAB_DIRECTORY", std::env::current_dir().unwrap_or_else(|_| workspace()));
@@ -160,10 +160,11 @@ impl Machine<'_> {
         Ok(settings)
     }
 
-    fn start(&self, kernel: &Kernel, paths: &Paths, news: SyncSender<News>) -> Result<Child> {
+    fn start(&self, kernel: &Kernel, paths: &Paths, news: SyncSender<News>) -> Result<Qemu> {
         let (out, out_there) = pair()?;
         let (err, err_there) = pair()?;
         let (status, status_there) = pair()?;
+        let (monitor, monitor_there) = pair()?;
         let terminal = matches!(self.task, Task::Shell { .. });
         let hardware = Hardware {
             engine: self.engine,
@@ -172,6 +173,7 @@ impl Machine<'_> {
             share: &paths.share,
             console: &paths.console,
             nvme: &paths.nvme,
+            monitor: &monitor_there,
             terminal,
         };
         let ports =
@@ -185,14 +187,15 @@ impl Machine<'_> {
         }
         // A shell's terminal has to be put right again, which QEMU does when it is asked to end.
         let signal = if terminal { Signal::TERM } else { Signal::KILL };
-        process::tie(&mut command, signal, vec![out_there, err_there, status_there]);
+        let inherited = vec![out_there, err_there, status_there, monitor_there];
+        process::tie(&mut command, signal, inherited);
         let child = command.spawn().map_err(|error| {
             anyhow::anyhow!("cannot start {} ({error}): run `cargo xtask setup`", qemu::PROGRAM)
         })?;
         listen(out, Stream::Out, news.clone());
         listen(err, Stream::Err, news.clone());
         watch(status, news);
-        Ok(child)
+        Ok(Qemu { child, monitor })
     }
 
     /// Until the command's status is there, QEMU is gone (none) or the time is up.
@@ -203,9 +206,13 @@ impl Machine<'_> {
         boot: &mut Option<Duration>,
         sink: &mut dyn FnMut(Stream, &[u8]) -> Result<()>,
     ) -> Result<Option<Outcome>> {
-        let far = Duration::from_secs(365 * 24 * 3600);
+        let far = Duration::from_hours(365 * 24);
         loop {
             let left = self.limit.unwrap_or(far).saturating_sub(started.elapsed());
+            // Without this, a guest that never stops talking would never be out of time.
+            if left.is_zero() {
+                return Ok(self.limit.map(Outcome::Timeout));
+            }
             match inbox.recv_timeout(left) {
                 Ok(News::Output(stream, bytes)) => sink(stream, &bytes)?,
                 Ok(News::Status(line)) => match verdict(&line) {
@@ -213,22 +220,34 @@ impl Machine<'_> {
                     Said::Done(outcome) => return Ok(Some(outcome)),
                 },
                 Ok(News::Closed) | Err(RecvTimeoutError::Disconnected) => return Ok(None),
-                Err(RecvTimeoutError::Timeout) => {
-                    return Ok(self.limit.map(Outcome::Timeout));
-                }
+                Err(RecvTimeoutError::Timeout) => {}
             }
         }
     }
 }
 
 /// QEMU, which ends with this value.
-struct Qemu(Child);
+struct Qemu {
+    child: Child,
+    monitor: UnixStream,
+}
 
 impl Qemu {
     fn end(&mut self) {
         // It may be gone already.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Has a hung guest's kernel say on its console which tasks are blocked, and where: magic
+    /// `SysRq`, all messages to the console (9), blocked tasks (w).
+    fn ask_what_blocks(&mut self) {
+        for key in ["9", "w"] {
+            // A kernel that does not listen any more shows the console it has.
+            let _ = writeln!(self.monitor, "sendkey alt-sysrq-{key}");
+            // The monitor presses keys for 100 ms; an emulated CPU needs time to answer.
+            thread::sleep(Duration::from_secs(1));
+        }
     }
 }
 

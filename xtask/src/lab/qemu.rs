@@ -27,12 +27,15 @@ pub struct Hardware<'a> {
     pub console: &'a Path,
     /// The image of the NVMe disk.
     pub nvme: &'a Path,
+    /// Where QEMU's monitor listens; QEMU must inherit it.
+    pub monitor: &'a OwnedFd,
     /// Whether there is a terminal, on QEMU's own standard input and output.
     pub terminal: bool,
 }
 
-/// Data blocks of the NVMe disk, and the bytes of each.
-const NVME_BLOCKS: u64 = 20_000;
+/// Data blocks of the NVMe disk, and the bytes of each: 390 MiB, for xfs wants 300. The image is
+/// sparse.
+const NVME_BLOCKS: u64 = 100_000;
 const NVME_BLOCK: u64 = 4096;
 /// Bytes of metadata for each block, where its protection information is. QEMU keeps it behind
 /// the data, so an image is larger than its disk.
@@ -54,10 +57,13 @@ pub fn command(hardware: &Hardware<'_>, ports: &[(&str, &OwnedFd)]) -> Command {
     // for what a disk that reports thousands of errors has the kernel say.
     command.args([
         "-append",
-        "console=ttyS0 quiet panic=-1 oops=panic mitigations=off log_buf_len=16M",
+        "console=ttyS0 quiet panic=-1 oops=panic mitigations=off log_buf_len=16M sysrq_always_enabled",
     ]);
     command.arg("-chardev").arg(option("file,id=console", &[("path", hardware.console)]));
     command.args(["-serial", "chardev:console"]);
+    let monitor = hardware.monitor.as_raw_fd();
+    command.arg("-chardev").arg(format!("socket,id=monitor,fd={monitor}"));
+    command.args(["-mon", "chardev=monitor,mode=readline"]);
 
     // Several file systems may hang below one root: remap keeps their inodes apart.
     command.args([

@@ -17,14 +17,8 @@ use super::place::Place;
 use super::series::Series;
 
 /// Boot a Debian kernel in QEMU and run a command, or a shell, as root.
-///
-/// The guest sees this machine's root file system; what it writes there is gone when it ends. What
-/// it writes to /lab is on this machine while it runs. In its environment: LAB_PI_DISK, a SCSI
-/// debug disk with protection information (type 1, CRC, DIX); LAB_PLAIN_DISK, a disk in memory
-/// without any; LAB_NVME_PI, an NVMe disk with protection information, and LAB_NVME_IMAGE, the
-/// file behind it; LAB_KERNEL; STABLE_TRACE, the agent, if `cargo xtask dist` has built it. The same stands
-/// in /run/lab.env.
 #[derive(Args, Clone, Debug)]
+#[command(after_long_help = GUEST)]
 pub struct VmArgs {
     /// Which kernel; it is fetched on first use.
     #[arg(long, value_enum, value_name = "SERIES")]
@@ -42,6 +36,18 @@ pub struct VmArgs {
     #[arg(trailing_var_arg = true, value_name = "CMD")]
     command: Vec<OsString>,
 }
+
+/// What a user has to know of the guest, for `--help`.
+const GUEST: &str = "\
+The guest sees this machine's root file system and starts in the current folder; what it writes is \
+gone when it ends. In its environment, and in /run/lab.env:
+  LAB_PI_DISK      SCSI debug disk with protection information (type 1, CRC, DIX), 320 MiB
+  LAB_PLAIN_DISK   disk in memory without (null_blk), 1 GiB
+  LAB_NVME_PI      emulated NVMe disk with protection information, 390 MiB
+  LAB_NVME_IMAGE   the file behind that: a byte of block N changed at N * 4096 breaks its guard tag
+  LAB_KERNEL       the series, such as 6.1
+  STABLE_TRACE     the agent, which is on PATH too, if `cargo xtask dist` has built it
+tracefs, debugfs, bpffs and cgroup2 are mounted. The command's standard input is empty.";
 
 /// How long a command may take, boot included, if nothing else is said.
 const LIMIT: Duration = Duration::from_mins(10);

@@ -14,9 +14,9 @@ use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal
 use stable_trace::event::{Event, Line, Stall, Start, Summary};
 
 /// How long attaching may take: an emulated CPU verifies slowly.
-const START: Duration = Duration::from_secs(120);
+const START: Duration = Duration::from_mins(2);
 /// How long the agent may take to its summary once it is told to stop.
-const STOP: Duration = Duration::from_secs(60);
+const STOP: Duration = Duration::from_mins(1);
 
 /// A running agent. Dropped, it is killed.
 #[derive(Debug)]
@@ -70,7 +70,7 @@ impl Agent {
     /// Runs `stable-trace ARGUMENTS --format json` to the end that its arguments set.
     pub fn run<I: IntoIterator<Item: AsRef<OsStr>>>(arguments: I) -> Result<Recording> {
         let mut agent = Self::spawn(&Self::program(), arguments)?;
-        while agent.next_line(Duration::from_secs(600))?.is_some() {}
+        while agent.next_line(Duration::from_mins(10))?.is_some() {}
         agent.finish()
     }
 

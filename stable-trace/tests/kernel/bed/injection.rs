@@ -1,12 +1,16 @@
 //! Integrity errors on demand, from `scsi_debug`: each genuine to all that stands above the disk.
 
 use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
+use super::disk::Disk;
+
 const DRIVER: &str = "/sys/bus/pseudo/drivers/scsi_debug";
 
-/// Who finds the error (bits of `opts`, drivers/scsi/scsi_debug.c).
+/// Who finds the error (bits of `opts` in `drivers/scsi/scsi_debug.c`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Check {
     /// The device: sense b/10/1.
@@ -53,32 +57,37 @@ impl Drop for Injection {
     }
 }
 
-/// How long the SCSI debug disk takes for a command until this is dropped. With `max_queue` small,
-/// writeback lasts and many tasks wait.
+/// The SCSI debug disk takes this long for a command, and few of them at a time, until this is
+/// dropped: writeback lasts and many tasks wait.
 #[derive(Debug)]
 pub struct SlowDisk {
-    delay: String,
-    max_queue: String,
+    queue_depth: (PathBuf, String),
 }
 
 impl SlowDisk {
-    /// `ndelay` in ns, and how many commands it takes at a time.
-    pub fn new(ndelay: u32, max_queue: u32) -> Result<Self> {
-        let before = Self { delay: get("delay")?, max_queue: get("max_queue")? };
-        set("max_queue", &max_queue.to_string())?;
-        set("ndelay", &ndelay.to_string())?;
-        Ok(before)
+    /// `delay` a command, and `queue_depth` of them at a time.
+    pub fn new(disk: &Disk, delay: Duration, queue_depth: u32) -> Result<Self> {
+        // Not scsi_debug's `max_queue`, which 6.12 and later refuse to change (EBUSY).
+        let path = Path::new("/sys/block").join(&disk.name).join("device/queue_depth");
+        let before =
+            fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let slow = Self { queue_depth: (path.clone(), before.trim().to_owned()) };
+        fs::write(&path, queue_depth.to_string())
+            .with_context(|| format!("cannot write {}", path.display()))?;
+        set("ndelay", &delay.as_nanos().to_string())?;
+        Ok(slow)
     }
 }
 
 impl Drop for SlowDisk {
     fn drop(&mut self) {
-        // A delay in jiffies takes the one in ns back; -9999 stands for the latter.
-        let delay = if self.delay == "-9999" { "1" } else { &self.delay };
-        for (name, value) in [("delay", delay), ("max_queue", &self.max_queue)] {
-            if let Err(error) = set(name, value) {
-                eprintln!("{error:#}");
-            }
+        // One jiffy, as loaded: it takes the delay in nanoseconds back.
+        if let Err(error) = set("delay", "1") {
+            eprintln!("{error:#}");
+        }
+        let (path, depth) = &self.queue_depth;
+        if let Err(error) = fs::write(path, depth) {
+            eprintln!("cannot write {depth} to {}: {error}", path.display());
         }
     }
 }
@@ -86,10 +95,4 @@ impl Drop for SlowDisk {
 fn set(name: &str, value: &str) -> Result<()> {
     fs::write(format!("{DRIVER}/{name}"), value)
         .with_context(|| format!("cannot write {value} to scsi_debug's {name}"))
-}
-
-fn get(name: &str) -> Result<String> {
-    let text = fs::read_to_string(format!("{DRIVER}/{name}"))
-        .with_context(|| format!("cannot read scsi_debug's {name}"))?;
-    Ok(text.trim().to_owned())
 }

@@ -24,8 +24,9 @@ fail() {
     poweroff -f
 }
 
-while read -r module; do
-    insmod "/modules/$module" || fail "module $module does not load"
+while read -r module parameters; do
+    # shellcheck disable=SC2086 # one word a parameter
+    insmod "/modules/$module" $parameters || fail "module $module does not load"
 done </modules/order
 
 mkdir -p /host /top /new
@@ -41,7 +42,8 @@ done
 mount -t tmpfs -o mode=755 run /new/run
 mkdir -p /new/run/lab
 cp /bin/busybox /lab/* /new/run/lab/ || fail "the laboratory's files cannot be copied"
-mount -t 9p -o trans=virtio,version=9p2000.L,msize=512000,cache=mmap lab /new/lab ||
+# Not cached: what the guest writes there, the host must see at once. The NVMe disk's image is in it.
+mount -t 9p -o trans=virtio,version=9p2000.L,msize=512000,cache=none lab /new/lab ||
     fail "the share for results cannot be mounted"
 for folder in dev proc sys; do
     mount -o move "/$folder" "/new/$folder"
