@@ -10,7 +10,10 @@ use super::{
     facts::Facts,
     offsets::{Resolved, resolve},
 };
-use crate::event::{Group, Method, Probe};
+use crate::{
+    event::{Group, Method, Probe},
+    kernel::release::Release,
+};
 
 /// Where the fields of the wait tracepoint stand in its record, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -224,11 +227,29 @@ fn fentry_gap(facts: &Facts, function: &str) -> Option<String> {
         None if found.symbol != function => {
             Some(format!("the compiler made {} of {function}", found.symbol))
         }
-        None if found.parameters.is_none() => {
-            Some(format!("this kernel's BTF has no function {function}"))
-        }
-        None => None,
+        None => match &found.parameters {
+            None => Some(format!("this kernel's BTF has no function {function}")),
+            Some(parameters)
+                if parameters.len() > TRAMPOLINE_ARGUMENTS && !long_trampolines(facts) =>
+            {
+                Some(format!(
+                    "fentry takes functions of up to {TRAMPOLINE_ARGUMENTS} arguments before 6.6, \
+                     and {function} has {}",
+                    parameters.len()
+                ))
+            }
+            Some(_) => None,
+        },
     }
+}
+
+/// "x86-64 supports up to 6 arguments" (`arch_prepare_bpf_trampoline`, arch/x86/net/bpf_jit_comp.c,
+/// 5.10 and 6.1), which says ENOTSUPP only when a program attaches.
+const TRAMPOLINE_ARGUMENTS: usize = 6;
+
+/// Whether a trampoline takes arguments on the stack, too: from 6.6 on.
+fn long_trampolines(facts: &Facts) -> bool {
+    Release::parse(&facts.release).is_some_and(|release| release >= Release::new(6, 6))
 }
 
 /// Why a kprobe cannot be used on a function, else its symbol.

@@ -3,7 +3,7 @@
 use std::{
     io,
     path::{Path, PathBuf},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use aya::{
@@ -18,6 +18,7 @@ use crate::{
     event::{Method, Probe},
     kernel::{
         btf::{self, Btf},
+        modules,
         mounts::{Mounts, MountsError},
         symbols::{Symbols, SymbolsError},
         tracefs::{TracefsError, with_tracefs},
@@ -83,6 +84,10 @@ pub struct Tracer {
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
     pub(super) min_latency_ns: u64,
     pub(super) since: Instant,
+    method: Option<Method>,
+    btf: Option<PathBuf>,
+    /// The modules that the probes were planned with, and when that was last looked at.
+    modules: (u64, Instant),
     /// Records that could not be decoded.
     pub(super) malformed: u64,
 }
@@ -94,6 +99,7 @@ impl Tracer {
     /// [`TracerError`], in one line with what to do.
     pub fn attach(wishes: &Wishes) -> Result<Self, TracerError> {
         let loader = loader();
+        let modules = modules::fingerprint();
         let symbols = Symbols::load()?;
         let wait_text = wait_text(&symbols);
         let mut attached = with_tracefs(|tracefs| {
@@ -126,6 +132,9 @@ impl Tracer {
             logger,
             min_latency_ns: wishes.settings.min_latency_ns,
             since: Instant::now(),
+            method: wishes.method,
+            btf: wishes.btf.clone(),
+            modules: (modules, Instant::now()),
             malformed: 0,
             attached,
         })
@@ -183,6 +192,7 @@ impl Tracer {
             logger.flush();
         }
         self.narrator.identities.follow_mounts();
+        self.follow_modules();
         match self.collector.counter(Counter::Lost) {
             Ok(lost) => stream.lost(lost),
             Err(error) => {
@@ -190,6 +200,39 @@ impl Tracer {
                 Ok(())
             }
         }
+    }
+}
+
+/// How often is looked whether a module was loaded.
+const MODULES_EVERY: Duration = Duration::from_secs(1);
+
+impl Tracer {
+    /// Gives a module that was loaded since its probes.
+    fn follow_modules(&mut self) {
+        let (planned, looked) = self.modules;
+        if looked.elapsed() < MODULES_EVERY {
+            return;
+        }
+        let now = modules::fingerprint();
+        self.modules = (now, Instant::now());
+        if now == planned {
+            return;
+        }
+        let symbols = match Symbols::load() {
+            Ok(symbols) => symbols,
+            Err(error) => {
+                log::warn!("the probes of new modules are missing: {error}");
+                return;
+            }
+        };
+        let followed = with_tracefs(|tracefs| {
+            let facts = gather(tracefs, &symbols, self.btf.as_deref());
+            self.attached.follow(plan(&facts, self.method), tracefs);
+        });
+        if let Err(error) = followed {
+            log::warn!("the probes of new modules are missing: {error}");
+        }
+        self.narrator.stacks.renew(symbols, now);
     }
 }
 

@@ -87,6 +87,23 @@ const FOLIO_GRABS: &[&str] = &[
     "grab_cache_page_write_begin",
 ];
 
+/// Handlers that call what stands in their stead as their last act, so that they are not in the stack:
+/// `xfs_filemap_page_mkwrite` ends in a jump to `__xfs_filemap_fault` (5.10 to 6.12) or
+/// `xfs_write_fault` (7.3), fs/xfs/xfs_file.c.
+const JUMPED_FROM: &[(&str, &str)] = &[
+    ("__xfs_filemap_fault", "xfs_filemap_page_mkwrite"),
+    ("xfs_write_fault", "xfs_filemap_page_mkwrite"),
+];
+
+/// The handler that a frame below `do_page_mkwrite` is, or stands for.
+fn handler(function: &str) -> Option<&str> {
+    if function == "do_page_mkwrite" {
+        return None;
+    }
+    let jumped = JUMPED_FROM.iter().find(|(to, _)| *to == function).map(|(_, from)| *from);
+    jumped.or_else(|| function.ends_with("page_mkwrite").then_some(function))
+}
+
 /// A function's name without what the compiler hung on it.
 fn bare(function: &str) -> &str {
     function.split('.').next().unwrap_or(function)
@@ -115,7 +132,7 @@ pub fn classify<'a>(frames: impl Iterator<Item = &'a str> + Clone) -> Meaning {
         Context::PageMkwrite => frames
             .clone()
             .skip_while(|name| *name != function)
-            .filter(|name| name.ends_with("page_mkwrite") && *name != "do_page_mkwrite")
+            .filter_map(handler)
             .last()
             .unwrap_or(function),
         Context::Sync | Context::Other => function,
@@ -149,9 +166,11 @@ mod tests {
         let stack = "folio_wait_writeback folio_wait_stable block_page_mkwrite ext4_page_mkwrite \
              do_page_mkwrite do_wp_page __handle_mm_fault exc_page_fault";
         assert_eq!(meaning(stack), is(Context::PageMkwrite, "ext4_page_mkwrite"));
-        let stack = "folio_wait_writeback iomap_page_mkwrite __xfs_filemap_fault \
-             xfs_filemap_page_mkwrite do_page_mkwrite do_fault";
-        assert_eq!(meaning(stack), is(Context::PageMkwrite, "xfs_filemap_page_mkwrite"));
+        let btrfs = "folio_wait_writeback btrfs_page_mkwrite do_page_mkwrite do_fault";
+        assert_eq!(meaning(btrfs), is(Context::PageMkwrite, "btrfs_page_mkwrite"));
+        // As 6.12 shows it: the handler has jumped away.
+        let xfs = "folio_wait_writeback iomap_page_mkwrite __xfs_filemap_fault do_page_mkwrite";
+        assert_eq!(meaning(xfs), is(Context::PageMkwrite, "xfs_filemap_page_mkwrite"));
     }
 
     #[test]

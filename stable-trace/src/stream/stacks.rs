@@ -1,16 +1,15 @@
 //! Stacks by name: each distinct one is read from the kernel and understood once.
 
-use std::{
-    collections::HashMap,
-    hash::{DefaultHasher, Hash, Hasher},
-    rc::Rc,
-};
+use std::{collections::HashMap, rc::Rc};
 
 use aya::maps::{HashMap as KernelMap, MapData};
 use stable_trace_common::stack::Stack;
 
 use super::context::{Meaning, classify};
-use crate::{event::Context, kernel::symbols::Symbols};
+use crate::{
+    event::Context,
+    kernel::{modules, symbols::Symbols},
+};
 
 /// What is known of one stack.
 #[derive(Debug)]
@@ -38,7 +37,7 @@ impl Stacks {
         let meaning = Meaning { context: Context::Other, function: None };
         Self {
             symbols,
-            modules: modules(),
+            modules: modules::fingerprint(),
             kernel,
             known: HashMap::new(),
             unknown: Rc::new(Known { meaning, frames: Vec::new() }),
@@ -63,18 +62,21 @@ impl Stacks {
         known
     }
 
+    /// Takes newer symbols: those of the modules that are loaded now.
+    pub fn renew(&mut self, symbols: Symbols, modules: u64) {
+        self.symbols = symbols;
+        self.modules = modules;
+    }
+
     /// Reads the symbols again if a module was loaded or removed: a wait in ext4 may well be the
     /// first thing after ext4 was loaded.
     fn follow_modules(&mut self) {
-        let now = modules();
+        let now = modules::fingerprint();
         if now == self.modules {
             return;
         }
         match Symbols::load() {
-            Ok(symbols) => {
-                self.symbols = symbols;
-                self.modules = now;
-            }
+            Ok(symbols) => self.renew(symbols, now),
             Err(error) => log::warn!("functions of new modules have no names: {error}"),
         }
     }
@@ -104,17 +106,4 @@ fn understand(symbols: &Symbols, stack: &Stack) -> Known {
         })
         .collect();
     Known { meaning, frames }
-}
-
-/// A number that changes when a module is loaded, removed or loaded elsewhere: names and addresses
-/// in `/proc/modules` (`m_show`, kernel/module/procfs.c, 6.12), without the use counts between.
-fn modules() -> u64 {
-    let text = std::fs::read_to_string("/proc/modules").unwrap_or_default();
-    let mut hasher = DefaultHasher::new();
-    for line in text.lines() {
-        let mut words = line.split(' ');
-        words.next().hash(&mut hasher);
-        words.nth(4).hash(&mut hasher);
-    }
-    hasher.finish()
 }

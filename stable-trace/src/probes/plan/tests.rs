@@ -106,6 +106,15 @@ fn a_kretprobe_is_taken_only_if_asked_for() {
 }
 
 #[test]
+fn before_5_16_a_kretprobe_would_hide_who_waits() {
+    let mut facts = facts();
+    facts.release = "5.10.0-46-amd64".into();
+    let plan = plan(&facts, Some(Method::Kprobe));
+    assert_eq!(programs(&plan)[..2], ["writeback_wait_switch", "writeback_wait_begin_typed"]);
+    assert!(!plan.probes_returns());
+}
+
+#[test]
 fn half_a_wait_is_not_attached() {
     let plan = plan(&refusing(facts(), "raw_tracepoint"), Some(Method::Tracepoint));
     assert!(!plan.can_trace());
@@ -144,6 +153,19 @@ fn without_btf_nothing_is_read_at_a_guess() {
             );
         }
     }
+}
+
+#[test]
+fn before_6_6_a_trampoline_takes_six_arguments() {
+    let mut facts = facts();
+    facts.release = "6.1.0-56-amd64".into();
+    let auto = plan(&facts, None);
+    assert!(programs(&auto).contains(&"block_write_end_5_kprobe"));
+    assert!(programs(&auto).contains(&"iomap_write_end_4"), "that one has five");
+    let fentry = plan(&facts, Some(Method::Fentry));
+    let reason =
+        "fentry takes functions of up to 6 arguments before 6.6, and block_write_end has 7";
+    assert!(gaps(&fentry).contains(&("block_write_end".into(), reason)), "{:?}", gaps(&fentry));
 }
 
 #[test]

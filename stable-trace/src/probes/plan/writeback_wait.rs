@@ -8,7 +8,7 @@
 use super::{Part, Point, WaitRecord, allowed, fentry_gap, kprobe_symbol};
 use crate::{
     event::{Group, Method},
-    kernel::tracepoint::WAIT_SYSTEM,
+    kernel::{release::Release, tracepoint::WAIT_SYSTEM},
     probes::{facts::Facts, offsets::Resolved, table::WAIT_FUNCTIONS},
 };
 
@@ -23,9 +23,9 @@ pub(super) fn part(facts: &Facts, resolved: &Resolved, only: Option<Method>) -> 
     let mut gaps = Part::default();
     for method in PREFERENCE.into_iter().filter(|method| allowed(only, *method)) {
         let part = match method {
-            Method::Fentry => returns(facts, resolved, Method::Fentry),
+            Method::Kprobe if kretprobe_hides_callers(facts) => typed_switches(facts, resolved),
+            Method::Fentry | Method::Kprobe => returns(facts, resolved, method),
             Method::Tracepoint => switches(facts),
-            Method::Kprobe => returns(facts, resolved, Method::Kprobe),
         };
         if part.gaps.is_empty() {
             // Why a better method was not taken stays in the report, for the function it is about.
@@ -78,6 +78,42 @@ fn returns(facts: &Facts, resolved: &Resolved, method: Method) -> Part {
     part
 }
 
+/// Whether a stack ends at a function that carries a kretprobe: the unwinder knows the return
+/// address that a kretprobe puts there only from 5.16 on (`unwind_recover_kretprobe`,
+/// arch/x86/include/asm/unwind.h). Without its callers a wait has no context.
+fn kretprobe_hides_callers(facts: &Facts) -> bool {
+    Release::parse(&facts.release).is_some_and(|release| release < Release::new(5, 16))
+}
+
+/// The beginning at the tracepoint, by its arguments; the end where the scheduler lets the task
+/// run: what stands in for kretprobes where those would hide what they are for.
+fn typed_switches(facts: &Facts, resolved: &Resolved) -> Part {
+    let mut part = Part::default();
+    let switch = "sched_switch";
+    match begin_gap(facts, resolved).and_then(|name| switch_gap(facts).map(|()| name)) {
+        Ok(name) => {
+            let point = Point::RawTracepoint { system: "sched", name: switch };
+            part.step(GROUP, "writeback_wait_switch", point);
+            let point = Point::RawTracepoint { system: WAIT_SYSTEM, name };
+            part.step(GROUP, "writeback_wait_begin_typed", point);
+        }
+        Err(reason) => part.gap(GROUP, "sched:sched_switch", Method::Tracepoint, reason),
+    }
+    part
+}
+
+/// Why the scheduler cannot tell the end of a wait.
+fn switch_gap(facts: &Facts) -> Result<(), String> {
+    match facts.refused.get("raw_tracepoint") {
+        Some(reason) => Err(reason.clone()),
+        None if wait_functions(facts).next().is_none() => {
+            let [[newer, _], [older, _]] = WAIT_FUNCTIONS;
+            Err(format!("/proc/kallsyms has neither {newer} nor {older}"))
+        }
+        None => Ok(()),
+    }
+}
+
 /// The tracepoint whose arguments are read, or why they cannot be.
 fn begin_gap(facts: &Facts, resolved: &Resolved) -> Result<&'static str, String> {
     resolved.identity.clone()?;
@@ -97,14 +133,7 @@ fn switches(facts: &Facts) -> Part {
     let mut part = Part::default();
     let switch = "sched:sched_switch";
     let begin = wait_record(facts);
-    let end = match facts.refused.get("raw_tracepoint") {
-        Some(reason) => Err(reason.clone()),
-        None if wait_functions(facts).next().is_none() => {
-            let [[newer, _], [older, _]] = WAIT_FUNCTIONS;
-            Err(format!("/proc/kallsyms has neither {newer} nor {older}"))
-        }
-        None => Ok(()),
-    };
+    let end = switch_gap(facts);
     let name = facts.wait_tracepoint().unwrap_or("folio_wait_writeback");
     let wait = format!("{WAIT_SYSTEM}:{name}");
     match (begin, end) {
