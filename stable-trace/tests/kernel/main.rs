@@ -6,6 +6,7 @@
 #[allow(dead_code, reason = "the bed offers more than the tests of one moment use")]
 mod bed;
 mod laboratory;
+mod stalls;
 
 use std::process::ExitCode;
 
@@ -16,7 +17,7 @@ fn main() -> ExitCode {
     // There is one tracer and one disk of each kind: a test has them for itself.
     arguments.test_threads = Some(1);
     bed::host::settle();
-    let tests = [laboratory::tests()];
+    let tests = [laboratory::tests(), stalls::tests()];
     let trials = tests.into_iter().flatten().filter_map(bed::Test::into_trial).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }

@@ -1,6 +1,7 @@
 //! The test bed: disks, file systems, oracles, and the agent, so that a test reads like a story.
 
 pub mod agent;
+pub mod cgroup;
 pub mod direct;
 pub mod disk;
 pub mod dmesg;
@@ -12,8 +13,9 @@ pub mod program;
 pub mod scratch;
 pub mod test;
 pub mod tracefs;
+pub mod wac;
 
-pub use agent::Agent;
+pub use agent::{Agent, Recording};
 pub use disk::Disk;
 pub use dmesg::Dmesg;
 pub use function_graph::FunctionGraph;
@@ -22,3 +24,4 @@ pub use need::Need;
 pub use scratch::{Fs, Scratch};
 pub use test::Test;
 pub use tracefs::TracefsInstance;
+pub use wac::Wac;
