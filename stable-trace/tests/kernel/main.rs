@@ -6,7 +6,9 @@
 #[allow(dead_code, reason = "the bed offers more than the tests of one moment use")]
 mod bed;
 mod laboratory;
+mod loss;
 mod stalls;
+mod sync;
 
 use std::process::ExitCode;
 
@@ -17,7 +19,7 @@ fn main() -> ExitCode {
     // There is one tracer and one disk of each kind: a test has them for itself.
     arguments.test_threads = Some(1);
     bed::host::settle();
-    let tests = [laboratory::tests(), stalls::tests()];
+    let tests = [laboratory::tests(), stalls::tests(), sync::tests(), loss::tests()];
     let trials = tests.into_iter().flatten().filter_map(bed::Test::into_trial).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }
