@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -9,6 +10,9 @@ use super::host::TRACING;
 
 /// KiB of buffer for each CPU: room for some 100,000 events.
 const BUFFER_KIB: &str = "16384";
+
+/// How many there have been: two of one event have two names.
+static MADE: AtomicU32 = AtomicU32::new(0);
 
 /// An instance of its own, gone when it is dropped.
 #[derive(Debug)]
@@ -18,7 +22,7 @@ impl TracefsInstance {
     /// Records one event such as `block/block_rq_complete` where the filter holds; an empty
     /// filter always does.
     pub fn recording(event: &str, filter: &str) -> Result<Self> {
-        let instance = Self::silent(event)?;
+        let instance = Self::silent()?;
         if !filter.is_empty() {
             instance.write(&format!("events/{event}/filter"), filter)?;
         }
@@ -28,15 +32,16 @@ impl TracefsInstance {
 
     /// Records one event of a process that has one thread yet, and of all that it will have.
     pub fn recording_process(event: &str, pid: u32) -> Result<Self> {
-        let instance = Self::silent(event)?;
+        let instance = Self::silent()?;
         instance.write("options/event-fork", "1")?;
         instance.write("set_event_pid", &pid.to_string())?;
         instance.write(&format!("events/{event}/enable"), "1")?;
         Ok(instance)
     }
 
-    fn silent(event: &str) -> Result<Self> {
-        let name = format!("stable-trace-{}-{}", std::process::id(), event.replace('/', "-"));
+    fn silent() -> Result<Self> {
+        let number = MADE.fetch_add(1, Relaxed);
+        let name = format!("stable-trace-{}-{number}", std::process::id());
         let path = Path::new(TRACING).join("instances").join(name);
         fs::create_dir(&path).with_context(|| format!("cannot make {}", path.display()))?;
         let instance = Self(path);
