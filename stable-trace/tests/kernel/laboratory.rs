@@ -82,7 +82,8 @@ fn data_is_kept(fs: Fs, disk: Disk) -> Result<()> {
     let mut dmesg = Dmesg::from_now()?;
     let scratch = Scratch::new(fs, disk)?;
     let path = scratch.path().join("data");
-    let data: Vec<u8> = (0..4_000_000_u32).map(|n| n.wrapping_mul(2_654_435_761) as u8).collect();
+    let data: Vec<u8> =
+        (0..1_000_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
     let mut file = File::create(&path).context("cannot make a file")?;
     file.write_all(&data).and_then(|()| file.sync_all()).context("cannot write")?;
     drop(file);
@@ -118,7 +119,7 @@ fn one_changed_byte_fails_one_nvme_read() -> Result<()> {
     let disk = Direct::open(&Disk::nvme_pi()?.path)?;
     let image = std::env::var("LAB_NVME_IMAGE").context("LAB_NVME_IMAGE")?;
     let image = fs::OpenOptions::new().write(true).open(&image).context(image)?;
-    disk.write(0, &[0; 8 * 4096]).context("cannot write")?;
+    disk.write(0, &vec![0; 8 * 4096]).context("cannot write")?;
     std::os::unix::fs::FileExt::write_all_at(&image, b"!", 3 * 4096 + 100)?;
     let completions = TracefsInstance::recording_integrity_completions()?;
 
@@ -129,7 +130,7 @@ fn one_changed_byte_fails_one_nvme_read() -> Result<()> {
     expected[3] = Some(EILSEQ);
     ensure!(errors == expected, "the readers got {errors:?}");
     ensure!(completions.count()? == 1, "tracefs has {:#?}", completions.lines()?);
-    disk.write(0, &[0; 8 * 4096]).context("cannot write the block anew")?;
+    disk.write(0, &vec![0; 8 * 4096]).context("cannot write the block anew")?;
     disk.read(3 * 4096, 4096).context("the block is not sound again")?;
     Ok(())
 }

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 
 const DRIVER: &str = "/sys/bus/pseudo/drivers/scsi_debug";
 
-/// Who finds the error (bits of `opts`, drivers/scsi/scsi_debug.c).
+/// Who finds the error (bits of `opts` of `drivers/scsi/scsi_debug.c`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Check {
     /// The device: sense b/10/1.
