@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     io::{self, BufWriter, IsTerminal as _, Write},
-    path::{Path, PathBuf},
+    path::Path,
     process::{ExitCode, Stdio},
     sync::{Arc, atomic::AtomicBool},
     time::Duration,
@@ -103,13 +103,14 @@ fn start(
 ) -> anyhow::Result<ExitCode> {
     let wishes = wishes(args)?;
     Privileges::read()?.require(System::read().version())?;
-    let form = form(args.format, args.output.as_ref(), color)?;
+    let (format, output) = (args.format, args.output.clone());
+    let open = Box::new(move || form(format, output.as_deref(), color));
     end_at_once_if_told_twice()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("the runtime cannot start")?;
-    runtime.block_on(follow(Options { wishes, errand, duration, form }))
+    runtime.block_on(follow(Options { wishes, errand, duration, open }))
 }
 
 /// Checks what the user asked for, before anything is touched.
@@ -154,7 +155,7 @@ fn ring_bytes(wanted: u64) -> anyhow::Result<u32> {
     Ok(u32::try_from(wanted.max(page).next_power_of_two())?)
 }
 
-fn form(format: Format, output: Option<&PathBuf>, color: Color) -> anyhow::Result<Box<dyn Form>> {
+fn form(format: Format, output: Option<&Path>, color: Color) -> anyhow::Result<Box<dyn Form>> {
     let (out, terminal): (Box<dyn Write>, bool) = match output {
         Some(path) => {
             let file = File::create(path)

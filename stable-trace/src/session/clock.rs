@@ -4,6 +4,12 @@ use std::time::{Duration, SystemTime};
 
 use rustix::time::{ClockId, clock_gettime};
 
+/// Readings of the wall clock that take no longer than this are taken for one moment.
+const CLOSE_NS: u64 = 5_000;
+
+/// How often it is tried; a slow clock, as in an emulated guest, is never that close.
+const READINGS: u32 = 4;
+
 /// `CLOCK_MONOTONIC` now, in ns: what `bpf_ktime_get_ns` reads.
 #[must_use]
 pub fn monotonic_ns() -> u64 {
@@ -18,14 +24,31 @@ pub fn monotonic_ns() -> u64 {
 /// long ago it was, so that a wall clock that was set in between is right from then on.
 #[must_use]
 pub fn wall_time(kernel_ns: u64) -> String {
-    let now = monotonic_ns();
-    let wall = SystemTime::now();
+    let (now, wall) = both_now();
     let wall = if kernel_ns <= now {
         wall.checked_sub(Duration::from_nanos(now - kernel_ns))
     } else {
         wall.checked_add(Duration::from_nanos(kernel_ns - now))
     };
     rfc3339(wall.unwrap_or(SystemTime::UNIX_EPOCH))
+}
+
+/// Both clocks at one moment, as near as it goes. On a busy machine this thread may be off its CPU
+/// between two readings, and every line would be off by as much as that took.
+fn both_now() -> (u64, SystemTime) {
+    let mut best: Option<(u64, u64, SystemTime)> = None;
+    for _ in 0..READINGS {
+        let before = monotonic_ns();
+        let wall = SystemTime::now();
+        let apart = monotonic_ns().saturating_sub(before);
+        if best.is_none_or(|(least, ..)| apart < least) {
+            best = Some((apart, before + apart / 2, wall));
+        }
+        if apart < CLOSE_NS {
+            break;
+        }
+    }
+    best.map_or_else(|| (monotonic_ns(), SystemTime::now()), |(_, now, wall)| (now, wall))
 }
 
 /// A wall-clock time as RFC 3339 in UTC with nanoseconds.

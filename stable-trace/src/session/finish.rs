@@ -46,11 +46,12 @@ impl Tracer {
         // Tasks that ran on but have not stopped since: their waits are over, and nobody else
         // counts them now that the programs are gone.
         let mut unfinished = 0;
+        let mut without_sleep = self.collector.counter(Counter::WithoutSleep)?;
         for waiter in self.collector.waiters()? {
             match waiter.phase {
                 ASLEEP => unfinished += 1,
-                // Never stopped running, so no stall.
-                _ if waiter.end_ns == 0 => {}
+                // Has not stopped running, so no stall.
+                _ if waiter.end_ns == 0 => without_sleep += 1,
                 _ => below += self.conclude(&waiter.to_record(), &mut tally, stream)?,
             }
         }
@@ -64,7 +65,7 @@ impl Tracer {
             stalls_below_threshold: below,
             waits_repeated: self.collector.counter(Counter::Repeated)?,
             waits_unfinished: unfinished,
-            waits_without_sleep: self.collector.counter(Counter::WithoutSleep)?,
+            waits_without_sleep: without_sleep,
             events_lost: self.collector.counter(Counter::Lost)?,
             records_malformed: self.malformed,
             map_failures: self.map_failures()?,

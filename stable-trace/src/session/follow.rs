@@ -31,8 +31,9 @@ pub struct Options {
     pub errand: Errand,
     /// When it ends by itself.
     pub duration: Option<Duration>,
-    /// Where the stream goes.
-    pub form: Box<dyn Form>,
+    /// Opens what the stream goes to. Called once everything is attached: a run that cannot be
+    /// leaves the file of an earlier one as it is.
+    pub open: Box<dyn FnOnce() -> anyhow::Result<Box<dyn Form>>>,
 }
 
 /// Runs until the errand ends, the time is up, a signal comes or nobody reads any more.
@@ -40,13 +41,13 @@ pub struct Options {
 /// # Errors
 /// Nothing could attach, the command could not be started, or the stream could not be written.
 pub async fn follow(options: Options) -> anyhow::Result<ExitCode> {
-    let Options { wishes, errand, duration, form } = options;
+    let Options { wishes, errand, duration, open } = options;
     // Before anything attaches: from here on a signal ends the run in order.
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be watched")?;
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be watched")?;
 
     let mut tracer = Tracer::attach(&wishes)?;
-    let mut stream = Stream::new(form);
+    let mut stream = Stream::new(open()?);
     let outcome = stream.now(Event::Start(start(&tracer))).and_then(|()| stream.flush());
     if !still_read(outcome)? {
         return Ok(ExitCode::SUCCESS);

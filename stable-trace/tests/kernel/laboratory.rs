@@ -196,8 +196,8 @@ fn the_bed_reads_what_an_agent_prints() -> Result<()> {
         r#"#!/bin/sh
 time='"time":"2026-01-01T00:00:00.000000000Z"'
 trap 'echo "{\"seq\":2,$time,\"type\":\"lost\",\"count\":3,\"since_seq\":1}"; exit 4' INT
-echo "{\"seq\":1,$time,\"type\":\"start\",\"version\":\"$*\",\"kernel\":\"\",\"arch\":\"\",\"hostname\":\"\",\"probes\":[],\"devices\":[]}"
 echo warning >&2
+echo "{\"seq\":1,$time,\"type\":\"start\",\"version\":\"$*\",\"kernel\":\"\",\"arch\":\"\",\"hostname\":\"\",\"probes\":[],\"devices\":[]}"
 n=0; while [ $n -lt 300 ]; do sleep 0.1; n=$((n + 1)); done
 "#,
     )?;

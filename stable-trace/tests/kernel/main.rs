@@ -5,7 +5,14 @@
 
 #[allow(dead_code, reason = "the bed offers more than the tests of one moment use")]
 mod bed;
+mod doctor;
+mod ending;
+mod filters;
 mod laboratory;
+mod loss;
+mod refusals;
+mod stalls;
+mod sync;
 
 use std::process::ExitCode;
 
@@ -16,7 +23,16 @@ fn main() -> ExitCode {
     // There is one tracer and one disk of each kind: a test has them for itself.
     arguments.test_threads = Some(1);
     bed::host::settle();
-    let tests = [laboratory::tests()];
+    let tests = [
+        laboratory::tests(),
+        doctor::tests(),
+        refusals::tests(),
+        stalls::tests(),
+        sync::tests(),
+        loss::tests(),
+        filters::tests(),
+        ending::tests(),
+    ];
     let trials = tests.into_iter().flatten().filter_map(bed::Test::into_trial).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }

@@ -1,5 +1,6 @@
 //! The agent as its users run it: a program, its lines, its status.
 
+use std::cell::Cell;
 use std::ffi::{OsStr, OsString};
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::process::CommandExt as _;
@@ -114,11 +115,36 @@ impl Agent {
         }
     }
 
+    /// Reads on until as many stalls as this have been streamed, or as many lost.
+    pub fn await_stalls(&mut self, wanted: u64) -> Result<()> {
+        let seen = Cell::new(0);
+        self.await_line(START, |event| {
+            seen.set(
+                seen.get()
+                    + match event {
+                        Event::Stall(_) => 1,
+                        Event::Lost(lost) => lost.count,
+                        _ => 0,
+                    },
+            );
+            seen.get() >= wanted
+        })
+    }
+
     /// Presses Ctrl-C and returns everything it said, up to the summary.
-    pub fn stop(mut self) -> Result<Recording> {
-        if let Some(pid) = Pid::from_raw(self.child.id().cast_signed()) {
-            kill_process(pid, Signal::INT).context("cannot signal the agent")?;
-        }
+    pub fn stop(self) -> Result<Recording> {
+        self.signal(Signal::INT)?;
+        self.wait()
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = Pid::from_raw(self.child.id().cast_signed()).context("the agent has no pid")?;
+        kill_process(pid, signal).context("cannot signal the agent")
+    }
+
+    /// Waits for its end and returns everything it said.
+    pub fn wait(mut self) -> Result<Recording> {
         while self.next_line(STOP)?.is_some() {}
         self.finish()
     }
@@ -209,6 +235,15 @@ impl Recording {
             Some(Event::Summary(summary)) => Ok(summary),
             _ => bail!("the agent's last line is no summary: {}", self.errors.trim()),
         }
+    }
+
+    /// How many lines the stream says it lost, line by line.
+    pub fn lost(&self) -> u64 {
+        let lost = self.lines.iter().map(|line| match &line.event {
+            Event::Lost(lost) => lost.count,
+            _ => 0,
+        });
+        lost.sum()
     }
 
     /// The stalls that were streamed.

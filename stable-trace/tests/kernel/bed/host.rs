@@ -37,6 +37,11 @@ pub fn wait_function() -> &'static str {
     if kernel_version() < (5, 16) { "wait_on_page_writeback" } else { "folio_wait_writeback" }
 }
 
+/// The tracepoint that fires when a task waits for writeback: its name up to 5.15, and since.
+pub fn wait_event() -> String {
+    format!("writeback/{}", wait_function())
+}
+
 /// Gives this process mounts of its own, outside of a guest, with tracefs and debugfs among them:
 /// whatever the tests mount is gone when the process is, however it ends. Call it before the first
 /// thread starts, for threads inherit the mounts.

@@ -1,24 +1,30 @@
 //! The test bed: disks, file systems, oracles, and the agent, so that a test reads like a story.
 
 pub mod agent;
+pub mod cgroup;
 pub mod direct;
 pub mod disk;
 pub mod dmesg;
 pub mod function_graph;
 pub mod host;
 pub mod injection;
+pub mod loaded;
 pub mod need;
 pub mod program;
 pub mod scratch;
 pub mod test;
 pub mod tracefs;
+pub mod wac;
 
-pub use agent::Agent;
+pub use agent::{Agent, Recording};
+pub use cgroup::Cgroup;
 pub use disk::Disk;
 pub use dmesg::Dmesg;
 pub use function_graph::FunctionGraph;
 pub use injection::Injection;
+pub use loaded::Loaded;
 pub use need::Need;
 pub use scratch::{Fs, Scratch};
 pub use test::Test;
 pub use tracefs::TracefsInstance;
+pub use wac::Wac;

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::agent::Agent;
+use super::cgroup::Cgroup;
 use super::{disk, host, program};
 
 /// A requirement of a test.
@@ -22,6 +23,8 @@ pub enum Need {
     NvmePi,
     /// The built agent.
     Agent,
+    /// The unified hierarchy of cgroups.
+    Cgroup2,
     /// A program on PATH.
     Program(&'static str),
     /// A kernel of at least this version.
@@ -49,6 +52,7 @@ impl Need {
             Self::PlainDisk => variable(disk::PLAIN),
             Self::NvmePi => variable(disk::NVME_PI),
             Self::Agent => Agent::gap(),
+            Self::Cgroup2 => tell(Cgroup::root().is_some(), "no cgroup2 is mounted"),
             Self::Program(name) => {
                 tell(program::is_there(name), &format!("{name} is not installed"))
             }

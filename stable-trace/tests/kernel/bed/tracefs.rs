@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -9,6 +10,9 @@ use super::host::TRACING;
 
 /// KiB of buffer for each CPU: room for some 100,000 events.
 const BUFFER_KIB: &str = "16384";
+
+/// How many there have been: two of one event have two names.
+static MADE: AtomicU32 = AtomicU32::new(0);
 
 /// An instance of its own, gone when it is dropped.
 #[derive(Debug)]
@@ -18,15 +22,30 @@ impl TracefsInstance {
     /// Records one event such as `block/block_rq_complete` where the filter holds; an empty
     /// filter always does.
     pub fn recording(event: &str, filter: &str) -> Result<Self> {
-        let name = format!("stable-trace-{}-{}", std::process::id(), event.replace('/', "-"));
-        let path = Path::new(TRACING).join("instances").join(name);
-        fs::create_dir(&path).with_context(|| format!("cannot make {}", path.display()))?;
-        let instance = Self(path);
-        instance.write("buffer_size_kb", BUFFER_KIB)?;
+        let instance = Self::silent()?;
         if !filter.is_empty() {
             instance.write(&format!("events/{event}/filter"), filter)?;
         }
         instance.write(&format!("events/{event}/enable"), "1")?;
+        Ok(instance)
+    }
+
+    /// Records one event of a process that has one thread yet, and of all that it will have.
+    pub fn recording_process(event: &str, pid: u32) -> Result<Self> {
+        let instance = Self::silent()?;
+        instance.write("options/event-fork", "1")?;
+        instance.write("set_event_pid", &pid.to_string())?;
+        instance.write(&format!("events/{event}/enable"), "1")?;
+        Ok(instance)
+    }
+
+    fn silent() -> Result<Self> {
+        let number = MADE.fetch_add(1, Relaxed);
+        let name = format!("stable-trace-{}-{number}", std::process::id());
+        let path = Path::new(TRACING).join("instances").join(name);
+        fs::create_dir(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        let instance = Self(path);
+        instance.write("buffer_size_kb", BUFFER_KIB)?;
         Ok(instance)
     }
 
@@ -44,6 +63,13 @@ impl TracefsInstance {
     /// How many events so far.
     pub fn count(&self) -> Result<usize> {
         Ok(self.lines()?.len())
+    }
+
+    /// The same without printing each: from the buffer's own statistics.
+    pub fn hits(&self) -> Result<u64> {
+        check_nothing_lost(&self.0)?;
+        let entries = statistics(&self.0)?.into_iter().filter(|(name, _)| name == "entries");
+        Ok(entries.map(|(_, value)| value).sum())
     }
 
     fn write(&self, name: &str, value: &str) -> Result<()> {
@@ -76,18 +102,30 @@ pub fn lines(folder: &Path) -> Result<Vec<String>> {
 
 /// An oracle that lost something is none.
 pub fn check_nothing_lost(folder: &Path) -> Result<()> {
+    for (name, value) in statistics(folder)? {
+        let lost = matches!(name.as_str(), "overrun" | "commit overrun" | "dropped events");
+        if lost && value != 0 {
+            bail!(
+                "tracefs lost events ({}: {name}: {value}): enlarge BUFFER_KIB",
+                folder.display()
+            );
+        }
+    }
+    Ok(())
+}
+
+/// What a buffer says of itself, name by name, for each CPU. Times are left out.
+fn statistics(folder: &Path) -> Result<Vec<(String, u64)>> {
     let path = folder.join("per_cpu");
+    let mut all = Vec::new();
     for cpu in fs::read_dir(&path).with_context(|| format!("cannot list {}", path.display()))? {
         let path = cpu.context("cannot list CPUs in tracefs")?.path().join("stats");
         let text =
             fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        for line in text.lines() {
-            let Some((name, value)) = line.split_once(':') else { continue };
-            let lost = matches!(name, "overrun" | "commit overrun" | "dropped events");
-            if lost && value.trim() != "0" {
-                bail!("tracefs lost events ({}: {line}): enlarge BUFFER_KIB", path.display());
-            }
-        }
+        all.extend(text.lines().filter_map(|line| {
+            let (name, value) = line.split_once(':')?;
+            Some((name.to_owned(), value.trim().parse().ok()?))
+        }));
     }
-    Ok(())
+    Ok(all)
 }
