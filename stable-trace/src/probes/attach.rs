@@ -164,6 +164,12 @@ impl Attached {
         self.plan.outcome(&steps)
     }
 
+    /// Whether the ends of waits are seen as returns of the wait function.
+    #[must_use]
+    pub fn probes_returns(&self) -> bool {
+        self.plan.probes_returns()
+    }
+
     /// Attaches what a new plan has more than the one so far: the probes of a module that was loaded
     /// since.
     pub fn follow(&mut self, plan: Plan, tracefs: &Path) {

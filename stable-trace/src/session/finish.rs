@@ -47,9 +47,12 @@ impl Tracer {
         // counts them now that the programs are gone.
         let mut unfinished = 0;
         let mut without_sleep = self.collector.counter(Counter::WithoutSleep)?;
+        let returns = self.attached.probes_returns();
         for waiter in self.collector.waiters()? {
             match waiter.phase {
                 ASLEEP => unfinished += 1,
+                // Whoever has returned is no longer in the map.
+                _ if returns => unfinished += 1,
                 // Has not stopped running, so no stall.
                 _ if waiter.end_ns == 0 => without_sleep += 1,
                 _ => below += self.conclude(&waiter.to_record(), &mut tally, stream)?,
