@@ -26,7 +26,7 @@ impl Backing {
     /// Nothing known.
     pub const NONE: Self = Self { kind: BY_BDI, dev: 0, name: [0; NAME_LEN] };
 
-    /// Major and minor number (`MAJOR` and `MINOR`, include/linux/kdev_t.h).
+    /// Major and minor number (`MAJOR` and `MINOR` of `include/linux/kdev_t.h`).
     #[must_use]
     pub const fn numbers(&self) -> (u32, u32) {
         (self.dev >> 20, self.dev & 0xf_ffff)

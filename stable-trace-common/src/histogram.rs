@@ -13,16 +13,15 @@ pub const BUCKETS: usize = BOUNDED_BUCKETS + 1;
 #[must_use]
 #[inline]
 pub const fn bucket(duration_ns: u64) -> usize {
-    // Not `div_ceil`: its overflow check costs the verifier a branch, and ns never come near.
-    let microseconds = duration_ns / 1_000 + (duration_ns % 1_000 != 0) as u64;
+    let microseconds = duration_ns.div_ceil(1_000);
     if microseconds <= 1 {
         return 0;
     }
     // ceil(log2(µs)). Binary search instead of `leading_zeros`, which the BPF target lowers to a
     // longer sequence.
     let mut rest = microseconds - 1;
-    let mut bits = 0;
-    let mut step = 32;
+    let mut bits: usize = 0;
+    let mut step: usize = 32;
     while step > 0 {
         if rest >> step != 0 {
             rest >>= step;
@@ -30,7 +29,7 @@ pub const fn bucket(duration_ns: u64) -> usize {
         }
         step >>= 1;
     }
-    let index = bits as usize + 1;
+    let index = bits + 1;
     if index < BOUNDED_BUCKETS { index } else { BOUNDED_BUCKETS }
 }
 

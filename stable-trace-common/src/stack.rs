@@ -13,6 +13,10 @@ pub struct Stack {
 }
 
 impl Stack {
+    /// Its size in bytes.
+    #[expect(clippy::cast_possible_truncation, reason = "256")]
+    pub const SIZE: u32 = size_of::<Self>() as u32;
+
     /// No frames.
     pub const EMPTY: Self = Self { frames: [0; FRAMES] };
 

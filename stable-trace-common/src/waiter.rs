@@ -2,7 +2,7 @@
 
 use crate::{
     backing::Backing,
-    record::{STALL, StallRecord},
+    record::{STALL, StallRecord, process_and_thread},
 };
 
 /// The folio that a task waits for, or writes to.
@@ -24,6 +24,9 @@ pub const ASLEEP: u64 = 1;
 /// It runs again, and may find the folio under writeback once more.
 pub const AWAKE: u64 = 2;
 
+/// Where returns are probed: the first of the programs at the tracepoint has seen it.
+pub const FRESH: u64 = 3;
+
 /// One waiting task. The kernel removes it when the task next stops running outside the wait.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +39,7 @@ pub struct Waiter {
     pub end_ns: u64,
     /// Its stack at the tracepoint; 0 if not known.
     pub stack: u64,
-    /// [`ENTERED`], [`ASLEEP`] or [`AWAKE`].
+    /// [`ENTERED`], [`ASLEEP`], [`AWAKE`] or [`FRESH`].
     pub phase: u64,
     /// `tgid` in the upper half, `pid` in the lower.
     pub pid_tgid: u64,
@@ -50,8 +53,8 @@ impl Waiter {
     /// The wait as a finished stall.
     #[must_use]
     #[inline]
-    #[expect(clippy::cast_possible_truncation, reason = "two halves of a word")]
     pub const fn to_record(&self) -> StallRecord {
+        let (pid, tid) = process_and_thread(self.pid_tgid);
         StallRecord {
             kind: STALL,
             size: StallRecord::SIZE,
@@ -61,8 +64,8 @@ impl Waiter {
             index: self.folio.index,
             cgroup_id: self.cgroup_id,
             stack: self.stack,
-            pid: (self.pid_tgid >> 32) as u32,
-            tid: self.pid_tgid as u32,
+            pid,
+            tid,
             comm: self.comm,
             backing: self.folio.backing,
         }

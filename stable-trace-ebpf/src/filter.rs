@@ -1,7 +1,11 @@
 //! `--pid`, `--comm`, `--cgroup` and `--device`: which waits are followed at all.
 
 use aya_ebpf::helpers::bpf_get_current_comm;
-use stable_trace_common::{backing::Backing, device::Wish, record::COMM_LEN};
+use stable_trace_common::{
+    backing::Backing,
+    device::Wish,
+    record::{COMM_LEN, process_and_thread},
+};
 
 use crate::maps::{CGROUPS, ONLY_CGROUP, ONLY_COMM, ONLY_DEVICES, ONLY_PID, WISHES};
 
@@ -15,7 +19,7 @@ pub fn current_comm() -> [u8; COMM_LEN] {
 #[inline(always)]
 pub fn wanted(pid_tgid: u64, comm: &[u8; COMM_LEN]) -> bool {
     let pid = ONLY_PID.load();
-    if pid != 0 && (pid_tgid >> 32) as u32 != pid {
+    if pid != 0 && process_and_thread(pid_tgid).0 != pid {
         return false;
     }
     let name = ONLY_COMM.load();
@@ -40,6 +44,10 @@ pub fn wanted_device(backing: &Backing) -> bool {
 /// A name as two words in the host's byte order.
 #[inline(always)]
 fn words(comm: &[u8; COMM_LEN]) -> [u64; 2] {
-    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = *comm;
-    [u64::from_ne_bytes([a, b, c, d, e, f, g, h]), u64::from_ne_bytes([i, j, k, l, m, n, o, p])]
+    // Both halves are whole words: `COMM_LEN` is 16.
+    let (words, _) = comm.as_chunks::<8>();
+    match words {
+        [first, second] => [u64::from_ne_bytes(*first), u64::from_ne_bytes(*second)],
+        _ => [0; 2],
+    }
 }

@@ -19,7 +19,7 @@ use crate::{
     unstable,
 };
 
-/// `VM_FAULT_LOCKED`, include/linux/mm_types.h, 5.10 to 7.3 (also in BTF).
+/// `VM_FAULT_LOCKED`, `include/linux/mm_types.h`, 5.10 to 7.3 (also in BTF).
 const VM_FAULT_LOCKED: u64 = 0x200;
 
 /// `vm_fault_t` is an `unsigned int`; the upper half of the register is not its.

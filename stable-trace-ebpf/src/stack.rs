@@ -68,8 +68,7 @@ fn walk(ctx: &impl EbpfContext, slot: u32) -> Option<&'static Stack> {
     // The helper leaves what lies beyond the last frame as it was.
     stack.frames = [0; FRAMES];
     // SAFETY: the context is this program's, and the buffer has the size that is named.
-    let bytes = unsafe {
-        bpf_get_stack(ctx.as_ptr(), stack.frames.as_mut_ptr().cast(), size_of::<Stack>() as u32, 0)
-    };
+    let bytes =
+        unsafe { bpf_get_stack(ctx.as_ptr(), stack.frames.as_mut_ptr().cast(), Stack::SIZE, 0) };
     (bytes > 0).then_some(stack)
 }

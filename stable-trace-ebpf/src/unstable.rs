@@ -10,7 +10,7 @@ use aya_ebpf::{
 };
 use stable_trace_common::{
     counter::Counter,
-    record::{UNSTABLE, UnstableRecord},
+    record::{UNSTABLE, UnstableRecord, process_and_thread},
     unstable::UnstableKey,
     waiter::Folio,
 };
@@ -78,6 +78,7 @@ fn tell(ctx: &impl EbpfContext, page: &Folio, key: &UnstableKey) {
         count(Counter::UnstableHarmless);
         return;
     }
+    let (pid, tid) = process_and_thread(pid_tgid);
     let stack = stack::remember(ctx);
     let Some(mut entry) = EVENTS.reserve::<UnstableRecord>(0) else {
         count(Counter::Lost);
@@ -93,8 +94,8 @@ fn tell(ctx: &impl EbpfContext, page: &Folio, key: &UnstableKey) {
         // SAFETY: no pointer is involved.
         cgroup_id: unsafe { bpf_get_current_cgroup_id() },
         stack,
-        pid: (pid_tgid >> 32) as u32,
-        tid: pid_tgid as u32,
+        pid,
+        tid,
         comm,
         key: *key,
     });

@@ -15,7 +15,8 @@ use aya_ebpf::{
 use aya_log_ebpf::warn;
 use stable_trace_common::{
     counter::Counter,
-    waiter::{ASLEEP, AWAKE, ENTERED, Folio, Waiter},
+    record::process_and_thread,
+    waiter::{ASLEEP, AWAKE, ENTERED, FRESH, Folio, Waiter},
 };
 
 use crate::{
@@ -40,7 +41,8 @@ pub fn entered(ctx: &impl EbpfContext, task: u64, folio: &Folio) {
         // the task is running here.
         let waiter = unsafe { &mut *waiter };
         if RETURNS_PROBED.load() != 0 {
-            if waiter.folio == *folio && waiter.stack == stack {
+            waiter.phase = FRESH;
+            if waiter.folio == *folio {
                 // The loop goes round: woken, and the folio is under writeback again.
                 count(Counter::Repeated);
                 return;
@@ -64,7 +66,7 @@ pub fn entered(ctx: &impl EbpfContext, task: u64, folio: &Folio) {
         waiter.begin_ns = now;
         waiter.end_ns = 0;
         waiter.stack = stack;
-        waiter.phase = ENTERED;
+        waiter.phase = first_phase();
         return;
     }
     let waiter = Waiter {
@@ -72,16 +74,42 @@ pub fn entered(ctx: &impl EbpfContext, task: u64, folio: &Folio) {
         begin_ns: now,
         end_ns: 0,
         stack,
-        phase: ENTERED,
+        phase: first_phase(),
         pid_tgid,
         // SAFETY: no pointer is involved.
         cgroup_id: unsafe { bpf_get_current_cgroup_id() },
         comm,
     };
-    if WAITERS.insert(task, &waiter, u64::from(BPF_ANY)).is_err() {
+    if WAITERS.insert(task, waiter, u64::from(BPF_ANY)).is_err() {
         count(Counter::WaitersFull);
-        warn!(ctx, "no room to follow the wait of thread {}", pid_tgid as u32);
+        let (_, thread) = process_and_thread(pid_tgid);
+        warn!(ctx, "no room to follow the wait of thread {}", thread);
     }
+}
+
+/// The second program at the same tracepoint: does the work if the first one did not run.
+///
+/// The kernel skips a program that was preempted on this CPU and is not done (`prog->active`,
+/// kernel/trace/bpf_trace.c and kernel/bpf/trampoline.c): from 7.0 on programs at raw tracepoints can
+/// be preempted, those at trampolines on every preemptible kernel. On 7.3, emulated, that was one run
+/// in twenty. It would take two preempted programs at once to miss both.
+#[inline(always)]
+pub fn entered_again(ctx: &impl EbpfContext, task: u64, folio: &Folio) {
+    if let Some(waiter) = WAITERS.get_ptr_mut(task) {
+        // SAFETY: a live map value; only this task's own probes change it.
+        let waiter = unsafe { &mut *waiter };
+        if waiter.phase == FRESH {
+            waiter.phase = ENTERED;
+            return;
+        }
+    }
+    entered(ctx, task, folio);
+}
+
+/// What a wait begins as.
+#[inline(always)]
+fn first_phase() -> u64 {
+    if RETURNS_PROBED.load() != 0 { FRESH } else { ENTERED }
 }
 
 /// The wait function returns to the current task, which may not have waited at all.

@@ -10,6 +10,8 @@ use aya_ebpf::{
     programs::{FExitContext, RawTracePointContext, RetProbeContext},
 };
 
+use stable_trace_common::waiter::Folio;
+
 use crate::{folio, wait};
 
 /// `TP_PROTO(struct folio *folio, struct address_space *mapping)` of
@@ -18,32 +20,55 @@ use crate::{folio, wait};
 /// mm/page-writeback.c, 5.10).
 #[raw_tracepoint]
 pub fn writeback_wait_begin_typed(ctx: RawTracePointContext) -> i32 {
-    let mut waited = folio::UNKNOWN;
-    if folio::identify(ctx.arg(0), ctx.arg(1), &mut waited).is_some() {
-        // SAFETY: no pointer is involved.
-        let task = unsafe { bpf_get_current_task() };
+    if let Some((task, waited)) = begun(&ctx) {
         wait::entered(&ctx, task, &waited);
     }
     0
 }
 
-/// `void folio_wait_writeback(struct folio *folio)` (6.1 to 7.3),
-/// `void wait_on_page_writeback(struct page *page)` (5.10).
-#[fexit]
-pub fn writeback_wait_end(_ctx: FExitContext) -> i32 {
-    returned();
+/// The same once more, for when the kernel skipped the first: see [`wait::entered_again`].
+#[raw_tracepoint]
+pub fn writeback_wait_begin_again(ctx: RawTracePointContext) -> i32 {
+    if let Some((task, waited)) = begun(&ctx) {
+        wait::entered_again(&ctx, task, &waited);
+    }
     0
 }
 
-/// `int folio_wait_writeback_killable(struct folio *folio)` (6.1 to 7.3). Loads once more, because
-/// an fexit program belongs to one function.
-#[fexit]
-pub fn writeback_wait_end_killable(_ctx: FExitContext) -> i32 {
-    returned();
-    0
+/// The task that waits, and the folio that it waits for.
+#[inline(always)]
+fn begun(ctx: &RawTracePointContext) -> Option<(u64, Folio)> {
+    let mut waited = folio::UNKNOWN;
+    folio::identify(ctx.arg(0), ctx.arg(1), &mut waited)?;
+    // SAFETY: no pointer is involved.
+    Some((unsafe { bpf_get_current_task() }, waited))
 }
 
-/// Any of them.
+/// Makes programs at the return of the wait function. An fexit program belongs to one function, so
+/// there is one for each; and each twice, for when the kernel skipped the first.
+macro_rules! ended {
+    ($($name:ident)*) => {
+        $(
+            /// `void folio_wait_writeback(struct folio *folio)` and
+            /// `int folio_wait_writeback_killable(struct folio *folio)` (6.1 to 7.3),
+            /// `void wait_on_page_writeback(struct page *page)` (5.10).
+            #[fexit]
+            pub fn $name(_ctx: FExitContext) -> i32 {
+                returned();
+                0
+            }
+        )*
+    };
+}
+
+ended!(
+    writeback_wait_end
+    writeback_wait_end_again
+    writeback_wait_end_killable
+    writeback_wait_end_killable_again
+);
+
+/// Any of them. A kretprobe runs with preemption off, so it is not skipped.
 #[kretprobe]
 pub fn writeback_wait_return(_ctx: RetProbeContext) -> u32 {
     returned();

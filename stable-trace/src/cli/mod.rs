@@ -22,7 +22,7 @@ pub fn main() -> ExitCode {
     let color = cli.color.on(io::stderr().is_terminal());
     log_to_stderr(&cli.verbosity, color);
     let outcome = match cli.command.unwrap_or(Command::Trace(cli.trace)) {
-        Command::Trace(args) => tracing::trace(args, cli.color),
+        Command::Trace(args) => tracing::trace(&args, cli.color),
         Command::Run(args) => tracing::run(args, cli.color),
         Command::Wac(args) if args.no_trace => {
             let format = match args.tracing.format {
@@ -32,7 +32,7 @@ pub fn main() -> ExitCode {
             wac::run_standalone(&args.wac, format, cli.verbosity.quiet).map_err(Into::into)
         }
         Command::Wac(args) => tracing::wac(args, cli.color, cli.verbosity.quiet),
-        Command::Doctor(args) => tracing::doctor(args),
+        Command::Doctor(args) => tracing::doctor(&args),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "stable-trace", &mut io::stdout());
             Ok(ExitCode::SUCCESS)

@@ -34,7 +34,7 @@ use crate::{
 const BUFFER_BYTES: usize = 64 << 10;
 
 /// `stable-trace` and `stable-trace trace`.
-pub fn trace(args: TraceArgs, color: Color) -> anyhow::Result<ExitCode> {
+pub fn trace(args: &TraceArgs, color: Color) -> anyhow::Result<ExitCode> {
     start(&args.tracing, color, args.duration, Errand::Watch)
 }
 
@@ -51,7 +51,7 @@ pub fn wac(args: Box<TracedWacArgs>, color: Color, quiet: bool) -> anyhow::Resul
 }
 
 /// `stable-trace doctor`.
-pub fn doctor(args: DoctorArgs) -> anyhow::Result<ExitCode> {
+pub fn doctor(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
     let report = doctor::examine(&probes());
     let mut out = io::stdout().lock();
     let written = match args.format {

@@ -65,7 +65,9 @@ mod tests {
 
     fn of(durations: &[u64]) -> Histogram {
         let mut histogram = Histogram::EMPTY;
-        durations.iter().for_each(|&duration| histogram.record(duration));
+        for &duration in durations {
+            histogram.record(duration);
+        }
         histogram
     }
 

@@ -40,7 +40,7 @@ impl Collector {
     /// The kernel refused to read the map.
     pub fn histograms(&self) -> Result<Vec<(HistogramKey, Histogram)>, MapError> {
         let mut all = Vec::new();
-        for entry in self.histograms.iter() {
+        for entry in &self.histograms {
             let (key, cpus) = entry?;
             let mut sum = Histogram::EMPTY;
             for cpu in cpus.iter() {

@@ -232,16 +232,23 @@ impl Attached {
         }
     }
 
-    /// Runs that were missed, by probed function: what the kernel skipped because the CPU was
-    /// running a program already (`recursion_misses` of `bpf_prog_show_fdinfo`,
-    /// kernel/bpf/syscall.c, from 5.12 on), and returns that found no kretprobe instance.
+    /// Runs that were missed at most, by probed function: what the kernel skipped because another
+    /// task was in the program (`recursion_misses` of `bpf_prog_show_fdinfo`,
+    /// kernel/bpf/syscall.c, from 5.12 on), and returns that found no kretprobe instance. Where two
+    /// programs do the same work, a run is missed only if both were skipped.
     #[must_use]
     pub fn missed(&self) -> BTreeMap<String, u64> {
-        let mut missed = BTreeMap::new();
+        let mut skipped: BTreeMap<(String, &str), u64> = BTreeMap::new();
         let steps = self.plan.steps.iter().zip(&self.outcomes);
         for (step, _) in steps.filter(|(_, outcome)| outcome.is_none()) {
             let count = self.ebpf.program(step.program).and_then(recursion_misses);
-            *missed.entry(step.point.function()).or_default() += count.unwrap_or(0);
+            let work = step.program.trim_end_matches("_again");
+            let least = skipped.entry((step.point.function(), work)).or_insert(u64::MAX);
+            *least = count.unwrap_or(0).min(*least);
+        }
+        let mut missed = BTreeMap::new();
+        for ((function, _), count) in skipped {
+            *missed.entry(function).or_default() += count;
         }
         for (_, function, kretprobe) in &self.kretprobes {
             *missed.entry(function.clone()).or_default() += kretprobe.missed().unwrap_or(0);

@@ -3,7 +3,7 @@
 //! Each call that sleeps in a probed function holds an instance, and a call that finds none is
 //! missed. A kretprobe made as a performance event has `max(10, 2 * CPUs)` of them, or as many as
 //! there are CPUs on 5.10 (`register_kretprobe`, kernel/kprobes.c); one made through tracefs has as
-//! many as it asks for, up to `KRETPROBE_MAXACTIVE_MAX`, 4,096 (kernel/trace/trace_kprobe.c). So
+//! many as it asks for, up to `KRETPROBE_MAXACTIVE_MAX`, 4,096 (`kernel/trace/trace_kprobe.c`). So
 //! these are made there, and count what they miss.
 
 use std::{
@@ -75,7 +75,7 @@ impl Kretprobe {
     }
 
     /// Calls that found no instance, as the kernel counts them: the last column of
-    /// `kprobe_profile` (`probes_profile_seq_show`, kernel/trace/trace_kprobe.c). Up to 6.1 the
+    /// `kprobe_profile` (`probes_profile_seq_show`, `kernel/trace/trace_kprobe.c`). Up to 6.1 the
     /// kernel counts there only what hit a kprobe within a kprobe.
     #[must_use]
     pub fn missed(&self) -> Option<u64> {
@@ -147,14 +147,14 @@ fn define(tracefs: &Path, definition: &str) -> Result<(), KretprobeError> {
         .map_err(|source| KretprobeError::File { path, source })
 }
 
-/// `PERF_TYPE_TRACEPOINT`, include/uapi/linux/perf_event.h.
+/// `PERF_TYPE_TRACEPOINT`, `include/uapi/linux/perf_event.h`.
 const PERF_TYPE_TRACEPOINT: u32 = 2;
 /// `PERF_FLAG_FD_CLOEXEC`, there.
 const PERF_FLAG_FD_CLOEXEC: libc::c_ulong = 8;
 /// `PERF_EVENT_IOC_SET_BPF`: `_IOW('$', 8, __u32)`, there.
-const PERF_EVENT_IOC_SET_BPF: u32 = 0x4004_2408;
+const PERF_EVENT_IOC_SET_BPF: libc::Ioctl = 0x4004_2408;
 /// `PERF_EVENT_IOC_ENABLE`: `_IO('$', 0)`, there.
-const PERF_EVENT_IOC_ENABLE: u32 = 0x2400;
+const PERF_EVENT_IOC_ENABLE: libc::Ioctl = 0x2400;
 
 /// The beginning of `struct perf_event_attr`; what follows is zero, which the kernel takes as not
 /// asked for.
@@ -198,7 +198,7 @@ fn run_program(event: &OwnedFd, program: BorrowedFd<'_>) -> io::Result<()> {
         [(PERF_EVENT_IOC_SET_BPF, program.as_raw_fd()), (PERF_EVENT_IOC_ENABLE, 0)]
     {
         // SAFETY: both requests take a number, no pointer.
-        let done = unsafe { libc::ioctl(event.as_raw_fd(), request as _, argument) };
+        let done = unsafe { libc::ioctl(event.as_raw_fd(), request, argument) };
         if done < 0 {
             return Err(io::Error::last_os_error());
         }

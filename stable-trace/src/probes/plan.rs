@@ -243,7 +243,7 @@ fn fentry_gap(facts: &Facts, function: &str) -> Option<String> {
     }
 }
 
-/// "x86-64 supports up to 6 arguments" (`arch_prepare_bpf_trampoline`, arch/x86/net/bpf_jit_comp.c,
+/// "x86-64 supports up to 6 arguments" (`arch_prepare_bpf_trampoline`, `arch/x86/net/bpf_jit_comp.c`,
 /// 5.10 and 6.1), which says ENOTSUPP only when a program attaches.
 const TRAMPOLINE_ARGUMENTS: usize = 6;
 

@@ -87,9 +87,20 @@ const FOLIO_GRABS: &[&str] = &[
     "grab_cache_page_write_begin",
 ];
 
+/// The function that a buffered write took its folio with.
+fn grab<'a>(frames: impl Iterator<Item = &'a str> + Clone) -> Option<&'a str> {
+    let outermost = frames.clone().filter(|name| FOLIO_GRABS.contains(name)).last()?;
+    let caller = frames.skip_while(|name| *name != outermost).nth(1);
+    // On 6.1 `grab_cache_page_write_begin` ends in a jump to `pagecache_get_page`, so that only its
+    // caller is left to tell (mm/folio-compat.c).
+    let jumped = outermost == "pagecache_get_page"
+        && caller.is_some_and(|caller| caller.ends_with("write_begin"));
+    Some(if jumped { "grab_cache_page_write_begin" } else { outermost })
+}
+
 /// Handlers that call what stands in their stead as their last act, so that they are not in the stack:
 /// `xfs_filemap_page_mkwrite` ends in a jump to `__xfs_filemap_fault` (5.10 to 6.12) or
-/// `xfs_write_fault` (7.3), fs/xfs/xfs_file.c.
+/// `xfs_write_fault` (7.3), `fs/xfs/xfs_file.c`.
 const JUMPED_FROM: &[(&str, &str)] = &[
     ("__xfs_filemap_fault", "xfs_filemap_page_mkwrite"),
     ("xfs_write_fault", "xfs_filemap_page_mkwrite"),
@@ -125,8 +136,7 @@ pub fn classify<'a>(frames: impl Iterator<Item = &'a str> + Clone) -> Meaning {
             if let Some(around) = frames.clone().find(|name| SYNC_AROUND_WRITE.contains(name)) {
                 return Meaning { context: Context::Sync, function: Some(around.to_owned()) };
             }
-            let grab = frames.clone().filter(|name| FOLIO_GRABS.contains(name)).last();
-            grab.unwrap_or(function)
+            grab(frames.clone()).unwrap_or(function)
         }
         // The file system's own handler is the one that do_page_mkwrite() calls: the outermost.
         Context::PageMkwrite => frames
@@ -218,6 +228,9 @@ mod tests {
         let six = "folio_wait_writeback folio_wait_stable __filemap_get_folio pagecache_get_page \
              grab_cache_page_write_begin ext4_da_write_begin generic_perform_write";
         assert_eq!(meaning(six), is(Context::WriteBegin, "grab_cache_page_write_begin"));
+        let jumped = "folio_wait_writeback __filemap_get_folio pagecache_get_page \
+             ext4_da_write_begin generic_perform_write";
+        assert_eq!(meaning(jumped), is(Context::WriteBegin, "grab_cache_page_write_begin"));
         let btrfs = "wait_on_page_writeback prepare_pages.constprop.0 btrfs_buffered_write";
         assert_eq!(meaning(btrfs), is(Context::WriteBegin, "prepare_pages"));
     }

@@ -52,8 +52,11 @@ fn fentry_is_taken_where_it_reaches() {
         programs(&plan),
         [
             "writeback_wait_end",
+            "writeback_wait_end_again",
             "writeback_wait_end_killable",
+            "writeback_wait_end_killable_again",
             "writeback_wait_begin_typed",
+            "writeback_wait_begin_again",
             "generic_write_end_5",
             "block_write_end_5",
             "iomap_write_end_4",

@@ -60,22 +60,36 @@ fn returns(facts: &Facts, resolved: &Resolved, method: Method) -> Part {
             },
             _ => kprobe_symbol(facts, function).map(|symbol| Point::Kretprobe { function, symbol }),
         };
-        let program = match (method, index) {
-            (Method::Fentry, 0) => "writeback_wait_end",
-            (Method::Fentry, _) => "writeback_wait_end_killable",
-            _ => "writeback_wait_return",
+        // An fexit program may be skipped while another task is in it, preempted: there are two.
+        let programs: &[_] = match (method, index) {
+            (Method::Fentry, 0) => &["writeback_wait_end", "writeback_wait_end_again"],
+            (Method::Fentry, _) => {
+                &["writeback_wait_end_killable", "writeback_wait_end_killable_again"]
+            }
+            _ => &["writeback_wait_return"],
         };
         match (point, &begin) {
-            (Ok(point), Ok(_)) => part.step(GROUP, program, point),
+            (Ok(point), Ok(_)) => {
+                for program in programs {
+                    part.step(GROUP, program, point.clone());
+                }
+            }
             (Err(reason), _) => part.gap(GROUP, function, method, reason),
             (Ok(_), Err(reason)) => part.gap(GROUP, function, method, reason.as_str()),
         }
     }
     if let Ok(name) = begin {
-        let point = Point::RawTracepoint { system: WAIT_SYSTEM, name };
-        part.step(GROUP, "writeback_wait_begin_typed", point);
+        begin_typed(&mut part, name);
     }
     part
+}
+
+/// The programs at the tracepoint, in the order in which the kernel is to run them: that of
+/// attaching.
+fn begin_typed(part: &mut Part, name: &'static str) {
+    for program in ["writeback_wait_begin_typed", "writeback_wait_begin_again"] {
+        part.step(GROUP, program, Point::RawTracepoint { system: WAIT_SYSTEM, name });
+    }
 }
 
 /// Whether a stack ends at a function that carries a kretprobe: the unwinder knows the return
@@ -94,6 +108,7 @@ fn typed_switches(facts: &Facts, resolved: &Resolved) -> Part {
         Ok(name) => {
             let point = Point::RawTracepoint { system: "sched", name: switch };
             part.step(GROUP, "writeback_wait_switch", point);
+            // One program is enough: these kernels do not preempt what runs at a raw tracepoint.
             let point = Point::RawTracepoint { system: WAIT_SYSTEM, name };
             part.step(GROUP, "writeback_wait_begin_typed", point);
         }
