@@ -24,9 +24,6 @@ pub const ASLEEP: u64 = 1;
 /// It runs again, and may find the folio under writeback once more.
 pub const AWAKE: u64 = 2;
 
-/// Where returns are probed: the first of the programs at the tracepoint has seen it.
-pub const FRESH: u64 = 3;
-
 /// One waiting task. The kernel removes it when the task next stops running outside the wait.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +36,7 @@ pub struct Waiter {
     pub end_ns: u64,
     /// Its stack at the tracepoint; 0 if not known.
     pub stack: u64,
-    /// [`ENTERED`], [`ASLEEP`], [`AWAKE`] or [`FRESH`].
+    /// [`ENTERED`], [`ASLEEP`] or [`AWAKE`].
     pub phase: u64,
     /// `tgid` in the upper half, `pid` in the lower.
     pub pid_tgid: u64,

@@ -16,7 +16,7 @@ use aya_log_ebpf::warn;
 use stable_trace_common::{
     counter::Counter,
     record::process_and_thread,
-    waiter::{ASLEEP, AWAKE, ENTERED, FRESH, Folio, Waiter},
+    waiter::{ASLEEP, AWAKE, ENTERED, Folio, Waiter},
 };
 
 use crate::{
@@ -41,7 +41,6 @@ pub fn entered(ctx: &impl EbpfContext, task: u64, folio: &Folio) {
         // the task is running here.
         let waiter = unsafe { &mut *waiter };
         if RETURNS_PROBED.load() != 0 {
-            waiter.phase = FRESH;
             if waiter.folio == *folio {
                 // The loop goes round: woken, and the folio is under writeback again.
                 count(Counter::Repeated);
@@ -66,7 +65,7 @@ pub fn entered(ctx: &impl EbpfContext, task: u64, folio: &Folio) {
         waiter.begin_ns = now;
         waiter.end_ns = 0;
         waiter.stack = stack;
-        waiter.phase = first_phase();
+        waiter.phase = ENTERED;
         return;
     }
     let waiter = Waiter {
@@ -74,7 +73,7 @@ pub fn entered(ctx: &impl EbpfContext, task: u64, folio: &Folio) {
         begin_ns: now,
         end_ns: 0,
         stack,
-        phase: first_phase(),
+        phase: ENTERED,
         pid_tgid,
         // SAFETY: no pointer is involved.
         cgroup_id: unsafe { bpf_get_current_cgroup_id() },
@@ -85,31 +84,6 @@ pub fn entered(ctx: &impl EbpfContext, task: u64, folio: &Folio) {
         let (_, thread) = process_and_thread(pid_tgid);
         warn!(ctx, "no room to follow the wait of thread {}", thread);
     }
-}
-
-/// The second program at the same tracepoint: does the work if the first one did not run.
-///
-/// The kernel skips a program that was preempted on this CPU and is not done (`prog->active`,
-/// kernel/trace/bpf_trace.c and kernel/bpf/trampoline.c): from 7.0 on programs at raw tracepoints can
-/// be preempted, those at trampolines on every preemptible kernel. On 7.3, emulated, that was one run
-/// in twenty. It would take two preempted programs at once to miss both.
-#[inline(always)]
-pub fn entered_again(ctx: &impl EbpfContext, task: u64, folio: &Folio) {
-    if let Some(waiter) = WAITERS.get_ptr_mut(task) {
-        // SAFETY: a live map value; only this task's own probes change it.
-        let waiter = unsafe { &mut *waiter };
-        if waiter.phase == FRESH {
-            waiter.phase = ENTERED;
-            return;
-        }
-    }
-    entered(ctx, task, folio);
-}
-
-/// What a wait begins as.
-#[inline(always)]
-fn first_phase() -> u64 {
-    if RETURNS_PROBED.load() != 0 { FRESH } else { ENTERED }
 }
 
 /// The wait function returns to the current task, which may not have waited at all.

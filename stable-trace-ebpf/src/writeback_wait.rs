@@ -10,8 +10,6 @@ use aya_ebpf::{
     programs::{FExitContext, RawTracePointContext, RetProbeContext},
 };
 
-use stable_trace_common::waiter::Folio;
-
 use crate::{folio, wait};
 
 /// `TP_PROTO(struct folio *folio, struct address_space *mapping)` of
@@ -20,32 +18,19 @@ use crate::{folio, wait};
 /// mm/page-writeback.c, 5.10).
 #[raw_tracepoint]
 pub fn writeback_wait_begin_typed(ctx: RawTracePointContext) -> i32 {
-    if let Some((task, waited)) = begun(&ctx) {
+    let mut waited = folio::UNKNOWN;
+    if folio::identify(ctx.arg(0), ctx.arg(1), &mut waited).is_some() {
+        // SAFETY: no pointer is involved.
+        let task = unsafe { bpf_get_current_task() };
         wait::entered(&ctx, task, &waited);
     }
     0
 }
 
-/// The same once more, for when the kernel skipped the first: see [`wait::entered_again`].
-#[raw_tracepoint]
-pub fn writeback_wait_begin_again(ctx: RawTracePointContext) -> i32 {
-    if let Some((task, waited)) = begun(&ctx) {
-        wait::entered_again(&ctx, task, &waited);
-    }
-    0
-}
-
-/// The task that waits, and the folio that it waits for.
-#[inline(always)]
-fn begun(ctx: &RawTracePointContext) -> Option<(u64, Folio)> {
-    let mut waited = folio::UNKNOWN;
-    folio::identify(ctx.arg(0), ctx.arg(1), &mut waited)?;
-    // SAFETY: no pointer is involved.
-    Some((unsafe { bpf_get_current_task() }, waited))
-}
-
 /// Makes programs at the return of the wait function. An fexit program belongs to one function, so
-/// there is one for each; and each twice, for when the kernel skipped the first.
+/// there is one for each. And each twice: the kernel skips a program that another task is in,
+/// preempted, on the same CPU (`prog->active`, kernel/bpf/trampoline.c, 5.12 to 7.3). On a kernel
+/// that preempts, the second does the work if the first was skipped; it finds nothing to do if not.
 macro_rules! ended {
     ($($name:ident)*) => {
         $(

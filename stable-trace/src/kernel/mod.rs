@@ -10,6 +10,7 @@ pub mod hooks;
 pub mod lockdown;
 pub mod modules;
 pub mod mounts;
+pub mod preemption;
 mod private_mount;
 pub mod privileges;
 pub mod release;

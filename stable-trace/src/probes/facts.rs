@@ -9,7 +9,8 @@ use super::table;
 use crate::kernel::{
     btf::Btf,
     hooks::Hooks,
-    release::System,
+    preemption::Preemption,
+    release::{Release, System},
     symbols::Symbols,
     tracepoint::{Format, WAIT_SYSTEM, WAIT_TRACEPOINTS},
 };
@@ -35,6 +36,9 @@ pub type FieldPlace = (u32, u32);
 pub struct Facts {
     /// `uname -r`.
     pub release: String,
+    /// Whether the kernel preempts a task that runs in the kernel.
+    #[serde(default)]
+    pub preemption: Preemption,
     /// Functions, by their name in the source.
     pub functions: BTreeMap<String, Function>,
     /// Offsets of members in bytes, by `struct.member`; empty without BTF.
@@ -81,11 +85,27 @@ impl Facts {
         }
         Self {
             release: System::read().release,
+            preemption: Preemption::read(),
             functions: functions(symbols, types),
             members: members(types),
             constants: constants(types),
             tracepoints: tracepoints(tracefs),
             refused,
+        }
+    }
+
+    /// Whether a program at a trampoline can be preempted, and is skipped for whoever comes to it
+    /// meanwhile. Where the kernel does not say how it preempts, it may.
+    #[must_use]
+    pub fn preempts_programs(&self) -> bool {
+        match self.preemption {
+            Preemption::Voluntary => false,
+            Preemption::Full => true,
+            // Trampolines ran with preemption off up to 5.11 (`migrate_disable` in
+            // `__bpf_prog_enter`, kernel/bpf/trampoline.c, 5.12).
+            Preemption::Unknown => {
+                Release::parse(&self.release).is_none_or(|release| release >= Release::new(5, 12))
+            }
         }
     }
 

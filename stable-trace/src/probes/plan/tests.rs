@@ -1,10 +1,12 @@
 //! On made-up kernels; the saved facts of real ones are tested in `tests/plan.rs`.
 
 use super::*;
+use crate::kernel::preemption::Preemption;
 
 /// A kernel as 6.12 has it, in all that the plan asks about.
 fn facts() -> Facts {
-    let mut facts = Facts { release: "6.12.0".into(), ..Facts::default() };
+    let mut facts =
+        Facts { release: "6.12.0".into(), preemption: Preemption::Voluntary, ..Facts::default() };
     for (function, module, parameters) in [
         ("folio_wait_writeback", None, "folio"),
         ("folio_wait_writeback_killable", None, "folio"),
@@ -52,11 +54,8 @@ fn fentry_is_taken_where_it_reaches() {
         programs(&plan),
         [
             "writeback_wait_end",
-            "writeback_wait_end_again",
             "writeback_wait_end_killable",
-            "writeback_wait_end_killable_again",
             "writeback_wait_begin_typed",
-            "writeback_wait_begin_again",
             "generic_write_end_5",
             "block_write_end_5",
             "iomap_write_end_4",
@@ -106,6 +105,25 @@ fn a_kretprobe_is_taken_only_if_asked_for() {
     assert!(plan.probes_returns());
     let methods: Vec<_> = plan.steps.iter().map(|step| step.point.method()).collect();
     assert!(!methods.contains(&Method::Fentry));
+}
+
+#[test]
+fn where_programs_are_preempted_none_may_be_skipped() {
+    let seven = Facts { release: "7.3.4".into(), preemption: Preemption::Full, ..facts() };
+    let auto = plan(&seven, None);
+    assert_eq!(programs(&auto)[..2], ["writeback_wait_switch", "writeback_wait_begin"]);
+    let plan = plan(&seven, Some(Method::Fentry));
+    assert_eq!(
+        programs(&plan)[..5],
+        [
+            "writeback_wait_end",
+            "writeback_wait_end_again",
+            "writeback_wait_end_killable",
+            "writeback_wait_end_killable_again",
+            "writeback_wait_begin",
+        ]
+    );
+    assert!(plan.probes_returns());
 }
 
 #[test]
