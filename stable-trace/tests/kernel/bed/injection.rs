@@ -1,8 +1,15 @@
 //! Integrity errors on demand, from `scsi_debug`: each genuine to all that stands above the disk.
 
 use std::fs;
+use std::io::ErrorKind;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+
+use super::disk::Disk;
+
+/// How long the disk may take to finish what it was sent.
+const IDLE: Duration = Duration::from_secs(30);
 
 const DRIVER: &str = "/sys/bus/pseudo/drivers/scsi_debug";
 
@@ -53,21 +60,29 @@ impl Drop for Injection {
     }
 }
 
-/// How long the SCSI debug disk takes for a command until this is dropped. With `max_queue` small,
+/// How long the SCSI debug disk takes for a command until this is dropped. With a short queue,
 /// writeback lasts and many tasks wait.
 #[derive(Debug)]
 pub struct SlowDisk {
+    disk: Disk,
     delay: String,
-    max_queue: String,
+    depth: String,
 }
+
+/// How many commands the kernel sends to the disk at a time. The driver's own `max_queue` does not
+/// do: what comes beyond it fails, since 5.19 with an error that nobody tries again
+/// (`device_qfull_result`, `drivers/scsi/scsi_debug.c`).
+const DEPTH: &str = "device/queue_depth";
 
 impl SlowDisk {
     /// `ndelay` in ns, and how many commands it takes at a time.
-    pub fn new(ndelay: u32, max_queue: u32) -> Result<Self> {
-        let before = Self { delay: get("delay")?, max_queue: get("max_queue")? };
-        set("max_queue", &max_queue.to_string())?;
-        set("ndelay", &ndelay.to_string())?;
-        Ok(before)
+    pub fn new(ndelay: u32, depth: u32) -> Result<Self> {
+        let disk = Disk::pi()?;
+        let before = disk.attribute(DEPTH).context("the disk has no queue depth")?;
+        let slow = Self { disk, delay: get("delay")?, depth: before };
+        slow.disk.set_attribute(DEPTH, &depth.to_string())?;
+        set_when_idle("ndelay", &ndelay.to_string())?;
+        Ok(slow)
     }
 }
 
@@ -75,9 +90,24 @@ impl Drop for SlowDisk {
     fn drop(&mut self) {
         // A delay in jiffies takes the one in ns back; -9999 stands for the latter.
         let delay = if self.delay == "-9999" { "1" } else { &self.delay };
-        for (name, value) in [("delay", delay), ("max_queue", &self.max_queue)] {
-            if let Err(error) = set(name, value) {
-                eprintln!("{error:#}");
+        let undone = [set_when_idle("delay", delay), self.disk.set_attribute(DEPTH, &self.depth)];
+        for error in undone.into_iter().filter_map(Result::err) {
+            eprintln!("{error:#}");
+        }
+    }
+}
+
+/// The driver changes its delay only while no command is under way.
+fn set_when_idle(name: &str, value: &str) -> Result<()> {
+    let deadline = Instant::now() + IDLE;
+    loop {
+        match fs::write(format!("{DRIVER}/{name}"), value) {
+            Err(error) if error.kind() == ErrorKind::ResourceBusy && Instant::now() < deadline => {
+                rustix::fs::sync();
+            }
+            done => {
+                return done
+                    .with_context(|| format!("cannot write {value} to scsi_debug's {name}"));
             }
         }
     }
