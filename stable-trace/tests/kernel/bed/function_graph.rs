@@ -105,11 +105,11 @@ impl Wanted {
             .with_context(|| format!("cannot read {}", path.display()))?;
         // A function of a module has it behind its name, in brackets.
         let names = list.lines().filter_map(|line| line.split_whitespace().next());
-        let named = |name: &&str| {
+        let wanted = |name: &&str| {
             let bare = name.split('.').next().unwrap_or_default();
             self.functions.iter().any(|function| function == bare)
         };
-        let found: Vec<_> = names.filter(named).collect();
+        let found: Vec<_> = names.filter(wanted).collect();
         let first = self.functions.first().context("no function to trace")?;
         ensure!(found.contains(&first.as_str()), "this kernel cannot trace {first}");
         Ok(found.join(" "))
