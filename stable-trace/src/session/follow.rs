@@ -68,8 +68,7 @@ pub async fn follow(options: Options) -> anyhow::Result<ExitCode> {
             news = errand.next() => match news? {
                 News::Says(workload) => {
                     if !still_read(stream.now(Event::Workload(workload.clone())))? {
-                        errand.tell_to_end();
-                        return Ok(ExitCode::SUCCESS);
+                        return leave(errand).await;
                     }
                     if workload.state == WorkloadState::Finished {
                         workloads.push(workload);
@@ -107,8 +106,7 @@ pub async fn follow(options: Options) -> anyhow::Result<ExitCode> {
             })
             .and_then(|()| stream.flush());
         if !still_read(outcome)? {
-            errand.tell_to_end();
-            return Ok(ExitCode::SUCCESS);
+            return leave(errand).await;
         }
     }
 
@@ -123,6 +121,15 @@ pub async fn follow(options: Options) -> anyhow::Result<ExitCode> {
     };
     still_read(outcome)?;
     Ok(status.map_or(ExitCode::SUCCESS, |status| ExitCode::from(exit_code(status))))
+}
+
+/// Ends without another word: nobody reads it. The errand is told, and waited for.
+async fn leave(mut errand: Running) -> anyhow::Result<ExitCode> {
+    errand.tell_to_end();
+    while errand.is_running() {
+        errand.next().await?;
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Whether somebody still reads. A closed pipe is a reader that has seen enough, not an error.

@@ -100,10 +100,11 @@ fn grab<'a>(frames: impl Iterator<Item = &'a str> + Clone) -> Option<&'a str> {
 
 /// Handlers that call what stands in their stead as their last act, so that they are not in the stack:
 /// `xfs_filemap_page_mkwrite` ends in a jump to `__xfs_filemap_fault` (5.10 to 6.12) or
-/// `xfs_write_fault` (7.3), `fs/xfs/xfs_file.c`.
+/// `xfs_write_fault`, or what is in it (6.18, 7.3), `fs/xfs/xfs_file.c`.
 const JUMPED_FROM: &[(&str, &str)] = &[
     ("__xfs_filemap_fault", "xfs_filemap_page_mkwrite"),
     ("xfs_write_fault", "xfs_filemap_page_mkwrite"),
+    ("__xfs_write_fault", "xfs_filemap_page_mkwrite"),
 ];
 
 /// The handler that a frame below `do_page_mkwrite` is, or stands for.

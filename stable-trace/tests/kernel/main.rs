@@ -10,6 +10,7 @@ mod ending;
 mod filters;
 mod laboratory;
 mod loss;
+mod oracle;
 mod refusals;
 mod stalls;
 mod sync;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         loss::tests(),
         filters::tests(),
         ending::tests(),
+        oracle::tests(),
     ];
     let trials = tests.into_iter().flatten().filter_map(bed::Test::into_trial).collect();
     libtest_mimic::run(&arguments, trials).exit_code()

@@ -56,6 +56,10 @@ impl Disk {
     }
 
     fn over(backing: &Path, direct_io: bool) -> Result<Self> {
+        // Nothing loads the module by itself where nobody manages devices, as in a guest.
+        if !Path::new("/dev/loop-control").exists() {
+            program::run("modprobe", &["loop"])?;
+        }
         let direct_io = if direct_io { "--direct-io=on" } else { "--direct-io=off" };
         let backing = backing.to_string_lossy();
         let path = program::run("losetup", &["--find", "--show", direct_io, &backing])?;

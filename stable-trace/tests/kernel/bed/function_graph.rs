@@ -1,9 +1,9 @@
-//! The kernel's own `function_graph` tracer: every call of one function, with its duration.
+//! The kernel's own `function_graph` tracer: every call of some functions, with its duration.
 
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use super::host::TRACING;
 use super::tracefs::{check_nothing_lost, lines, write};
@@ -26,12 +26,14 @@ pub struct Call {
 
 /// The tracer while it runs. There is one in a kernel.
 #[derive(Debug)]
-pub struct FunctionGraph(());
+pub struct FunctionGraph {
+    root: &'static Path,
+}
 
 /// What to trace.
 #[derive(Clone, Debug, Default)]
 pub struct Wanted {
-    function: String,
+    functions: Vec<String>,
     pid: Option<u32>,
     at_least: Duration,
 }
@@ -39,22 +41,26 @@ pub struct Wanted {
 impl FunctionGraph {
     /// Every call of `function`; say more, then [`Wanted::start`].
     pub fn of(function: &str) -> Wanted {
-        Wanted { function: function.to_owned(), ..Wanted::default() }
+        Wanted { functions: vec![function.to_owned()], ..Wanted::default() }
     }
 
     /// Stops, and returns the calls that ended meanwhile. An error if the tracer lost any.
     pub fn finish(self) -> Result<Vec<Call>> {
-        let root = Path::new(TRACING);
-        write(root, "tracing_on", "0")?;
-        check_nothing_lost(root)?;
-        let calls = lines(root)?.iter().filter_map(|line| call(line)).collect();
-        // The buffer goes when the tracer does: not before this.
-        drop(self);
-        Ok(calls)
+        write(self.root, "tracing_on", "0")?;
+        check_nothing_lost(self.root)?;
+        // The lines go when the tracer does, at the end of this function.
+        Ok(lines(self.root)?.iter().filter_map(|line| call(line)).collect())
     }
 }
 
 impl Wanted {
+    /// And the calls of those that may call it, as far as this kernel has them.
+    #[must_use]
+    pub fn inside<'a>(mut self, callers: impl IntoIterator<Item = &'a str>) -> Self {
+        self.functions.extend(callers.into_iter().map(str::to_owned));
+        self
+    }
+
     /// Only this process, its threads, and what they fork.
     #[must_use]
     pub fn in_process(mut self, pid: u32) -> Self {
@@ -73,11 +79,11 @@ impl Wanted {
     pub fn start(&self) -> Result<FunctionGraph> {
         let root = Path::new(TRACING);
         // First, so that what was half set is undone.
-        let graph = FunctionGraph(());
+        let graph = FunctionGraph { root };
         write(root, "tracing_on", "0")?;
         write(root, "current_tracer", "nop")?;
         write(root, "buffer_size_kb", BUFFER_KIB)?;
-        write(root, "set_ftrace_filter", &self.function)?;
+        write(root, "set_ftrace_filter", &self.traceable(root)?)?;
         write(root, "options/function-fork", "1")?;
         if let Some(pid) = self.pid {
             write(root, "set_ftrace_pid", &threads(pid)?)?;
@@ -90,11 +96,28 @@ impl Wanted {
         write(root, "tracing_on", "1")?;
         Ok(graph)
     }
+
+    /// The functions under the names that this kernel has for them: the compiler adds suffixes such
+    /// as `.isra.0`. The first one must be there.
+    fn traceable(&self, root: &Path) -> Result<String> {
+        let path = root.join("available_filter_functions");
+        let list = std::fs::read_to_string(&path)
+            .with_context(|| format!("cannot read {}", path.display()))?;
+        // A function of a module has it behind its name, in brackets.
+        let names = list.lines().filter_map(|line| line.split_whitespace().next());
+        let wanted = |name: &&str| {
+            let bare = name.split('.').next().unwrap_or_default();
+            self.functions.iter().any(|function| function == bare)
+        };
+        let found: Vec<_> = names.filter(wanted).collect();
+        let first = self.functions.first().context("no function to trace")?;
+        ensure!(found.contains(&first.as_str()), "this kernel cannot trace {first}");
+        Ok(found.join(" "))
+    }
 }
 
 impl Drop for FunctionGraph {
     fn drop(&mut self) {
-        let root = Path::new(TRACING);
         let settings = [
             ("current_tracer", "nop"),
             ("tracing_thresh", "0"),
@@ -105,7 +128,7 @@ impl Drop for FunctionGraph {
             ("tracing_on", "1"),
         ];
         for (name, value) in settings {
-            if let Err(error) = write(root, name, value) {
+            if let Err(error) = write(self.root, name, value) {
                 eprintln!("{error:#}");
             }
         }
