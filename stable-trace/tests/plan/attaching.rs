@@ -90,12 +90,11 @@ fn parse(table: &str) -> BTreeMap<&str, Vec<String>> {
     let mut parts: BTreeMap<_, Vec<_>> = BTreeMap::new();
     let mut method = "";
     for line in table.lines().filter(|line| !line.trim().is_empty()) {
-        match line.strip_prefix("--attach ") {
-            Some(name) => method = name,
-            None => {
-                let words: Vec<_> = line.split_whitespace().collect();
-                parts.entry(method).or_default().push(words.join(" "));
-            }
+        if let Some(name) = line.strip_prefix("--attach ") {
+            method = name;
+        } else {
+            let words: Vec<_> = line.split_whitespace().collect();
+            parts.entry(method).or_default().push(words.join(" "));
         }
     }
     parts

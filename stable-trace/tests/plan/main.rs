@@ -8,6 +8,7 @@ mod properties;
 use stable_trace::probes::facts::Facts;
 
 /// The facts of one kernel.
+#[allow(clippy::panic, clippy::unwrap_used, reason = "a test without its facts fails")]
 fn facts(kernel: &str) -> Facts {
     let text = match kernel {
         "5.10" => include_str!("../fixtures/kernel-5.10.json"),
