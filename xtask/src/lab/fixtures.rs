@@ -65,7 +65,7 @@ pub fn fixtures(args: &FixturesArgs) -> Result<()> {
         progress::step(format!("asking kernel {series}"));
         let errand = Errand {
             series,
-            accel: args.accel,
+            engine: args.accel.engine()?,
             agent: &agent,
             script: GATHER,
             arguments: &[],

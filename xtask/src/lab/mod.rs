@@ -23,7 +23,7 @@ mod qemu;
 mod series;
 mod vm;
 
-pub use accel::Accel;
+pub use accel::{Accel, Engine};
 pub use fixtures::{FixturesArgs, fixtures};
 pub use guest_tests::{GuestSelection, guest_tests};
 pub use output::Errand;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
-use super::accel::Accel;
+use super::accel::Engine;
 use super::initrd::Task;
 use super::machine::{Machine, Outcome, Stream, status_of};
 use super::packages;
@@ -19,7 +19,7 @@ pub struct Errand<'a> {
     /// Which kernel.
     pub series: Series,
     /// How instructions are run.
-    pub accel: Accel,
+    pub engine: Engine,
     /// The agent, for `PATH` and `STABLE_TRACE`.
     pub agent: &'a Path,
     /// A script for the shell, and its arguments.
@@ -43,7 +43,7 @@ impl Errand<'_> {
         let machine = Machine {
             place: &place,
             series: self.series,
-            engine: self.accel.engine()?,
+            engine: self.engine,
             task: Task::Command(words.chain(self.arguments.iter().map(OsString::from)).collect()),
             agent: Some(self.agent.to_path_buf()),
             limit: Some(self.limit),
