@@ -1,5 +1,6 @@
 //! stable-trace's own commands: `cargo xtask --help`.
 
+mod bench;
 mod compile;
 mod dist;
 mod elf;
@@ -38,6 +39,10 @@ enum Command {
     Test(test::TestArgs),
     /// Boot a Debian kernel with test disks, and run a command there.
     Vm(lab::VmArgs),
+    /// Save what each kernel has of what the probes need, for tests without a kernel.
+    Fixtures(lab::FixturesArgs),
+    /// Measure what tracing costs, and print tables; nothing is asserted.
+    Bench(bench::BenchArgs),
     /// Leave a static, stripped binary at `target/dist/stable-trace`.
     Dist,
 }
@@ -49,6 +54,8 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Test(args) => test::test(&args),
         Command::Vm(args) => lab::vm(&args),
+        Command::Fixtures(args) => lab::fixtures(&args).map(|()| ExitCode::SUCCESS),
+        Command::Bench(args) => bench::bench(&args).map(|()| ExitCode::SUCCESS),
         Command::Dist => dist::dist().map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|error| {

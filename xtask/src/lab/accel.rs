@@ -24,6 +24,9 @@ pub enum Engine {
     Kvm,
     /// `-accel tcg`.
     Tcg,
+    /// The same with `-icount`: every instruction takes one nanosecond of the guest's time, whatever
+    /// else this machine does meanwhile.
+    Counting,
 }
 
 impl Accel {
@@ -43,16 +46,26 @@ impl Accel {
 }
 
 impl Engine {
+    /// For measuring: where instructions are emulated, time is the number of them.
+    #[must_use]
+    pub const fn counting(self) -> Self {
+        match self {
+            Self::Kvm => Self::Kvm,
+            Self::Tcg | Self::Counting => Self::Counting,
+        }
+    }
+
     /// QEMU's arguments.
     ///
     /// TCG runs all virtual CPUs in one thread: with one thread for each, patching kernel text
     /// under load (a probe attached, a tracepoint switched) made 6.12 and 7.3 oops on `int3`
     /// within 30 s in every run (QEMU 7.2); so, 150 switches a run were clean on four kernels.
     #[must_use]
-    pub const fn arguments(self) -> [&'static str; 4] {
+    pub const fn arguments(self) -> &'static [&'static str] {
         match self {
-            Self::Kvm => ["-accel", "kvm", "-cpu", "host"],
-            Self::Tcg => ["-accel", "tcg,thread=single", "-cpu", "max"],
+            Self::Kvm => &["-accel", "kvm", "-cpu", "host"],
+            Self::Tcg => &["-accel", "tcg,thread=single", "-cpu", "max"],
+            Self::Counting => &["-accel", "tcg,thread=single", "-cpu", "max", "-icount", "shift=0"],
         }
     }
 }

@@ -1,4 +1,4 @@
-//! On made-up kernels; the saved facts of real ones are tested in `tests/plan.rs`.
+//! On made-up kernels; the saved facts of real ones are tested in `tests/plan`.
 
 use super::*;
 use crate::kernel::preemption::Preemption;

@@ -69,7 +69,11 @@ fn one(
                 return;
             }
             (Some(reason), _) => refusals.push((Method::Fentry, reason)),
-            (None, None) => {}
+            // A module's function that is built in here.
+            (None, None) => refusals.push((
+                Method::Fentry,
+                format!("{function} is a module's on most kernels, so it is probed by kprobe only"),
+            )),
         }
     }
     if allowed(only, Method::Kprobe) {

@@ -1,0 +1,101 @@
+//! What attaches on each kernel by each method, and why the rest does not: the tables beside this
+//! file. A line is a group, a function or tracepoint, and either how it attaches and the program's
+//! name, in the order of attaching, or `not by METHOD:` and the reason that users read.
+
+use std::collections::BTreeMap;
+
+use stable_trace::{
+    event::Method,
+    probes::plan::{Plan, Point, plan},
+};
+
+use super::facts;
+
+/// As `--attach` has them.
+const METHODS: [(&str, Option<Method>); 4] = [
+    ("auto", None),
+    ("fentry", Some(Method::Fentry)),
+    ("kprobe", Some(Method::Kprobe)),
+    ("tracepoint", Some(Method::Tracepoint)),
+];
+
+#[test]
+fn on_5_10_trampolines_are_short_and_kretprobes_hide_callers() {
+    check("5.10", include_str!("tables/5.10.txt"));
+}
+
+#[test]
+fn on_6_1_trampolines_are_short() {
+    check("6.1", include_str!("tables/6.1.txt"));
+}
+
+#[test]
+fn on_6_12_all_but_the_modules_functions_go_by_fentry() {
+    check("6.12", include_str!("tables/6.12.txt"));
+}
+
+#[test]
+fn on_7_3_write_ends_have_new_forms() {
+    check("7.3", include_str!("tables/7.3.txt"));
+}
+
+#[test]
+fn without_kprobes_and_fentry_the_tracepoints_are_left() {
+    check("6.18", include_str!("tables/6.18.txt"));
+}
+
+/// Compares the plan with its table, but for the blanks that make columns.
+fn check(kernel: &str, table: &str) {
+    let facts = facts(kernel);
+    let mut expected = parse(table);
+    for (name, only) in METHODS {
+        let planned = lines(&plan(&facts, only));
+        let listed = expected.remove(name).unwrap_or_default();
+        let only_in = |these: &[String], those: &[String]| {
+            these.iter().filter(|line| !those.contains(line)).cloned().collect::<Vec<_>>()
+        };
+        assert_eq!(
+            planned,
+            listed,
+            "{kernel} --attach {name}: planned but not in the table: {:#?}; in the table but not \
+             planned: {:#?}; if none, the order differs",
+            only_in(&planned, &listed),
+            only_in(&listed, &planned),
+        );
+    }
+    assert!(expected.is_empty(), "{kernel}: the table has more than there are methods");
+}
+
+fn lines(plan: &Plan) -> Vec<String> {
+    let steps = plan.steps.iter().map(|step| {
+        let how = match step.point {
+            Point::Fentry(_) => "fentry",
+            Point::Fexit(_) => "fexit",
+            Point::Kprobe { .. } => "kprobe",
+            Point::Kretprobe { .. } => "kretprobe",
+            Point::Tracepoint { .. } => "tracepoint",
+            Point::RawTracepoint { .. } => "raw_tracepoint",
+        };
+        format!("{} {} {how} {}", step.group.name(), step.point.function(), step.program)
+    });
+    let gaps = plan.gaps.iter().map(|gap| {
+        let reason = gap.reason.as_deref().unwrap_or("without a reason");
+        format!("{} {} not by {}: {reason}", gap.group.name(), gap.function, gap.method.name())
+    });
+    steps.chain(gaps).collect()
+}
+
+/// The lines of each `--attach METHOD`.
+fn parse(table: &str) -> BTreeMap<&str, Vec<String>> {
+    let mut parts: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    let mut method = "";
+    for line in table.lines().filter(|line| !line.trim().is_empty()) {
+        if let Some(name) = line.strip_prefix("--attach ") {
+            method = name;
+        } else {
+            let words: Vec<_> = line.split_whitespace().collect();
+            parts.entry(method).or_default().push(words.join(" "));
+        }
+    }
+    parts
+}

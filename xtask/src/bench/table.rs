@@ -1,0 +1,65 @@
+//! Tables in the form that README takes as it is.
+
+use std::fmt::{self, Display, Formatter};
+
+/// A table of Markdown. The first column is left-aligned, the others are right-aligned.
+#[derive(Clone, Debug, Default)]
+pub struct Table(Vec<Vec<String>>);
+
+impl Table {
+    /// With these words in its head.
+    pub fn new<const N: usize>(head: [&str; N]) -> Self {
+        Self(vec![head.map(str::to_owned).to_vec()])
+    }
+
+    /// One more row.
+    pub fn row<const N: usize>(&mut self, cells: [String; N]) {
+        self.0.push(Vec::from(cells));
+    }
+}
+
+impl Display for Table {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let columns = self.0.first().map_or(0, Vec::len);
+        let width = |column: usize| {
+            let cells = self.0.iter().filter_map(|row| row.get(column));
+            cells.map(|cell| cell.chars().count()).max().unwrap_or(0).max(3)
+        };
+        let widths: Vec<_> = (0..columns).map(width).collect();
+        for (index, row) in self.0.iter().enumerate() {
+            for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
+                let bar = if column == 0 { "| " } else { " | " };
+                if column == 0 {
+                    write!(f, "{bar}{cell:<width$}")?;
+                } else {
+                    write!(f, "{bar}{cell:>width$}")?;
+                }
+            }
+            writeln!(f, " |")?;
+            if index == 0 {
+                for (column, width) in widths.iter().enumerate() {
+                    let dashes = "-".repeat(width + 1);
+                    let (left, right) = if column == 0 { ("-", "") } else { ("", ":") };
+                    write!(f, "|{left}{dashes}{right}")?;
+                }
+                writeln!(f, "|")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_stand_below_each_other() {
+        let mut table = Table::new(["method", "ns"]);
+        table.row(["fentry".to_owned(), "1,234".to_owned()]);
+        assert_eq!(
+            table.to_string(),
+            "| method |    ns |\n|--------|------:|\n| fentry | 1,234 |\n"
+        );
+    }
+}
