@@ -35,7 +35,7 @@ fn on_6_12_all_but_the_modules_functions_go_by_fentry() {
 }
 
 #[test]
-fn on_7_3_write_ends_have_new_forms() {
+fn on_7_3_programs_are_preempted_and_write_ends_have_new_forms() {
     check("7.3", include_str!("tables/7.3.txt"));
 }
 
