@@ -138,7 +138,7 @@ fn trampolines(plan: &Plan) -> impl Iterator<Item = &'static str> {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 2_000,
+        cases: 1_000,
         // A case that fails is minimal, and its facts are printed.
         failure_persistence: None,
         ..ProptestConfig::default()
