@@ -8,11 +8,16 @@ mod bed;
 mod doctor;
 mod ending;
 mod filters;
+mod gaps;
 mod laboratory;
+mod leftovers;
 mod loss;
+mod nested;
+mod probes;
 mod refusals;
 mod stalls;
 mod sync;
+mod unstable;
 
 use std::process::ExitCode;
 
@@ -29,6 +34,11 @@ fn main() -> ExitCode {
         refusals::tests(),
         stalls::tests(),
         sync::tests(),
+        unstable::tests(),
+        nested::tests(),
+        leftovers::tests(),
+        gaps::tests(),
+        probes::tests(),
         loss::tests(),
         filters::tests(),
         ending::tests(),
