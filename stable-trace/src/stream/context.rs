@@ -87,28 +87,32 @@ const FOLIO_GRABS: &[&str] = &[
     "grab_cache_page_write_begin",
 ];
 
-/// Functions that call what stands in their stead as their last act, so that they are not in the
-/// stack: `xfs_filemap_page_mkwrite` ends in a jump to `__xfs_filemap_fault` (5.10 to 6.12) or
-/// `xfs_write_fault` (7.3), fs/xfs/xfs_file.c; `grab_cache_page_write_begin` to `pagecache_get_page`,
-/// for which nobody else waits for a stable page (6.1, mm/folio-compat.c; 5.10 waits outside of it).
+/// Handlers that call what stands in their stead as their last act, so that they are not in the stack:
+/// `xfs_filemap_page_mkwrite` ends in a jump to `__xfs_filemap_fault` (5.10 to 6.12) or
+/// `xfs_write_fault` (7.3), fs/xfs/xfs_file.c.
 const JUMPED_FROM: &[(&str, &str)] = &[
-    ("pagecache_get_page", "grab_cache_page_write_begin"),
     ("__xfs_filemap_fault", "xfs_filemap_page_mkwrite"),
     ("xfs_write_fault", "xfs_filemap_page_mkwrite"),
 ];
-
-/// The function that a frame stands for, because it was left by a jump.
-fn jumped_from(function: &str) -> Option<&'static str> {
-    JUMPED_FROM.iter().find(|(to, _)| *to == function).map(|(_, from)| *from)
-}
 
 /// The handler that a frame below `do_page_mkwrite` is, or stands for.
 fn handler(function: &str) -> Option<&str> {
     if function == "do_page_mkwrite" {
         return None;
     }
-    let named = jumped_from(function).unwrap_or(function);
-    named.ends_with("page_mkwrite").then_some(named)
+    let jumped = JUMPED_FROM.iter().find(|(to, _)| *to == function).map(|(_, from)| *from);
+    jumped.or_else(|| function.ends_with("page_mkwrite").then_some(function))
+}
+
+/// The outermost function that took the folio. `grab_cache_page_write_begin` ends in a jump to
+/// `pagecache_get_page` (6.1, mm/folio-compat.c), so that a `write_begin` seems to call that; btrfs
+/// does call it (6.12, `prepare_pages`).
+fn grab<'a>(frames: impl Iterator<Item = &'a str> + Clone) -> Option<&'a str> {
+    let grabs = frames.clone().zip(frames.skip(1).map(Some).chain([None]));
+    let (grab, caller) = grabs.filter(|(name, _)| FOLIO_GRABS.contains(name)).last()?;
+    let jumped =
+        grab == "pagecache_get_page" && caller.is_some_and(|it| it.ends_with("write_begin"));
+    Some(if jumped { "grab_cache_page_write_begin" } else { grab })
 }
 
 /// A function's name without what the compiler hung on it.
@@ -132,9 +136,7 @@ pub fn classify<'a>(frames: impl Iterator<Item = &'a str> + Clone) -> Meaning {
             if let Some(around) = frames.clone().find(|name| SYNC_AROUND_WRITE.contains(name)) {
                 return Meaning { context: Context::Sync, function: Some(around.to_owned()) };
             }
-            let grab = frames.clone().filter(|name| FOLIO_GRABS.contains(name)).last();
-            let named = grab.unwrap_or(function);
-            jumped_from(named).unwrap_or(named)
+            grab(frames.clone()).unwrap_or(function)
         }
         // The file system's own handler is the one that do_page_mkwrite() calls: the outermost.
         Context::PageMkwrite => frames
@@ -230,6 +232,9 @@ mod tests {
         let jumped = "folio_wait_writeback __filemap_get_folio pagecache_get_page \
              ext4_da_write_begin generic_perform_write";
         assert_eq!(meaning(jumped), is(Context::WriteBegin, "grab_cache_page_write_begin"));
+        // As 6.12 has it on btrfs: nothing has.
+        let btrfs = "folio_wait_writeback __filemap_get_folio pagecache_get_page prepare_pages";
+        assert_eq!(meaning(btrfs), is(Context::WriteBegin, "pagecache_get_page"));
         let btrfs = "wait_on_page_writeback prepare_pages.constprop.0 btrfs_buffered_write";
         assert_eq!(meaning(btrfs), is(Context::WriteBegin, "prepare_pages"));
     }
