@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use stable_trace::event::{Context, Event, Grade, Group, Start, UnstableWrite};
 
+use crate::bed::console::QuietConsole;
 use crate::bed::injection::SlowDisk;
 use crate::bed::{Agent, Disk, Fs, Need, Recording, Scratch, Test, TracefsInstance, Wac};
 
@@ -96,6 +97,7 @@ struct Run {
 
 /// The disk checks, and the file system was told not to care.
 fn holes(fs: Fs, method: &str) -> Result<()> {
+    let _quiet = QuietConsole::new()?;
     let scratch = Scratch::with_stable_writes(fs, Disk::pi()?, false)?;
     let _slow = SlowDisk::new(scratch.disk(), COMMAND, 4)?;
     let mut agent = Agent::start(["--attach", method, "--min-latency=0", "--ring-size=64MiB"])?;
@@ -182,6 +184,7 @@ fn none_at_all(fs: Fs) -> Result<()> {
 
 /// It never asks for stable pages, whatever the disk below it does.
 fn a_loop_is_a_hole() -> Result<()> {
+    let _quiet = QuietConsole::new()?;
     let disk = Disk::pi()?;
     let _slow = SlowDisk::new(&disk, COMMAND, 4)?;
     let scratch = Scratch::new(Fs::Ext4, Disk::loop_over(&disk, true)?)?;

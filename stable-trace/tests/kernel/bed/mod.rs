@@ -3,6 +3,7 @@
 pub mod agent;
 pub mod bpftool;
 pub mod cgroup;
+pub mod console;
 pub mod direct;
 pub mod disk;
 pub mod dmesg;
