@@ -33,9 +33,10 @@ pub fn entered(ctx: &impl EbpfContext, task: u64, folio: &Folio) {
     if !filter::wanted(pid_tgid, &comm) || !filter::wanted_device(&folio.backing) {
         return;
     }
-    let stack = stack::remember(ctx);
+    // First: the writeback goes on while we look at the stack, so that time is part of the wait.
     // SAFETY: no pointer is involved.
     let now = unsafe { bpf_ktime_get_ns() };
+    let stack = stack::remember(ctx);
     if let Some(waiter) = WAITERS.get_ptr_mut(task) {
         // SAFETY: a live map value; only this task's own probes and its switches change it, and
         // the task is running here.

@@ -1,7 +1,7 @@
 //! Loading the programs and attaching them as the plan says.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
     path::{Path, PathBuf},
 };
@@ -240,8 +240,11 @@ impl Attached {
     pub fn missed(&self) -> BTreeMap<String, u64> {
         let mut skipped: BTreeMap<(String, &str), u64> = BTreeMap::new();
         let steps = self.plan.steps.iter().zip(&self.outcomes);
+        let mut programs = BTreeSet::new();
         for (step, _) in steps.filter(|(_, outcome)| outcome.is_none()) {
             let count = self.ebpf.program(step.program).and_then(recursion_misses);
+            // A program on several functions counts for all of them: once, with the first.
+            let count = count.filter(|_| programs.insert(step.program));
             let work = step.program.trim_end_matches("_again");
             let least = skipped.entry((step.point.function(), work)).or_insert(u64::MAX);
             *least = count.unwrap_or(0).min(*least);

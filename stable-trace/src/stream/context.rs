@@ -229,9 +229,13 @@ mod tests {
         let six = "folio_wait_writeback folio_wait_stable __filemap_get_folio pagecache_get_page \
              grab_cache_page_write_begin ext4_da_write_begin generic_perform_write";
         assert_eq!(meaning(six), is(Context::WriteBegin, "grab_cache_page_write_begin"));
+        // As 6.1 has it: the grab has jumped away.
         let jumped = "folio_wait_writeback __filemap_get_folio pagecache_get_page \
              ext4_da_write_begin generic_perform_write";
         assert_eq!(meaning(jumped), is(Context::WriteBegin, "grab_cache_page_write_begin"));
+        // As 6.12 has it on btrfs: nothing has.
+        let btrfs = "folio_wait_writeback __filemap_get_folio pagecache_get_page prepare_pages";
+        assert_eq!(meaning(btrfs), is(Context::WriteBegin, "pagecache_get_page"));
         let btrfs = "wait_on_page_writeback prepare_pages.constprop.0 btrfs_buffered_write";
         assert_eq!(meaning(btrfs), is(Context::WriteBegin, "prepare_pages"));
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 
 use crate::bed::direct::Direct;
-use crate::bed::function_graph::call;
+use crate::bed::function_graph::{call, calls};
 use crate::bed::injection::{Check, SlowDisk};
 use crate::bed::scratch::drop_caches;
 use crate::bed::{
@@ -225,5 +225,10 @@ fn graph_lines_are_read() -> Result<()> {
     ] {
         ensure!(call(other).is_none(), "{other}");
     }
+    let event = " 1)  wac-a b-1234   |               |  /* folio_wait_writeback: bdi 8:0 */";
+    let lines = [event, " 0)   sh-7    |   0.500 us    |  wait_on_page_writeback();", end, end];
+    let marks: Vec<_> =
+        calls(&lines.map(str::to_owned)).iter().map(|call| (call.tid, call.had_event)).collect();
+    ensure!(marks == [(7, false), (1234, true), (1234, false)], "{marks:?}");
     Ok(())
 }

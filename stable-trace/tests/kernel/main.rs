@@ -8,12 +8,17 @@ mod bed;
 mod doctor;
 mod ending;
 mod filters;
+mod gaps;
 mod laboratory;
+mod leftovers;
 mod loss;
+mod nested;
 mod oracle;
+mod probes;
 mod refusals;
 mod stalls;
 mod sync;
+mod unstable;
 
 use std::process::ExitCode;
 
@@ -30,6 +35,11 @@ fn main() -> ExitCode {
         refusals::tests(),
         stalls::tests(),
         sync::tests(),
+        unstable::tests(),
+        nested::tests(),
+        leftovers::tests(),
+        gaps::tests(),
+        probes::tests(),
         loss::tests(),
         filters::tests(),
         ending::tests(),

@@ -1,5 +1,6 @@
 //! The kernel's own `function_graph` tracer: every call of some functions, with its duration.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -22,20 +23,24 @@ pub struct Call {
     pub tid: u32,
     /// From entry to return, asleep or not.
     pub duration: Duration,
+    /// Whether the event of [`Wanted::around`] fired within it.
+    pub had_event: bool,
 }
 
 /// The tracer while it runs. There is one in a kernel.
 #[derive(Debug)]
 pub struct FunctionGraph {
-    root: &'static Path,
+    /// What its buffer shows beside the calls.
+    event: Option<String>,
 }
 
 /// What to trace.
 #[derive(Clone, Debug, Default)]
 pub struct Wanted {
     functions: Vec<String>,
-    pid: Option<u32>,
+    processes: Vec<u32>,
     at_least: Duration,
+    event: Option<String>,
 }
 
 impl FunctionGraph {
@@ -46,10 +51,13 @@ impl FunctionGraph {
 
     /// Stops, and returns the calls that ended meanwhile. An error if the tracer lost any.
     pub fn finish(self) -> Result<Vec<Call>> {
-        write(self.root, "tracing_on", "0")?;
-        check_nothing_lost(self.root)?;
-        // The lines go when the tracer does, at the end of this function.
-        Ok(lines(self.root)?.iter().filter_map(|line| call(line)).collect())
+        let root = Path::new(TRACING);
+        write(root, "tracing_on", "0")?;
+        check_nothing_lost(root)?;
+        let calls = calls(&lines(root)?);
+        // The buffer goes when the tracer does: not before this.
+        drop(self);
+        Ok(calls)
     }
 }
 
@@ -61,10 +69,10 @@ impl Wanted {
         self
     }
 
-    /// Only this process, its threads, and what they fork.
+    /// Only this process, its threads, and what they fork; and others that are named so.
     #[must_use]
     pub fn in_process(mut self, pid: u32) -> Self {
-        self.pid = Some(pid);
+        self.processes.push(pid);
         self
     }
 
@@ -75,23 +83,34 @@ impl Wanted {
         self
     }
 
+    /// Marks the calls within which an event such as `block/block_rq_complete` fires.
+    #[must_use]
+    pub fn around(mut self, event: &str) -> Self {
+        self.event = Some(event.to_owned());
+        self
+    }
+
     /// Starts the tracer.
     pub fn start(&self) -> Result<FunctionGraph> {
         let root = Path::new(TRACING);
         // First, so that what was half set is undone.
-        let graph = FunctionGraph { root };
+        let graph = FunctionGraph { event: self.event.clone() };
         write(root, "tracing_on", "0")?;
         write(root, "current_tracer", "nop")?;
         write(root, "buffer_size_kb", BUFFER_KIB)?;
         write(root, "set_ftrace_filter", &self.traceable(root)?)?;
         write(root, "options/function-fork", "1")?;
-        if let Some(pid) = self.pid {
-            write(root, "set_ftrace_pid", &threads(pid)?)?;
+        let threads = self.processes.iter().map(|pid| threads(*pid)).collect::<Result<Vec<_>>>()?;
+        if !threads.is_empty() {
+            write(root, "set_ftrace_pid", &threads.concat().join(" "))?;
         }
         write(root, "tracing_thresh", &self.at_least.as_micros().to_string())?;
         write(root, "current_tracer", "function_graph")?;
         for (option, value) in [("proc", "1"), ("tail", "1"), ("abstime", "0"), ("irqs", "1")] {
             write(root, &format!("options/funcgraph-{option}"), value)?;
+        }
+        if let Some(event) = &self.event {
+            write(root, &format!("events/{event}/enable"), "1")?;
         }
         write(root, "tracing_on", "1")?;
         Ok(graph)
@@ -118,6 +137,12 @@ impl Wanted {
 
 impl Drop for FunctionGraph {
     fn drop(&mut self) {
+        let root = Path::new(TRACING);
+        if let Some(event) = &self.event
+            && let Err(error) = write(root, &format!("events/{event}/enable"), "0")
+        {
+            eprintln!("{error:#}");
+        }
         let settings = [
             ("current_tracer", "nop"),
             ("tracing_thresh", "0"),
@@ -128,7 +153,7 @@ impl Drop for FunctionGraph {
             ("tracing_on", "1"),
         ];
         for (name, value) in settings {
-            if let Err(error) = write(self.root, name, value) {
+            if let Err(error) = write(root, name, value) {
                 eprintln!("{error:#}");
             }
         }
@@ -136,13 +161,33 @@ impl Drop for FunctionGraph {
 }
 
 /// The threads that a process has by now; `function-fork` follows with those to come.
-fn threads(pid: u32) -> Result<String> {
+fn threads(pid: u32) -> Result<Vec<String>> {
     let path = format!("/proc/{pid}/task");
     let entries =
         std::fs::read_dir(&path).with_context(|| format!("cannot list {path}: has it ended?"))?;
-    let names: Vec<_> =
-        entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
-    Ok(names.join(" "))
+    Ok(entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect())
+}
+
+/// The calls among the lines of a trace, in the order of their ends.
+pub fn calls(lines: &[String]) -> Vec<Call> {
+    let mut marked = BTreeSet::new();
+    let calls = lines.iter().filter_map(|line| {
+        let ended = call(line);
+        if ended.is_none() {
+            marked.extend(event(line));
+        }
+        ended.map(|call| Call { had_event: marked.remove(&call.tid), ..call })
+    });
+    calls.collect()
+}
+
+/// The thread that an event is of: ` 1)  wac-1234    |               |  /* folio_wait_writeback: … */`.
+fn event(line: &str) -> Option<u32> {
+    let (_, rest) = line.split_once(')')?;
+    let (task, text) = rest.split_once('|')?;
+    let (_, text) = text.rsplit_once('|')?;
+    let (_, tid) = task.trim().rsplit_once('-')?;
+    text.trim_start().starts_with("/*").then(|| tid.parse().ok())?
 }
 
 /// A line with a duration is the end of a call:
@@ -167,5 +212,6 @@ pub fn call(line: &str) -> Option<Call> {
         comm: comm.trim().to_owned(),
         tid: tid.parse().ok()?,
         duration: Duration::from_secs_f64(micros / 1e6),
+        had_event: false,
     })
 }
