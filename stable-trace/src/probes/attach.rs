@@ -234,8 +234,8 @@ impl Attached {
 
     /// Runs that were missed at most, by probed function: what the kernel skipped because another
     /// task was in the program (`recursion_misses` of `bpf_prog_show_fdinfo`,
-    /// kernel/bpf/syscall.c, from 5.12 on), and returns that found no kretprobe instance. Where two
-    /// programs do the same work, a run is missed only if both were skipped.
+    /// kernel/bpf/syscall.c, from 5.12 on), and returns that found no kretprobe instance. Where
+    /// several programs do the same work, a run is missed only if all were skipped.
     #[must_use]
     pub fn missed(&self) -> BTreeMap<String, u64> {
         let mut skipped: BTreeMap<(String, &str), u64> = BTreeMap::new();

@@ -113,7 +113,7 @@ fn faults_in_calls(method: &str, fs: Fs) -> Result<()> {
     let mapped = Mapped::new(&scratch.path().join("mapped"))?;
     let written = page(&scratch.path().join("written"))?;
     let source = page(&scratch.path().join("source"))?;
-    let _slow = SlowDisk::new(scratch.disk(), Duration::from_millis(20), 4)?;
+    let _slow = SlowDisk::new(scratch.disk(), Duration::from_millis(100), 4)?;
     let pid = std::process::id().to_string();
     let agent = Agent::start(["--attach", method, "--min-latency=0", "--stacks", "--pid", &pid])?;
     let held = Loaded::by(agent.pid())?;
@@ -144,15 +144,15 @@ fn faults_in_calls(method: &str, fs: Fs) -> Result<()> {
     all_are(&stalls, written.metadata()?.ino(), Context::WriteBegin)
 }
 
-/// Those of one file are of one kind, and one for each occasion; but on a busy machine a page may be
-/// on the disk before we come back to it.
+/// Those of one file are of one kind, and one for each occasion; but once in a while a busy machine
+/// may have the page on the disk before we come back to it.
 fn all_are(stalls: &[&Stall], ino: u64, context: Context) -> Result<()> {
     let of_file: Vec<_> = stalls.iter().filter(|stall| stall.ino == ino).collect();
     let strange = of_file.iter().find(|stall| stall.context != context);
     ensure!(strange.is_none(), "not {}: {strange:?}", context.name());
     let count = of_file.len();
     ensure!(
-        (TIMES / 2..=TIMES).contains(&count),
+        (TIMES - 2..=TIMES).contains(&count),
         "{count} of {TIMES} waits were {}",
         context.name()
     );

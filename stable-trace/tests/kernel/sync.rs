@@ -6,7 +6,7 @@ use std::os::fd::AsRawFd as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
-use stable_trace::event::{Context, Stall};
+use stable_trace::event::Context;
 
 use crate::bed::{Agent, Disk, Fs, Need, Recording, Scratch, Test, Wac};
 
@@ -79,19 +79,6 @@ const fn handler(fs: Fs) -> &'static str {
     }
 }
 
-/// Named by the file system's handler where the stack has it. On 6.18 xfs leaves that by a jump, so
-/// that its frame is gone, and what it jumped to calls iomap's.
-fn is_named(fs: Fs, stall: &Stall) -> bool {
-    let on_stack = |name: &str| {
-        let frames = stall.stack.iter().flatten();
-        frames.filter_map(|frame| frame.split_once('+')).any(|(function, _)| function == name)
-    };
-    if fs == Fs::Xfs && !on_stack(handler(fs)) {
-        return on_stack("do_page_mkwrite") && stall.function == "iomap_page_mkwrite";
-    }
-    stall.function == handler(fs)
-}
-
 /// Sixty-four threads store to a mapping of one file, and call `msync`.
 fn stores_are_page_mkwrite(fs: Fs) -> Result<()> {
     let scratch = scratch(fs)?;
@@ -106,7 +93,7 @@ fn stores_are_page_mkwrite(fs: Fs) -> Result<()> {
     ensure!(write.is_none(), "nobody called write(): {write:?}");
     let faults: Vec<_> =
         recording.stalls().filter(|stall| stall.context == Context::PageMkwrite).collect();
-    let strange = faults.iter().find(|stall| !is_named(fs, stall));
+    let strange = faults.iter().find(|stall| stall.function != handler(fs));
     ensure!(strange.is_none(), "not in {}: {strange:?}", handler(fs));
     ensure!(!faults.is_empty(), "no stall is a store: {:?}", recording.summary()?.stalls);
     let msync = recording.stalls().find(|stall| stall.context == Context::Sync);

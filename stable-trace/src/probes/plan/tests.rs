@@ -114,12 +114,14 @@ fn where_programs_are_preempted_none_may_be_skipped() {
     assert_eq!(programs(&auto)[..2], ["writeback_wait_switch", "writeback_wait_begin"]);
     let plan = plan(&seven, Some(Method::Fentry));
     assert_eq!(
-        programs(&plan)[..5],
+        programs(&plan)[..7],
         [
             "writeback_wait_end",
             "writeback_wait_end_again",
+            "writeback_wait_end_again_again",
             "writeback_wait_end_killable",
             "writeback_wait_end_killable_again",
+            "writeback_wait_end_killable_again_again",
             "writeback_wait_begin",
         ]
     );

@@ -65,10 +65,16 @@ fn returns(facts: &Facts, resolved: &Resolved, method: Method) -> Part {
             _ => kprobe_symbol(facts, function).map(|symbol| Point::Kretprobe { function, symbol }),
         };
         let mut programs: &[_] = match (method, index) {
-            (Method::Fentry, 0) => &["writeback_wait_end", "writeback_wait_end_again"],
-            (Method::Fentry, _) => {
-                &["writeback_wait_end_killable", "writeback_wait_end_killable_again"]
-            }
+            (Method::Fentry, 0) => &[
+                "writeback_wait_end",
+                "writeback_wait_end_again",
+                "writeback_wait_end_again_again",
+            ],
+            (Method::Fentry, _) => &[
+                "writeback_wait_end_killable",
+                "writeback_wait_end_killable_again",
+                "writeback_wait_end_killable_again_again",
+            ],
             _ => &["writeback_wait_return"],
         };
         if !facts.preempts_programs() {
