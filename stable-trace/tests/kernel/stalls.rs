@@ -81,9 +81,13 @@ fn all_accounted_for(fs: Fs) -> Result<()> {
         + summary.waits_repeated
         + summary.waits_without_sleep
         + summary.waits_unfinished;
+    // Linux 7 skips a program now and then while another task is in one, preempted, and counts it.
+    let begin = summary.probe_runs_missed.iter().find(|(probe, _)| probe.starts_with("writeback:"));
+    let skipped = begin.map_or(0, |(_, count)| *count);
+    ensure!(skipped == 0 || host::kernel_version() >= (7, 0), "the kernel skipped {skipped} runs");
     ensure!(
-        accounted == seen.hits,
-        "tracefs has {} waits, we {accounted}: {summary:#?}",
+        accounted + skipped == seen.hits,
+        "tracefs has {} waits, we {accounted}, and {skipped} were skipped: {summary:#?}",
         seen.hits
     );
     // How often a waiter finds the folio under writeback again is up to the file system: under load

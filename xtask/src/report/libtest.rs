@@ -107,7 +107,10 @@ impl Binary {
         let name = name.trim_end();
         self.last = Some(name.to_owned());
         if let Some(rest) = outcome.strip_prefix("ignored") {
-            let reason = rest.strip_prefix(", ").map(str::trim).filter(|reason| !reason.is_empty());
+            // libtest writes `ignored, REASON`, libtest-mimic `ignored (REASON)`.
+            let mimic = || rest.trim().strip_prefix('(')?.strip_suffix(')');
+            let reason = rest.strip_prefix(", ").or_else(mimic).map(str::trim);
+            let reason = reason.filter(|reason| !reason.is_empty());
             self.ignored.push((name.to_owned(), reason.unwrap_or("no reason given").to_owned()));
         }
     }
@@ -178,7 +181,7 @@ test result: FAILED. 1 passed; 1 failed; 2 ignored; 0 measured; 0 filtered out; 
     #[test]
     fn libtest_mimic_pads_names() {
         let tally = tally(
-            "running 2 tests\ntest fentry          ... ignored, refused here\n\
+            "running 2 tests\ntest fentry          ... ignored (refused here)\n\
              test tracepoint_long ... ok\n\n\
              test result: ok. 1 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.11s\n",
             true,
