@@ -21,7 +21,7 @@ use crate::{
         tracefs::with_tracefs,
     },
     output::{Form, json::Json, style::Style, text::Text},
-    probes::{attach::Settings, plan::plan},
+    probes::{load::Settings, plan::plan},
     session::{
         Options,
         errand::Errand,

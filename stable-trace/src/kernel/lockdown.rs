@@ -39,9 +39,7 @@ impl Lockdown {
     /// Understands the file: every level there is, the one in force in brackets.
     #[must_use]
     pub fn parse(text: &str) -> Self {
-        let in_force =
-            text.split_whitespace().find_map(|level| level.strip_prefix('[')?.strip_suffix(']'));
-        match in_force {
+        match private_mount::marked(text, ('[', ']')) {
             Some("none") => Self::None,
             Some("integrity") => Self::Integrity,
             Some("confidentiality") => Self::Confidentiality,
@@ -52,11 +50,8 @@ impl Lockdown {
     /// Reads it; where nobody has mounted securityfs, from a mount of our own that nobody sees.
     #[must_use]
     pub fn read() -> Self {
-        let securityfs = Path::new(SECURITYFS);
-        let read = |root: &Path| std::fs::read_to_string(root.join("lockdown")).ok();
-        read(securityfs)
-            .or_else(|| private_mount::with("securityfs", securityfs, read).ok().flatten())
-            .map_or(Self::Unknown, |text| Self::parse(&text))
+        let text = private_mount::read("securityfs", Path::new(SECURITYFS), "lockdown");
+        text.map_or(Self::Unknown, |text| Self::parse(&text))
     }
 }
 

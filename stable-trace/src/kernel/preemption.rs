@@ -26,9 +26,7 @@ impl Preemption {
     /// Understands the file: every model there is, the one in force in parentheses.
     #[must_use]
     pub fn parse(text: &str) -> Self {
-        let in_force =
-            text.split_whitespace().find_map(|model| model.strip_prefix('(')?.strip_suffix(')'));
-        match in_force {
+        match private_mount::marked(text, ('(', ')')) {
             Some("none" | "voluntary") => Self::Voluntary,
             Some("full" | "lazy") => Self::Full,
             _ => Self::Unknown,
@@ -38,11 +36,8 @@ impl Preemption {
     /// Reads it; where nobody has mounted debugfs, from a mount of our own that nobody sees.
     #[must_use]
     pub fn read() -> Self {
-        let debugfs = Path::new(DEBUGFS);
-        let read = |root: &Path| std::fs::read_to_string(root.join("sched/preempt")).ok();
-        read(debugfs)
-            .or_else(|| private_mount::with("debugfs", debugfs, read).ok().flatten())
-            .map_or(Self::Unknown, |text| Self::parse(&text))
+        let text = private_mount::read("debugfs", Path::new(DEBUGFS), "sched/preempt");
+        text.map_or(Self::Unknown, |text| Self::parse(&text))
     }
 }
 

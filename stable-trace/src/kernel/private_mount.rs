@@ -42,6 +42,19 @@ pub(super) fn with<R: Send>(
     })
 }
 
+/// A file of a pseudo file system that belongs at `point`: where nobody has mounted it, from a mount
+/// of our own that nobody sees. Nothing if it cannot be read either way.
+pub(super) fn read(fs: &str, point: &Path, file: &str) -> Option<String> {
+    let read = |root: &Path| std::fs::read_to_string(root.join(file)).ok();
+    read(point).or_else(|| with(fs, point, read).ok().flatten())
+}
+
+/// Of a list of choices the one that is marked, as the kernel writes such lists: `none [integrity]`,
+/// `voluntary (full)`.
+pub(super) fn marked(list: &str, marks: (char, char)) -> Option<&str> {
+    list.split_whitespace().find_map(|word| word.strip_prefix(marks.0)?.strip_suffix(marks.1))
+}
+
 fn mount_here(fs: &str, point: &Path) -> Result<(), Errno> {
     // SAFETY: only the mount namespace (and with it the working directory and root) is unshared,
     // never the table of file descriptors, so no other thread's descriptors mean anything else.

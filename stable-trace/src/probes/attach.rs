@@ -16,12 +16,10 @@ use aya::{
 use super::{
     facts::WaitText,
     kretprobe::{self, Kretprobe, KretprobeError},
+    load::{Settings, load},
     plan::{Plan, Point, Step},
 };
 use crate::event::{Group, Probe};
-
-/// The programs, as the build script made them.
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/stable-trace-ebpf"));
 
 /// Why nothing is traced.
 #[derive(Debug, thiserror::Error)]
@@ -81,25 +79,6 @@ fn first_line(text: &str) -> String {
     text.lines().next().unwrap_or_default().to_owned()
 }
 
-/// What the programs are told before they load.
-#[derive(Debug)]
-pub struct Settings {
-    /// Bytes of the ring: a power of two and a multiple of the page size.
-    pub ring_bytes: u32,
-    /// Stream only stalls at least this long, in ns.
-    pub min_latency_ns: u64,
-    /// `--pid`: only waiters of this process.
-    pub pid: Option<u32>,
-    /// `--comm`: only waiters of this name, NUL-padded.
-    pub comm: Option<[u8; 16]>,
-    /// `--cgroup`: only waiters in this folder of the cgroup2 file system, or below it.
-    pub cgroup: Option<PathBuf>,
-    /// Whether `--device` was given.
-    pub only_devices: bool,
-    /// Whether unstable writes that harm nobody are streamed, too.
-    pub harmless: bool,
-}
-
 /// The programs, attached while this lives.
 pub struct Attached {
     /// Programs and maps.
@@ -111,16 +90,6 @@ pub struct Attached {
     /// What came of each step of the plan: nothing, or why it failed.
     outcomes: Vec<Option<String>>,
     kretprobes: Vec<(Group, String, Kretprobe)>,
-}
-
-/// Makes the loader. aya reads the kernel's whole BTF here, wanted or not, and that takes some 20 MiB
-/// for a moment: make it before anything else is kept, so that the agent's peak is not the sum.
-#[must_use]
-pub fn loader() -> EbpfLoader<'static> {
-    let mut loader = EbpfLoader::new();
-    // The programs carry no relocations against the kernel's types.
-    loader.btf(None);
-    loader
 }
 
 /// Loads the programs and attaches them. `tracefs` is its root, and this must run where aya sees it,
@@ -138,7 +107,7 @@ pub fn attach(
     if !plan.can_trace() {
         return Err(AttachError::Nothing(reasons(&plan.gaps)));
     }
-    let mut ebpf = load(loader, &plan, wait_text, settings)?;
+    let mut ebpf = load(loader, &plan, wait_text, settings).map_err(AttachError::Load)?;
     if let Some(path) = &settings.cgroup {
         choose_cgroup(&mut ebpf, path)?;
     }
@@ -287,53 +256,6 @@ fn reasons(probes: &[Probe]) -> String {
         probe.reason.as_ref().map(|reason| format!("{}: {reason}", probe.function))
     });
     reasons.collect::<Vec<_>>().join("; ")
-}
-
-fn load(
-    loader: EbpfLoader<'static>,
-    plan: &Plan,
-    wait_text: &WaitText,
-    settings: &Settings,
-) -> Result<Ebpf, AttachError> {
-    let record = plan.steps.iter().find_map(|step| match &step.point {
-        Point::Tracepoint { record, .. } => Some(*record),
-        _ => None,
-    });
-    let mut text = [0_u64; 4];
-    for (pair, range) in text.chunks_mut(2).zip(wait_text) {
-        pair.copy_from_slice(&[range.start, range.end]);
-    }
-    let pid = settings.pid.unwrap_or(0);
-    let comm = settings.comm.map_or([0; 2], |comm| {
-        let (words, _) = comm.as_chunks::<8>();
-        [u64::from_ne_bytes(words[0]), u64::from_ne_bytes(words[1])]
-    });
-    let only_cgroup = u32::from(settings.cgroup.is_some());
-    let only_devices = u32::from(settings.only_devices);
-    let harmless = u32::from(settings.harmless);
-    let returns = u32::from(plan.probes_returns());
-    let wake_at = u64::from(settings.ring_bytes / 4);
-    // From here on it may hold what lives as long as this call.
-    let mut loader: EbpfLoader<'_> = loader;
-    loader
-        .map_max_entries("EVENTS", settings.ring_bytes)
-        .override_global("MIN_LATENCY_NS", &settings.min_latency_ns, true)
-        .override_global("ONLY_PID", &pid, true)
-        .override_global("ONLY_COMM", &comm, true)
-        .override_global("ONLY_CGROUP", &only_cgroup, true)
-        .override_global("ONLY_DEVICES", &only_devices, true)
-        .override_global("STREAM_HARMLESS", &harmless, true)
-        .override_global("RETURNS_PROBED", &returns, true)
-        .override_global("WAKE_AT_BYTES", &wake_at, true)
-        .override_global("OFFSETS", &plan.offsets, true)
-        .override_global("WAIT_TEXT", &text, true);
-    if let Some(record) = &record {
-        loader
-            .override_global("WAIT_NAME_AT", &record.name_at, true)
-            .override_global("WAIT_INO_AT", &record.ino_at, true)
-            .override_global("WAIT_INDEX_AT", &record.index_at, true);
-    }
-    loader.load(OBJECT).map_err(AttachError::Load)
 }
 
 /// Loads and attaches one program; a kretprobe is handed out, because aya does not know it.

@@ -3,6 +3,7 @@
 pub mod attach;
 pub mod facts;
 pub mod kretprobe;
+pub mod load;
 pub mod offsets;
 pub mod plan;
 pub mod table;

@@ -25,8 +25,9 @@ use crate::{
     },
     metrics::collect::Collector,
     probes::{
-        attach::{AttachError, Attached, Settings, attach, loader},
+        attach::{AttachError, Attached, attach},
         facts::{Facts, wait_text},
+        load::{Settings, loader},
         plan::plan,
     },
     stream::{

@@ -1,0 +1,94 @@
+//! The last line of a run, and what it is made of.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Context, Grade, Workload};
+
+/// Stalls of one context on one device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StallSummary {
+    /// Why they waited.
+    pub context: Context,
+    /// The device, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
+    /// The file system, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fs: Option<String>,
+    /// How many.
+    pub count: u64,
+    /// Their sum in ns.
+    pub total_ns: u64,
+    /// Median in ns, interpolated within a power-of-two bucket, like the other quantiles.
+    pub p50_ns: u64,
+    /// 90th percentile in ns.
+    pub p90_ns: u64,
+    /// 99th percentile in ns.
+    pub p99_ns: u64,
+    /// The longest in ns, exact.
+    pub max_ns: u64,
+}
+
+/// The last line of a run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// From attached to detached, in ns.
+    pub elapsed_ns: u64,
+    /// Lines by type, this one not counted.
+    pub counts: BTreeMap<String, u64>,
+    /// Every stall there was, streamed or not.
+    pub stalls: Vec<StallSummary>,
+    /// Every stall there was, as one number.
+    pub stalls_total: u64,
+    /// Every unstable write there was, streamed or not.
+    #[serde(default)]
+    pub unstable_writes: Vec<UnstableSummary>,
+    /// Those of them that harm nobody, so counted but not streamed without `--harmless`.
+    #[serde(default)]
+    pub unstable_writes_unstreamed: u64,
+    /// Those shorter than `--min-latency`, so counted but not streamed.
+    pub stalls_below_threshold: u64,
+    /// Waits whose folio was written back before the task had to stop running: no stall.
+    pub waits_without_sleep: u64,
+    /// Times that a waiter was woken and found its folio under writeback again: still one stall.
+    /// With `stalls_total`, `waits_without_sleep` and `waits_unfinished` this adds up to every time
+    /// that the wait tracepoint fired.
+    pub waits_repeated: u64,
+    /// Waits that were not over when the run was: no stall of this run.
+    pub waits_unfinished: u64,
+    /// Lines that the ring buffer had no room for.
+    pub events_lost: u64,
+    /// Records that could not be decoded.
+    pub records_malformed: u64,
+    /// What kernel maps had no room for, by kind; not one stall is missing from `stalls` for it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub map_failures: BTreeMap<String, u64>,
+    /// Runs that a probe missed, by function.
+    pub probe_runs_missed: BTreeMap<String, u64>,
+    /// The agent's own CPU time in ns.
+    pub agent_cpu_ns: u64,
+    /// CPU time of the eBPF programs in ns.
+    pub bpf_cpu_ns: u64,
+    /// Totals of the paired workload.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workload: Option<Workload>,
+}
+
+/// Unstable writes of one context and grade on one device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnstableSummary {
+    /// `write_begin` or `page_mkwrite`.
+    pub context: Context,
+    /// What they mean.
+    pub grade: Grade,
+    /// The device, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
+    /// The file system, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fs: Option<String>,
+    /// How many.
+    pub count: u64,
+}
