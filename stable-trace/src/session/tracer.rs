@@ -239,11 +239,11 @@ impl Tracer {
 
 /// The facts of the running kernel; its types from a file, or from itself.
 pub fn gather(tracefs: &Path, symbols: &Symbols, btf_file: Option<&Path>) -> Facts {
-    let bytes = btf::read(btf_file.unwrap_or(Path::new(btf::VMLINUX)));
-    let types = bytes
-        .as_deref()
-        .map_err(ToString::to_string)
-        .and_then(|bytes| Btf::parse(bytes).map_err(|error| error.to_string()));
+    let path = btf_file.unwrap_or(Path::new(btf::VMLINUX));
+    let bytes = btf::read(path);
+    let types = bytes.as_deref().map_err(ToString::to_string).and_then(|bytes| {
+        Btf::parse(bytes).map_err(|error| format!("{}: {error}", path.display()))
+    });
     Facts::gather(tracefs, symbols, &types)
 }
 

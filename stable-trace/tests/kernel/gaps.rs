@@ -104,9 +104,10 @@ fn without_types() -> Result<()> {
     );
     let silent = probes.iter().find(|probe| !probe.attached && probe.reason.is_none());
     ensure!(silent.is_none(), "no reason: {silent:?}");
+    // Where waits are seen by tracepoints anyway, it is the other groups that miss the types.
     let told = |probe: &Probe| {
         let reason = probe.reason.as_deref().unwrap_or_default();
-        probe.group == Group::WritebackWait && reason.contains("BTF")
+        !probe.attached && reason.contains("BTF")
     };
     ensure!(probes.iter().any(told), "nobody says what is missing: {probes:#?}");
     Ok(())
