@@ -8,6 +8,7 @@ pub mod btf;
 pub mod devices;
 pub mod hooks;
 pub mod lockdown;
+pub mod memlock;
 pub mod modules;
 pub mod mounts;
 pub mod preemption;

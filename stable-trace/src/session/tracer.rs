@@ -18,7 +18,7 @@ use crate::{
     event::{Method, Probe},
     kernel::{
         btf::{self, Btf},
-        modules,
+        memlock, modules,
         mounts::{Mounts, MountsError},
         symbols::{Symbols, SymbolsError},
         tracefs::{TracefsError, with_tracefs},
@@ -239,6 +239,8 @@ impl Tracer {
 
 /// The facts of the running kernel; its types from a file, or from itself.
 pub fn gather(tracefs: &Path, symbols: &Symbols, btf_file: Option<&Path>) -> Facts {
+    // First: from here on programs and maps are made, if only on trial.
+    memlock::lift();
     let path = btf_file.unwrap_or(Path::new(btf::VMLINUX));
     let bytes = btf::read(path);
     let types = bytes.as_deref().map_err(ToString::to_string).and_then(|bytes| {

@@ -27,12 +27,13 @@ pub fn tests() -> Vec<Test> {
     let mut tests = Vec::new();
     for method in ["fentry", "kprobe"] {
         for fs in Fs::ALL {
-            tests.push(
-                Test::guest(format!("probes::{method}_{fs}"), move || agree(method, fs))
-                    .needs(Need::Agent)
-                    .needs(Need::PiDisk)
-                    .needs(Need::Tracer("function_graph")),
-            );
+            let test = Test::guest(format!("probes::{method}_{fs}"), move || agree(method, fs))
+                .needs(Need::Agent)
+                .needs(Need::PiDisk)
+                .needs(Need::Tracer("function_graph"));
+            // On 5.10 the graph tracer does not see a function that carries a trampoline, whichever
+            // came first: 0 calls beside 1,716 stalls. `stalls.rs` counts there, by the tracepoint.
+            tests.push(if method == "fentry" { test.needs(Need::KernelFrom(5, 11)) } else { test });
         }
     }
     tests
