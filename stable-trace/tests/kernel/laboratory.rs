@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::bed::direct::Direct;
 use crate::bed::function_graph::{call, calls};
-use crate::bed::injection::{Check, SlowDisk};
+use crate::bed::injection::SlowDisk;
 use crate::bed::scratch::drop_caches;
 use crate::bed::{
     Agent, Disk, Dmesg, Fs, FunctionGraph, Injection, Need, Scratch, Test, TracefsInstance, host,
@@ -102,7 +102,7 @@ fn ten_injected_guard_errors_are_ten() -> Result<()> {
     let disk = Direct::open(&Disk::pi()?.path)?;
     let mut dmesg = Dmesg::from_now()?;
     let completions = TracefsInstance::recording_integrity_completions()?;
-    let failing = Injection::into_every_command(Check::Device)?;
+    let failing = Injection::into_every_command()?;
 
     let errors: Vec<_> =
         (0..10).map(|n| disk.read(n * 4096, 4096).err().and_then(|e| e.raw_os_error())).collect();

@@ -3,7 +3,6 @@
 //! One program serves both. Each test says where it belongs and what it needs; where it does not
 //! belong it is not listed, and where something is missing it is ignored, with the reason.
 
-#[allow(dead_code, reason = "the bed offers more than the tests of one moment use")]
 mod bed;
 mod doctor;
 mod ending;

@@ -14,39 +14,18 @@ const IDLE: Duration = Duration::from_secs(30);
 
 const DRIVER: &str = "/sys/bus/pseudo/drivers/scsi_debug";
 
-/// Who finds the error (bits of `opts` of `drivers/scsi/scsi_debug.c`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Check {
-    /// The device: sense b/10/1.
-    Device,
-    /// The host adapter: sense 5/10/1.
-    Host,
-}
-
 /// Commands fail their guard check until this is dropped.
 #[derive(Debug)]
 pub struct Injection(());
 
 impl Injection {
-    /// Every read and write fails.
-    pub fn into_every_command(check: Check) -> Result<Self> {
-        Self::start(check, -1)
-    }
-
-    /// The nth, 2nth, 3nth of *all* commands fail, if they are reads or writes.
-    pub fn into_every(nth: i32, check: Check) -> Result<Self> {
-        Self::start(check, nth)
-    }
-
-    fn start(check: Check, nth: i32) -> Result<Self> {
-        let options = match check {
-            Check::Device => "0x20",
-            Check::Host => "0x40",
-        };
+    /// The device finds a wrong guard tag (sense b/10/1) in every read and write: bit 0x20 of `opts`
+    /// (`drivers/scsi/scsi_debug.c`).
+    pub fn into_every_command() -> Result<Self> {
         // First, so that half an injection is undone too.
         let injection = Self(());
-        set("opts", options)?;
-        set("every_nth", &nth.to_string())?;
+        set("opts", "0x20")?;
+        set("every_nth", "-1")?;
         Ok(injection)
     }
 }
