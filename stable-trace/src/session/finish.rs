@@ -36,7 +36,8 @@ impl Tracer {
         self.attached.detach();
         wait_for_programs();
         while self.drain(stream)? {}
-        self.tick(stream)?;
+        // Not `tick`, which would attach what a module loaded just now has.
+        self.report(stream)?;
 
         let mut tally = Tally::default();
         for (key, histogram) in self.collector.histograms()? {

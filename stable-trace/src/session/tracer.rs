@@ -184,16 +184,25 @@ impl Tracer {
         outcome.map(|()| more)
     }
 
-    /// What is done every so often: loss, mounts, messages of the programs.
+    /// What is done every so often while programs are attached: mounts, modules, and what
+    /// [`report`](Self::report) says.
     ///
     /// # Errors
     /// What the writer says.
     pub fn tick(&mut self, stream: &mut Stream) -> io::Result<()> {
+        self.narrator.identities.follow_mounts();
+        self.follow_modules();
+        self.report(stream)
+    }
+
+    /// Passes on the programs' own messages, and says what was lost.
+    ///
+    /// # Errors
+    /// What the writer says.
+    pub(super) fn report(&mut self, stream: &mut Stream) -> io::Result<()> {
         if let Some(logger) = &mut self.logger {
             logger.flush();
         }
-        self.narrator.identities.follow_mounts();
-        self.follow_modules();
         match self.collector.counter(Counter::Lost) {
             Ok(lost) => stream.lost(lost),
             Err(error) => {
