@@ -67,12 +67,13 @@ pub fn agent(options: Options<'_>) -> Result<PathBuf> {
     if !output.status.success() {
         return Err(shell::failed(&command, output.status));
     }
-    executable(&String::from_utf8_lossy(&output.stdout))
+    executable(&String::from_utf8_lossy(&output.stdout), "stable-trace", None)
         .ok_or_else(|| anyhow!("cargo built stable-trace but did not say where"))
 }
 
-/// Where cargo's messages say that the agent's binary is.
-fn executable(messages: &str) -> Option<PathBuf> {
+/// Where cargo's messages say that the executable of a target is; `kind` tells a test (`test`) from a
+/// binary (`bin`) where both are built.
+pub fn executable(messages: &str, name: &str, kind: Option<&str>) -> Option<PathBuf> {
     #[derive(Deserialize)]
     struct Artifact {
         target: Target,
@@ -81,11 +82,16 @@ fn executable(messages: &str) -> Option<PathBuf> {
     #[derive(Deserialize)]
     struct Target {
         name: String,
+        #[serde(default)]
+        kind: Vec<String>,
     }
+    let wanted = |target: &Target| {
+        target.name == name && kind.is_none_or(|kind| target.kind.iter().any(|it| it == kind))
+    };
     messages
         .lines()
         .filter_map(|line| serde_json::from_str::<Artifact>(line).ok())
-        .filter(|artifact| artifact.target.name == "stable-trace")
+        .filter(|artifact| wanted(&artifact.target))
         .find_map(|artifact| artifact.executable)
 }
 
@@ -101,7 +107,10 @@ mod tests {
 {"reason":"build-script-executed","package_id":"x"}
 {"reason":"compiler-artifact","target":{"name":"stable-trace"},"executable":"/t/debug/stable-trace"}
 {"reason":"build-finished","success":true}"#;
-        assert_eq!(executable(messages).as_deref(), Some(Path::new("/t/debug/stable-trace")));
-        assert_eq!(executable("no JSON"), None);
+        assert_eq!(
+            executable(messages, "stable-trace", None).as_deref(),
+            Some(Path::new("/t/debug/stable-trace"))
+        );
+        assert_eq!(executable("no JSON", "stable-trace", None), None);
     }
 }

@@ -4,7 +4,7 @@ use std::{
     fs::File,
     io::{self, BufWriter, IsTerminal as _, Write},
     path::Path,
-    process::{ExitCode, Stdio},
+    process::ExitCode,
     sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
@@ -40,7 +40,7 @@ pub fn trace(args: &TraceArgs, color: Color) -> anyhow::Result<ExitCode> {
 
 /// `stable-trace run`.
 pub fn run(args: RunArgs, color: Color) -> anyhow::Result<ExitCode> {
-    let errand = Errand::Command { words: args.command, stdout: Stdio::inherit() };
+    let errand = Errand::Command(args.command);
     start(&args.tracing, color, args.duration, errand)
 }
 

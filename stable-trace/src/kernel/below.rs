@@ -3,10 +3,7 @@
 //! A device that checks what it is sent asks for stable pages itself. One that is stacked on it may
 //! not: a loop device never does, whatever its backing file lies on.
 
-use std::{
-    os::unix::fs::MetadataExt as _,
-    path::{Path, PathBuf},
-};
+use std::{os::unix::fs::MetadataExt as _, path::Path};
 
 use rustix::fs::{major, minor};
 
@@ -29,11 +26,9 @@ fn look(sysfs: &Path, mounts: &Mounts, dev: (u32, u32), depth: u32) -> bool {
         let below = mounts.by_dev(dev).map(|backing| backing.disks).unwrap_or_default();
         return below.into_iter().any(|disk| disk != dev && look(sysfs, mounts, disk, depth));
     }
-    if folder.join("partition").exists() {
-        // Its own directory lies in its disk's.
-        let disk = folder.canonicalize().ok().and_then(|path| path.parent().map(PathBuf::from));
-        let disk = disk.and_then(|disk| sysfs::parse_dev(&sysfs::read(&disk.join("dev"))?));
-        return disk.is_some_and(|disk| look(sysfs, mounts, disk, depth));
+    let disk = mounts.disk_of(dev);
+    if disk != dev {
+        return look(sysfs, mounts, disk, depth);
     }
     let format = sysfs::read(&folder.join("integrity/format"));
     if format.is_some_and(|format| !matches!(format.as_str(), "" | "none" | "nop")) {

@@ -243,7 +243,7 @@ impl Mounts {
     }
 
     /// The whole disk of a partition; any other device is its own.
-    fn disk_of(&self, dev: (u32, u32)) -> (u32, u32) {
+    pub(super) fn disk_of(&self, dev: (u32, u32)) -> (u32, u32) {
         let folder = self.sysfs.join(format!("dev/block/{}:{}", dev.0, dev.1));
         if !folder.join("partition").exists() {
             return dev;

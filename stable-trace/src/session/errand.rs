@@ -1,11 +1,6 @@
 //! What a run is around: nothing, a command, or the paired workload in a process of its own.
 
-use std::{
-    ffi::OsString,
-    io,
-    os::unix::process::ExitStatusExt as _,
-    process::{ExitStatus, Stdio},
-};
+use std::{ffi::OsString, io, os::unix::process::ExitStatusExt as _, process::ExitStatus};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
@@ -44,12 +39,10 @@ pub enum Errand {
     /// Nothing: until it is told to end.
     Watch,
     /// A command.
-    Command {
+    Command(
         /// Its words; not empty.
-        words: Vec<OsString>,
-        /// Whether its standard output must not mix with the stream.
-        stdout: Stdio,
-    },
+        Vec<OsString>,
+    ),
     /// The paired workload.
     Workload {
         /// Its options.
@@ -88,11 +81,10 @@ impl Running {
     pub fn start(errand: Errand) -> Result<Self, ErrandError> {
         match errand {
             Errand::Watch => Ok(Self::Nothing),
-            Errand::Command { words, stdout } => {
+            Errand::Command(words) => {
                 let command = words.first().cloned().unwrap_or_default();
                 Command::new(&command)
                     .args(words.iter().skip(1))
-                    .stdout(stdout)
                     .spawn()
                     .map(Self::Command)
                     .map_err(|source| ErrandError::Start { command, source })

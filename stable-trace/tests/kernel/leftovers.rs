@@ -137,12 +137,7 @@ fn killed_waiters_leave_nothing(method: &str) -> Result<()> {
         kill_process(pid, Signal::KILL).context("cannot kill the workload")?;
         // Reaps it: none of its threads is left after this.
         drop(wac);
-        for map in ["WAITERS", "FAULTS"] {
-            eventually(|| {
-                let left = bpftool::entries(map, &held)?;
-                Ok((left > 0).then(|| format!("{left} entries in {map}")))
-            })?;
-        }
+        bpftool::await_no_task(&held)?;
     }
     let recording = agent.stop()?;
 

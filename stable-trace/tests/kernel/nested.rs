@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 use stable_trace::event::{Context, Stall};
 
 use crate::bed::injection::SlowDisk;
-use crate::bed::{Agent, Disk, Fs, Loaded, Need, Scratch, Test, bpftool, eventually};
+use crate::bed::{Agent, Disk, Fs, Loaded, Need, Scratch, Test, bpftool};
 
 /// The page that everything here is about.
 const PAGE: usize = 4096;
@@ -128,12 +128,7 @@ fn faults_in_calls(method: &str, fs: Fs) -> Result<()> {
         mapped.forget()?;
         mapped.write_to(&written)?;
     }
-    for map in ["WAITERS", "FAULTS"] {
-        eventually(|| {
-            let left = bpftool::entries(map, &held)?;
-            Ok((left > 0).then(|| format!("{left} entries in {map}")))
-        })?;
-    }
+    bpftool::await_no_task(&held)?;
     let recording = agent.stop()?;
 
     let summary = recording.summary()?;

@@ -3,9 +3,8 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
-use serde::Deserialize;
 
-use crate::{progress, setup, workspace};
+use crate::{compile, progress, setup, workspace};
 
 /// The test program and the agent that it tests.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,24 +39,7 @@ impl Programs {
     }
 
     fn among(messages: &str) -> Option<Self> {
-        #[derive(Deserialize)]
-        struct Artifact {
-            target: Target,
-            executable: Option<PathBuf>,
-        }
-        #[derive(Deserialize)]
-        struct Target {
-            name: String,
-            kind: Vec<String>,
-        }
-        let artifacts: Vec<Artifact> =
-            messages.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-        let find = |name: &str, kind: &str| {
-            artifacts
-                .iter()
-                .find(|it| it.target.name == name && it.target.kind.iter().any(|it| it == kind))
-                .and_then(|artifact| artifact.executable.clone())
-        };
+        let find = |name, kind| compile::executable(messages, name, Some(kind));
         Some(Self { tests: find("kernel", "test")?, agent: find("stable-trace", "bin")? })
     }
 }

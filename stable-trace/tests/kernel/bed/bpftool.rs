@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use serde_json::Value;
 
 use super::loaded::Loaded;
-use super::program;
+use super::{eventually, program};
 
 /// Names of the programs that are loaded, among those with these ids.
 pub fn programs(ids: &BTreeSet<u32>) -> Result<Vec<String>> {
@@ -23,6 +23,17 @@ pub fn entries(name: &str, held: &Loaded) -> Result<usize> {
         .find(|map| map["name"] == name && id(map).is_some_and(|id| held.maps.contains(&id)));
     let found = found.and_then(id).with_context(|| format!("no map {name} is held"))?;
     Ok(list(&["map", "dump", "id", &found.to_string()])?.len())
+}
+
+/// Waits until no task has anything left in the maps that an agent keeps for tasks.
+pub fn await_no_task(held: &Loaded) -> Result<()> {
+    for map in ["WAITERS", "FAULTS"] {
+        eventually(|| {
+            let left = entries(map, held)?;
+            Ok((left > 0).then(|| format!("{left} entries in {map}")))
+        })?;
+    }
+    Ok(())
 }
 
 fn id(object: &Value) -> Option<u32> {
