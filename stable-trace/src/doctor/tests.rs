@@ -1,7 +1,7 @@
 //! Reports of machines that are not this one.
 
 use super::*;
-use crate::event::Integrity;
+use crate::event::Protection;
 
 fn found(detail: &str) -> Found {
     Found::from(Ok(detail.to_owned()))
@@ -21,7 +21,7 @@ fn offered(name: &str) -> MethodFound {
 }
 
 fn device(name: &str, dev: &str, stable_writes: bool, format: Option<&str>) -> Device {
-    let integrity = format.map(|format| Integrity {
+    let integrity = format.map(|format| Protection {
         format: format.to_owned(),
         tag_size: 0,
         interval_bytes: Some(512),

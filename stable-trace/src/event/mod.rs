@@ -3,13 +3,17 @@
 //! These types are the contract that users script against. A field may be added; one that stands
 //! here keeps its name, its unit and its meaning. What could not be known is absent, never invented.
 
+mod integrity;
 mod summary;
+mod verdict;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-pub use summary::{StallSummary, Summary, UnstableSummary};
+pub use integrity::{Check, IntegrityError, Operation, Page, PageKind, Source};
+pub use summary::{IntegritySummary, StallSummary, Summary, UnstableSummary, VerdictSummary};
+pub use verdict::{Cause, Verdict};
 
 /// One line of the stream: an [`Event`] with its place and its time.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -33,6 +37,10 @@ pub enum Event {
     Stall(Stall),
     /// A page given to a writer while it was under writeback.
     UnstableWrite(UnstableWrite),
+    /// A failed check of protection information.
+    Integrity(IntegrityError),
+    /// What caused an integrity failure.
+    Verdict(Verdict),
     /// What the paired workload does.
     Workload(Workload),
     /// Lines that the ring buffer had no room for.
@@ -137,12 +145,12 @@ pub struct Device {
     pub stable_writes: bool,
     /// Its protection information, where it has any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub integrity: Option<Integrity>,
+    pub integrity: Option<Protection>,
 }
 
 /// A device's protection information, from `/sys/block/DEV/integrity`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Integrity {
+pub struct Protection {
     /// `integrity/format`, such as `T10-DIF-TYPE1-CRC`.
     pub format: String,
     /// `integrity/tag_size`: bytes of application tag.
@@ -331,6 +339,8 @@ impl Event {
             Self::Start(_) => "start",
             Self::Stall(_) => "stall",
             Self::UnstableWrite(_) => "unstable_write",
+            Self::Integrity(_) => "integrity",
+            Self::Verdict(_) => "verdict",
             Self::Workload(_) => "workload",
             Self::Lost(_) => "lost",
             Self::Summary(_) => "summary",

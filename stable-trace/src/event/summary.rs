@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Context, Grade, Workload};
+use super::{Cause, Check, Context, Grade, Operation, Source, Workload};
 
 /// Stalls of one context on one device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +48,15 @@ pub struct Summary {
     /// Those of them that harm nobody, so counted but not streamed without `--harmless`.
     #[serde(default)]
     pub unstable_writes_unstreamed: u64,
+    /// Every integrity failure there was, streamed or not.
+    #[serde(default)]
+    pub integrity_errors: Vec<IntegritySummary>,
+    /// Every integrity failure there was, as one number.
+    #[serde(default)]
+    pub integrity_errors_total: u64,
+    /// What caused them, as far as they were streamed.
+    #[serde(default)]
+    pub verdicts: Vec<VerdictSummary>,
     /// Those shorter than `--min-latency`, so counted but not streamed.
     pub stalls_below_threshold: u64,
     /// Waits whose folio was written back before the task had to stop running: no stall.
@@ -89,6 +98,34 @@ pub struct UnstableSummary {
     /// The file system, where it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fs: Option<String>,
+    /// How many.
+    pub count: u64,
+}
+
+/// Integrity failures of one kind on one device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IntegritySummary {
+    /// The device, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
+    /// What the requests wanted.
+    pub op: Operation,
+    /// Which check failed.
+    pub check: Check,
+    /// Who noticed.
+    pub source: Source,
+    /// How many.
+    pub count: u64,
+}
+
+/// Verdicts of one cause on one device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerdictSummary {
+    /// The device, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
+    /// What caused the failures.
+    pub cause: Cause,
     /// How many.
     pub count: u64,
 }

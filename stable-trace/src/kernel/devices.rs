@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{release::Release, sysfs};
-use crate::event::{Device, Integrity};
+use crate::event::{Device, Protection};
 
 /// From here on a device with checksums asks for stable pages whatever its flag says
 /// (`bdev_stable_writes`, include/linux/blkdev.h, 6.11 and 6.12). Before, the flag alone counts,
@@ -88,17 +88,17 @@ fn flag(folder: &Path) -> bool {
 }
 
 /// Whether the device's checksums force stability; `nop` is metadata that nothing checks.
-fn checksums(integrity: Option<&Integrity>, kernel: Release) -> bool {
+fn checksums(integrity: Option<&Protection>, kernel: Release) -> bool {
     kernel >= INTEGRITY_IMPLIES_STABLE && integrity.is_some_and(|found| found.format != "nop")
 }
 
 /// A device's `integrity` folder; a device without a profile says `none` in it, or has none.
-fn integrity(folder: &Path) -> Option<Integrity> {
+fn integrity(folder: &Path) -> Option<Protection> {
     let format = sysfs::read(&folder.join("format"))?;
     if format.is_empty() || format == "none" {
         return None;
     }
-    Some(Integrity {
+    Some(Protection {
         format,
         tag_size: sysfs::read_number(&folder.join("tag_size")).unwrap_or_default(),
         interval_bytes: sysfs::read_number(&folder.join("protection_interval_bytes")),

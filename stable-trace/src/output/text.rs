@@ -7,8 +7,8 @@ use super::{
     style::{Style, Tone, duration, harmless, stall_tone},
 };
 use crate::event::{
-    Context, Event, Grade, Line, Lost, Stall, Start, Summary, UnstableWrite, Workload,
-    WorkloadState,
+    Context, Event, Grade, IntegrityError, Line, Lost, Stall, Start, Summary, UnstableWrite,
+    Verdict, Workload, WorkloadState,
 };
 
 /// Writes text.
@@ -114,6 +114,26 @@ impl<W: Write> Text<W> {
         Ok(())
     }
 
+    fn integrity(&mut self, time: &str, error: &IntegrityError) -> io::Result<()> {
+        let text = format!(
+            "{:<15} {:>8}  {} of {} sectors at {} of {} ({}, by {})",
+            clock(time),
+            error.status,
+            error.op.name(),
+            error.sectors,
+            error.sector,
+            error.device.as_deref().unwrap_or("an unknown device"),
+            error.check.name(),
+            error.source.name(),
+        );
+        writeln!(self.out, "{}", self.style.paint(Tone::Bad, text))
+    }
+
+    fn verdict(&mut self, time: &str, verdict: &Verdict) -> io::Result<()> {
+        let text = format!("{:<15} {:>8}  {}", clock(time), "VERDICT", verdict.explanation);
+        writeln!(self.out, "{}", self.style.paint(Tone::Strong, text))
+    }
+
     fn lost(&mut self, lost: &Lost) -> io::Result<()> {
         let text = format!("{} lines lost: the ring buffer was full (--ring-size)", lost.count);
         writeln!(self.out, "{}", self.style.paint(Tone::Bad, text))
@@ -177,6 +197,17 @@ impl<W: Write> Text<W> {
                 Grade::Harmless => Tone::Plain,
             };
             writeln!(out, "{}", self.style.paint(tone, text))?;
+        }
+        for line in &summary.integrity_errors {
+            let text = format!(
+                "  {} integrity errors ({} {}, by {} on {})",
+                line.count,
+                line.op.name(),
+                line.check.name(),
+                line.source.name(),
+                line.device.as_deref().unwrap_or("an unknown device"),
+            );
+            writeln!(out, "{}", self.style.paint(Tone::Bad, text))?;
         }
         if let Some(workload) = &summary.workload {
             writeln!(out, "  wac: {}", done(workload))?;
@@ -243,6 +274,8 @@ impl<W: Write> Form for Text<W> {
             Event::Start(start) => self.start(start),
             Event::Stall(stall) => self.stall(&line.time, stall),
             Event::UnstableWrite(write) => self.unstable_write(&line.time, write),
+            Event::Integrity(error) => self.integrity(&line.time, error),
+            Event::Verdict(verdict) => self.verdict(&line.time, verdict),
             Event::Workload(workload) => self.workload(workload),
             Event::Lost(lost) => self.lost(lost),
             Event::Summary(summary) => self.summary(summary),

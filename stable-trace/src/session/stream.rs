@@ -20,8 +20,9 @@ impl Stream {
     /// Starts an empty stream.
     #[must_use]
     pub fn new(form: Box<dyn Form>) -> Self {
-        let counts = ["start", "stall", "unstable_write", "workload", "lost"]
-            .map(|kind| (kind.to_owned(), 0));
+        let counts =
+            ["start", "stall", "unstable_write", "integrity", "verdict", "workload", "lost"]
+                .map(|kind| (kind.to_owned(), 0));
         Self { form, seq: 0, counts: counts.into(), lost: 0 }
     }
 

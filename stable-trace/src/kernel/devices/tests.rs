@@ -87,7 +87,7 @@ fn protection_information_is_described() {
     let sysfs = sysfs();
     assert_eq!(
         device(&sysfs, NEW, "sda").integrity,
-        Some(Integrity {
+        Some(Protection {
             format: "T10-DIF-TYPE1-CRC".to_owned(),
             tag_size: 2,
             interval_bytes: Some(512)
