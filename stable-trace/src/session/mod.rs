@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod errand;
+mod failure;
 pub mod filter;
 mod finish;
 mod follow;
