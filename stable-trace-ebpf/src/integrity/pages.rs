@@ -326,7 +326,7 @@ pub const STOP: u64 = 1;
 /// Without, it looks at every one, so there are fewer.
 #[inline(always)]
 pub fn turns<const LOOPED: bool>(each: extern "C" fn(u32, *mut Turn) -> u64, turn: &mut Turn) {
-    const UNROLLED: u32 = 32;
+    const UNROLLED: u32 = 16;
     let turn: *mut Turn = turn;
     if LOOPED {
         // SAFETY: the helper calls a function of this type, and the turn outlives the call.

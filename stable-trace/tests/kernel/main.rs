@@ -8,6 +8,7 @@ mod doctor;
 mod ending;
 mod filters;
 mod gaps;
+mod integrity;
 mod laboratory;
 mod leftovers;
 mod loss;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         stalls::tests(),
         sync::tests(),
         unstable::tests(),
+        integrity::tests(),
         nested::tests(),
         leftovers::tests(),
         gaps::tests(),

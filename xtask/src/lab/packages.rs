@@ -5,7 +5,7 @@ use anyhow::Result;
 use crate::setup::debian;
 
 /// Debian packages, each with what proves that it is there.
-const PACKAGES: [(&str, &str); 12] = [
+const PACKAGES: [(&str, &str); 14] = [
     ("qemu-system-x86", "qemu-system-x86_64"),
     ("busybox-static", "busybox"),
     ("kmod", "depmod"),
@@ -18,6 +18,8 @@ const PACKAGES: [(&str, &str); 12] = [
     ("bpftrace", "bpftrace"),
     ("bpftool", "bpftool"),
     ("sg3-utils", "sg_raw"),
+    ("dmsetup", "dmsetup"),
+    ("cryptsetup-bin", "integritysetup"),
 ];
 
 /// Makes sure of them.

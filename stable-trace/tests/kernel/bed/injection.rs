@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 use super::disk::Disk;
 
@@ -14,17 +15,33 @@ const IDLE: Duration = Duration::from_secs(30);
 
 const DRIVER: &str = "/sys/bus/pseudo/drivers/scsi_debug";
 
-/// Commands fail their guard check until this is dropped.
+/// Commands fail until this is dropped.
 #[derive(Debug)]
 pub struct Injection(());
 
 impl Injection {
-    /// The device finds a wrong guard tag (sense b/10/1) in every read and write: bit 0x20 of `opts`
-    /// (`drivers/scsi/scsi_debug.c`).
+    /// The first sectors from 0x1234 on have a medium error: bits of `opts`
+    /// (drivers/scsi/scsi_debug.c), here and below.
+    pub const MEDIUM: u32 = 0x2;
+    /// Commands are never answered.
+    pub const TIMEOUT: u32 = 0x4;
+    /// Commands are not acknowledged by the transport.
+    pub const TRANSPORT: u32 = 0x10;
+    /// The device finds a wrong guard tag (sense b/10/1).
+    pub const DEVICE: u32 = 0x20;
+    /// The host adapter finds one (sense 5/10/1).
+    pub const HOST: u32 = 0x40;
+
+    /// The device finds a wrong guard tag in every read and write.
     pub fn into_every_command() -> Result<Self> {
+        Self::with(Self::DEVICE)
+    }
+
+    /// Every command fails in the way of these bits.
+    pub fn with(opts: u32) -> Result<Self> {
         // First, so that half an injection is undone too.
         let injection = Self(());
-        set("opts", "0x20")?;
+        set("opts", &format!("{opts:#x}"))?;
         set("every_nth", "-1")?;
         Ok(injection)
     }
@@ -36,6 +53,46 @@ impl Drop for Injection {
             if let Err(error) = set(name, "0") {
                 eprintln!("{error:#}");
             }
+        }
+    }
+}
+
+/// Errors for the next so many commands of one kind, where the driver offers that: from 6.7 on, below
+/// its folder in debugfs.
+#[derive(Debug)]
+pub struct CommandErrors {
+    file: PathBuf,
+    /// Where debugfs is mounted while this lives.
+    debugfs: tempfile::TempDir,
+}
+
+impl CommandErrors {
+    /// Nothing where the driver does not offer it.
+    pub fn of(disk: &Disk) -> Result<Option<Self>> {
+        let link = Path::new("/sys/block").join(&disk.name).join("device");
+        let address =
+            fs::read_link(&link).with_context(|| format!("cannot read {}", link.display()))?;
+        let address = address.file_name().context("a disk without an address")?;
+        let debugfs = tempfile::tempdir().context("no folder for debugfs")?;
+        mount("debugfs", debugfs.path(), "debugfs", MountFlags::empty(), None)
+            .context("cannot mount debugfs")?;
+        let file = debugfs.path().join("scsi_debug").join(address).join("error");
+        let errors = Self { file, debugfs };
+        Ok(errors.file.exists().then_some(errors))
+    }
+
+    /// The next `count` commands with this operation code end in a check condition with this sense
+    /// key, code and qualifier (`sdebug_error_write`, `drivers/scsi/scsi_debug.c`).
+    pub fn inject(&self, count: u64, opcode: u8, key: u8, asc: u8, ascq: u8) -> Result<()> {
+        let line = format!("2 -{count} {opcode:#x} 0 0 2 {key:#x} {asc:#x} {ascq:#x}");
+        fs::write(&self.file, &line).with_context(|| format!("cannot inject {line:?}"))
+    }
+}
+
+impl Drop for CommandErrors {
+    fn drop(&mut self) {
+        if let Err(error) = unmount(self.debugfs.path(), UnmountFlags::DETACH) {
+            eprintln!("cannot unmount debugfs: {error}");
         }
     }
 }

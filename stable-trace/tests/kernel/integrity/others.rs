@@ -1,0 +1,64 @@
+//! Requests that fail for another reason: none of ours.
+
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::on_the_disk;
+use crate::bed::direct::Direct;
+use crate::bed::failures::integrity;
+use crate::bed::{Agent, Disk, Injection, Test, TracefsInstance};
+
+pub fn tests() -> Vec<Test> {
+    vec![on_the_disk("other_errors_are_not_counted", other_errors)]
+}
+
+/// The first sector that a bad medium has, and how many: `medium_error_start` and
+/// `medium_error_count`, drivers/scsi/scsi_debug.c.
+const BAD_SECTOR: u64 = 0x1234;
+
+/// A medium error, a transport error and a command that is never answered.
+fn other_errors() -> Result<()> {
+    let disk = Disk::pi()?;
+    let direct = Direct::open(&disk.path)?;
+    let agent = Agent::start(["-q"])?;
+    let failed = TracefsInstance::recording("block/block_rq_complete", "error != 0")?;
+    let block = BAD_SECTOR / 8 * 4096;
+    for opts in [Injection::MEDIUM, Injection::TRANSPORT] {
+        let failing = Injection::with(opts)?;
+        let read = direct.read(block, 4096);
+        drop(failing);
+        ensure!(read.is_err(), "opts {opts:#x}: the read did well");
+    }
+    never_answered(&disk, &direct, block)?;
+    let recording = agent.stop()?;
+
+    let completions = failed.lines()?;
+    ensure!(completions.len() >= 2, "tracefs has {completions:#?}");
+    let ours = completions.iter().find(|line| line.contains("[-84]"));
+    ensure!(ours.is_none(), "an integrity error that nobody asked for: {ours:?}");
+    let told = integrity(&recording).next();
+    ensure!(told.is_none(), "{told:#?}");
+    ensure!(recording.summary()?.integrity_errors_total == 0, "{:#?}", recording.summary()?);
+    Ok(())
+}
+
+/// The kernel aborts the command when its time is up.
+fn never_answered(disk: &Disk, direct: &Direct, block: u64) -> Result<()> {
+    const TIMEOUT: &str = "device/timeout";
+    let before = disk.attribute(TIMEOUT).context("no time-out")?;
+    disk.set_attribute(TIMEOUT, "1")?;
+    let failing = Injection::with(Injection::TIMEOUT)?;
+    let read = direct.read(block, 4096);
+    drop(failing);
+    disk.set_attribute(TIMEOUT, &before)?;
+    // What becomes of it is the error handler's affair; that it ends is enough.
+    drop(read);
+    crate::bed::eventually(|| {
+        let state = fs::read_to_string(format!("/sys/block/{}/device/state", disk.name))?;
+        let sound = state.trim() == "running" && direct.read(0, 4096).is_ok();
+        std::thread::sleep(Duration::from_millis(10));
+        Ok((!sound).then(|| format!("the disk is {}", state.trim())))
+    })
+}

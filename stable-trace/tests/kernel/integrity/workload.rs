@@ -1,0 +1,139 @@
+//! Genuine guard errors, made by the paired workload: thousands of a shared buffer, and those of
+//! pages that nobody keeps stable.
+
+use std::os::unix::fs::MetadataExt as _;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use stable_trace::event::{Check, Operation, PageKind, Source};
+
+use super::on_the_disk;
+use crate::bed::console::QuietConsole;
+use crate::bed::failures::{agree, completed, integrity};
+use crate::bed::injection::SlowDisk;
+use crate::bed::{Agent, Disk, Fs, Need, Scratch, Test, TracefsInstance, Wac};
+
+/// Errors of a shared buffer that are awaited.
+const STORM: u64 = 1_000;
+
+/// Errors of a profile that are awaited where pages are not stable.
+const MANY: u64 = 10;
+
+/// How long an emulated machine may take.
+const LIMIT: Duration = Duration::from_mins(2);
+
+pub fn tests() -> Vec<Test> {
+    let mut tests = vec![
+        on_the_disk("a_shared_buffer_on_ext4", || shared_buffer(&[])),
+        on_the_disk("a_shared_buffer_in_a_small_ring", || shared_buffer(&["--ring-size=16KiB"])),
+    ];
+    for fs in [Fs::Ext4, Fs::Xfs] {
+        // Later the checksums alone have the pages kept stable (`bdev_stable_writes`,
+        // include/linux/blkdev.h, from 6.11 on).
+        let story = move || unstable_pages(fs);
+        let test = on_the_disk(&format!("unstable_pages_of_{fs}"), story);
+        tests.push(test.needs(Need::KernelBefore(6, 11)));
+    }
+    tests
+}
+
+/// Waits until so many completions have failed.
+fn await_failures(failed: &TracefsInstance, wanted: u64) -> Result<()> {
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        let hits = failed.hits()?;
+        if hits >= wanted {
+            return Ok(());
+        }
+        ensure!(Instant::now() < deadline, "{hits} guard errors of {wanted}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Profile g. However small the ring, nothing is missing from the counts.
+fn shared_buffer(options: &[&str]) -> Result<()> {
+    let _quiet = QuietConsole::new()?;
+    let scratch = Scratch::new(Fs::Ext4, Disk::pi()?)?;
+    let disk = scratch.disk();
+    let agent = Agent::start(options.iter().chain(&["-q", "--min-latency=1m"]))?;
+    let failed = TracefsInstance::recording_integrity_completions()?;
+    let mut wac = Wac::ready(scratch.path(), "g")?;
+    wac.go()?;
+    let pid = wac.pid();
+    await_failures(&failed, STORM)?;
+    let last = wac.stop()?;
+    let recording = agent.stop()?;
+
+    let summary = recording.summary()?;
+    let completed = completed(&failed, disk)?.len() as u64;
+    let total = summary.integrity_errors_total;
+    ensure!(total == completed, "{completed} completions: {summary:#?}");
+    let refused: u64 = last.errors.get("EILSEQ").copied().unwrap_or(0);
+    ensure!(refused == completed, "{completed} completions, the workload got {last:?}");
+    let lines = integrity(&recording).count() as u64;
+    ensure!(lines + recording.lost() == total, "{lines} lines: {summary:#?}");
+    if options.is_empty() {
+        agree(&recording, &failed, disk)?;
+    } else {
+        ensure!(recording.lost() > 0, "the ring had room for all of it");
+    }
+    let strange = integrity(&recording).find(|error| {
+        error.op != Operation::Write
+            || error.check != Check::Guard
+            || error.source != Source::Scsi
+            || error.path.is_some()
+            || error.pid != Some(pid)
+            || error.pages.iter().any(|page| page.kind != PageKind::Anonymous)
+    });
+    ensure!(strange.is_none(), "not of the buffer of {pid}: {strange:#?}");
+    Ok(())
+}
+
+/// Every error names the workload's own file, and a page inside it.
+fn unstable_pages(fs: Fs) -> Result<()> {
+    let _quiet = QuietConsole::new()?;
+    let scratch = Scratch::with_stable_writes(fs, Disk::pi()?, false)?;
+    let disk = scratch.disk();
+    let _slow = SlowDisk::new(disk, Duration::from_millis(2), 4)?;
+    let agent = Agent::start(["-q", "--ring-size=64MiB"])?;
+    let failed = TracefsInstance::recording_integrity_completions()?;
+    let mut files = Vec::new();
+    let mut before = 0;
+    for profile in ["a", "b", "c"] {
+        let mut wac = Wac::ready(scratch.path(), profile)?;
+        wac.go()?;
+        let file = wac.file()?;
+        await_failures(&failed, before + MANY).with_context(|| format!("profile {profile}"))?;
+        files.push((file.ino(), file.size()));
+        wac.stop()?;
+        before = failed.hits()?;
+    }
+    let recording = agent.stop()?;
+
+    agree(&recording, &failed, disk)?;
+    let device = Some(disk.name.as_str());
+    let mut with_path = 0;
+    for error in integrity(&recording) {
+        let inside = error.pages.iter().all(|page| {
+            page.kind == PageKind::File
+                && page.stable == Some(false)
+                && page.device.as_deref() == device
+                && files.iter().any(|(ino, size)| {
+                    page.ino == Some(*ino) && page.index.is_some_and(|index| index << 12 < *size)
+                })
+        });
+        let sound = inside && !error.pages.is_empty() && error.fs.as_deref() == Some(fs.name());
+        ensure!(sound, "not of {files:?} on {device:?}: {error:#?}");
+        ensure!(
+            (error.op, error.check, error.source) == (Operation::Write, Check::Guard, Source::Scsi),
+            "{error:#?}"
+        );
+        if let Some(path) = &error.path {
+            with_path += 1;
+            let of = scratch.path().to_string_lossy();
+            ensure!(path.starts_with(of.as_ref()), "not in {of}: {error:#?}");
+        }
+    }
+    ensure!(with_path > 0, "not one path was found");
+    Ok(())
+}
