@@ -3,6 +3,7 @@
 //! These types are the contract that users script against. A field may be added; one that stands
 //! here keeps its name, its unit and its meaning. What could not be known is absent, never invented.
 
+mod association;
 mod integrity;
 mod summary;
 mod verdict;
@@ -11,6 +12,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use association::{Association, Latency};
 pub use integrity::{Check, IntegrityError, Operation, Page, PageKind, Source};
 pub use summary::{IntegritySummary, StallSummary, Summary, UnstableSummary, VerdictSummary};
 pub use verdict::{Cause, Verdict};
