@@ -166,6 +166,14 @@ fn start(tracer: &Tracer) -> Start {
         hostname: system.hostname,
         probes: tracer.probes(),
         devices,
+        filtered: tracer.filtered,
+        only_devices: tracer
+            .narrator
+            .identities
+            .only()
+            .iter()
+            .map(|(major, minor)| format!("{major}:{minor}"))
+            .collect(),
     }
 }
 
