@@ -14,6 +14,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::options::{Color, DoctorArgs, Format, RunArgs, TraceArgs, TracedWacArgs, TracingArgs};
 use crate::{
+    correlate::verdict::Limits,
     doctor,
     event::Probe,
     kernel::{
@@ -102,6 +103,7 @@ fn start(
     errand: Errand,
 ) -> anyhow::Result<ExitCode> {
     let wishes = wishes(args)?;
+    let limits = limits(args)?;
     Privileges::read()?.require(System::read().version())?;
     let (format, output) = (args.format, args.output.clone());
     let fail_on = args.fail_on;
@@ -112,7 +114,7 @@ fn start(
         .enable_all()
         .build()
         .context("the runtime cannot start")?;
-    runtime.block_on(follow(Options { wishes, errand, duration, fails, open }))
+    runtime.block_on(follow(Options { wishes, errand, limits, duration, fails, open }))
 }
 
 /// Checks what the user asked for, before anything is touched.
@@ -145,6 +147,15 @@ fn wishes(args: &TracingArgs) -> anyhow::Result<Wishes> {
         stacks: args.stacks,
         btf: args.btf.clone(),
     })
+}
+
+/// How far the verdicts look.
+fn limits(args: &TracingArgs) -> anyhow::Result<Limits> {
+    let longest = Duration::from_hours(1);
+    if args.window.is_zero() || args.window > longest {
+        bail!("--window {:?}: give a time above 0 and up to 1h", args.window);
+    }
+    Ok(Limits { window: args.window, ..Limits::default() })
 }
 
 /// The kernel wants a power of two, and whole pages (`ringbuf_map_alloc`, kernel/bpf/ringbuf.c).

@@ -60,7 +60,8 @@ impl Tracer {
             }
         }
         let integrity_errors = self.integrity_errors()?;
-        Ok(Summary {
+        stream.finish()?;
+        let mut summary = Summary {
             elapsed_ns: u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX),
             counts: stream.counts(),
             stalls_total: tally.total(),
@@ -69,7 +70,9 @@ impl Tracer {
             unstable_writes_unstreamed: self.collector.counter(Counter::UnstableHarmless)?,
             integrity_errors_total: integrity_errors.iter().map(|line| line.count).sum(),
             integrity_errors,
+            // The stream's engine has these.
             verdicts: Vec::new(),
+            associations: Vec::new(),
             stalls_below_threshold: below,
             waits_repeated: self.collector.counter(Counter::Repeated)?,
             waits_unfinished: unfinished,
@@ -81,7 +84,9 @@ impl Tracer {
             agent_cpu_ns: own_cpu_ns(),
             bpf_cpu_ns,
             workload: None,
-        })
+        };
+        stream.sum_up(&mut summary);
+        Ok(summary)
     }
 
     /// Adds a kernel histogram to the place that its stack and its device name.

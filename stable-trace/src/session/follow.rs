@@ -15,6 +15,7 @@ use super::{
     tracer::{Tracer, Wishes},
 };
 use crate::{
+    correlate::verdict::Limits,
     event::{Event, Start, Summary, Workload, WorkloadState},
     kernel::{devices, release::System},
     output::Form,
@@ -29,6 +30,8 @@ pub struct Options {
     pub wishes: Wishes,
     /// What it is around.
     pub errand: Errand,
+    /// How far the verdicts look.
+    pub limits: Limits,
     /// When it ends by itself.
     pub duration: Option<Duration>,
     /// Whether what a run has seen makes it fail (`--fail-on`).
@@ -43,13 +46,13 @@ pub struct Options {
 /// # Errors
 /// Nothing could attach, the command could not be started, or the stream could not be written.
 pub async fn follow(options: Options) -> anyhow::Result<ExitCode> {
-    let Options { wishes, errand, duration, fails, open } = options;
+    let Options { wishes, errand, limits, duration, fails, open } = options;
     // Before anything attaches: from here on a signal ends the run in order.
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be watched")?;
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be watched")?;
 
     let mut tracer = Tracer::attach(&wishes)?;
-    let mut stream = Stream::new(open()?);
+    let mut stream = Stream::new(open()?, limits);
     let outcome = stream.now(Event::Start(start(&tracer))).and_then(|()| stream.flush());
     if !still_read(outcome)? {
         return Ok(ExitCode::SUCCESS);
@@ -103,8 +106,10 @@ pub async fn follow(options: Options) -> anyhow::Result<ExitCode> {
                 // The edge has been taken: what a batch leaves behind must be asked for.
                 if more {
                     look.reset_immediately();
+                    tracer.tick(&mut stream)
+                } else {
+                    tracer.tick(&mut stream).and_then(|()| stream.settle())
                 }
-                tracer.tick(&mut stream)
             })
             .and_then(|()| stream.flush());
         if !still_read(outcome)? {
@@ -169,6 +174,14 @@ fn start(tracer: &Tracer) -> Start {
         hostname: system.hostname,
         probes: tracer.probes(),
         devices,
+        filtered: tracer.filtered,
+        only_devices: tracer
+            .narrator
+            .identities
+            .only()
+            .iter()
+            .map(|(major, minor)| format!("{major}:{minor}"))
+            .collect(),
     }
 }
 
