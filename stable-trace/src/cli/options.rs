@@ -156,6 +156,11 @@ pub struct TracingArgs {
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
 
+    /// Write every event and the environment to this file, for `report`; compressed if its name ends
+    /// in `.zst`
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
+
     /// Show the kernel stack of streamed stalls
     #[arg(long)]
     pub stacks: bool,

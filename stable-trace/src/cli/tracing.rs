@@ -20,8 +20,9 @@ use crate::{
         devices::resolve_device, privileges::Privileges, release::System, symbols::Symbols,
         tracefs::with_tracefs,
     },
-    output::{Form, json::Json, style::Style, text::Text},
+    output::{Form, json::Json, style::Style, tee::Tee, text::Text},
     probes::{load::Settings, plan::plan},
+    recording::Recorder,
     session::{
         Options,
         errand::Errand,
@@ -103,8 +104,14 @@ fn start(
 ) -> anyhow::Result<ExitCode> {
     let wishes = wishes(args)?;
     Privileges::read()?.require(System::read().version())?;
-    let (format, output) = (args.format, args.output.clone());
-    let open = Box::new(move || form(format, output.as_deref(), color));
+    let (format, output, record) = (args.format, args.output.clone(), args.record.clone());
+    let open = Box::new(move || {
+        let form = form(format, output.as_deref(), color)?;
+        let Some(path) = record else { return Ok(form) };
+        let recorder = Recorder::create(&path)
+            .with_context(|| format!("--record {}: the file cannot be written", path.display()))?;
+        Ok(Box::new(Tee::new(vec![Box::new(recorder), form])) as Box<dyn Form>)
+    });
     end_at_once_if_told_twice()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -15,8 +15,8 @@ use super::{
     tracer::{Tracer, Wishes},
 };
 use crate::{
-    event::{Event, Start, Workload, WorkloadState},
-    kernel::{devices, release::System},
+    event::{Event, FORMAT, Start, Workload, WorkloadState},
+    kernel::{devices, preemption::Preemption, release::System},
     output::Form,
 };
 
@@ -113,7 +113,7 @@ pub async fn follow(options: Options) -> anyhow::Result<ExitCode> {
     let summed = tracer.finish(&mut stream);
     let outcome = match summed {
         Ok(mut summary) => {
-            summary.workload = sum(&workloads);
+            summary.workload = Workload::sum(&workloads);
             stream.now(Event::Summary(summary)).and_then(|()| stream.flush())
         }
         Err(FinishError::Write(error)) => Err(error),
@@ -155,26 +155,14 @@ fn start(tracer: &Tracer) -> Start {
         Vec::new()
     });
     Start {
+        format: FORMAT,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         kernel: system.release,
         arch: system.machine,
         hostname: system.hostname,
+        preemption: Some(Preemption::read()),
+        min_latency_ns: Some(tracer.min_latency_ns),
         probes: tracer.probes(),
         devices,
     }
-}
-
-/// The totals of several profiles as one.
-fn sum(workloads: &[Workload]) -> Option<Workload> {
-    let (first, rest) = workloads.split_first()?;
-    let mut sum = first.clone();
-    for workload in rest {
-        sum.profile = format!("{},{}", sum.profile, workload.profile);
-        sum.operations += workload.operations;
-        sum.bytes += workload.bytes;
-        for (errno, count) in &workload.errors {
-            *sum.errors.entry(errno.clone()).or_default() += count;
-        }
-    }
-    Some(sum)
 }
