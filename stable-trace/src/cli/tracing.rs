@@ -20,7 +20,13 @@ use crate::{
         devices::resolve_device, privileges::Privileges, release::System, symbols::Symbols,
         tracefs::with_tracefs,
     },
-    output::{Form, json::Json, style::Style, tee::Tee, text::Text},
+    output::{
+        Form,
+        json::Json,
+        style::Style,
+        tee::Tee,
+        text::{Text, Width},
+    },
     probes::{load::Settings, plan::plan},
     recording::Recorder,
     session::{
@@ -174,7 +180,10 @@ fn form(format: Format, output: Option<&Path>, color: Color) -> anyhow::Result<B
     let out = BufWriter::with_capacity(BUFFER_BYTES, out);
     Ok(match format {
         Format::Json => Box::new(Json::new(out)),
-        Format::Text => Box::new(Text::new(out, Style { color: color.on(terminal) })),
+        Format::Text => {
+            let width = if terminal { Width::Terminal } else { Width::Unlimited };
+            Box::new(Text::new(out, Style { color: color.on(terminal) }, width))
+        }
     })
 }
 
