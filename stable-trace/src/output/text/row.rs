@@ -2,7 +2,7 @@
 
 use super::{
     columns::{Column, Shown, columns},
-    fit::{cells, left, right},
+    fit::{cells, head, left, right},
 };
 use crate::{
     event::{Grade, Stall, UnstableWrite},
@@ -82,14 +82,22 @@ impl<'a> Row<'a> {
         }
     }
 
+    fn task(&self, width: usize) -> String {
+        let number = format!("[{}]", self.tid);
+        let name = head(&harmless(self.comm), width.saturating_sub(cells(&number)));
+        format!("{name}{number}")
+    }
+
     /// The line, of an event of this time of day, for a terminal of so many cells.
     pub fn line(&self, time: &str, width: Option<usize>, style: Style) -> String {
         let cut = width.is_some();
         join(&columns(width), |shown| {
             let text = self.cell(shown.column, time);
-            // The least digits of a time go first, and not with an ellipsis.
-            let text = match shown.width {
-                Some(width) if shown.column == Column::Time => text.chars().take(width).collect(),
+            let text = match (shown.column, shown.width) {
+                // The least digits of a time go first, and not with an ellipsis.
+                (Column::Time, Some(width)) => text.chars().take(width).collect(),
+                // Of a name and a number, the number stays.
+                (Column::Task, Some(width)) => self.task(width),
                 _ => text,
             };
             // Pad first: colour codes have a length of their own.

@@ -137,7 +137,7 @@ fn no_line_is_wider_than_the_terminal() {
     }];
     let summary =
         Summary { stalls, integrity_errors_total: 3, events_lost: 5, ..Summary::default() };
-    for width in 40..200 {
+    for width in 42..200 {
         let events = vec![
             Event::Stall(stall()),
             Event::Integrity(error()),
