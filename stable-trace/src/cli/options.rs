@@ -169,6 +169,10 @@ pub struct TracingArgs {
     #[arg(long)]
     pub harmless: bool,
 
+    /// How long before an integrity error what happened may have to do with it
+    #[arg(long, value_name = "DUR", default_value = "5s", value_parser = parse_duration)]
+    pub window: Duration,
+
     /// Read the kernel's types from this file instead of /sys/kernel/btf/vmlinux
     #[arg(long, value_name = "FILE")]
     pub btf: Option<PathBuf>,

@@ -14,6 +14,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::options::{Color, DoctorArgs, Format, RunArgs, TraceArgs, TracedWacArgs, TracingArgs};
 use crate::{
+    correlate::verdict::Limits,
     doctor,
     event::Probe,
     kernel::{
@@ -109,6 +110,7 @@ fn start(
     errand: Errand,
 ) -> anyhow::Result<ExitCode> {
     let wishes = wishes(args)?;
+    let limits = limits(args)?;
     Privileges::read()?.require(System::read().version())?;
     let (format, output, record) = (args.format, args.output.clone(), args.record.clone());
     let open = Box::new(move || {
@@ -123,7 +125,7 @@ fn start(
         .enable_all()
         .build()
         .context("the runtime cannot start")?;
-    runtime.block_on(follow(Options { wishes, errand, duration, open }))
+    runtime.block_on(follow(Options { wishes, errand, limits, duration, open }))
 }
 
 /// Checks what the user asked for, before anything is touched.
@@ -156,6 +158,15 @@ fn wishes(args: &TracingArgs) -> anyhow::Result<Wishes> {
         stacks: args.stacks,
         btf: args.btf.clone(),
     })
+}
+
+/// How far the verdicts look.
+fn limits(args: &TracingArgs) -> anyhow::Result<Limits> {
+    let longest = Duration::from_hours(1);
+    if args.window.is_zero() || args.window > longest {
+        bail!("--window {:?}: give a time above 0 and up to 1h", args.window);
+    }
+    Ok(Limits { window: args.window, ..Limits::default() })
 }
 
 /// The kernel wants a power of two, and whole pages (`ringbuf_map_alloc`, kernel/bpf/ringbuf.c).

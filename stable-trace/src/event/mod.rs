@@ -3,6 +3,7 @@
 //! These types are the contract that users script against. A field may be added; one that stands
 //! here keeps its name, its unit and its meaning. What could not be known is absent, never invented.
 
+mod association;
 mod integrity;
 mod summary;
 mod verdict;
@@ -10,6 +11,7 @@ mod workload;
 
 use serde::{Deserialize, Serialize};
 
+pub use association::{Association, Latency};
 pub use integrity::{Check, IntegrityError, Operation, Page, PageKind, Source};
 pub use summary::{IntegritySummary, StallSummary, Summary, UnstableSummary, VerdictSummary};
 pub use verdict::{Cause, Verdict};
@@ -75,6 +77,9 @@ pub struct Start {
     /// `--min-latency` in ns: shorter stalls are counted, but are not in the stream.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_latency_ns: Option<u64>,
+    /// `--window` in ns: how long before an integrity error what happened counts for its verdict.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window_ns: Option<u64>,
     /// Every probe of the plan, attached or not.
     pub probes: Vec<Probe>,
     /// Every block device at the start.

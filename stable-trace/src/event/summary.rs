@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Cause, Check, Context, Grade, Operation, Source, Workload};
+use super::{Association, Cause, Check, Context, Grade, Operation, Source, Workload};
 
 /// Stalls of one context on one device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,6 +61,10 @@ pub struct Summary {
     /// What caused them, as far as they were streamed.
     #[serde(default)]
     pub verdicts: Vec<VerdictSummary>,
+    /// How stalls and integrity errors go together: of all devices, then of each that has errors.
+    /// Empty if there was no error.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub associations: Vec<Association>,
     /// Those shorter than `--min-latency`, so counted but not streamed.
     pub stalls_below_threshold: u64,
     /// Waits whose folio was written back before the task had to stop running: no stall.

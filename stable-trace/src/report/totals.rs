@@ -7,8 +7,8 @@ use stable_trace_common::histogram::Histogram;
 use crate::{
     correlate::tally::Tally,
     event::{
-        Cause, Check, Context, Event, Grade, IntegritySummary, Operation, Source, Stall, Summary,
-        UnstableSummary, VerdictSummary, Workload, WorkloadState,
+        Check, Context, Event, Grade, IntegritySummary, Operation, Source, Stall, Summary,
+        UnstableSummary, Workload, WorkloadState,
     },
 };
 
@@ -23,7 +23,6 @@ pub struct Totals {
     last: usize,
     unstable: BTreeMap<(Context, Grade, Name, Name), u64>,
     integrity: BTreeMap<(Name, Operation, Check, Source), u64>,
-    verdicts: BTreeMap<(Name, Cause), u64>,
     lost: u64,
     workloads: Vec<Workload>,
     /// The last that was said of a workload that has not finished.
@@ -59,16 +58,14 @@ impl Totals {
                 let key = (error.device.clone(), error.op, error.check, error.source);
                 *self.integrity.entry(key).or_default() += 1;
             }
-            Event::Verdict(verdict) => {
-                *self.verdicts.entry((verdict.device.clone(), verdict.cause)).or_default() += 1;
-            }
             Event::Workload(workload) if workload.state == WorkloadState::Finished => {
                 self.running = None;
                 self.workloads.push(workload.clone());
             }
             Event::Workload(workload) => self.running = Some(workload.clone()),
             Event::Lost(lost) => self.lost = self.lost.saturating_add(lost.count),
-            Event::Start(_) | Event::Summary(_) => {}
+            // What is said of verdicts is the engine's.
+            Event::Start(_) | Event::Verdict(_) | Event::Summary(_) => {}
         }
     }
 
@@ -101,7 +98,7 @@ impl Totals {
         tally
     }
 
-    /// All of it, over so many ns.
+    /// All of it, over so many ns, but for verdicts and associations.
     pub fn summary(&self, elapsed_ns: u64) -> Summary {
         let kinds = ["start", "stall", "unstable_write", "integrity", "verdict", "workload", "lost"];
         let count = |kind: &str| self.counts.get(kind).copied().unwrap_or(0);
@@ -124,12 +121,6 @@ impl Totals {
             source: *source,
             count,
         });
-        let verdicts = self.verdicts.iter();
-        let verdicts = verdicts.map(|((device, cause), &count)| VerdictSummary {
-            device: device.clone(),
-            cause: *cause,
-            count,
-        });
         Summary {
             elapsed_ns,
             counts: kinds.map(|kind| (kind.to_owned(), count(kind))).into(),
@@ -138,7 +129,6 @@ impl Totals {
             unstable_writes: unstable.collect(),
             integrity_errors: integrity.collect(),
             integrity_errors_total: count("integrity"),
-            verdicts: verdicts.collect(),
             events_lost: self.lost,
             workload: Workload::sum(&workloads),
             incomplete: true,

@@ -59,7 +59,8 @@ impl Tracer {
                 _ => below += self.conclude(&waiter.to_record(), &mut tally, stream)?,
             }
         }
-        Ok(Summary {
+        stream.finish()?;
+        let mut summary = Summary {
             elapsed_ns: u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX),
             counts: stream.counts(),
             stalls_total: tally.total(),
@@ -68,7 +69,9 @@ impl Tracer {
             unstable_writes_unstreamed: self.collector.counter(Counter::UnstableHarmless)?,
             integrity_errors: Vec::new(),
             integrity_errors_total: 0,
+            // The stream's engine has these.
             verdicts: Vec::new(),
+            associations: Vec::new(),
             stalls_below_threshold: below,
             waits_repeated: self.collector.counter(Counter::Repeated)?,
             waits_unfinished: unfinished,
@@ -81,7 +84,9 @@ impl Tracer {
             bpf_cpu_ns,
             workload: None,
             incomplete: false,
-        })
+        };
+        stream.sum_up(&mut summary);
+        Ok(summary)
     }
 
     /// Adds a kernel histogram to the place that its stack and its device name.

@@ -15,6 +15,7 @@ use super::{
     tracer::{Tracer, Wishes},
 };
 use crate::{
+    correlate::verdict::Limits,
     event::{Event, FORMAT, Start, Workload, WorkloadState},
     kernel::{devices, preemption::Preemption, release::System},
     output::Form,
@@ -29,6 +30,8 @@ pub struct Options {
     pub wishes: Wishes,
     /// What it is around.
     pub errand: Errand,
+    /// How far the verdicts look.
+    pub limits: Limits,
     /// When it ends by itself.
     pub duration: Option<Duration>,
     /// Opens what the stream goes to. Called once everything is attached: a run that cannot be
@@ -41,14 +44,14 @@ pub struct Options {
 /// # Errors
 /// Nothing could attach, the command could not be started, or the stream could not be written.
 pub async fn follow(options: Options) -> anyhow::Result<ExitCode> {
-    let Options { wishes, errand, duration, open } = options;
+    let Options { wishes, errand, limits, duration, open } = options;
     // Before anything attaches: from here on a signal ends the run in order.
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be watched")?;
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be watched")?;
 
     let mut tracer = Tracer::attach(&wishes)?;
-    let mut stream = Stream::new(open()?);
-    let outcome = stream.now(Event::Start(start(&tracer))).and_then(|()| stream.flush());
+    let mut stream = Stream::new(open()?, limits);
+    let outcome = stream.now(Event::Start(start(&tracer, limits))).and_then(|()| stream.flush());
     if !still_read(outcome)? {
         return Ok(ExitCode::SUCCESS);
     }
@@ -101,8 +104,10 @@ pub async fn follow(options: Options) -> anyhow::Result<ExitCode> {
                 // The edge has been taken: what a batch leaves behind must be asked for.
                 if more {
                     look.reset_immediately();
+                    tracer.tick(&mut stream)
+                } else {
+                    tracer.tick(&mut stream).and_then(|()| stream.settle())
                 }
-                tracer.tick(&mut stream)
             })
             .and_then(|()| stream.flush());
         if !still_read(outcome)? {
@@ -148,7 +153,7 @@ async fn until(end: Option<Instant>) {
     }
 }
 
-fn start(tracer: &Tracer) -> Start {
+fn start(tracer: &Tracer, limits: Limits) -> Start {
     let system = System::read();
     let devices = devices::list(Path::new("/sys"), system.version()).unwrap_or_else(|error| {
         log::warn!("{error}");
@@ -162,6 +167,7 @@ fn start(tracer: &Tracer) -> Start {
         hostname: system.hostname,
         preemption: Some(Preemption::read()),
         min_latency_ns: Some(tracer.min_latency_ns),
+        window_ns: u64::try_from(limits.window.as_nanos()).ok(),
         probes: tracer.probes(),
         devices,
     }

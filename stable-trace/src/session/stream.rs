@@ -1,10 +1,19 @@
-//! The stream of one run: lines get their number and their time here, and are counted.
+//! The stream of one run: lines get their number and their time here, are counted, and give the
+//! verdicts that are streamed after them.
 
-use std::{collections::BTreeMap, io, time::SystemTime};
+use std::{
+    collections::BTreeMap,
+    io,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use super::clock;
 use crate::{
-    event::{Event, Line, Lost},
+    correlate::{
+        engine::Engine,
+        verdict::{Limits, tally::VerdictTally},
+    },
+    event::{Event, Line, Lost, Summary, Verdict},
     output::Form,
 };
 
@@ -14,16 +23,17 @@ pub struct Stream {
     seq: u64,
     counts: BTreeMap<String, u64>,
     lost: u64,
+    engine: Engine,
 }
 
 impl Stream {
     /// Starts an empty stream.
     #[must_use]
-    pub fn new(form: Box<dyn Form>) -> Self {
+    pub fn new(form: Box<dyn Form>, limits: Limits) -> Self {
         let counts =
             ["start", "stall", "unstable_write", "integrity", "verdict", "workload", "lost"]
                 .map(|kind| (kind.to_owned(), 0));
-        Self { form, seq: 0, counts: counts.into(), lost: 0 }
+        Self { form, seq: 0, counts: counts.into(), lost: 0, engine: Engine::new(limits) }
     }
 
     /// Writes an event that happens now.
@@ -42,12 +52,57 @@ impl Stream {
         self.write(clock::wall_time(kernel_ns), event)
     }
 
+    /// Gives the verdicts that are due by now: whatever happened has been written.
+    ///
+    /// # Errors
+    /// What the writer says.
+    pub fn settle(&mut self) -> io::Result<()> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let due = self.engine.settle(u64::try_from(now.as_nanos()).unwrap_or(0));
+        self.verdicts(due)
+    }
+
+    /// Gives the verdicts that are left: no more events come.
+    ///
+    /// # Errors
+    /// What the writer says.
+    pub fn finish(&mut self) -> io::Result<()> {
+        let due = self.engine.finish();
+        self.verdicts(due)
+    }
+
+    /// Adds to a summary what only the stream's engine knows.
+    pub fn sum_up(&self, summary: &mut Summary) {
+        self.engine.sum_up(summary);
+    }
+
+    /// The verdicts so far.
+    #[must_use]
+    pub const fn tally(&self) -> &VerdictTally {
+        self.engine.tally()
+    }
+
     fn write(&mut self, time: String, event: Event) -> io::Result<()> {
+        let line = self.line(time, event)?;
+        let due = self.engine.observe(&line);
+        self.verdicts(due)
+    }
+
+    fn verdicts(&mut self, due: Vec<Verdict>) -> io::Result<()> {
+        for verdict in due {
+            self.line(clock::rfc3339(SystemTime::now()), Event::Verdict(verdict))?;
+        }
+        Ok(())
+    }
+
+    fn line(&mut self, time: String, event: Event) -> io::Result<Line> {
         self.seq += 1;
         if let Some(count) = self.counts.get_mut(event.kind()) {
             *count += 1;
         }
-        self.form.line(&Line { seq: self.seq, time, event })
+        let line = Line { seq: self.seq, time, event };
+        self.form.line(&line)?;
+        Ok(line)
     }
 
     /// Says how many lines the ring has dropped in all; writes a line if that is news.
@@ -100,7 +155,7 @@ mod tests {
     #[test]
     fn numbers_have_no_gaps_and_a_loss_is_said_once() {
         let kept = Kept::default();
-        let mut stream = Stream::new(Box::new(kept.clone()));
+        let mut stream = Stream::new(Box::new(kept.clone()), Limits::default());
         stream.lost(0).unwrap();
         stream.lost(4).unwrap();
         stream.lost(4).unwrap();

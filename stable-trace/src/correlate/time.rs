@@ -1,0 +1,130 @@
+//! The time of a line, as a number.
+
+/// Nanoseconds since 1970 of an RFC 3339 time in UTC (`2026-01-02T03:04:05.000000006Z`), with up to
+/// nine digits of a second. Nothing for anything else, and for what does not fit: years from 1970
+/// to 2553.
+///
+/// Lines are many, and this is several times as fast as a parser that takes every form there is.
+#[must_use]
+pub fn nanoseconds(text: &str) -> Option<u64> {
+    let bytes = text.as_bytes();
+    let (head, rest) = bytes.split_at_checked(19)?;
+    for (at, mark) in [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':')] {
+        if head.get(at) != Some(&mark) {
+            return None;
+        }
+    }
+    let number = |from: usize, to: usize| digits(head.get(from..to)?);
+    let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
+    let (hour, minute, second) = (number(11, 13)?, number(14, 16)?, number(17, 19)?);
+    if year < 1970 || hour > 23 || minute > 59 || second > 59 {
+        return None;
+    }
+    let seconds = ((days(year, month, day)? * 24 + hour) * 60 + minute) * 60 + second;
+    seconds.checked_mul(1_000_000_000)?.checked_add(fraction(rest)?)
+}
+
+/// What follows the seconds: `Z`, or a point, digits and `Z`.
+fn fraction(rest: &[u8]) -> Option<u64> {
+    match rest {
+        [b'Z'] => Some(0),
+        [b'.', digits_of @ .., b'Z'] if (1..=9).contains(&digits_of.len()) => {
+            let missing = u32::try_from(9 - digits_of.len()).ok()?;
+            Some(digits(digits_of)? * 10_u64.pow(missing))
+        }
+        _ => None,
+    }
+}
+
+/// The number that ASCII digits write; at most nine of them.
+fn digits(text: &[u8]) -> Option<u64> {
+    text.iter().try_fold(0, |number, byte| {
+        byte.is_ascii_digit().then(|| number * 10 + u64::from(byte - b'0'))
+    })
+}
+
+/// Days from the start of 1970 to a day of the Gregorian calendar.
+fn days(year: u64, month: u64, day: u64) -> Option<u64> {
+    const BEFORE: [u64; 12] = [0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334];
+    const LENGTH: [u64; 12] = [31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+    let at = usize::try_from(month.checked_sub(1)?).ok()?;
+    let (before, length) = (*BEFORE.get(at)?, *LENGTH.get(at)?);
+    let leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+    let february_29 = u64::from(leap && month == 2);
+    if day == 0 || day > length + february_29 {
+        return None;
+    }
+    let leap_days = |year: u64| year / 4 - year / 100 + year / 400;
+    let years = (year - 1970) * 365 + leap_days(year - 1) - leap_days(1969);
+    Some(years + before + u64::from(leap && month > 2) + day - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn humantime_ns(text: &str) -> Option<u64> {
+        let time = humantime::parse_rfc3339(text).ok()?.duration_since(UNIX_EPOCH).ok()?;
+        u64::try_from(time.as_nanos()).ok()
+    }
+
+    #[test]
+    fn the_ends_hold() {
+        assert_eq!(nanoseconds("1970-01-01T00:00:00Z"), Some(0));
+        assert_eq!(nanoseconds("2000-02-29T23:59:59.5Z"), Some(951_868_799_500_000_000));
+        assert_eq!(nanoseconds("2554-07-21T23:34:33.709551615Z"), Some(u64::MAX));
+        assert_eq!(nanoseconds("2554-07-21T23:34:33.709551616Z"), None, "does not fit");
+    }
+
+    #[test]
+    fn what_is_no_time_is_none() {
+        for text in [
+            "",
+            "Z",
+            "2026-01-02 03:04:05Z",
+            "2026-01-02T03:04:05",
+            "2026-01-02T03:04:05+01:00",
+            "2026-01-02T03:04:05.Z",
+            "2026-01-02T03:04:05.1234567890Z",
+            "2026-02-29T03:04:05Z",
+            "2026-13-01T03:04:05Z",
+            "2026-00-01T03:04:05Z",
+            "2026-01-00T03:04:05Z",
+            "2026-01-02T24:04:05Z",
+            "1969-12-31T23:59:59Z",
+            "２026-01-02T03:04:05Z",
+        ] {
+            assert_eq!(nanoseconds(text), None, "{text}");
+        }
+    }
+
+    proptest! {
+        /// Against another parser, on times that a third party wrote.
+        #[test]
+        fn it_reads_what_humantime_writes(ns in 0..=9_000_000_000_000_000_000_u64) {
+            let text = humantime::format_rfc3339_nanos(UNIX_EPOCH + Duration::from_nanos(ns));
+            prop_assert_eq!(nanoseconds(&text.to_string()), Some(ns));
+        }
+
+        /// Against another parser, on texts that are nearly times.
+        #[test]
+        fn it_reads_what_humantime_reads(
+            text in "(19[67]|20[0-9])[0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-6][0-9](\\.[0-9]{0,10})?Z"
+        ) {
+            let ours = nanoseconds(&text);
+            // A leap second is another second to humantime, and no time to us: nothing prints it.
+            // It passes over digits beyond the ninth, and takes a point without any.
+            prop_assume!(!text.contains(":60") && text.len() <= 30 && !text.ends_with(".Z"));
+            prop_assert_eq!(ours, humantime_ns(&text), "{}", text);
+        }
+
+        #[test]
+        fn no_text_makes_it_panic(text in ".*") {
+            let _ = nanoseconds(&text);
+        }
+    }
+}

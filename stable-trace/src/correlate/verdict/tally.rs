@@ -1,0 +1,106 @@
+//! Verdicts by device and cause.
+
+use std::collections::BTreeMap;
+
+use crate::event::{Cause, Verdict, VerdictSummary};
+
+/// Devices that are counted by name; what further ones have counts without a device. No kernel has
+/// that many: it bounds what a recording can ask for.
+pub const MAX_DEVICES: usize = 1024;
+
+/// How many verdicts there were, by device and cause.
+#[derive(Clone, Debug, Default)]
+pub struct VerdictTally {
+    devices: BTreeMap<Option<String>, [u64; Cause::ALL.len()]>,
+}
+
+impl VerdictTally {
+    /// Counts one.
+    pub fn add(&mut self, verdict: &Verdict) {
+        let known = self.devices.contains_key(&verdict.device);
+        let device =
+            if known || self.devices.len() < MAX_DEVICES { verdict.device.clone() } else { None };
+        let counts = self.devices.entry(device).or_default();
+        for (cause, count) in Cause::ALL.iter().zip(counts) {
+            if *cause == verdict.cause {
+                *count += 1;
+            }
+        }
+    }
+
+    /// Every count, by device and, of each device, every cause in the order of reports, if 0 too.
+    pub fn counts(&self) -> impl Iterator<Item = (Option<&str>, Cause, u64)> {
+        self.devices.iter().flat_map(|(device, counts)| {
+            Cause::ALL
+                .into_iter()
+                .zip(counts)
+                .map(move |(cause, count)| (device.as_deref(), cause, *count))
+        })
+    }
+
+    /// What the summary says: a line for each device and cause that there was.
+    #[must_use]
+    pub fn summaries(&self) -> Vec<VerdictSummary> {
+        self.counts()
+            .filter(|(.., count)| *count > 0)
+            .map(|(device, cause, count)| VerdictSummary {
+                device: device.map(str::to_owned),
+                cause,
+                count,
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verdict(device: Option<&str>, cause: Cause) -> Verdict {
+        Verdict {
+            integrity_seq: 1,
+            device: device.map(str::to_owned),
+            cause,
+            confidence: 0.9,
+            evidence: vec![1],
+            stalls_same_page: 0,
+            stalls_same_file: 0,
+            stalls_same_device: 0,
+            explanation: String::new(),
+        }
+    }
+
+    #[test]
+    fn verdicts_count_by_device_and_cause() {
+        let mut tally = VerdictTally::default();
+        tally.add(&verdict(Some("sda"), Cause::NoRewriteSeen));
+        tally.add(&verdict(Some("sda"), Cause::NoRewriteSeen));
+        tally.add(&verdict(Some("sda"), Cause::DirectIoBuffer));
+        tally.add(&verdict(None, Cause::Unknown));
+        let lines: Vec<_> = tally
+            .summaries()
+            .into_iter()
+            .map(|line| (line.device.unwrap_or_default(), line.cause, line.count))
+            .collect();
+        assert_eq!(
+            lines,
+            [
+                (String::new(), Cause::Unknown, 1),
+                ("sda".to_owned(), Cause::DirectIoBuffer, 1),
+                ("sda".to_owned(), Cause::NoRewriteSeen, 2),
+            ]
+        );
+        assert_eq!(tally.counts().count(), 8, "each of two devices has each of four causes");
+    }
+
+    #[test]
+    fn a_recording_cannot_make_the_tally_grow_without_end() {
+        let mut tally = VerdictTally::default();
+        for number in 0..2 * MAX_DEVICES {
+            tally.add(&verdict(Some(&format!("sd{number}")), Cause::Unknown));
+        }
+        assert!(tally.devices.len() <= MAX_DEVICES + 1);
+        let total: u64 = tally.counts().map(|(.., count)| count).sum();
+        assert_eq!(total, 2 * MAX_DEVICES as u64);
+    }
+}
