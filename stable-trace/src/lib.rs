@@ -13,6 +13,7 @@ pub mod metrics;
 pub mod output;
 pub mod probes;
 pub mod recording;
+pub mod report;
 pub mod session;
 pub mod stream;
 pub mod units;

@@ -162,11 +162,16 @@ fn wishes(args: &TracingArgs) -> anyhow::Result<Wishes> {
 
 /// How far the verdicts look.
 fn limits(args: &TracingArgs) -> anyhow::Result<Limits> {
+    Ok(Limits { window: window(args.window)?, ..Limits::default() })
+}
+
+/// `--window`, within what can be looked at.
+pub fn window(window: Duration) -> anyhow::Result<Duration> {
     let longest = Duration::from_hours(1);
-    if args.window.is_zero() || args.window > longest {
-        bail!("--window {:?}: give a time above 0 and up to 1h", args.window);
+    if window.is_zero() || window > longest {
+        bail!("--window {window:?}: give a time above 0 and up to 1h");
     }
-    Ok(Limits { window: args.window, ..Limits::default() })
+    Ok(window)
 }
 
 /// The kernel wants a power of two, and whole pages (`ringbuf_map_alloc`, kernel/bpf/ringbuf.c).
@@ -179,7 +184,7 @@ fn ring_bytes(wanted: u64) -> anyhow::Result<u32> {
     Ok(u32::try_from(wanted.max(page).next_power_of_two())?)
 }
 
-fn form(format: Format, output: Option<&Path>, color: Color) -> anyhow::Result<Box<dyn Form>> {
+pub fn form(format: Format, output: Option<&Path>, color: Color) -> anyhow::Result<Box<dyn Form>> {
     let (out, terminal): (Box<dyn Write>, bool) = match output {
         Some(path) => {
             let file = File::create(path)
@@ -199,8 +204,9 @@ fn form(format: Format, output: Option<&Path>, color: Color) -> anyhow::Result<B
 }
 
 /// The first SIGINT or SIGTERM ends a run in order; the second one ends the process there and then,
-/// whatever it hangs on. The kernel detaches what it leaves behind.
-fn end_at_once_if_told_twice() -> anyhow::Result<()> {
+/// whatever it hangs on. The kernel detaches what it leaves behind. What is returned is set by the
+/// first.
+pub fn end_at_once_if_told_twice() -> anyhow::Result<Arc<AtomicBool>> {
     let told = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
         // In this order: the first signal finds the flag unset, and sets it.
@@ -208,7 +214,7 @@ fn end_at_once_if_told_twice() -> anyhow::Result<()> {
             .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&told)))
             .context("signals cannot be watched")?;
     }
-    Ok(())
+    Ok(told)
 }
 
 #[cfg(test)]

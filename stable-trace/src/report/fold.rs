@@ -1,14 +1,15 @@
 //! From a recording's lines to a report.
 
-use std::{collections::BTreeMap, time::SystemTime};
+use std::{collections::BTreeMap, time::Duration};
 
 use super::{
     heat::Heat,
     top::{Top, TopFile, TopProcess},
     totals::Totals,
+    verdicts::{Agreement, Verdicts},
 };
 use crate::{
-    correlate::tally::Tally,
+    correlate::{tally::Tally, time::nanoseconds},
     event::{Event, IntegrityError, Line, Stall, Start, Summary, Verdict, Workload, WorkloadState},
 };
 
@@ -24,8 +25,6 @@ const PHASES: usize = 64;
 /// A verdict with the error that it is about.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Listed {
-    /// Its own line's number.
-    pub seq: u64,
     /// What it says.
     pub verdict: Verdict,
     /// When the error was, as the recording has it; and the error. Nothing if the recording lacks
@@ -47,10 +46,10 @@ pub struct Phase {
 }
 
 /// Takes lines.
-#[derive(Default)]
 pub struct Fold {
     report: Report,
     totals: Totals,
+    verdicts: Verdicts,
     waiting: BTreeMap<u64, (String, IntegrityError)>,
     last_line: (u64, String),
 }
@@ -82,13 +81,31 @@ pub struct Report {
     pub verdicts: Vec<Listed>,
     /// How many there are.
     pub verdicts_total: u64,
-    /// Errors that have no verdict: the recording ends before it.
-    pub errors_open: u64,
+    /// Verdicts that the recording should have and has not: it was cut before them. As lines of the
+    /// stream.
+    pub added: Vec<Line>,
+    /// How the recorded verdicts compare with what this program makes of the other lines.
+    pub agreement: Agreement,
+    /// Whether the verdicts are of another window than the run's.
+    pub anew: bool,
 }
 
 impl Fold {
-    /// Takes the next line.
-    pub fn line(&mut self, line: &Line) {
+    /// Has seen nothing; with a window for the verdicts, if not the run's own.
+    #[must_use]
+    pub fn new(window: Option<Duration>) -> Self {
+        Self {
+            report: Report::default(),
+            totals: Totals::default(),
+            verdicts: Verdicts::new(window),
+            waiting: BTreeMap::new(),
+            last_line: (0, String::new()),
+        }
+    }
+
+    /// Takes the next line. Gives what is to be shown in its place: the line itself, nothing for a
+    /// verdict that does not count, and the verdicts that do.
+    pub fn line(&mut self, line: Line) -> Vec<Line> {
         self.last_line.0 = line.seq;
         self.last_line.1.clone_from(&line.time);
         let time_ns = nanoseconds(&line.time);
@@ -98,7 +115,18 @@ impl Fold {
             span.1 = span.1.max(time_ns);
         }
         self.totals.add(&line.event);
-        self.event(line, time_ns.unwrap_or(self.report.span_ns.1));
+        let due = self.verdicts.line(&line);
+        self.event(&line, time_ns.unwrap_or(self.report.span_ns.1));
+        let mut shown = Vec::new();
+        for verdict in due {
+            self.list(&verdict);
+            let event = Event::Verdict(verdict);
+            shown.push(Line { seq: line.seq, time: line.time.clone(), event });
+        }
+        if !(self.verdicts.anew && matches!(line.event, Event::Verdict(_))) {
+            shown.push(line);
+        }
+        shown
     }
 
     fn event(&mut self, line: &Line, time_ns: u64) {
@@ -117,21 +145,13 @@ impl Fold {
             Event::Lost(lost) => report.heat.at(time_ns).lost += lost.count,
             Event::Integrity(error) => {
                 report.heat.at(time_ns).errors += 1;
-                report.errors_open += 1;
                 self.waiting.insert(line.seq, (line.time.clone(), error.clone()));
                 if self.waiting.len() > WAITING {
                     self.waiting.pop_first();
                 }
             }
-            Event::Verdict(verdict) => {
-                report.verdicts_total += 1;
-                report.errors_open = report.errors_open.saturating_sub(1);
-                let error = self.waiting.remove(&verdict.integrity_seq);
-                if report.verdicts.len() < LISTED {
-                    let verdict = verdict.clone();
-                    report.verdicts.push(Listed { seq: line.seq, verdict, error });
-                }
-            }
+            Event::Verdict(verdict) if !self.verdicts.anew => self.list(verdict),
+            Event::Verdict(_) => {}
             Event::Workload(workload) => report.workload(workload, time_ns),
             Event::Summary(summary) => {
                 report.summary = summary.clone();
@@ -140,18 +160,51 @@ impl Fold {
         }
     }
 
+    fn list(&mut self, verdict: &Verdict) {
+        let report = &mut self.report;
+        report.verdicts_total += 1;
+        let error = self.waiting.remove(&verdict.integrity_seq);
+        if report.verdicts.len() < LISTED {
+            report.verdicts.push(Listed { verdict: verdict.clone(), error });
+        }
+    }
+
     /// Ends. Where the recording had no summary, one is made from its lines.
     #[must_use]
-    pub fn finish(self) -> Report {
-        let Self { mut report, totals, last_line: (seq, time), .. } = self;
-        report.streamed = totals.tally();
-        if report.last.is_none() {
-            let (first, last) = report.span_ns;
-            report.summary = totals.summary(last.saturating_sub(first));
-            let event = Event::Summary(report.summary.clone());
-            report.last = Some(Line { seq: seq.saturating_add(1), time, event });
+    pub fn finish(mut self) -> Report {
+        let (first, last) = self.report.span_ns;
+        let ended = self.report.last.is_some();
+        let mut summary = if ended {
+            std::mem::take(&mut self.report.summary)
+        } else {
+            self.totals.summary(last.saturating_sub(first))
+        };
+        self.report.anew = self.verdicts.anew;
+        let verdicts = std::mem::replace(&mut self.verdicts, Verdicts::new(None));
+        let (left, agreement) = verdicts.finish(&mut summary, ended);
+        self.report.agreement = agreement;
+        let (mut seq, time) = self.last_line.clone();
+        if ended {
+            // Before the summary.
+            seq = seq.saturating_sub(1);
         }
-        report
+        for verdict in left {
+            self.list(&verdict);
+            seq = seq.saturating_add(1);
+            let event = Event::Verdict(verdict);
+            self.report.added.push(Line { seq, time: time.clone(), event });
+        }
+        if !ended && let Some(count) = summary.counts.get_mut("verdict") {
+            *count += self.report.added.len() as u64;
+        }
+        let event = Event::Summary(summary.clone());
+        self.report.streamed = self.totals.tally();
+        self.report.summary = summary;
+        self.report.last = Some(match self.report.last.take() {
+            Some(line) => Line { event, ..line },
+            None => Line { seq: seq.saturating_add(1), time, event },
+        });
+        self.report
     }
 }
 
@@ -171,6 +224,7 @@ impl Report {
 
     fn workload(&mut self, workload: &Workload, time_ns: u64) {
         let ended = workload.state == WorkloadState::Finished;
+        let room = self.phases.len() < PHASES;
         let open = self
             .phases
             .iter_mut()
@@ -181,7 +235,7 @@ impl Report {
                 phase.workload = workload.clone();
                 phase.to_ns = ended.then_some(time_ns);
             }
-            _ if self.phases.len() < PHASES => self.phases.push(Phase {
+            _ if room => self.phases.push(Phase {
                 profile: workload.profile.clone(),
                 from_ns: time_ns,
                 to_ns: ended.then_some(time_ns),
@@ -200,14 +254,6 @@ fn device_number(dev: Option<&str>) -> u64 {
         .unwrap_or(u64::MAX)
 }
 
-/// An RFC 3339 time in ns since 1970.
-#[must_use]
-pub fn nanoseconds(time: &str) -> Option<u64> {
-    let time = humantime::parse_rfc3339(time).ok()?;
-    let since = time.duration_since(SystemTime::UNIX_EPOCH).ok()?;
-    u64::try_from(since.as_nanos()).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -216,9 +262,9 @@ mod tests {
     const RECORDED: &str = include_str!("../../tests/fixtures/recordings/format-1.jsonl");
 
     fn fold(text: &str) -> Report {
-        let mut fold = Fold::default();
+        let mut fold = Fold::new(None);
         for line in Reader::new(text.as_bytes()).flatten() {
-            fold.line(&line);
+            fold.line(line);
         }
         fold.finish()
     }

@@ -9,7 +9,9 @@ mod heat;
 pub mod html;
 mod top;
 mod totals;
+mod verdicts;
 
 pub use fold::{Fold, Listed, Phase, Report};
 pub use heat::{Bin, Heat};
-pub use top::{Top, TopFile, TopProcess};
+pub use top::{Stalled, Top, TopFile, TopProcess};
+pub use verdicts::Agreement;

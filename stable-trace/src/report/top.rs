@@ -144,7 +144,10 @@ mod tests {
         }
         assert!(top.kept.len() <= KEPT);
         assert!(top.is_approximate());
-        assert_eq!(top.first(1), [(&"large", Stalled { count: 10, total_ns: 10_000_000, max_ns: 1_000_000 })]);
+        assert_eq!(
+            top.first(1),
+            [(&"large", Stalled { count: 10, total_ns: 10_000_000, max_ns: 1_000_000 })]
+        );
     }
 
     #[test]

@@ -100,7 +100,8 @@ impl Totals {
 
     /// All of it, over so many ns, but for verdicts and associations.
     pub fn summary(&self, elapsed_ns: u64) -> Summary {
-        let kinds = ["start", "stall", "unstable_write", "integrity", "verdict", "workload", "lost"];
+        let kinds =
+            ["start", "stall", "unstable_write", "integrity", "verdict", "workload", "lost"];
         let count = |kind: &str| self.counts.get(kind).copied().unwrap_or(0);
         let tally = self.tally();
         let workloads: Vec<_> =

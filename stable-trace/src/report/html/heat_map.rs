@@ -2,8 +2,7 @@
 
 use plotters::{
     prelude::{
-        BindKeyPoints as _, ChartBuilder, IntoDrawingArea as _, IntoFont as _, PathElement,
-        Polygon, Rectangle, Text,
+        ChartBuilder, IntoDrawingArea as _, IntoFont as _, PathElement, Polygon, Rectangle, Text,
     },
     style::{Color as _, TextStyle, text_anchor},
 };
@@ -11,6 +10,7 @@ use stable_trace_common::histogram::{BUCKETS, upper_bound_ns};
 
 use super::{
     PlotError,
+    axis::Axis,
     ink::{Ink, Sheet},
 };
 use crate::{
@@ -94,9 +94,7 @@ impl Field {
 pub fn draw(report: &Report, measures: Measures) -> Result<String, PlotError> {
     let field = Field::of(report, measures.bins);
     let rows = field.last + 1 - field.first;
-    let height = u32::try_from(rows).unwrap_or(28) * measures.row
-        + (measures.row * 31) / 10
-        + 34;
+    let height = u32::try_from(rows).unwrap_or(28) * measures.row + (measures.row * 31) / 10 + 34;
     let size = (measures.width, height);
     let sheet = Sheet::default();
     let root = sheet.canvas(size.0, size.1).into_drawing_area();
@@ -112,8 +110,8 @@ pub fn draw(report: &Report, measures: Measures) -> Result<String, PlotError> {
         .margin_right(14)
         .margin_top(4)
         .build_cartesian_2d(
-            (0.0..until).with_key_points(ticks),
-            (low - BELOW..high + ABOVE).with_key_points(edges),
+            Axis::new(0.0..until, ticks),
+            Axis::new(low - BELOW..high + ABOVE, edges),
         )?;
     let label = ("sans-serif", 12).into_font().color(&Ink::Axis.color());
     chart
@@ -161,10 +159,8 @@ pub fn draw(report: &Report, measures: Measures) -> Result<String, PlotError> {
     }
 
     let name = ("sans-serif", 12).into_font().color(&Ink::PhaseName.color());
-    let name: TextStyle<'_> = name.pos(text_anchor::Pos::new(
-        text_anchor::HPos::Left,
-        text_anchor::VPos::Center,
-    ));
+    let name: TextStyle<'_> =
+        name.pos(text_anchor::Pos::new(text_anchor::HPos::Left, text_anchor::VPos::Center));
     for phase in &report.phases {
         let since = |ns: u64| seconds(ns.saturating_sub(report.heat.origin_ns()));
         let from = since(phase.from_ns).min(until);
@@ -254,7 +250,13 @@ pub fn short(ns: u64) -> String {
 /// Seconds since the beginning: `1.5s`, `2:05`, `1:02:05`.
 fn time(s: f64, step: f64) -> String {
     if s < 60.0 {
-        let places = if step >= 1.0 { 0 } else if step >= 0.1 { 1 } else { 3 };
+        let places = if step >= 1.0 {
+            0
+        } else if step >= 0.1 {
+            1
+        } else {
+            3
+        };
         return format!("{s:.places$}s");
     }
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "is not below 60")]
@@ -298,12 +300,16 @@ mod tests {
         for until in [0.001, 0.5, 59.0, 86_400.0, 1e12] {
             assert!((1..=5).contains(&ticks(until, 4).len()), "{until}");
         }
-        assert_eq!([time(1.5, 0.1), time(125.0, 1.0), time(3725.0, 1.0)], ["1.5s", "2:05", "1:02:05"]);
+        assert_eq!(
+            [time(1.5, 0.1), time(125.0, 1.0), time(3725.0, 1.0)],
+            ["1.5s", "2:05", "1:02:05"]
+        );
     }
 
     #[test]
     fn edges_are_short() {
-        let edges: Vec<_> = [0, 1, 5, 11, 12, 15, 21, 22].iter().map(|row| edge(float(*row))).collect();
+        let edges: Vec<_> =
+            [0, 1, 5, 11, 12, 15, 21, 22].iter().map(|row| edge(float(*row))).collect();
         assert_eq!(edges, ["0", "1µs", "16µs", "1ms", "2ms", "16ms", "1s", "2.1s"]);
     }
 

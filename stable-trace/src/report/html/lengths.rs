@@ -1,15 +1,14 @@
 //! How long the stalls of one context on one device were.
 
 use plotters::{
-    prelude::{
-        BindKeyPoints as _, ChartBuilder, IntoDrawingArea as _, IntoFont as _, Rectangle,
-    },
+    prelude::{ChartBuilder, IntoDrawingArea as _, IntoFont as _, Rectangle},
     style::Color as _,
 };
 use stable_trace_common::histogram::upper_bound_ns;
 
 use super::{
     PlotError,
+    axis::Axis,
     heat_map::{float, length, short},
     ink::{Ink, Sheet},
 };
@@ -32,10 +31,7 @@ pub fn draw(buckets: &[u64], first: usize, last: usize, label: &str) -> Result<S
         .margin_left(16)
         .margin_right(16)
         .margin_top(4)
-        .build_cartesian_2d(
-            (float(first)..float(last + 1)).with_key_points(edges),
-            0.0..1.0,
-        )?;
+        .build_cartesian_2d(Axis::new(float(first)..float(last + 1), edges), 0.0..1.0)?;
     chart
         .configure_mesh()
         .disable_mesh()
