@@ -32,9 +32,11 @@ pub struct Measures {
     labels: usize,
 }
 
-/// For a desk, and for a phone: each is drawn for its width, so that its letters keep their size.
-pub const BOTH: [Measures; 2] = [
+/// For a desk, for a tablet and for a phone: each is drawn for its width, so that its letters keep
+/// their size.
+pub const EACH: [Measures; 3] = [
     Measures { class: "wide", width: 1040, row: 20, bins: 120, labels: 12 },
+    Measures { class: "middle", width: 600, row: 18, bins: 80, labels: 8 },
     Measures { class: "narrow", width: 340, row: 16, bins: 40, labels: 4 },
 ];
 
@@ -102,6 +104,7 @@ pub fn draw(report: &Report, measures: Measures) -> Result<String, PlotError> {
     let (low, high) = (float(field.first), float(field.last + 1));
     let until = field.until();
     let ticks = ticks(until, measures.labels);
+    let step = ticks.get(1).copied().unwrap_or(1.0);
     let edges = (field.first..=field.last + 1).step_by(if rows > 14 { 2 } else { 1 });
     let edges: Vec<f64> = edges.map(float).collect();
     let mut chart = ChartBuilder::on(&root)
@@ -121,7 +124,7 @@ pub fn draw(report: &Report, measures: Measures) -> Result<String, PlotError> {
         .label_style(label)
         .x_labels(64)
         .y_labels(64)
-        .x_label_formatter(&|x| time(*x, if until > 20.0 { 1.0 } else { 0.1 }))
+        .x_label_formatter(&|x| time(*x, step))
         .y_label_formatter(&|y| edge(*y))
         .draw()?;
 
@@ -315,7 +318,7 @@ mod tests {
 
     #[test]
     fn a_report_of_nothing_has_a_picture_too() {
-        for measures in BOTH {
+        for measures in EACH {
             let svg = draw(&Report::default(), measures).unwrap();
             assert!(svg.starts_with("<svg") && svg.ends_with("</svg>"), "{svg}");
         }

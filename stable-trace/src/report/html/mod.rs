@@ -22,8 +22,7 @@ use crate::event::Line;
 const STYLE: &str = include_str!("style.css");
 
 /// No network, no script, no form: styles and pictures that are in the page itself.
-const POLICY: &str =
-    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";
+const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'";
 
 /// Why there is no page.
 #[derive(Debug, thiserror::Error)]
@@ -82,7 +81,7 @@ pub fn page(
 /// The heat map, its key, and the same in numbers.
 fn over_time(report: &Report) -> Result<Markup, PlotError> {
     let mut pictures = String::new();
-    for measures in heat_map::BOTH {
+    for measures in heat_map::EACH {
         pictures.push_str(&heat_map::draw(report, measures)?);
     }
     let streamed = report.streamed.total();

@@ -74,7 +74,7 @@ fn by_check(report: &Report) -> Markup {
             p .note {
                 @for (index, line) in lines.iter().take(24).enumerate() {
                     @if index > 0 { "; " }
-                    (grouped(line.count)) " " (line.check.name().replace('_', " ")) " of a " (line.op.name())
+                    (grouped(line.count)) " × " (line.check.name().replace('_', " ")) " check of a " (line.op.name())
                     " on " (or_dash(line.device.as_deref())) " (seen by " (line.source.name()) ")"
                 }
                 "."
@@ -113,7 +113,7 @@ fn one(listed: &Listed, evidence: &BTreeMap<u64, Line>) -> Markup {
             div .inside {
                 @if let Some((_, error)) = &listed.error { (failed(error)) }
                 p {
-                    "Near it: " (grouped(verdict.stalls_same_page)) " stalls on the page, "
+                    "Stalls near it: " (grouped(verdict.stalls_same_page)) " on the page, "
                     (grouped(verdict.stalls_same_file)) " on the file, "
                     (grouped(verdict.stalls_same_device)) " on the device."
                 }
