@@ -66,6 +66,7 @@ impl Telling {
                     continue;
                 }
             };
+            let is_last = matches!(line.event, Event::Summary(_));
             for line in self.fold.line(line) {
                 let told = match line.event {
                     // It comes last, when it is known whether its verdicts are the run's.
@@ -79,6 +80,10 @@ impl Telling {
                         self.form.flush()?;
                     }
                 }
+            }
+            // Nothing follows, and whoever asked on would wait for it.
+            if is_last && self.follow {
+                break;
             }
         }
         Ok(())

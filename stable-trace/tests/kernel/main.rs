@@ -14,6 +14,7 @@ mod loss;
 mod nested;
 mod oracle;
 mod probes;
+mod recording;
 mod refusals;
 mod stalls;
 mod sync;
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
     let tests = [
         laboratory::tests(),
         doctor::tests(),
+        recording::tests(),
         refusals::tests(),
         stalls::tests(),
         sync::tests(),
