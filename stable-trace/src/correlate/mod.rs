@@ -4,8 +4,12 @@
 //! of. Everything here sees only lines of the stream, so a recording gives what the run gave.
 
 pub mod association;
+pub mod disks;
 pub mod engine;
 pub mod quantile;
 pub mod tally;
 pub mod time;
 pub mod verdict;
+
+#[cfg(test)]
+mod sample;

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 pub struct Latency {
     /// How many.
     pub stalls: u64,
-    /// Median in ns, exact to a sixteenth, like the other quantile.
+    /// Median in ns, exact to an eighth, like the other quantile.
     pub p50_ns: u64,
     /// 99th percentile in ns.
     pub p99_ns: u64,

@@ -84,6 +84,12 @@ pub struct Start {
     pub probes: Vec<Probe>,
     /// Every block device at the start.
     pub devices: Vec<Device>,
+    /// Whether only some waiters and writers are traced: `--pid`, `--comm`, `--cgroup`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub filtered: bool,
+    /// `major:minor` of the disks of `--device`; empty for all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub only_devices: Vec<String>,
 }
 
 /// The question that a set of probes answers.
@@ -318,6 +324,9 @@ pub struct Lost {
     pub count: u64,
     /// The last line before the loss was noticed.
     pub since_seq: u64,
+    /// How long before this line's time none of them was lost yet, in ns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub within_ns: Option<u64>,
 }
 
 impl Event {

@@ -39,7 +39,7 @@ mod tests {
         let line = Line {
             seq: 7,
             time: "2026-01-02T03:04:05.000000006Z".to_owned(),
-            event: Event::Lost(Lost { count: 3, since_seq: 6 }),
+            event: Event::Lost(Lost { count: 3, since_seq: 6, within_ns: None }),
         };
         Json::new(&mut out).line(&line).unwrap();
         assert!(out.ends_with(b"\n"));

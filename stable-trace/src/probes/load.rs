@@ -31,6 +31,14 @@ pub struct Settings {
     pub harmless: bool,
 }
 
+impl Settings {
+    /// Whether some tasks are left out.
+    #[must_use]
+    pub const fn filters_tasks(&self) -> bool {
+        self.pid.is_some() || self.comm.is_some() || self.cgroup.is_some()
+    }
+}
+
 /// Makes the loader. aya reads the kernel's whole BTF here, wanted or not, and that takes some 20 MiB
 /// for a moment: make it before anything else is kept, so that the agent's peak is not the sum.
 #[must_use]

@@ -170,5 +170,13 @@ fn start(tracer: &Tracer, limits: Limits) -> Start {
         window_ns: u64::try_from(limits.window.as_nanos()).ok(),
         probes: tracer.probes(),
         devices,
+        filtered: tracer.filtered,
+        only_devices: tracer
+            .narrator
+            .identities
+            .only()
+            .iter()
+            .map(|(major, minor)| format!("{major}:{minor}"))
+            .collect(),
     }
 }

@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeMap,
     io,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
 use super::clock;
@@ -23,6 +23,8 @@ pub struct Stream {
     seq: u64,
     counts: BTreeMap<String, u64>,
     lost: u64,
+    /// When it was last looked how many were lost.
+    looked: Instant,
     engine: Engine,
 }
 
@@ -33,7 +35,14 @@ impl Stream {
         let counts =
             ["start", "stall", "unstable_write", "integrity", "verdict", "workload", "lost"]
                 .map(|kind| (kind.to_owned(), 0));
-        Self { form, seq: 0, counts: counts.into(), lost: 0, engine: Engine::new(limits) }
+        Self {
+            form,
+            seq: 0,
+            counts: counts.into(),
+            lost: 0,
+            looked: Instant::now(),
+            engine: Engine::new(limits),
+        }
     }
 
     /// Writes an event that happens now.
@@ -110,12 +119,17 @@ impl Stream {
     /// # Errors
     /// What the writer says.
     pub fn lost(&mut self, total: u64) -> io::Result<()> {
+        let since = std::mem::replace(&mut self.looked, Instant::now()).elapsed();
         let count = total.saturating_sub(self.lost);
         if count == 0 {
             return Ok(());
         }
         self.lost = total;
-        self.now(Event::Lost(Lost { count, since_seq: self.seq }))
+        self.now(Event::Lost(Lost {
+            count,
+            since_seq: self.seq,
+            within_ns: u64::try_from(since.as_nanos()).ok(),
+        }))
     }
 
     /// Lines so far, by type.

@@ -84,6 +84,8 @@ pub struct Tracer {
     pub(super) narrator: Narrator,
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
     pub(super) min_latency_ns: u64,
+    /// Whether only some waiters and writers are traced.
+    pub(super) filtered: bool,
     pub(super) since: Instant,
     method: Option<Method>,
     btf: Option<PathBuf>,
@@ -132,6 +134,7 @@ impl Tracer {
             },
             logger,
             min_latency_ns: wishes.settings.min_latency_ns,
+            filtered: wishes.settings.filters_tasks(),
             since: Instant::now(),
             method: wishes.method,
             btf: wishes.btf.clone(),

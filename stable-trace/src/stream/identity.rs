@@ -86,6 +86,12 @@ impl Identities {
         self.learn(*named, found)
     }
 
+    /// The disks of `--device`; empty for all.
+    #[must_use]
+    pub fn only(&self) -> &[Dev] {
+        &self.only
+    }
+
     fn learn(&mut self, named: Named, identity: Identity) -> Rc<Identity> {
         if !self.only.is_empty() {
             // Lets the kernel pass over what nobody asked for. If the map is full we go on passing

@@ -1,0 +1,259 @@
+//! One disk's errors and stalls over time, in bins that are forgotten once they are counted.
+
+use std::collections::BTreeMap;
+
+use super::latency::{Durations, bucket};
+
+/// What happened in one bin.
+#[derive(Clone, Debug, Default)]
+struct Bin {
+    errors: u64,
+    stalled_ns: u64,
+    /// Stalls by bucket, and the longest.
+    stalls: BTreeMap<u16, u32>,
+    max_ns: u64,
+}
+
+/// Sums over pairs of bins: how errors and stalled time go together at each lag.
+#[derive(Clone, Debug)]
+struct Lags {
+    /// Sum of errors times stalled time, from the longest lag below zero to the longest above.
+    products: Vec<f64>,
+    errors: f64,
+    errors_squared: f64,
+    stalled: f64,
+    stalled_squared: f64,
+}
+
+/// One disk, or all.
+#[derive(Clone, Debug)]
+pub struct Series {
+    /// Bins on each side that are around an error, and the longest lag.
+    reach: u64,
+    bins: BTreeMap<u64, Bin>,
+    /// Bins before this one are counted.
+    counted_to: u64,
+    lags: Lags,
+    /// Errors.
+    pub errors: u64,
+    /// Stalls around them.
+    pub around: Durations,
+    /// All others.
+    pub elsewhere: Durations,
+}
+
+impl Series {
+    /// Nothing has happened yet.
+    pub fn new(reach: u64) -> Self {
+        let products = vec![0.0; usize::try_from(reach).unwrap_or(0) * 2 + 1];
+        Self {
+            reach,
+            bins: BTreeMap::new(),
+            counted_to: 0,
+            lags: Lags {
+                products,
+                errors: 0.0,
+                errors_squared: 0.0,
+                stalled: 0.0,
+                stalled_squared: 0.0,
+            },
+            errors: 0,
+            around: Durations::default(),
+            elsewhere: Durations::default(),
+        }
+    }
+
+    /// Takes an error. One that comes after its bin was counted counts in the next.
+    pub fn error(&mut self, bin: u64) {
+        self.errors += 1;
+        self.bin(bin).errors += 1;
+    }
+
+    /// Takes a stall, by when it ended.
+    pub fn stall(&mut self, bin: u64, duration_ns: u64) {
+        let bin = self.bin(bin);
+        bin.stalled_ns = bin.stalled_ns.saturating_add(duration_ns);
+        bin.max_ns = bin.max_ns.max(duration_ns);
+        let index = u16::try_from(bucket(duration_ns)).unwrap_or(u16::MAX);
+        let count = bin.stalls.entry(index).or_default();
+        *count = count.saturating_add(1);
+    }
+
+    fn bin(&mut self, bin: u64) -> &mut Bin {
+        self.bins.entry(bin.max(self.counted_to)).or_default()
+    }
+
+    /// Counts the bins before one: everything up to its reach beyond them is there.
+    pub fn count_to(&mut self, end: u64) {
+        let due: Vec<u64> = self.bins.range(self.counted_to..end).map(|(bin, _)| *bin).collect();
+        for at in due {
+            self.count(at);
+        }
+        self.counted_to = self.counted_to.max(end);
+        let reach = self.reach;
+        let first_needed = self.counted_to.saturating_sub(reach);
+        while self.bins.first_key_value().is_some_and(|(bin, _)| *bin < first_needed) {
+            self.bins.pop_first();
+        }
+    }
+
+    /// Counts everything and begins anew: the clock was set.
+    pub fn restart(&mut self) {
+        self.count_to(u64::MAX);
+        self.bins.clear();
+        self.counted_to = 0;
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a correlation needs no more than 53 bits")]
+    fn count(&mut self, at: u64) {
+        let span = at.saturating_sub(self.reach)..=at.saturating_add(self.reach);
+        let near = self.bins.range(span).any(|(_, bin)| bin.errors > 0);
+        let Some(bin) = self.bins.get(&at) else { return };
+        let side = if near { &mut self.around } else { &mut self.elsewhere };
+        for (bucket, count) in &bin.stalls {
+            side.add(usize::from(*bucket), u64::from(*count), bin.max_ns);
+        }
+        let lags = &mut self.lags;
+        let (errors, stalled) = (bin.errors as f64, bin.stalled_ns as f64);
+        lags.errors += errors;
+        lags.errors_squared += errors * errors;
+        lags.stalled += stalled;
+        lags.stalled_squared += stalled * stalled;
+        for (other, before) in self.bins.range(at.saturating_sub(self.reach)..=at) {
+            let (Ok(lag), Ok(zero)) = (usize::try_from(at - other), usize::try_from(self.reach))
+            else {
+                continue;
+            };
+            if let Some(product) = lags.products.get_mut(zero + lag) {
+                *product += before.errors as f64 * stalled;
+            }
+            if lag > 0
+                && let Some(product) = lags.products.get_mut(zero - lag)
+            {
+                *product += errors * before.stalled_ns as f64;
+            }
+        }
+        if let Some(bin) = self.bins.get_mut(&at) {
+            // Its stalls are counted; errors and stalled time are needed for the bins to come.
+            bin.stalls = BTreeMap::new();
+        }
+    }
+
+    /// The lag, in bins, at which errors and stalled time correlate most over `bins` bins, and how
+    /// much they do; nothing if one of them is always the same. Above zero if stalls end later.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "a correlation needs no more than 53 bits")]
+    pub fn peak(&self, bins: u64) -> Option<(i64, f64)> {
+        let n = bins as f64;
+        let lags = &self.lags;
+        let (mean_errors, mean_stalled) = (lags.errors / n, lags.stalled / n);
+        let spread = |squared: f64, mean: f64| (squared / n - mean * mean).max(0.0).sqrt();
+        let scale =
+            spread(lags.errors_squared, mean_errors) * spread(lags.stalled_squared, mean_stalled);
+        if scale.is_nan() || scale <= 0.0 {
+            return None;
+        }
+        let reach = i64::try_from(self.reach).ok()?;
+        let correlations = lags
+            .products
+            .iter()
+            .zip(-reach..)
+            .map(|(product, lag)| (lag, (product / n - mean_errors * mean_stalled) / scale));
+        // Of equals the shortest lag.
+        correlations.reduce(|best, next| {
+            let nearer = next.0.abs() < best.0.abs();
+            if next.1 > best.1 || (next.1 >= best.1 && nearer) { next } else { best }
+        })
+    }
+
+    /// Bins that are kept.
+    #[cfg(test)]
+    pub fn kept(&self) -> usize {
+        self.bins.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Pearson's correlation as the textbook has it, of errors with the stalled time `lag` bins
+    /// later, both zero outside the run.
+    fn textbook(errors: &[u64], stalled: &[u64], lag: i64) -> f64 {
+        let n = errors.len() as f64;
+        let mean = |values: &[u64]| values.iter().sum::<u64>() as f64 / n;
+        let (x, y) = (mean(errors), mean(stalled));
+        let deviation = |values: &[u64], mean: f64| {
+            (values.iter().map(|value| (*value as f64 - mean).powi(2)).sum::<f64>() / n).sqrt()
+        };
+        let mut sum = 0.0;
+        for (at, count) in errors.iter().enumerate() {
+            let later = at as i64 + lag;
+            if let Ok(later) = usize::try_from(later)
+                && let Some(ns) = stalled.get(later)
+            {
+                sum += *count as f64 * *ns as f64;
+            }
+        }
+        (sum / n - x * y) / (deviation(errors, x) * deviation(stalled, y))
+    }
+
+    proptest! {
+        #[test]
+        fn the_peak_is_the_textbooks(
+            run in proptest::collection::vec((0_u64..3, 0_u64..9), 12..60),
+            reach in 1_u64..6,
+        ) {
+            let (errors, stalled): (Vec<_>, Vec<_>) = run.into_iter().unzip();
+            let mut series = Series::new(reach);
+            for (at, (count, ns)) in (0..).zip(errors.iter().zip(&stalled)) {
+                for _ in 0..*count {
+                    series.error(at);
+                }
+                if *ns > 0 {
+                    series.stall(at, *ns);
+                }
+                series.count_to((at + 1).saturating_sub(reach));
+                prop_assert!(series.kept() as u64 <= 2 * reach + 1, "{}", series.kept());
+            }
+            series.count_to(errors.len() as u64);
+            let distinct = |values: &[u64]| values.iter().any(|value| *value != values[0]);
+            let found = series.peak(errors.len() as u64);
+            if !distinct(&errors) || !distinct(&stalled) {
+                prop_assert_eq!(found, None);
+            } else {
+                let (lag, correlation) = found.unwrap();
+                prop_assert!((textbook(&errors, &stalled, lag) - correlation).abs() < 1e-9);
+                for other in -(reach as i64)..=reach as i64 {
+                    prop_assert!(textbook(&errors, &stalled, other) <= correlation + 1e-9);
+                }
+            }
+        }
+
+        /// Against looking for an error near each stall anew.
+        #[test]
+        fn a_stall_is_around_an_error_within_reach(
+            errors in proptest::collection::btree_set(0_u64..200, 0..6),
+            stalls in proptest::collection::vec(0_u64..200, 0..60),
+            reach in 1_u64..20,
+        ) {
+            let mut series = Series::new(reach);
+            for bin in 0..200 {
+                if errors.contains(&bin) {
+                    series.error(bin);
+                }
+                for _ in stalls.iter().filter(|at| **at == bin) {
+                    series.stall(bin, 1_000_000);
+                }
+                series.count_to(bin.saturating_sub(reach));
+            }
+            series.count_to(u64::MAX);
+            let near = |at: &&u64| errors.iter().any(|error| error.abs_diff(**at) <= reach);
+            let around = stalls.iter().filter(near).count() as u64;
+            prop_assert_eq!(series.around.latency().stalls, around);
+            prop_assert_eq!(series.elsewhere.latency().stalls, stalls.len() as u64 - around);
+        }
+    }
+}
