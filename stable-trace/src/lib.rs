@@ -12,6 +12,8 @@ pub mod kernel;
 pub mod metrics;
 pub mod output;
 pub mod probes;
+pub mod recording;
+pub mod report;
 pub mod session;
 pub mod stream;
 pub mod units;

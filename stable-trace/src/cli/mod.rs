@@ -1,6 +1,7 @@
 //! The command line: what a user types, turned into a run.
 
 pub mod options;
+mod report;
 mod tracing;
 
 use std::{
@@ -33,6 +34,7 @@ pub fn main() -> ExitCode {
         }
         Command::Wac(args) => tracing::wac(args, cli.color, cli.verbosity.quiet),
         Command::Doctor(args) => tracing::doctor(&args),
+        Command::Report(args) => report::report(&args, cli.color),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "stable-trace", &mut io::stdout());
             Ok(ExitCode::SUCCESS)

@@ -56,6 +56,9 @@ pub enum Command {
     Wac(Box<TracedWacArgs>),
     /// Say what this kernel, these devices and these privileges offer, and what to do about gaps
     Doctor(DoctorArgs),
+    /// Tell what a recording made with --record has in it: its summary, its verdicts, and a page
+    /// that shows them; needs no privileges
+    Report(ReportArgs),
     /// Print a completion script
     Completions {
         /// For which shell
@@ -120,6 +123,31 @@ pub struct DoctorArgs {
     pub format: Format,
 }
 
+/// `report`.
+#[derive(Args, Debug)]
+pub struct ReportArgs {
+    /// The recording, compressed or not
+    #[arg(value_name = "RECORDING")]
+    pub recording: PathBuf,
+
+    /// Also write a page that shows it, in one file, to OUT
+    #[arg(long, value_name = "OUT")]
+    pub html: Option<PathBuf>,
+
+    /// Read on while the recording grows, and show every line, until its summary or Ctrl-C
+    #[arg(long)]
+    pub follow: bool,
+
+    /// What is printed: text for people, or one JSON object a line
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
+    pub format: Format,
+
+    /// How long before an integrity error what happened may have to do with it [default: as in the
+    /// run]
+    #[arg(long, value_name = "DUR", value_parser = parse_duration)]
+    pub window: Option<Duration>,
+}
+
 /// What every tracing command takes.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Tracing")]
@@ -155,6 +183,11 @@ pub struct TracingArgs {
     /// Where the stream goes [default: stdout]
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+
+    /// Write every event and the environment to this file, for `report`; compressed if its name ends
+    /// in `.zst`
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
 
     /// Show the kernel stack of streamed stalls
     #[arg(long)]

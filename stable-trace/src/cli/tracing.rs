@@ -21,8 +21,15 @@ use crate::{
         devices::resolve_device, privileges::Privileges, release::System, symbols::Symbols,
         tracefs::with_tracefs,
     },
-    output::{Form, json::Json, style::Style, text::Text},
+    output::{
+        Form,
+        json::Json,
+        style::Style,
+        tee::Tee,
+        text::{Text, Width},
+    },
     probes::{load::Settings, plan::plan},
+    recording::Recorder,
     session::{
         Options,
         errand::Errand,
@@ -105,10 +112,16 @@ fn start(
     let wishes = wishes(args)?;
     let limits = limits(args)?;
     Privileges::read()?.require(System::read().version())?;
-    let (format, output) = (args.format, args.output.clone());
     let fail_on = args.fail_on;
     let fails = Box::new(move |seen: &_| fail_on.is_some_and(|fail_on| fail_on.is_met(seen)));
-    let open = Box::new(move || form(format, output.as_deref(), color));
+    let (format, output, record) = (args.format, args.output.clone(), args.record.clone());
+    let open = Box::new(move || {
+        let form = form(format, output.as_deref(), color)?;
+        let Some(path) = record else { return Ok(form) };
+        let recorder = Recorder::create(&path)
+            .with_context(|| format!("--record {}: the file cannot be written", path.display()))?;
+        Ok(Box::new(Tee::new(vec![Box::new(recorder), form])) as Box<dyn Form>)
+    });
     end_at_once_if_told_twice()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -151,11 +164,16 @@ fn wishes(args: &TracingArgs) -> anyhow::Result<Wishes> {
 
 /// How far the verdicts look.
 fn limits(args: &TracingArgs) -> anyhow::Result<Limits> {
+    Ok(Limits { window: window(args.window)?, ..Limits::default() })
+}
+
+/// `--window`, within what can be looked at.
+pub fn window(window: Duration) -> anyhow::Result<Duration> {
     let longest = Duration::from_hours(1);
-    if args.window.is_zero() || args.window > longest {
-        bail!("--window {:?}: give a time above 0 and up to 1h", args.window);
+    if window.is_zero() || window > longest {
+        bail!("--window {window:?}: give a time above 0 and up to 1h");
     }
-    Ok(Limits { window: args.window, ..Limits::default() })
+    Ok(window)
 }
 
 /// The kernel wants a power of two, and whole pages (`ringbuf_map_alloc`, kernel/bpf/ringbuf.c).
@@ -168,7 +186,7 @@ fn ring_bytes(wanted: u64) -> anyhow::Result<u32> {
     Ok(u32::try_from(wanted.max(page).next_power_of_two())?)
 }
 
-fn form(format: Format, output: Option<&Path>, color: Color) -> anyhow::Result<Box<dyn Form>> {
+pub fn form(format: Format, output: Option<&Path>, color: Color) -> anyhow::Result<Box<dyn Form>> {
     let (out, terminal): (Box<dyn Write>, bool) = match output {
         Some(path) => {
             let file = File::create(path)
@@ -180,13 +198,17 @@ fn form(format: Format, output: Option<&Path>, color: Color) -> anyhow::Result<B
     let out = BufWriter::with_capacity(BUFFER_BYTES, out);
     Ok(match format {
         Format::Json => Box::new(Json::new(out)),
-        Format::Text => Box::new(Text::new(out, Style { color: color.on(terminal) })),
+        Format::Text => {
+            let width = if terminal { Width::Terminal } else { Width::Unlimited };
+            Box::new(Text::new(out, Style { color: color.on(terminal) }, width))
+        }
     })
 }
 
 /// The first SIGINT or SIGTERM ends a run in order; the second one ends the process there and then,
-/// whatever it hangs on. The kernel detaches what it leaves behind.
-fn end_at_once_if_told_twice() -> anyhow::Result<()> {
+/// whatever it hangs on. The kernel detaches what it leaves behind. What is returned is set by the
+/// first.
+pub fn end_at_once_if_told_twice() -> anyhow::Result<Arc<AtomicBool>> {
     let told = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
         // In this order: the first signal finds the flag unset, and sets it.
@@ -194,7 +216,7 @@ fn end_at_once_if_told_twice() -> anyhow::Result<()> {
             .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&told)))
             .context("signals cannot be watched")?;
     }
-    Ok(())
+    Ok(told)
 }
 
 #[cfg(test)]

@@ -51,12 +51,19 @@ impl Tally {
                     p90_ns: at(0.9),
                     p99_ns: at(0.99),
                     max_ns: histogram.max_ns,
+                    buckets: filled(&histogram.buckets),
                 }
             })
             .collect();
         lines.sort_by_key(|line| std::cmp::Reverse(line.total_ns));
         lines
     }
+}
+
+/// Buckets without the empty ones at the end.
+fn filled(buckets: &[u64]) -> Vec<u64> {
+    let end = buckets.iter().rposition(|&count| count > 0).map_or(0, |last| last + 1);
+    buckets.iter().take(end).copied().collect()
 }
 
 #[cfg(test)]
@@ -86,5 +93,7 @@ mod tests {
             (lines[1].count, lines[1].total_ns, lines[1].max_ns),
             (3, 14_000_000, 9_000_000)
         );
+        // 2 ms, 3 ms, 9 ms: up to 2.048, 4.096 and 16.384 ms.
+        assert_eq!(lines[1].buckets.get(11..), Some(&[1, 1, 0, 1][..]));
     }
 }

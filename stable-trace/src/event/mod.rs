@@ -7,8 +7,7 @@ mod association;
 mod integrity;
 mod summary;
 mod verdict;
-
-use std::collections::BTreeMap;
+mod workload;
 
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +15,13 @@ pub use association::{Association, Latency};
 pub use integrity::{Check, IntegrityError, Operation, Page, PageKind, Source};
 pub use summary::{IntegritySummary, StallSummary, Summary, UnstableSummary, VerdictSummary};
 pub use verdict::{Cause, Verdict};
+pub use workload::{Workload, WorkloadState};
+
+use crate::kernel::preemption::Preemption;
+
+/// The form of the stream that this version writes, and the newest that it reads. It rises only when
+/// something that stands here changes its meaning, never for what is added.
+pub const FORMAT: u32 = 1;
 
 /// One line of the stream: an [`Event`] with its place and its time.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -54,6 +60,9 @@ pub enum Event {
 /// The first line of a run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Start {
+    /// [`FORMAT`] of whoever wrote it; 0 where nobody said.
+    #[serde(default)]
+    pub format: u32,
     /// Version of stable-trace.
     pub version: String,
     /// Kernel release, as `uname -r` prints it.
@@ -62,6 +71,15 @@ pub struct Start {
     pub arch: String,
     /// Node name, as `uname -n` prints it.
     pub hostname: String,
+    /// Whether the kernel preempts itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preemption: Option<Preemption>,
+    /// `--min-latency` in ns: shorter stalls are counted, but are not in the stream.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_latency_ns: Option<u64>,
+    /// `--window` in ns: how long before an integrity error what happened counts for its verdict.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window_ns: Option<u64>,
     /// Every probe of the plan, attached or not.
     pub probes: Vec<Probe>,
     /// Every block device at the start.
@@ -297,37 +315,6 @@ pub struct UnstableWrite {
     /// Kernel functions from the innermost out, with `--stacks`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stack: Option<Vec<String>>,
-}
-
-/// Where a workload is in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum WorkloadState {
-    /// Its workers have passed the barrier.
-    Started,
-    /// It runs; the numbers are totals so far.
-    Progress,
-    /// It ended; the numbers are final.
-    Finished,
-}
-
-/// What the paired workload does.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Workload {
-    /// Where it is in its life.
-    pub state: WorkloadState,
-    /// `a` to `g`.
-    pub profile: String,
-    /// Number of workers.
-    pub threads: u32,
-    /// Bytes of the file that all workers rewrite.
-    pub file_size: u64,
-    /// Writes and stores so far, each with its sync.
-    pub operations: u64,
-    /// Bytes that they wrote.
-    pub bytes: u64,
-    /// Failed calls by errno name.
-    pub errors: BTreeMap<String, u64>,
 }
 
 /// Lines that the ring buffer had no room for.

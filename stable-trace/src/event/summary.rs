@@ -29,6 +29,10 @@ pub struct StallSummary {
     pub p99_ns: u64,
     /// The longest in ns, exact.
     pub max_ns: u64,
+    /// How many in each bucket: up to 1 µs, up to 2 µs, up to 4 µs and so on, without the empty ones
+    /// at the end. With 28 of them the last one has no bound.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub buckets: Vec<u64>,
 }
 
 /// The last line of a run.
@@ -87,6 +91,10 @@ pub struct Summary {
     /// Totals of the paired workload.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workload: Option<Workload>,
+    /// Whether this is made from the lines of a recording that has no end of its own: what was not
+    /// streamed is not counted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub incomplete: bool,
 }
 
 /// Unstable writes of one context and grade on one device.

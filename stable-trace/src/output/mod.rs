@@ -2,6 +2,7 @@
 
 pub mod json;
 pub mod style;
+pub mod tee;
 pub mod text;
 
 use std::io;

@@ -13,6 +13,8 @@ pub enum Tone {
     Strong,
     /// Worth a look: a stall of 10 ms and more.
     Slow,
+    /// A finding: what happened is known.
+    Found,
     /// Hurts: a stall of 100 ms and more, or something lost.
     Bad,
 }
@@ -32,6 +34,7 @@ impl Style {
             Tone::Faint => "2",
             Tone::Strong => "1",
             Tone::Slow => "33",
+            Tone::Found => "35;1",
             Tone::Bad => "31;1",
         };
         if self.color && !code.is_empty() {

@@ -16,8 +16,8 @@ use super::{
 };
 use crate::{
     correlate::verdict::Limits,
-    event::{Event, Start, Summary, Workload, WorkloadState},
-    kernel::{devices, release::System},
+    event::{Event, FORMAT, Start, Summary, Workload, WorkloadState},
+    kernel::{devices, preemption::Preemption, release::System},
     output::Form,
 };
 
@@ -53,7 +53,7 @@ pub async fn follow(options: Options) -> anyhow::Result<ExitCode> {
 
     let mut tracer = Tracer::attach(&wishes)?;
     let mut stream = Stream::new(open()?, limits);
-    let outcome = stream.now(Event::Start(start(&tracer))).and_then(|()| stream.flush());
+    let outcome = stream.now(Event::Start(start(&tracer, limits))).and_then(|()| stream.flush());
     if !still_read(outcome)? {
         return Ok(ExitCode::SUCCESS);
     }
@@ -121,7 +121,7 @@ pub async fn follow(options: Options) -> anyhow::Result<ExitCode> {
     let summed = tracer.finish(&mut stream);
     let outcome = match summed {
         Ok(mut summary) => {
-            summary.workload = sum(&workloads);
+            summary.workload = Workload::sum(&workloads);
             failed = fails(&summary);
             stream.now(Event::Summary(summary)).and_then(|()| stream.flush())
         }
@@ -161,17 +161,21 @@ async fn until(end: Option<Instant>) {
     }
 }
 
-fn start(tracer: &Tracer) -> Start {
+fn start(tracer: &Tracer, limits: Limits) -> Start {
     let system = System::read();
     let devices = devices::list(Path::new("/sys"), system.version()).unwrap_or_else(|error| {
         log::warn!("{error}");
         Vec::new()
     });
     Start {
+        format: FORMAT,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         kernel: system.release,
         arch: system.machine,
         hostname: system.hostname,
+        preemption: Some(Preemption::read()),
+        min_latency_ns: Some(tracer.min_latency_ns),
+        window_ns: u64::try_from(limits.window.as_nanos()).ok(),
         probes: tracer.probes(),
         devices,
         filtered: tracer.filtered,
@@ -183,19 +187,4 @@ fn start(tracer: &Tracer) -> Start {
             .map(|(major, minor)| format!("{major}:{minor}"))
             .collect(),
     }
-}
-
-/// The totals of several profiles as one.
-fn sum(workloads: &[Workload]) -> Option<Workload> {
-    let (first, rest) = workloads.split_first()?;
-    let mut sum = first.clone();
-    for workload in rest {
-        sum.profile = format!("{},{}", sum.profile, workload.profile);
-        sum.operations += workload.operations;
-        sum.bytes += workload.bytes;
-        for (errno, count) in &workload.errors {
-            *sum.errors.entry(errno.clone()).or_default() += count;
-        }
-    }
-    Some(sum)
 }

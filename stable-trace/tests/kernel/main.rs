@@ -15,6 +15,7 @@ mod loss;
 mod nested;
 mod oracle;
 mod probes;
+mod recording;
 mod refusals;
 mod stalls;
 mod sync;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
     let tests = [
         laboratory::tests(),
         doctor::tests(),
+        recording::tests(),
         refusals::tests(),
         stalls::tests(),
         sync::tests(),

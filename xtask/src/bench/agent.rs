@@ -81,11 +81,8 @@ impl Agent {
         }
     }
 
-    /// The kernel's own record of the peak. Not the one that `wait4` gives: that includes what the
-    /// process had before `exec`, which was ours.
     fn look(&mut self) {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()));
-        self.peak_kib = status.ok().as_deref().and_then(peak).unwrap_or(0).max(self.peak_kib);
+        self.peak_kib = peak_kib(self.child.id()).max(self.peak_kib);
     }
 }
 
@@ -95,6 +92,13 @@ impl Drop for Agent {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The most that a process has had in memory so far, in KiB, by the kernel's own record; 0 if it is
+/// gone. Not what `wait4` gives: that includes what the process had before `exec`, which was ours.
+pub fn peak_kib(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"));
+    status.ok().as_deref().and_then(peak).unwrap_or(0)
 }
 
 /// `VmHWM` of `/proc/PID/status`, in KiB.

@@ -5,6 +5,7 @@ mod agent;
 mod calls;
 mod numbers;
 mod overhead;
+mod report;
 mod start;
 mod table;
 
@@ -42,6 +43,8 @@ enum Name {
     Overhead,
     /// What a wait that finds no writeback costs under each method, in a guest
     Calls,
+    /// How fast a report reads a recording of a million events, and its peak resident memory
+    Report,
 }
 
 /// Measures and prints.
@@ -50,13 +53,15 @@ enum Name {
 /// If something that is to be measured does not run.
 pub fn bench(args: &BenchArgs) -> Result<()> {
     let names = if args.names.is_empty() { Name::value_variants() } else { &args.names };
-    if names.iter().any(|name| *name != Name::Calls) && !shell::is_root() {
+    let looks_inside = |name: &Name| matches!(name, Name::Start | Name::Overhead);
+    if names.iter().any(looks_inside) && !shell::is_root() {
         bail!("`start` and `overhead` look into the agent as it runs: run this as root");
     }
     let agent = built()?;
     for name in names {
         match name {
             Name::Start => start::bench(&agent, args.rounds)?,
+            Name::Report => report::bench(&agent, args.rounds)?,
             Name::Overhead => overhead::bench(&agent, args.rounds)?,
             Name::Calls => {
                 for series in &args.kernels {

@@ -13,12 +13,16 @@ use crate::lab;
 use crate::report::Tally;
 use crate::setup::{self, debian};
 
-/// What the tests use beside Rust: mkfs of each file system, and a C compiler.
-const PACKAGES: [(&str, &str); 4] = [
+/// What the tests use beside Rust: mkfs of each file system, a C compiler, a browser with letters to
+/// look at pages with, and what compressed recordings are unpacked with.
+const PACKAGES: [(&str, &str); 7] = [
     ("btrfs-progs", "mkfs.btrfs"),
+    ("chromium", "chromium"),
     ("e2fsprogs", "mkfs.ext4"),
+    ("fonts-dejavu-core", "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf"),
     ("gcc", "gcc"),
     ("xfsprogs", "mkfs.xfs"),
+    ("zstd", "zstd"),
 ];
 
 /// Options of `cargo xtask test`.

@@ -1,0 +1,54 @@
+//! What the paired workload says of itself.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// Where a workload is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WorkloadState {
+    /// Its workers have passed the barrier.
+    Started,
+    /// It runs; the numbers are totals so far.
+    Progress,
+    /// It ended; the numbers are final.
+    Finished,
+}
+
+/// What the paired workload does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Workload {
+    /// Where it is in its life.
+    pub state: WorkloadState,
+    /// `a` to `g`.
+    pub profile: String,
+    /// Number of workers.
+    pub threads: u32,
+    /// Bytes of the file that all workers rewrite.
+    pub file_size: u64,
+    /// Writes and stores so far, each with its sync.
+    pub operations: u64,
+    /// Bytes that they wrote.
+    pub bytes: u64,
+    /// Failed calls by errno name.
+    pub errors: BTreeMap<String, u64>,
+}
+
+impl Workload {
+    /// The totals of several profiles as one; nothing for none.
+    #[must_use]
+    pub fn sum(workloads: &[Self]) -> Option<Self> {
+        let (first, rest) = workloads.split_first()?;
+        let mut sum = first.clone();
+        for workload in rest {
+            sum.profile = format!("{},{}", sum.profile, workload.profile);
+            sum.operations += workload.operations;
+            sum.bytes += workload.bytes;
+            for (errno, count) in &workload.errors {
+                *sum.errors.entry(errno.clone()).or_default() += count;
+            }
+        }
+        Some(sum)
+    }
+}

@@ -1,0 +1,151 @@
+//! The stream for people: a line a stall, findings that stand out, and the summary as tables.
+
+mod bars;
+mod columns;
+pub mod findings;
+mod fit;
+mod row;
+mod summary;
+
+use std::io::{self, Write};
+
+use rustix::termios::tcgetwinsize;
+
+use self::row::Row;
+use super::{
+    Form,
+    style::{Style, Tone, harmless},
+};
+use crate::event::{Event, Line, Lost, Start, Workload, WorkloadState};
+
+/// How wide the lines may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Width {
+    /// As wide as they need to be: in a file, or a pipe.
+    Unlimited,
+    /// As wide as the terminal on stdout, whatever size it is given meanwhile.
+    Terminal,
+    /// So many cells.
+    Cells(
+        /// How many.
+        usize,
+    ),
+}
+
+impl Width {
+    /// Now, in cells.
+    fn now(self) -> Option<usize> {
+        match self {
+            Self::Unlimited => None,
+            Self::Cells(cells) => Some(cells),
+            Self::Terminal => {
+                let size = tcgetwinsize(io::stdout()).ok()?;
+                // Terminals that do not know say 0.
+                (size.ws_col > 0).then_some(usize::from(size.ws_col))
+            }
+        }
+    }
+}
+
+/// Writes text.
+pub struct Text<W> {
+    out: W,
+    style: Style,
+    width: Width,
+    /// The width that the headings were last written for.
+    headed: Option<Option<usize>>,
+}
+
+impl<W: Write> Text<W> {
+    /// Writes to `out`, which should buffer.
+    pub const fn new(out: W, style: Style, width: Width) -> Self {
+        Self { out, style, width, headed: None }
+    }
+
+    fn start(&mut self, start: &Start) -> io::Result<()> {
+        let stable: Vec<_> = start
+            .devices
+            .iter()
+            .filter(|device| device.stable_writes)
+            .map(|device| harmless(&device.device))
+            .collect();
+        let attached = start.probes.iter().filter(|probe| probe.attached).count();
+        let stable = if stable.is_empty() { "no device".to_owned() } else { stable.join(", ") };
+        let text = format!(
+            "stable-trace {} on Linux {}: {attached} of {} probes attached; stable pages: {stable}",
+            harmless(&start.version),
+            harmless(&start.kernel),
+            start.probes.len(),
+        );
+        writeln!(self.out, "{}", self.style.paint(Tone::Faint, text))
+    }
+
+    fn row(&mut self, time: &str, row: &Row<'_>) -> io::Result<()> {
+        let width = self.width.now();
+        // Once, and again where the terminal was given another size.
+        if self.headed != Some(width) {
+            self.headed = Some(width);
+            writeln!(self.out, "{}", self.style.paint(Tone::Strong, row::headings(width)))?;
+        }
+        writeln!(self.out, "{}", row.line(clock(time), width, self.style))?;
+        for frame in row.stack {
+            let frame = format!("{:>24}  {}", "", harmless(frame));
+            writeln!(self.out, "{}", self.style.paint(Tone::Faint, frame))?;
+        }
+        Ok(())
+    }
+
+    fn lost(&mut self, lost: &Lost) -> io::Result<()> {
+        let text = format!("{} lines lost: the ring buffer was full (--ring-size)", lost.count);
+        writeln!(self.out, "{}", self.style.paint(Tone::Bad, text))
+    }
+
+    fn workload(&mut self, workload: &Workload) -> io::Result<()> {
+        let profile = harmless(&workload.profile);
+        let text = match workload.state {
+            // Its progress is on stderr already.
+            WorkloadState::Progress => return Ok(()),
+            WorkloadState::Started => format!(
+                "wac {profile}: {} workers rewrite one file of {} bytes",
+                workload.threads, workload.file_size
+            ),
+            WorkloadState::Finished => format!("wac {profile}: {}", summary::done(workload)),
+        };
+        writeln!(self.out, "{}", self.style.paint(Tone::Strong, text))
+    }
+}
+
+/// The time of day of an RFC 3339 time, to the microsecond.
+fn clock(time: &str) -> &str {
+    time.get(11..26).unwrap_or("-")
+}
+
+impl<W: Write> Form for Text<W> {
+    fn line(&mut self, line: &Line) -> io::Result<()> {
+        let time = clock(&line.time);
+        let text = match &line.event {
+            Event::Start(start) => return self.start(start),
+            Event::Stall(stall) => return self.row(&line.time, &Row::stall(stall)),
+            Event::UnstableWrite(write) => return self.row(&line.time, &Row::unstable(write)),
+            Event::Workload(workload) => return self.workload(workload),
+            Event::Lost(lost) => return self.lost(lost),
+            Event::Integrity(error) => {
+                findings::integrity(time, error, self.width.now(), self.style)
+            }
+            Event::Verdict(verdict) => {
+                findings::verdict(time, verdict, self.width.now(), self.style)
+            }
+            Event::Summary(summary) => {
+                return summary::write(&mut self.out, summary, self.width.now(), self.style);
+            }
+        };
+        writeln!(self.out, "{text}")
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests;
