@@ -143,7 +143,7 @@ fn snapshot(look: u64) -> Snapshot {
             histogram,
         }],
         processes: vec![ProcessTime {
-            key: ProcessKey { comm: *b"a\"b\\c\nd........", stack: 1 },
+            key: ProcessKey { comm: *b"a\"b\\c\nd.........", stack: 1 },
             comm: Some(hard.to_owned()),
             context: Context::WriteBegin,
             sum_ns: 1_500,

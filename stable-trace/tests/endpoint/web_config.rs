@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, process::Command};
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use stable_trace::metrics::{server::Limits, web_config::WebConfig};
 
 use super::{Bench, run};
@@ -33,7 +33,9 @@ fn certificates(folder: &Path) {
     fs::write(folder.join("ca.pem"), authority.pem()).unwrap();
     for (name, subject) in [("server", "localhost"), ("client", "prometheus")] {
         let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec![subject.to_owned()]).unwrap();
+        let mut params = CertificateParams::new(vec![subject.to_owned()]).unwrap();
+        // Else it is called as the authority is, and looks as if it had signed itself.
+        params.distinguished_name.push(DnType::CommonName, subject);
         let certificate = params.signed_by(&key, &authority).unwrap();
         fs::write(folder.join(format!("{name}.pem")), certificate.pem()).unwrap();
         fs::write(folder.join(format!("{name}.key")), key.serialize_pem()).unwrap();

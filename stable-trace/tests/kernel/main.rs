@@ -11,6 +11,7 @@ mod gaps;
 mod laboratory;
 mod leftovers;
 mod loss;
+mod metrics;
 mod nested;
 mod oracle;
 mod probes;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         gaps::tests(),
         probes::tests(),
         loss::tests(),
+        metrics::tests(),
         filters::tests(),
         ending::tests(),
         oracle::tests(),
