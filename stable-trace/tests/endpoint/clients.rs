@@ -121,7 +121,7 @@ fn a_header_of_a_mebibyte_is_refused() {
     assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431 "), "{answer}");
     bench.serves();
 
-    let many: String = (0..500).map(|number| format!("X-{number}: y\r\n")).collect();
+    let many = "X-Many: y\r\n".repeat(500);
     let answer = bench.get("/metrics", &many).0;
     assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431 "), "{answer}");
     bench.serves();

@@ -5,6 +5,7 @@ mod agent;
 mod calls;
 mod numbers;
 mod overhead;
+mod scrape;
 mod start;
 mod table;
 
@@ -40,6 +41,8 @@ enum Name {
     Start,
     /// What tracing takes from the throughput of wac
     Overhead,
+    /// What a scrape costs with some 2,000 series, and whether ten thousand of them cost memory
+    Scrape,
     /// What a wait that finds no writeback costs under each method, in a guest
     Calls,
 }
@@ -51,13 +54,14 @@ enum Name {
 pub fn bench(args: &BenchArgs) -> Result<()> {
     let names = if args.names.is_empty() { Name::value_variants() } else { &args.names };
     if names.iter().any(|name| *name != Name::Calls) && !shell::is_root() {
-        bail!("`start` and `overhead` look into the agent as it runs: run this as root");
+        bail!("all but `calls` look into the agent as it runs: run this as root");
     }
     let agent = built()?;
     for name in names {
         match name {
             Name::Start => start::bench(&agent, args.rounds)?,
             Name::Overhead => overhead::bench(&agent, args.rounds)?,
+            Name::Scrape => scrape::bench(&agent)?,
             Name::Calls => {
                 for series in &args.kernels {
                     calls::bench(&agent, *series, args.accel, args.rounds)?;

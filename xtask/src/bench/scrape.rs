@@ -51,7 +51,9 @@ pub fn bench(agent: &Path) -> Result<()> {
     })?;
     tracing.end()?;
 
-    println!("\n{series} series, {SCRAPES} scrapes of one connection, stalls in {FILE_SYSTEMS} file systems\n");
+    println!(
+        "\n{series} series, {SCRAPES} scrapes of one connection, stalls in {FILE_SYSTEMS} file systems\n"
+    );
     let mut table = Table::new(["a scrape, ms", "median", "90 %", "least", "greatest"]);
     for (what, times) in [("nothing else", &idle.times), ("beside wac a, 64 threads", &flood)] {
         let (least, greatest) = times.spread();
