@@ -79,11 +79,6 @@ impl Scrapes {
             return Ok(Self { endpoint: None, questions, scheme: "http" });
         };
         let scheme = if web.tls.is_some() { "https" } else { "http" };
-        if !address.ip().is_loopback() && listen.web_config.is_none() {
-            log::warn!(
-                "whoever reaches {address} can read the metrics; --web-config has TLS and passwords"
-            );
-        }
         let listener = match TcpListener::bind(address) {
             Ok(listener) => listener,
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && !listen.asked_for => {
@@ -94,6 +89,11 @@ impl Scrapes {
             }
             Err(source) => return Err(EndpointError::Listen { address, source }),
         };
+        if !address.ip().is_loopback() && listen.web_config.is_none() {
+            log::warn!(
+                "whoever reaches {address} can read the metrics; --web-config has TLS and passwords"
+            );
+        }
         let system = System::read();
         let version = system.version();
         let served = Served {
