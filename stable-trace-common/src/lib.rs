@@ -10,6 +10,7 @@ pub mod device;
 pub mod histogram;
 pub mod integrity;
 pub mod offsets;
+pub mod process;
 pub mod record;
 pub mod stack;
 pub mod unstable;
@@ -39,6 +40,8 @@ pod!(
     integrity::Reason,
     integrity::Submitter,
     offsets::Offsets,
+    process::ProcessKey,
+    process::ProcessStalls,
     stack::Stack,
     unstable::UnstableKey,
     waiter::Waiter,

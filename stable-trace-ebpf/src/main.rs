@@ -21,6 +21,7 @@ mod folio;
 mod integrity;
 mod maps;
 mod page_mkwrite;
+mod process;
 mod stack;
 mod tracepoint;
 mod unstable;

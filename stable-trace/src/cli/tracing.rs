@@ -12,7 +12,9 @@ use std::{
 use anyhow::{Context as _, bail};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-use super::options::{Color, DoctorArgs, Format, RunArgs, TraceArgs, TracedWacArgs, TracingArgs};
+use super::options::{
+    Color, DoctorArgs, Format, ListenAt, RunArgs, TraceArgs, TracedWacArgs, TracingArgs,
+};
 use crate::{
     correlate::verdict::Limits,
     doctor,
@@ -32,6 +34,7 @@ use crate::{
     recording::Recorder,
     session::{
         Options,
+        endpoint::{self, Listen},
         errand::Errand,
         filter, follow,
         tracer::{Wishes, gather},
@@ -127,7 +130,8 @@ fn start(
         .enable_all()
         .build()
         .context("the runtime cannot start")?;
-    runtime.block_on(follow(Options { wishes, errand, limits, duration, fails, open }))
+    let listen = listen(args);
+    runtime.block_on(follow(Options { wishes, errand, limits, listen, duration, fails, open }))
 }
 
 /// Checks what the user asked for, before anything is touched.
@@ -148,6 +152,7 @@ fn wishes(args: &TracingArgs) -> anyhow::Result<Wishes> {
         cgroup: args.cgroup.as_deref().map(filter::cgroup).transpose()?,
         only_devices: !disks.is_empty(),
         harmless: args.harmless,
+        statistics: !args.no_program_statistics,
     };
     if let Some(path) = &args.btf {
         // An empty or foreign file disables what needs it; one that is not there is a mistake.
@@ -174,6 +179,15 @@ pub fn window(window: Duration) -> anyhow::Result<Duration> {
         bail!("--window {window:?}: give a time above 0 and up to 1h");
     }
     Ok(window)
+}
+
+fn listen(args: &TracingArgs) -> Listen {
+    let (address, asked_for) = match args.listen {
+        None => (Some(endpoint::DEFAULT), false),
+        Some(ListenAt::Off) => (None, true),
+        Some(ListenAt::Address(address)) => (Some(address), true),
+    };
+    Listen { address, asked_for, web_config: args.web_config.clone() }
 }
 
 /// The kernel wants a power of two, and whole pages (`ringbuf_map_alloc`, kernel/bpf/ringbuf.c).

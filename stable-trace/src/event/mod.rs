@@ -15,7 +15,7 @@ pub use association::{Association, Latency};
 pub use integrity::{Check, IntegrityError, Operation, Page, PageKind, Source};
 pub use summary::{IntegritySummary, StallSummary, Summary, UnstableSummary, VerdictSummary};
 pub use verdict::{Cause, Verdict};
-pub use workload::{Workload, WorkloadState};
+pub use workload::{ModeCount, Workload, WorkloadState};
 
 use crate::kernel::preemption::Preemption;
 
@@ -90,6 +90,9 @@ pub struct Start {
     /// `major:minor` of the disks of `--device`; empty for all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub only_devices: Vec<String>,
+    /// Where metrics are served, as a URL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<String>,
 }
 
 /// The question that a set of probes answers.

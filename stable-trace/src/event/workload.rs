@@ -33,6 +33,31 @@ pub struct Workload {
     pub bytes: u64,
     /// Failed calls by errno name.
     pub errors: BTreeMap<String, u64>,
+    /// The same by mode, `write` and `mmap`: of those modes that the profile has.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub modes: BTreeMap<String, ModeCount>,
+}
+
+/// What the workers of one mode did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModeCount {
+    /// Writes or stores so far, each with its sync.
+    pub operations: u64,
+    /// Bytes that they wrote.
+    pub bytes: u64,
+    /// Failed calls by errno name.
+    pub errors: BTreeMap<String, u64>,
+}
+
+impl ModeCount {
+    /// Adds what another one did.
+    pub fn add(&mut self, other: &Self) {
+        self.operations += other.operations;
+        self.bytes += other.bytes;
+        for (errno, count) in &other.errors {
+            *self.errors.entry(errno.clone()).or_default() += count;
+        }
+    }
 }
 
 impl Workload {
@@ -47,6 +72,9 @@ impl Workload {
             sum.bytes += workload.bytes;
             for (errno, count) in &workload.errors {
                 *sum.errors.entry(errno.clone()).or_default() += count;
+            }
+            for (mode, count) in &workload.modes {
+                sum.modes.entry(mode.clone()).or_default().add(count);
             }
         }
         Some(sum)

@@ -5,9 +5,12 @@ use stable_trace_common::{
     counter::Counter,
     histogram::{Histogram, HistogramKey},
     integrity::IntegrityKey,
+    process::{ProcessKey, ProcessStalls},
     unstable::UnstableKey,
     waiter::Waiter,
 };
+
+use super::snapshot::MapFill;
 
 /// The maps that hold numbers.
 pub struct Collector {
@@ -15,11 +18,13 @@ pub struct Collector {
     counters: PerCpuArray<MapData, u64>,
     waiters: KernelMap<MapData, u64, Waiter>,
     unstable: PerCpuHashMap<MapData, UnstableKey, u64>,
+    processes: PerCpuHashMap<MapData, ProcessKey, ProcessStalls>,
     integrity: KernelMap<MapData, IntegrityKey, u64>,
 }
 
 impl Collector {
-    /// Takes the maps, and makes the common histogram, which takes what has no room elsewhere.
+    /// Takes the maps, and makes the common histogram and the common sum of stalled time, which take
+    /// what has no room elsewhere.
     ///
     /// # Errors
     /// The kernel refused to write to the map.
@@ -28,13 +33,17 @@ impl Collector {
         counters: PerCpuArray<MapData, u64>,
         waiters: KernelMap<MapData, u64, Waiter>,
         unstable: PerCpuHashMap<MapData, UnstableKey, u64>,
+        mut processes: PerCpuHashMap<MapData, ProcessKey, ProcessStalls>,
         integrity: KernelMap<MapData, IntegrityKey, u64>,
     ) -> Result<Self, MapError> {
         let cpus = aya::util::nr_cpus().map_err(|(_, source)| MapError::IoError(source))?;
         let empty = aya::maps::PerCpuValues::try_from(vec![Histogram::EMPTY; cpus])
             .map_err(MapError::IoError)?;
         histograms.insert(HistogramKey::COMMON, empty, 0)?;
-        Ok(Self { histograms, counters, waiters, unstable, integrity })
+        let empty = aya::maps::PerCpuValues::try_from(vec![ProcessStalls::EMPTY; cpus])
+            .map_err(MapError::IoError)?;
+        processes.insert(ProcessKey::COMMON, empty, 0)?;
+        Ok(Self { histograms, counters, waiters, unstable, processes, integrity })
     }
 
     /// Every histogram there is, summed over the CPUs; empty ones left out.
@@ -71,6 +80,39 @@ impl Collector {
     pub fn unstable_writes(&self) -> Result<Vec<(UnstableKey, u64)>, MapError> {
         let counts = self.unstable.iter();
         counts.map(|entry| entry.map(|(key, cpus)| (key, cpus.iter().sum()))).collect()
+    }
+
+    /// Stalled time by thread name and stack, summed over the CPUs.
+    ///
+    /// # Errors
+    /// The kernel refused to read the map.
+    pub fn processes(&self) -> Result<Vec<(ProcessKey, ProcessStalls)>, MapError> {
+        let mut all = Vec::new();
+        for entry in &self.processes {
+            let (key, cpus) = entry?;
+            let mut sum = ProcessStalls::EMPTY;
+            for cpu in cpus.iter() {
+                sum.merge(cpu);
+            }
+            if sum.stalls > 0 {
+                all.push((key, sum));
+            }
+        }
+        Ok(all)
+    }
+
+    /// How full the maps are that only fill up; one that cannot be walked is left out.
+    #[must_use]
+    pub fn fills(&self) -> Vec<MapFill> {
+        [
+            MapFill::of("HISTOGRAMS", &self.histograms, self.histograms.keys()),
+            MapFill::of("PROCESS_STALLS", &self.processes, self.processes.keys()),
+            MapFill::of("UNSTABLE_WRITES", &self.unstable, self.unstable.keys()),
+            MapFill::of("INTEGRITY_ERRORS", &self.integrity, self.integrity.keys()),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
     }
 
     /// Every count of integrity failures.

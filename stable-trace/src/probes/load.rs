@@ -30,6 +30,8 @@ pub struct Settings {
     pub only_devices: bool,
     /// Whether unstable writes that harm nobody are streamed, too.
     pub harmless: bool,
+    /// Whether the kernel is asked to time the programs.
+    pub statistics: bool,
 }
 
 impl Settings {

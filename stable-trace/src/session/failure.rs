@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     event::{Check, Event, IntegrityError, IntegritySummary, Operation, Page, PageKind, Source},
+    metrics::snapshot::IntegrityCount,
     stream::{
         decode::name,
         identity::{Dev, Disk},
@@ -115,13 +116,8 @@ impl Tracer {
     /// The kernel refused to read the map.
     pub fn integrity_errors(&mut self) -> Result<Vec<IntegritySummary>, MapError> {
         let mut sums: BTreeMap<_, u64> = BTreeMap::new();
-        for (key, count) in self.collector.integrity_errors()? {
-            let disk = self.narrator.identities.disk(numbers(&key));
-            if disk.wanted {
-                let device = disk.device.clone();
-                let kind = (device, operation(&key), check(&key), source(&key, &disk));
-                *sums.entry(kind).or_default() += count;
-            }
+        for IntegrityCount { device, op, check, source, count, .. } in self.integrity_counts()? {
+            *sums.entry((device, op, check, source)).or_default() += count;
         }
         let lines = sums.into_iter().map(|((device, op, check, source), count)| IntegritySummary {
             device,
@@ -131,6 +127,23 @@ impl Tracer {
             count,
         });
         Ok(lines.collect())
+    }
+
+    /// The same as the kernel counts them.
+    ///
+    /// # Errors
+    /// The kernel refused to read the map.
+    pub(super) fn integrity_counts(&mut self) -> Result<Vec<IntegrityCount>, MapError> {
+        let mut all = Vec::new();
+        for (key, count) in self.collector.integrity_errors()? {
+            let disk = self.narrator.identities.disk(numbers(&key));
+            if disk.wanted {
+                let (op, check, source) = (operation(&key), check(&key), source(&key, &disk));
+                let device = disk.device.clone();
+                all.push(IntegrityCount { key, device, op, check, source, count });
+            }
+        }
+        Ok(all)
     }
 }
 

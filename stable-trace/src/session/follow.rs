@@ -9,8 +9,10 @@ use tokio::{
 };
 
 use super::{
+    endpoint::{self, Scrapes},
     errand::{Errand, News, Running, exit_code},
     finish::FinishError,
+    scrape::Workloads,
     stream::Stream,
     tracer::{Tracer, Wishes},
 };
@@ -32,6 +34,8 @@ pub struct Options {
     pub errand: Errand,
     /// How far the verdicts look.
     pub limits: Limits,
+    /// Where metrics are served.
+    pub listen: endpoint::Listen,
     /// When it ends by itself.
     pub duration: Option<Duration>,
     /// Whether what a run has seen makes it fail (`--fail-on`).
@@ -46,20 +50,26 @@ pub struct Options {
 /// # Errors
 /// Nothing could attach, the command could not be started, or the stream could not be written.
 pub async fn follow(options: Options) -> anyhow::Result<ExitCode> {
-    let Options { wishes, errand, limits, duration, fails, open } = options;
+    let Options { wishes, errand, limits, listen, duration, fails, open } = options;
     // Before anything attaches: from here on a signal ends the run in order.
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be watched")?;
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be watched")?;
 
+    // Before anything attaches, too: an address that cannot be had ends the run here.
+    let mut scrapes = Scrapes::listen(&listen)?;
     let mut tracer = Tracer::attach(&wishes)?;
     let mut stream = Stream::new(open()?, limits);
-    let outcome = stream.now(Event::Start(start(&tracer, limits))).and_then(|()| stream.flush());
+    let start = start(&tracer, limits, scrapes.url());
+    let outcome = stream.now(Event::Start(start)).and_then(|()| stream.flush());
     if !still_read(outcome)? {
         return Ok(ExitCode::SUCCESS);
     }
     let mut errand = Running::start(errand)?;
     let mut status = None;
     let mut workloads = Vec::new();
+    let mut doing = Workloads::default();
+    let mut question = None;
+    scrapes.ready();
     let mut look = interval(LOOK_EVERY);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let end = duration.and_then(|duration| Instant::now().checked_add(duration));
@@ -75,6 +85,7 @@ pub async fn follow(options: Options) -> anyhow::Result<ExitCode> {
                     if !still_read(stream.now(Event::Workload(workload.clone())))? {
                         return leave(errand).await;
                     }
+                    doing.hear(&workload);
                     if workload.state == WorkloadState::Finished {
                         workloads.push(workload);
                     }
@@ -88,6 +99,10 @@ pub async fn follow(options: Options) -> anyhow::Result<ExitCode> {
             },
             readable = tracer.readable() => {
                 readable?;
+                false
+            }
+            asked = scrapes.asked() => {
+                question = Some(asked);
                 false
             }
             _ = look.tick() => false,
@@ -114,6 +129,9 @@ pub async fn follow(options: Options) -> anyhow::Result<ExitCode> {
             .and_then(|()| stream.flush());
         if !still_read(outcome)? {
             return leave(errand).await;
+        }
+        if let Some(question) = question.take() {
+            endpoint::answer(question, || tracer.snapshot(&doing, stream.tally()));
         }
     }
 
@@ -161,7 +179,7 @@ async fn until(end: Option<Instant>) {
     }
 }
 
-fn start(tracer: &Tracer, limits: Limits) -> Start {
+fn start(tracer: &Tracer, limits: Limits, metrics: Option<String>) -> Start {
     let system = System::read();
     let devices = devices::list(Path::new("/sys"), system.version()).unwrap_or_else(|error| {
         log::warn!("{error}");
@@ -186,5 +204,6 @@ fn start(tracer: &Tracer, limits: Limits) -> Start {
             .iter()
             .map(|(major, minor)| format!("{major}:{minor}"))
             .collect(),
+        metrics,
     }
 }

@@ -80,13 +80,14 @@ pub struct Wishes {
 /// A run that is attached.
 pub struct Tracer {
     pub(super) attached: Attached,
-    ring: Ring,
+    pub(super) ring: Ring,
     pub(super) collector: Collector,
     pub(super) narrator: Narrator,
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
     pub(super) min_latency_ns: u64,
     /// Whether only some waiters and writers are traced.
     pub(super) filtered: bool,
+    pub(super) ring_bytes: u64,
     pub(super) since: Instant,
     method: Option<Method>,
     btf: Option<PathBuf>,
@@ -122,6 +123,7 @@ impl Tracer {
                 map(ebpf, "COUNTERS")?.try_into()?,
                 map(ebpf, "WAITERS")?.try_into()?,
                 map(ebpf, "UNSTABLE_WRITES")?.try_into()?,
+                map(ebpf, "PROCESS_STALLS")?.try_into()?,
                 map(ebpf, "INTEGRITY_ERRORS")?.try_into()?,
             )?,
             narrator: Narrator {
@@ -138,6 +140,7 @@ impl Tracer {
             logger,
             min_latency_ns: wishes.settings.min_latency_ns,
             filtered: wishes.settings.filters_tasks(),
+            ring_bytes: u64::from(wishes.settings.ring_bytes),
             since: Instant::now(),
             method: wishes.method,
             btf: wishes.btf.clone(),

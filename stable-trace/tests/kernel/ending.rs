@@ -162,7 +162,7 @@ fn a_commands_status_is_passed_on() -> Result<()> {
 }
 
 fn no_such_command_is_one_line() -> Result<()> {
-    let output = Agent::output(["run", "--", "/no/such/command"])?;
+    let output = Agent::output(["run", "--listen=off", "--", "/no/such/command"])?;
     let errors = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.code() == Some(1), "{}", output.status);
     ensure!(errors.lines().count() == 1 && errors.contains("/no/such/command"), "{errors}");
@@ -186,7 +186,7 @@ fn a_reader_that_has_seen_enough() -> Result<()> {
     let mut wac = Wac::ready(scratch.path(), "a")?;
     for format in ["json", "text"] {
         let mut agent = Command::new(Agent::program())
-            .args(["--min-latency=0", "--format", format])
+            .args(["--listen=off", "--min-latency=0", "--format", format])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -230,7 +230,7 @@ fn mounts_are_as_they_were() -> Result<()> {
     let script = "umount -l /sys/kernel/tracing /sys/kernel/debug 2>/dev/null; \
          mount --make-rshared / || exit 1; \
          cat /proc/self/mounts >\"$1/before\"; \
-         \"$0\" trace --format=json --duration=200ms >\"$1/stream\" & \
+         \"$0\" trace --listen=off --format=json --duration=200ms >\"$1/stream\" & \
          while [ ! -s \"$1/stream\" ]; do kill -0 $! || exit 1; sleep 0.01; done; \
          cat /proc/self/mounts >\"$1/during\"; wait $!";
     let folder = tempfile::tempdir()?;

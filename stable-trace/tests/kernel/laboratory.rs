@@ -203,7 +203,11 @@ n=0; while [ $n -lt 300 ]; do sleep 0.1; n=$((n + 1)); done
     )?;
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
     let agent = Agent::start_program(&program, ["run", "--", "true"])?;
-    ensure!(agent.started().is_some_and(|start| start.version == "run --format json -- true"));
+    ensure!(
+        agent
+            .started()
+            .is_some_and(|start| start.version == "run --listen=off --format json -- true")
+    );
     let recording = agent.stop()?;
     ensure!(recording.status.code() == Some(4), "{recording:?}");
     ensure!(recording.lines.len() == 2 && recording.errors == "warning\n", "{recording:?}");

@@ -12,6 +12,7 @@ mod integrity;
 mod laboratory;
 mod leftovers;
 mod loss;
+mod metrics;
 mod nested;
 mod oracle;
 mod probes;
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
         gaps::tests(),
         probes::tests(),
         loss::tests(),
+        metrics::tests(),
         filters::tests(),
         ending::tests(),
         oracle::tests(),

@@ -38,7 +38,7 @@ pub fn text() -> Result<String> {
         }
         if number == 2_000 {
             let since_seq = tape.seq;
-            tape.push(ms, Event::Lost(Lost { count: 77, since_seq }));
+            tape.push(ms, Event::Lost(Lost { count: 77, since_seq, within_ns: None }));
         }
     }
     tape.push(60_100, Event::Workload(workload(WorkloadState::Finished, 123_456)));
@@ -116,6 +116,9 @@ fn start() -> Start {
         preemption: None,
         min_latency_ns: Some(1_000_000),
         window_ns: Some(5_000_000_000),
+        filtered: false,
+        only_devices: Vec::new(),
+        metrics: None,
         probes: vec![
             probe(Group::WritebackWait, "folio_wait_writeback", None),
             probe(Group::Integrity, "bio_integrity_verify_fn", None),
@@ -220,6 +223,7 @@ fn workload(state: WorkloadState, operations: u64) -> Workload {
         operations,
         bytes: operations * 4096,
         errors: [("EILSEQ".to_owned(), operations / 10_000)].into(),
+        modes: std::collections::BTreeMap::new(),
     }
 }
 

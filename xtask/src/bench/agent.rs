@@ -23,22 +23,35 @@ pub struct Agent {
     pub attached_after: Option<Duration>,
     /// The most that it was seen to have in memory, in KiB.
     peak_kib: u64,
+    /// Where it serves metrics, if it was told to.
+    pub metrics: Option<String>,
 }
 
 impl Agent {
     /// One whose stream is read until it says that all is attached, and then no more: what follows
     /// must fit into the pipe.
     pub fn idle(program: &Path) -> Result<Self> {
+        Self::quiet(program, &["--listen", "off"])
+    }
+
+    /// The same, with metrics.
+    pub fn scraped(program: &Path) -> Result<Self> {
+        // Nothing but the first line is read, so nothing may follow.
+        Self::quiet(program, &["--listen", "127.0.0.1:0", "--min-latency", "1h"])
+    }
+
+    fn quiet(program: &Path, options: &[&str]) -> Result<Self> {
         let mut command = Command::new(program);
-        command.args(["trace", "-q", "--format", "json"]).stdout(Stdio::piped());
+        command.args(["trace", "-q", "--format", "json"]).args(options).stdout(Stdio::piped());
         let began = Instant::now();
         let mut child = command.spawn().with_context(|| describe(&command))?;
         let mut first = String::new();
         let out = child.stdout.as_mut().context("the agent has no output")?;
         BufReader::new(out).read_line(&mut first).context("cannot read what the agent says")?;
         let attached_after = began.elapsed();
-        let agent = Self { child, attached_after: Some(attached_after), peak_kib: 0 };
         let line: Value = serde_json::from_str(&first).unwrap_or_default();
+        let metrics = line["metrics"].as_str().map(str::to_owned);
+        let agent = Self { child, attached_after: Some(attached_after), peak_kib: 0, metrics };
         if line["type"] != "start" {
             bail!("the agent did not start: it said `{}`", first.trim());
         }
@@ -50,9 +63,9 @@ impl Agent {
         let output = File::create(file)
             .with_context(|| format!("cannot write the stream to {}", file.display()))?;
         let mut command = Command::new(program);
-        command.args(["trace", "-q"]).args(options).stdout(output);
+        command.args(["trace", "-q", "--listen", "off"]).args(options).stdout(output);
         let child = command.spawn().with_context(|| describe(&command))?;
-        let mut agent = Self { child, attached_after: None, peak_kib: 0 };
+        let mut agent = Self { child, attached_after: None, peak_kib: 0, metrics: None };
         // The first line comes once everything is attached.
         while file.metadata().is_ok_and(|file| file.len() == 0) {
             if let Some(status) = agent.child.try_wait().context("cannot wait for the agent")? {
@@ -81,6 +94,14 @@ impl Agent {
         }
     }
 
+    /// What it has in memory now, in KiB.
+    pub fn resident(&self) -> Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        field(&status, "VmRSS:").context("the kernel does not say what is in memory")
+    }
+
+    /// The kernel's own record of the peak. Not the one that `wait4` gives: that includes what the
+    /// process had before `exec`, which was ours.
     fn look(&mut self) {
         self.peak_kib = peak_kib(self.child.id()).max(self.peak_kib);
     }
@@ -103,14 +124,25 @@ pub fn peak_kib(pid: u32) -> u64 {
 
 /// `VmHWM` of `/proc/PID/status`, in KiB.
 fn peak(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    field(status, "VmHWM:")
+}
+
+/// A size of `/proc/PID/status`, in KiB.
+fn field(status: &str, name: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     line.trim().strip_suffix("kB")?.trim().parse().ok()
 }
 
 /// Has wac profile a rewrite a file in `folder` from 64 threads; returns its operations a second.
 pub fn wac(program: &Path, folder: &Path, duration: Duration) -> Result<f64> {
+    workload(program, folder, "a", duration)
+}
+
+/// The same with another profile.
+pub fn workload(program: &Path, folder: &Path, profile: &str, duration: Duration) -> Result<f64> {
     let mut command = Command::new(program);
-    command.args(["wac", "--no-trace", "-q", "--format=json", "--profile=a", "--threads=64"]);
+    command.args(["wac", "--no-trace", "-q", "--format=json", "--threads=64"]);
+    command.args(["--profile", profile]);
     command.arg(format!("--duration={}ms", duration.as_millis()));
     command.arg("--path").arg(folder);
     let operations = operations(&shell::output(&mut command)?)

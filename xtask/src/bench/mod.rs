@@ -6,6 +6,7 @@ mod calls;
 mod numbers;
 mod overhead;
 mod report;
+mod scrape;
 mod start;
 mod table;
 
@@ -41,6 +42,8 @@ enum Name {
     Start,
     /// What tracing takes from the throughput of wac
     Overhead,
+    /// What a scrape costs with some 2,000 series, and whether ten thousand of them cost memory
+    Scrape,
     /// What a wait that finds no writeback costs under each method, in a guest
     Calls,
     /// How fast a report reads a recording of a million events, and its peak resident memory
@@ -63,6 +66,7 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
             Name::Start => start::bench(&agent, args.rounds)?,
             Name::Report => report::bench(&agent, args.rounds)?,
             Name::Overhead => overhead::bench(&agent, args.rounds)?,
+            Name::Scrape => scrape::bench(&agent)?,
             Name::Calls => {
                 for series in &args.kernels {
                     calls::bench(&agent, *series, args.accel, args.rounds)?;

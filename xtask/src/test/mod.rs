@@ -14,13 +14,15 @@ use crate::report::Tally;
 use crate::setup::{self, debian};
 
 /// What the tests use beside Rust: mkfs of each file system, a C compiler, a browser with letters to
-/// look at pages with, and what compressed recordings are unpacked with.
-const PACKAGES: [(&str, &str); 7] = [
+/// look at pages with, what compressed recordings are unpacked with, and those who read metrics.
+const PACKAGES: [(&str, &str); 9] = [
     ("btrfs-progs", "mkfs.btrfs"),
     ("chromium", "chromium"),
+    ("curl", "curl"),
     ("e2fsprogs", "mkfs.ext4"),
     ("fonts-dejavu-core", "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf"),
     ("gcc", "gcc"),
+    ("prometheus", "promtool"),
     ("xfsprogs", "mkfs.xfs"),
     ("zstd", "zstd"),
 ];

@@ -174,11 +174,11 @@ impl<W: Write> Page<'_, W> {
                 "  from the lines of the recording alone: what was not streamed is not counted";
             return self.say(Tone::Slow, text);
         }
-        let cost = format!(
-            "  cost: {} CPU in the agent, {} in its eBPF programs",
-            duration(summary.agent_cpu_ns),
-            duration(summary.bpf_cpu_ns)
-        );
+        let mut cost = format!("  cost: {} CPU in the agent", duration(summary.agent_cpu_ns));
+        // 0 where the kernel does not time them.
+        if summary.bpf_cpu_ns > 0 {
+            cost = format!("{cost}, {} in its eBPF programs", duration(summary.bpf_cpu_ns));
+        }
         self.say(Tone::Faint, &cost)
     }
 }
