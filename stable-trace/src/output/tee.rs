@@ -73,7 +73,7 @@ mod tests {
     fn one_that_fails_keeps_no_line_from_the_others() {
         let text = Shared::default();
         let mut tee = Tee::new(vec![Box::new(Closed), Box::new(Json::new(text.clone()))]);
-        let event = Event::Lost(Lost { count: 1, since_seq: 0 });
+        let event = Event::Lost(Lost { count: 1, since_seq: 0, within_ns: None });
         let line = Line { seq: 1, time: "t".into(), event };
         assert_eq!(tee.line(&line).unwrap_err().kind(), io::ErrorKind::BrokenPipe);
         assert_eq!(serde_json::from_slice::<Line>(&text.0.borrow()).unwrap(), line);

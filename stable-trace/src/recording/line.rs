@@ -139,7 +139,7 @@ mod tests {
 
         #[test]
         fn every_loss_is_read_back(seq in any::<u64>(), count in any::<u64>()) {
-            let lost = Event::Lost(Lost { count, since_seq: seq });
+            let lost = Event::Lost(Lost { count, since_seq: seq, within_ns: None });
             let line = Line { seq, time: "2026-01-02T03:04:05.000000006Z".into(), event: lost };
             let text = serde_json::to_vec(&line).unwrap();
             prop_assert_eq!(fast(&text), Some(line));

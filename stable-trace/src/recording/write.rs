@@ -108,7 +108,7 @@ mod tests {
     }
 
     fn lost(seq: u64) -> Line {
-        line(seq, Event::Lost(Lost { count: 1, since_seq: seq }))
+        line(seq, Event::Lost(Lost { count: 1, since_seq: seq, within_ns: None }))
     }
 
     #[test]

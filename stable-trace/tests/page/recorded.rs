@@ -38,7 +38,7 @@ pub fn text() -> Result<String> {
         }
         if number == 2_000 {
             let since_seq = tape.seq;
-            tape.push(ms, Event::Lost(Lost { count: 77, since_seq }));
+            tape.push(ms, Event::Lost(Lost { count: 77, since_seq, within_ns: None }));
         }
     }
     tape.push(60_100, Event::Workload(workload(WorkloadState::Finished, 123_456)));
