@@ -12,4 +12,4 @@ pub mod time;
 pub mod verdict;
 
 #[cfg(test)]
-mod sample;
+pub(crate) mod sample;

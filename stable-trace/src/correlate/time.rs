@@ -113,12 +113,12 @@ mod tests {
         /// Against another parser, on texts that are nearly times.
         #[test]
         fn it_reads_what_humantime_reads(
-            text in "(19[67]|20[0-9])[0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-6][0-9](\\.[0-9]{0,10})?Z"
+            text in "(19[67]|20[0-9])[0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-6][0-9](\\.[0-9]{1,10})?Z"
         ) {
             let ours = nanoseconds(&text);
             // A leap second is another second to humantime, and no time to us: nothing prints it.
-            // It passes over digits beyond the ninth, and takes a point without any.
-            prop_assume!(!text.contains(":60") && text.len() <= 30 && !text.ends_with(".Z"));
+            // It passes over digits beyond the ninth.
+            prop_assume!(!text.contains(":60") && text.len() <= 30);
             prop_assert_eq!(ours, humantime_ns(&text), "{}", text);
         }
 

@@ -77,6 +77,12 @@ pub fn duration(ns: u64) -> String {
     format!("{value:.places$}{name}")
 }
 
+/// A p-value as people write it.
+#[must_use]
+pub fn p_value(value: f64) -> String {
+    if value < 0.001 { "< 0.001".to_owned() } else { format!("{value:.3}") }
+}
+
 /// Text from outside, without what would steer the terminal.
 #[must_use]
 pub fn harmless(text: &str) -> String {

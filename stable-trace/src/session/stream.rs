@@ -186,4 +186,53 @@ mod tests {
         assert_eq!(stream.counts()["lost"], 2);
         assert_eq!(stream.counts()["stall"], 0);
     }
+
+    /// The stream says verdicts as they fall due, and its own lines are a recording of the same.
+    #[test]
+    fn verdicts_follow_in_the_stream_and_a_recording_gives_the_same() {
+        let error = || {
+            Event::Integrity(crate::correlate::sample::failure(
+                "sda",
+                8,
+                vec![crate::correlate::sample::ANONYMOUS],
+            ))
+        };
+        let kept = Kept::default();
+        let mut stream = Stream::new(Box::new(kept.clone()), Limits::default());
+        let now = clock::monotonic_ns();
+        stream.at(now - 9_000_000_000, error()).unwrap();
+        stream.settle().unwrap();
+        stream.at(now, error()).unwrap();
+        stream.settle().unwrap();
+        assert_eq!((stream.counts()["integrity"], stream.counts()["verdict"]), (2, 1));
+        stream.finish().unwrap();
+        let mut summary = Summary { counts: stream.counts(), ..Summary::default() };
+        stream.sum_up(&mut summary);
+        stream.now(Event::Summary(summary.clone())).unwrap();
+
+        let lines = kept.0.borrow();
+        let kinds: Vec<_> = lines.iter().map(|line| (line.seq, line.event.kind())).collect();
+        assert_eq!(
+            kinds,
+            [(1, "integrity"), (2, "verdict"), (3, "integrity"), (4, "verdict"), (5, "summary")]
+        );
+        assert_eq!(summary.counts["verdict"], 2);
+        assert_eq!(summary.verdicts[0].count, 2);
+        assert_eq!(summary.associations[0].integrity_errors, 2);
+
+        let mut engine = Engine::new(Limits::default());
+        let mut again: Vec<_> = lines.iter().flat_map(|line| engine.observe(line)).collect();
+        again.extend(engine.finish());
+        let said: Vec<_> = lines
+            .iter()
+            .filter_map(|line| match &line.event {
+                Event::Verdict(verdict) => Some(verdict.clone()),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(said, again);
+        let mut reported = Summary { counts: summary.counts.clone(), ..Summary::default() };
+        engine.sum_up(&mut reported);
+        assert_eq!(reported, summary);
+    }
 }

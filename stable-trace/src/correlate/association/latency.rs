@@ -20,7 +20,6 @@ pub const fn bucket(duration_ns: u64) -> usize {
         return 0;
     }
     let fine = (duration_ns >> (bits - FINE_BITS)) & ((1 << FINE_BITS) - 1);
-    #[expect(clippy::cast_possible_truncation, reason = "below eight")]
     let index = (((bits - SMALLEST_BITS) as usize) << FINE_BITS) + fine as usize + 1;
     if index < BUCKETS - 1 { index } else { BUCKETS - 1 }
 }
@@ -31,7 +30,7 @@ const fn lower_bound_ns(bucket: usize) -> u64 {
         return 0;
     }
     let (octave, fine) = ((bucket - 1) >> FINE_BITS, (bucket - 1) & ((1 << FINE_BITS) - 1));
-    (8 + fine as u64) << (octave as u32 + SMALLEST_BITS - FINE_BITS)
+    ((1 << FINE_BITS) + fine as u64) << octave << (SMALLEST_BITS - FINE_BITS)
 }
 
 /// Durations, counted by bucket.

@@ -23,8 +23,8 @@ pub fn compare(first: &[u64], second: &[u64]) -> Option<RankTest> {
         let (one, two) = (*one as f64, *two as f64);
         u += one * (below + two / 2.0);
         below += two;
-        let tied = one + two;
-        ties += tied * tied * tied - tied;
+        let bucket = one + two;
+        ties += bucket * bucket * bucket - bucket;
     }
     let pairs = n1 * n2;
     let n = n1 + n2;
@@ -38,6 +38,8 @@ pub fn compare(first: &[u64], second: &[u64]) -> Option<RankTest> {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::cast_precision_loss, reason = "small numbers")]
+
     use proptest::prelude::*;
 
     use super::*;

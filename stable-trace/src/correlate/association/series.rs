@@ -175,6 +175,8 @@ impl Series {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::cast_precision_loss, reason = "small numbers")]
+
     use proptest::prelude::*;
 
     use super::*;
@@ -189,8 +191,8 @@ mod tests {
             (values.iter().map(|value| (*value as f64 - mean).powi(2)).sum::<f64>() / n).sqrt()
         };
         let mut sum = 0.0;
-        for (at, count) in errors.iter().enumerate() {
-            let later = at as i64 + lag;
+        for (at, count) in (0_i64..).zip(errors) {
+            let later = at + lag;
             if let Ok(later) = usize::try_from(later)
                 && let Some(ns) = stalled.get(later)
             {
@@ -226,7 +228,8 @@ mod tests {
             } else {
                 let (lag, correlation) = found.unwrap();
                 prop_assert!((textbook(&errors, &stalled, lag) - correlation).abs() < 1e-9);
-                for other in -(reach as i64)..=reach as i64 {
+                let reach = reach.cast_signed();
+                for other in -reach..=reach {
                     prop_assert!(textbook(&errors, &stalled, other) <= correlation + 1e-9);
                 }
             }

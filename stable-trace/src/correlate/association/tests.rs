@@ -124,7 +124,9 @@ proptest! {
             .collect();
         let result = |lines: &[(Line, u64)]| {
             let mut associations = Associations::new(Duration::from_secs(5), Duration::from_secs(1));
-            lines.iter().for_each(|(line, _)| associations.observe(line));
+            for (line, _) in lines {
+                associations.observe(line);
+            }
             associations.result()
         };
         let ordered = result(&lines);

@@ -20,7 +20,7 @@ mod tests {
 
     #[test]
     fn a_file_is_its_device_and_its_inode() {
-        assert_eq!(file(Some("8:17"), 12), Some((8 << 32 | 17, 12)));
+        assert_eq!(file(Some("8:17"), 12), Some((0x8_0000_0011, 12)));
         for dev in [None, Some(""), Some("8"), Some("8:"), Some(":1"), Some("a:b"), Some("-1:2")] {
             assert_eq!(file(dev, 12), None, "{dev:?}");
         }

@@ -141,7 +141,7 @@ impl Rule {
     #[must_use]
     pub const fn says(self) -> (Cause, u8) {
         match self {
-            Self::Tag => (Cause::NoRewriteSeen, 90),
+            Self::Tag | Self::Stable => (Cause::NoRewriteSeen, 90),
             Self::DiskRead | Self::FileRead => (Cause::NoRewriteSeen, 85),
             Self::BadSector => (Cause::NoRewriteSeen, 75),
             Self::BufferRead => (Cause::DirectIoBuffer, 75),
@@ -152,7 +152,6 @@ impl Rule {
             Self::Changeable => (Cause::PageRewrittenInFlight, 60),
             Self::LeftAlone => (Cause::NoRewriteSeen, 50),
             Self::Pageless | Self::Hidden => (Cause::Unknown, 0),
-            Self::Stable => (Cause::NoRewriteSeen, 90),
             Self::StableByDevice => (Cause::NoRewriteSeen, 80),
             Self::Unsaid => (Cause::NoRewriteSeen, 60),
         }

@@ -8,8 +8,8 @@ use super::{
     fit::{head, left},
 };
 use crate::{
-    event::{Grade, StallSummary, Summary, Workload},
-    output::style::{Style, Tone, duration, harmless, stall_tone},
+    event::{Association, Grade, StallSummary, Summary, Workload},
+    output::style::{Style, Tone, duration, harmless, p_value, stall_tone},
 };
 
 /// The cells of the table of stalls without its bars.
@@ -145,6 +145,13 @@ impl<W: Write> Page<'_, W> {
             let text = format!("  {:>9}  {}, on {on}", line.count, cause_words(line.cause));
             self.say(cause_tone(line.cause), &text)?;
         }
+        if !summary.associations.is_empty() {
+            self.say(Tone::Strong, "stalls around integrity errors, against those elsewhere")?;
+        }
+        for line in &summary.associations {
+            let tone = if line.too_few { Tone::Faint } else { Tone::Plain };
+            self.say(tone, &association(line))?;
+        }
         Ok(())
     }
 
@@ -181,6 +188,41 @@ impl<W: Write> Page<'_, W> {
         }
         self.say(Tone::Faint, &cost)
     }
+}
+
+/// How stalls and errors of one device go together.
+fn association(line: &Association) -> String {
+    let name = line.device.as_deref().map_or_else(|| "all".to_owned(), harmless);
+    let (around, elsewhere) = (line.around, line.elsewhere);
+    if line.too_few {
+        let reason = line.too_few_reason.as_deref().unwrap_or("too few to compare");
+        return format!("  {name:<10} {}", harmless(reason));
+    }
+    let times = |ratio: Option<f64>| ratio.map_or_else(String::new, |r| format!(" ({r:.2}×)"));
+    let mut text = format!(
+        "  {name:<10} p50 {} against {}{}, p99 {} against {}{}",
+        duration(around.p50_ns),
+        duration(elsewhere.p50_ns),
+        times(line.p50_ratio),
+        duration(around.p99_ns),
+        duration(elsewhere.p99_ns),
+        times(line.p99_ratio),
+    );
+    if let Some(p) = line.p_value {
+        text.push_str(", p ");
+        if p >= 0.001 {
+            text.push_str("= ");
+        }
+        text.push_str(&p_value(p));
+    }
+    if let Some(lag) = line.peak_lag_ns {
+        let side = if lag < 0 { "before" } else { "after" };
+        text.push_str(", most ");
+        text.push_str(&duration(lag.unsigned_abs()));
+        text.push(' ');
+        text.push_str(side);
+    }
+    text
 }
 
 fn device(name: Option<&str>) -> String {

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::event::{
-    Cause, Check, Context, IntegrityError, Operation, Page, PageKind, Source, Stall, StallSummary,
-    Summary, Verdict,
+    Association, Cause, Check, Context, IntegrityError, Latency, Operation, Page, PageKind, Source,
+    Stall, StallSummary, Summary, Verdict,
 };
 
 fn shown_in(width: Width, events: Vec<Event>) -> String {
@@ -173,6 +173,36 @@ fn a_verdict_says_what_how_sure_why_and_from_what() {
             "                          on error 7, from lines 5 6; stalls near it: 1 on the page, 2 on the file, 3 on the device",
         ]
     );
+}
+
+#[test]
+fn associations_say_how_much_and_how_sure() {
+    let around = Latency { stalls: 40, p50_ns: 4_000_000, p99_ns: 9_000_000 };
+    let elsewhere = Latency { stalls: 400, p50_ns: 1_000_000, p99_ns: 6_000_000 };
+    let line = Association {
+        device: Some("sda".into()),
+        around,
+        elsewhere,
+        p50_ratio: Some(4.0),
+        p99_ratio: Some(1.5),
+        p_value: Some(0.0001),
+        peak_lag_ns: Some(-2_000_000),
+        ..Association::default()
+    };
+    let few = Association {
+        too_few: true,
+        too_few_reason: Some("2 errors".into()),
+        ..Association::default()
+    };
+    let text =
+        shown(Event::Summary(Summary { associations: vec![line, few], ..Summary::default() }));
+    let wanted = [
+        "  sda        p50 4.00ms against 1.00ms (4.00×), p99 9.00ms against 6.00ms (1.50×), p < 0.001, most 2.00ms before",
+        "  all        2 errors",
+    ];
+    for wanted in wanted {
+        assert!(text.lines().any(|line| line == wanted), "{wanted}\n{text}");
+    }
 }
 
 #[test]

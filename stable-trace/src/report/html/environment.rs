@@ -38,6 +38,8 @@ fn system(start: &Start, report: &Report) -> Markup {
             @if let Some(preemption) = preemption { div { dt { "Preemption" } dd { (preemption) } } }
             div { dt { "stable-trace" } dd { (start.version) ", format " (start.format) } }
             @if let Some(ns) = start.min_latency_ns { div { dt { "Listed from" } dd { (duration(ns)) } } }
+            @if start.filtered { div { dt { "Traced" } dd { "only some waiters and writers (--pid, --comm, --cgroup)" } } }
+            @if !start.only_devices.is_empty() { div { dt { "Traced devices" } dd { "only " (start.only_devices.join(", ")) } } }
             @if let Some(ns) = start.window_ns { div { dt { "Window of verdicts" } dd { (duration(ns)) } } }
             @if let Some(workload) = &report.summary.workload {
                 div { dt { "Workload" } dd {

@@ -8,7 +8,7 @@ use super::{grouped, or_dash};
 use crate::{
     event::{Association, Cause, Event, IntegrityError, Line, PageKind, Stall, UnstableWrite},
     output::{
-        style::duration,
+        style::{duration, p_value},
         text::findings::{cause_words, percent},
     },
     report::{Listed, Report, evidence::shown},
@@ -253,11 +253,6 @@ fn association(line: &Association) -> Markup {
             }
         }
     }
-}
-
-/// A p-value as people write it.
-pub fn p_value(value: f64) -> String {
-    if value < 0.001 { "< 0.001".to_owned() } else { format!("{value:.3}") }
 }
 
 /// A time before or after.
