@@ -45,6 +45,7 @@ pub struct TestArgs {
 pub fn test(args: &TestArgs) -> Result<ExitCode> {
     setup::for_builds()?;
     debian::ensure(&PACKAGES)?;
+    setup::prometheus::ensure()?;
     let only = args.only.as_deref();
 
     let mut tally = Tally::default();

@@ -1,0 +1,1 @@
+//! Pictures of dashboards, drawn from real data where there is no Grafana.
