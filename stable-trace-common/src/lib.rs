@@ -9,6 +9,7 @@ pub mod counter;
 pub mod device;
 pub mod histogram;
 pub mod offsets;
+pub mod process;
 pub mod record;
 pub mod stack;
 pub mod unstable;
@@ -33,6 +34,8 @@ pod!(
     histogram::Histogram,
     histogram::HistogramKey,
     offsets::Offsets,
+    process::ProcessKey,
+    process::ProcessStalls,
     stack::Stack,
     unstable::UnstableKey,
     waiter::Waiter,

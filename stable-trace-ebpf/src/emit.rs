@@ -5,7 +5,10 @@ use stable_trace_common::{
     counter::Counter, histogram::HistogramKey, record::StallRecord, waiter::Waiter,
 };
 
-use crate::maps::{EMPTY_HISTOGRAM, EVENTS, HISTOGRAMS, MIN_LATENCY_NS, WAKE_AT_BYTES, count};
+use crate::{
+    maps::{EMPTY_HISTOGRAM, EVENTS, HISTOGRAMS, MIN_LATENCY_NS, WAKE_AT_BYTES, count},
+    process,
+};
 
 /// Counts and streams one finished stall.
 ///
@@ -14,6 +17,7 @@ use crate::maps::{EMPTY_HISTOGRAM, EVENTS, HISTOGRAMS, MIN_LATENCY_NS, WAKE_AT_B
 pub fn stall(waiter: &Waiter) {
     let duration_ns = waiter.end_ns.saturating_sub(waiter.begin_ns);
     tally(&HistogramKey { backing: waiter.folio.backing, stack: waiter.stack }, duration_ns);
+    process::tally(waiter, duration_ns);
     if duration_ns < MIN_LATENCY_NS.load() {
         count(Counter::BelowThreshold);
         return;

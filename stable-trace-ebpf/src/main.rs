@@ -19,6 +19,7 @@ mod filter;
 mod folio;
 mod maps;
 mod page_mkwrite;
+mod process;
 mod stack;
 mod tracepoint;
 mod unstable;

@@ -1,6 +1,6 @@
 //! Commands and options. Help, completions and the manual page come from here.
 
-use std::{ffi::OsString, path::PathBuf, time::Duration};
+use std::{ffi::OsString, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -156,6 +156,11 @@ pub struct TracingArgs {
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
 
+    /// Where metrics are served: IP:PORT, where port 0 is any free one, or `off` for nowhere
+    /// [default: 127.0.0.1:9748]
+    #[arg(long, value_name = "ADDR")]
+    pub listen: Option<ListenAt>,
+
     /// Show the kernel stack of streamed stalls
     #[arg(long)]
     pub stacks: bool,
@@ -171,6 +176,28 @@ pub struct TracingArgs {
     /// Size of the ring buffer between kernel and agent; rounded up to a power of two pages
     #[arg(long, value_name = "SIZE", default_value = "2MiB", value_parser = parse_size)]
     pub ring_size: u64,
+}
+
+/// `--listen`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListenAt {
+    /// Nowhere.
+    Off,
+    /// There.
+    Address(SocketAddr),
+}
+
+impl FromStr for ListenAt {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "off" {
+            return Ok(Self::Off);
+        }
+        text.parse().map(Self::Address).map_err(
+            |_| "give IP:PORT, such as 127.0.0.1:9748 or [::]:9748 for every address, or `off`",
+        )
+    }
 }
 
 /// `--attach`.
@@ -258,6 +285,8 @@ mod tests {
             &["--attach", "magic"],
             &["--pid", "-1"],
             &["--format", "xml"],
+            &["--listen", "9748"],
+            &["--listen", "localhost"],
             &["run"],
             &["run", "dd"],
             &["-q", "-v"],

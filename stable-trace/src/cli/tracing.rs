@@ -12,7 +12,9 @@ use std::{
 use anyhow::{Context as _, bail};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-use super::options::{Color, DoctorArgs, Format, RunArgs, TraceArgs, TracedWacArgs, TracingArgs};
+use super::options::{
+    Color, DoctorArgs, Format, ListenAt, RunArgs, TraceArgs, TracedWacArgs, TracingArgs,
+};
 use crate::{
     doctor,
     event::Probe,
@@ -24,6 +26,7 @@ use crate::{
     probes::{load::Settings, plan::plan},
     session::{
         Options,
+        endpoint::{self, Listen},
         errand::Errand,
         filter, follow,
         tracer::{Wishes, gather},
@@ -110,7 +113,8 @@ fn start(
         .enable_all()
         .build()
         .context("the runtime cannot start")?;
-    runtime.block_on(follow(Options { wishes, errand, duration, open }))
+    let listen = listen(args);
+    runtime.block_on(follow(Options { wishes, errand, listen, duration, open }))
 }
 
 /// Checks what the user asked for, before anything is touched.
@@ -143,6 +147,14 @@ fn wishes(args: &TracingArgs) -> anyhow::Result<Wishes> {
         stacks: args.stacks,
         btf: args.btf.clone(),
     })
+}
+
+fn listen(args: &TracingArgs) -> Listen {
+    match args.listen {
+        None => Listen { address: Some(endpoint::DEFAULT), asked_for: false },
+        Some(ListenAt::Off) => Listen { address: None, asked_for: true },
+        Some(ListenAt::Address(address)) => Listen { address: Some(address), asked_for: true },
+    }
 }
 
 /// The kernel wants a power of two, and whole pages (`ringbuf_map_alloc`, kernel/bpf/ringbuf.c).

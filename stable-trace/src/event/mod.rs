@@ -64,6 +64,9 @@ pub struct Start {
     pub probes: Vec<Probe>,
     /// Every block device at the start.
     pub devices: Vec<Device>,
+    /// Where metrics are served, as a URL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<String>,
 }
 
 /// The question that a set of probes answers.
@@ -320,6 +323,31 @@ pub struct Workload {
     pub bytes: u64,
     /// Failed calls by errno name.
     pub errors: BTreeMap<String, u64>,
+    /// The same by mode, `write` and `mmap`: of those modes that the profile has.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub modes: BTreeMap<String, ModeCount>,
+}
+
+/// What the workers of one mode did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModeCount {
+    /// Writes or stores so far, each with its sync.
+    pub operations: u64,
+    /// Bytes that they wrote.
+    pub bytes: u64,
+    /// Failed calls by errno name.
+    pub errors: BTreeMap<String, u64>,
+}
+
+impl ModeCount {
+    /// Adds what another one did.
+    pub fn add(&mut self, other: &Self) {
+        self.operations += other.operations;
+        self.bytes += other.bytes;
+        for (errno, count) in &other.errors {
+            *self.errors.entry(errno.clone()).or_default() += count;
+        }
+    }
 }
 
 /// Lines that the ring buffer had no room for.

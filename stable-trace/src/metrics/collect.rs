@@ -4,6 +4,7 @@ use aya::maps::{HashMap as KernelMap, MapData, MapError, PerCpuArray, PerCpuHash
 use stable_trace_common::{
     counter::Counter,
     histogram::{Histogram, HistogramKey},
+    process::{ProcessKey, ProcessStalls},
     unstable::UnstableKey,
     waiter::Waiter,
 };
@@ -14,10 +15,12 @@ pub struct Collector {
     counters: PerCpuArray<MapData, u64>,
     waiters: KernelMap<MapData, u64, Waiter>,
     unstable: PerCpuHashMap<MapData, UnstableKey, u64>,
+    processes: PerCpuHashMap<MapData, ProcessKey, ProcessStalls>,
 }
 
 impl Collector {
-    /// Takes the maps, and makes the common histogram, which takes what has no room elsewhere.
+    /// Takes the maps, and makes the common histogram and the common sum of stalled time, which take
+    /// what has no room elsewhere.
     ///
     /// # Errors
     /// The kernel refused to write to the map.
@@ -26,12 +29,16 @@ impl Collector {
         counters: PerCpuArray<MapData, u64>,
         waiters: KernelMap<MapData, u64, Waiter>,
         unstable: PerCpuHashMap<MapData, UnstableKey, u64>,
+        mut processes: PerCpuHashMap<MapData, ProcessKey, ProcessStalls>,
     ) -> Result<Self, MapError> {
         let cpus = aya::util::nr_cpus().map_err(|(_, source)| MapError::IoError(source))?;
         let empty = aya::maps::PerCpuValues::try_from(vec![Histogram::EMPTY; cpus])
             .map_err(MapError::IoError)?;
         histograms.insert(HistogramKey::COMMON, empty, 0)?;
-        Ok(Self { histograms, counters, waiters, unstable })
+        let empty = aya::maps::PerCpuValues::try_from(vec![ProcessStalls::EMPTY; cpus])
+            .map_err(MapError::IoError)?;
+        processes.insert(ProcessKey::COMMON, empty, 0)?;
+        Ok(Self { histograms, counters, waiters, unstable, processes })
     }
 
     /// Every histogram there is, summed over the CPUs; empty ones left out.
@@ -68,6 +75,25 @@ impl Collector {
     pub fn unstable_writes(&self) -> Result<Vec<(UnstableKey, u64)>, MapError> {
         let counts = self.unstable.iter();
         counts.map(|entry| entry.map(|(key, cpus)| (key, cpus.iter().sum()))).collect()
+    }
+
+    /// Stalled time by thread name and stack, summed over the CPUs.
+    ///
+    /// # Errors
+    /// The kernel refused to read the map.
+    pub fn processes(&self) -> Result<Vec<(ProcessKey, ProcessStalls)>, MapError> {
+        let mut all = Vec::new();
+        for entry in &self.processes {
+            let (key, cpus) = entry?;
+            let mut sum = ProcessStalls::EMPTY;
+            for cpu in cpus.iter() {
+                sum.merge(cpu);
+            }
+            if sum.stalls > 0 {
+                all.push((key, sum));
+            }
+        }
+        Ok(all)
     }
 
     /// The tasks that the kernel still follows.

@@ -9,8 +9,10 @@ use tokio::{
 };
 
 use super::{
+    endpoint::{self, Scrapes},
     errand::{Errand, News, Running, exit_code},
     finish::FinishError,
+    scrape::Workloads,
     stream::Stream,
     tracer::{Tracer, Wishes},
 };
@@ -29,6 +31,8 @@ pub struct Options {
     pub wishes: Wishes,
     /// What it is around.
     pub errand: Errand,
+    /// Where metrics are served.
+    pub listen: endpoint::Listen,
     /// When it ends by itself.
     pub duration: Option<Duration>,
     /// Opens what the stream goes to. Called once everything is attached: a run that cannot be
@@ -41,20 +45,26 @@ pub struct Options {
 /// # Errors
 /// Nothing could attach, the command could not be started, or the stream could not be written.
 pub async fn follow(options: Options) -> anyhow::Result<ExitCode> {
-    let Options { wishes, errand, duration, open } = options;
+    let Options { wishes, errand, listen, duration, open } = options;
     // Before anything attaches: from here on a signal ends the run in order.
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be watched")?;
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be watched")?;
 
+    // Before anything attaches, too: an address that cannot be had ends the run here.
+    let mut scrapes = Scrapes::listen(&listen)?;
     let mut tracer = Tracer::attach(&wishes)?;
     let mut stream = Stream::new(open()?);
-    let outcome = stream.now(Event::Start(start(&tracer))).and_then(|()| stream.flush());
+    let start = start(&tracer, scrapes.url());
+    let outcome = stream.now(Event::Start(start)).and_then(|()| stream.flush());
     if !still_read(outcome)? {
         return Ok(ExitCode::SUCCESS);
     }
     let mut errand = Running::start(errand)?;
     let mut status = None;
     let mut workloads = Vec::new();
+    let mut doing = Workloads::default();
+    let mut question = None;
+    scrapes.ready();
     let mut look = interval(LOOK_EVERY);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let end = duration.and_then(|duration| Instant::now().checked_add(duration));
@@ -70,6 +80,7 @@ pub async fn follow(options: Options) -> anyhow::Result<ExitCode> {
                     if !still_read(stream.now(Event::Workload(workload.clone())))? {
                         return leave(errand).await;
                     }
+                    doing.hear(&workload);
                     if workload.state == WorkloadState::Finished {
                         workloads.push(workload);
                     }
@@ -83,6 +94,10 @@ pub async fn follow(options: Options) -> anyhow::Result<ExitCode> {
             },
             readable = tracer.readable() => {
                 readable?;
+                false
+            }
+            asked = scrapes.asked() => {
+                question = Some(asked);
                 false
             }
             _ = look.tick() => false,
@@ -107,6 +122,9 @@ pub async fn follow(options: Options) -> anyhow::Result<ExitCode> {
             .and_then(|()| stream.flush());
         if !still_read(outcome)? {
             return leave(errand).await;
+        }
+        if let Some(question) = question.take() {
+            endpoint::answer(question, || tracer.snapshot(&doing));
         }
     }
 
@@ -148,7 +166,7 @@ async fn until(end: Option<Instant>) {
     }
 }
 
-fn start(tracer: &Tracer) -> Start {
+fn start(tracer: &Tracer, metrics: Option<String>) -> Start {
     let system = System::read();
     let devices = devices::list(Path::new("/sys"), system.version()).unwrap_or_else(|error| {
         log::warn!("{error}");
@@ -161,6 +179,7 @@ fn start(tracer: &Tracer) -> Start {
         hostname: system.hostname,
         probes: tracer.probes(),
         devices,
+        metrics,
     }
 }
 

@@ -1,11 +1,13 @@
 //! One run: attach, stream until something ends it, detach, sum up.
 
 pub mod clock;
+pub mod endpoint;
 pub mod errand;
 pub mod filter;
 mod finish;
 mod follow;
 mod narrate;
+mod scrape;
 pub mod stream;
 pub mod tracer;
 

@@ -79,7 +79,7 @@ pub struct Wishes {
 /// A run that is attached.
 pub struct Tracer {
     pub(super) attached: Attached,
-    ring: Ring,
+    pub(super) ring: Ring,
     pub(super) collector: Collector,
     pub(super) narrator: Narrator,
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
@@ -119,6 +119,7 @@ impl Tracer {
                 map(ebpf, "COUNTERS")?.try_into()?,
                 map(ebpf, "WAITERS")?.try_into()?,
                 map(ebpf, "UNSTABLE_WRITES")?.try_into()?,
+                map(ebpf, "PROCESS_STALLS")?.try_into()?,
             )?,
             narrator: Narrator {
                 stacks: Stacks::new(symbols, map(ebpf, "STACKS")?.try_into()?),

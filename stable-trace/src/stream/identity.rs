@@ -75,6 +75,21 @@ impl Identities {
         }
     }
 
+    /// Every mounted file system that lies on a disk, if the user asked for it: device and type.
+    #[must_use]
+    pub fn mounted(&self) -> Vec<(String, String)> {
+        let wanted = |disks: &[Dev]| {
+            self.only.is_empty() || disks.iter().any(|disk| self.only.contains(disk))
+        };
+        let backings = self.mounts.all().iter().filter_map(|mount| self.mounts.by_dev(mount.dev));
+        let backings = backings.filter(|found| !found.disks.is_empty() && wanted(&found.disks));
+        let mut all: Vec<_> =
+            backings.filter_map(|found| Some((found.device, found.fs?))).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
     /// What is behind a name.
     pub fn get(&mut self, named: &Named) -> Rc<Identity> {
         if let Some(identity) = self.known.get(named) {

@@ -11,6 +11,8 @@ pub struct Ring {
     ring: AsyncFd<RingBuf<MapData>>,
     /// Records are copied here before they are decoded, so that the kernel gets its room back.
     batch: BytesMut,
+    /// Records taken so far.
+    received: u64,
 }
 
 /// The most that one [`Ring::drain`] takes, in bytes: more waits for the next turn, so that signals
@@ -27,7 +29,7 @@ impl Ring {
         // closes it only when it is dropped, which the `AsyncFd` that owns it does last.
         let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }
             .map_err(std::io::Error::from)?;
-        Ok(Self { ring, batch: BytesMut::with_capacity(BATCH_BYTES) })
+        Ok(Self { ring, batch: BytesMut::with_capacity(BATCH_BYTES), received: 0 })
     }
 
     /// Waits until the kernel says that much is in the ring.
@@ -38,6 +40,12 @@ impl Ring {
         // The descriptor is edge-triggered: whoever is woken drains the ring until it is empty.
         self.ring.readable_mut().await?.clear_ready();
         Ok(())
+    }
+
+    /// Records that were handed over so far.
+    #[must_use]
+    pub const fn received(&self) -> u64 {
+        self.received
     }
 
     /// Hands over what is in the ring, at most a batch. True if more may be there.
@@ -51,6 +59,7 @@ impl Ring {
             drop(item);
             let record: Bytes = self.batch.split().freeze();
             taken += record.len();
+            self.received += 1;
             each(decode(record));
             // The record is gone, so this takes the same memory again instead of more.
             self.batch.reserve(size_of::<stable_trace_common::record::StallRecord>());

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use crate::event::ModeCount;
+
 use super::errno::{CAUSES, Cause};
 use super::profile::Mode;
 
@@ -108,6 +110,21 @@ impl ModeTotals {
             }
         }
         totals
+    }
+
+    /// By the modes' names; only those that any worker has.
+    #[must_use]
+    pub fn by_mode(&self, workers: impl IntoIterator<Item = Mode>) -> BTreeMap<String, ModeCount> {
+        let count = |totals: &Totals| ModeCount {
+            operations: totals.operations,
+            bytes: totals.bytes,
+            errors: totals.errors.clone(),
+        };
+        let modes = workers.into_iter().map(|mode| match mode {
+            Mode::Write => (mode.name().to_owned(), count(&self.write)),
+            Mode::Mmap => (mode.name().to_owned(), count(&self.mmap)),
+        });
+        modes.collect()
     }
 
     /// Both modes together.

@@ -89,6 +89,7 @@ mod tests {
             operations,
             bytes: operations * 4096,
             errors: std::collections::BTreeMap::new(),
+            modes: std::collections::BTreeMap::new(),
         }
     }
 

@@ -169,6 +169,7 @@ fn run_profile(
             operations: sum.operations,
             bytes: sum.bytes,
             errors: sum.errors,
+            modes: totals.by_mode((0..plan.threads).map(|number| profile.mode(number))),
         });
     };
 

@@ -155,6 +155,11 @@ impl Agent {
         // Before a command of `run`, which takes the rest for itself.
         let at = all.iter().position(|word| word == "--").unwrap_or(all.len());
         all.splice(at..at, ["--format".into(), "json".into()]);
+        // Agents run side by side; whoever wants metrics says where.
+        let says = |word: &OsString| word.to_string_lossy().starts_with("--listen");
+        if !all.iter().take(at).any(says) {
+            all.splice(at..at, ["--listen=off".into()]);
+        }
         let mut command = Command::new(program);
         command.args(&all).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         // SAFETY: between fork and exec the closure makes one system call: it takes no lock and

@@ -1,0 +1,186 @@
+//! What the agent says of itself: probes, loss, cost, fill, the workload, and its process.
+
+use std::collections::BTreeMap;
+
+use prometheus::proto::MetricFamily;
+
+use super::Registry;
+use crate::{
+    event::ModeCount,
+    metrics::{
+        family::{Family, single_counter},
+        limits,
+        number::{count, seconds},
+        own::Own,
+        snapshot::{MapFill, Program, Snapshot},
+    },
+};
+
+impl Registry {
+    pub(super) fn agent(&mut self, snapshot: &Snapshot) -> Vec<Option<MetricFamily>> {
+        let mut families = vec![
+            self.build(),
+            attached(snapshot),
+            self.missed(&snapshot.missed),
+            single_counter(
+                "stable_trace_events_received_total",
+                "Records that the agent took from the ring buffer.",
+                snapshot.events_received,
+            ),
+            single_counter(
+                "stable_trace_events_lost_total",
+                "Records that the ring buffer had no room for; the counts of this page have them.",
+                snapshot.events_lost,
+            ),
+            self.workload_errors(&snapshot.workload),
+        ];
+        families.extend(programs(&snapshot.programs));
+        families.extend(maps(&snapshot.maps));
+        families.extend(workload(&snapshot.workload));
+        families.extend(own(&snapshot.own));
+        families
+    }
+
+    fn build(&self) -> Option<MetricFamily> {
+        let mut family =
+            Family::gauge("stable_trace_build_info", "What runs here, and on which kernel.");
+        let super::Build { version, revision, kernel } = &self.build;
+        let labels = [
+            ("version", version.as_str()),
+            ("revision", revision.as_str()),
+            ("kernel", kernel.as_str()),
+        ];
+        family.value(&labels, 1.0);
+        family.done()
+    }
+
+    fn missed(&mut self, missed: &BTreeMap<String, u64>) -> Option<MetricFamily> {
+        for (function, runs) in missed {
+            self.missed.announce(function.clone());
+            self.missed.look(function.clone(), function.clone(), runs);
+        }
+        let mut family = Family::counter(
+            "stable_trace_probe_missed_total",
+            "Runs of a probe that the kernel skipped.",
+        );
+        for (function, runs) in self.missed.sums() {
+            family.value(&[("function", function)], count(*runs));
+        }
+        family.done()
+    }
+
+    fn workload_errors(
+        &mut self,
+        workload: &BTreeMap<(String, String), ModeCount>,
+    ) -> Option<MetricFamily> {
+        for ((profile, mode), counts) in workload.iter().take(limits::WORKLOADS) {
+            for (errno, errors) in &counts.errors {
+                let labels = (profile.clone(), mode.clone(), errno.clone());
+                self.workload_errors.look(labels.clone(), labels, errors);
+            }
+        }
+        let mut family = Family::counter(
+            "stable_trace_workload_errors_total",
+            "Failed calls of the paired workload.",
+        );
+        for ((profile, mode, errno), errors) in self.workload_errors.sums() {
+            let labels =
+                [("profile", profile.as_str()), ("mode", mode.as_str()), ("errno", errno.as_str())];
+            family.value(&labels, count(*errors));
+        }
+        family.done()
+    }
+}
+
+fn attached(snapshot: &Snapshot) -> Option<MetricFamily> {
+    // A function may stand in the plan twice, as a gap and as a probe: attached is attached.
+    let mut probes: BTreeMap<_, bool> = BTreeMap::new();
+    for probe in &snapshot.probes {
+        let key = (probe.group.name(), probe.function.as_str(), probe.method.name());
+        *probes.entry(key).or_default() |= probe.attached;
+    }
+    let mut family = Family::gauge("stable_trace_probe_attached", "Whether a probe is attached.");
+    for ((group, function, method), attached) in probes.into_iter().take(limits::PROBES) {
+        let labels = [("group", group), ("function", function), ("method", method)];
+        family.value(&labels, f64::from(u8::from(attached)));
+    }
+    family.done()
+}
+
+fn programs(programs: &[Program]) -> [Option<MetricFamily>; 2] {
+    let mut time = Family::counter(
+        "stable_trace_program_run_seconds_total",
+        "CPU time of an eBPF program, as the kernel measures it.",
+    );
+    let mut runs =
+        Family::counter("stable_trace_program_runs_total", "How often an eBPF program has run.");
+    for program in programs.iter().take(limits::PROGRAMS) {
+        time.value(&[("program", &program.name)], seconds(program.run_ns));
+        runs.value(&[("program", &program.name)], count(program.runs));
+    }
+    [time.done(), runs.done()]
+}
+
+fn maps(maps: &[MapFill]) -> [Option<MetricFamily>; 2] {
+    let mut entries = Family::gauge(
+        "stable_trace_map_entries",
+        "Entries in a kernel map; bytes that wait in the ring buffer EVENTS.",
+    );
+    let mut capacity = Family::gauge(
+        "stable_trace_map_capacity",
+        "The most entries that a kernel map can have; bytes of the ring buffer EVENTS.",
+    );
+    for map in maps.iter().take(limits::MAPS) {
+        entries.value(&[("map", &map.name)], count(map.entries));
+        capacity.value(&[("map", &map.name)], count(map.capacity));
+    }
+    [entries.done(), capacity.done()]
+}
+
+fn workload(workload: &BTreeMap<(String, String), ModeCount>) -> [Option<MetricFamily>; 2] {
+    let mut operations = Family::counter(
+        "stable_trace_workload_operations_total",
+        "Writes and stores of the paired workload, each with its sync.",
+    );
+    let mut bytes = Family::counter(
+        "stable_trace_workload_bytes_total",
+        "Bytes that the paired workload wrote.",
+    );
+    for ((profile, mode), counts) in workload.iter().take(limits::WORKLOADS) {
+        let labels = [("profile", profile.as_str()), ("mode", mode.as_str())];
+        operations.value(&labels, count(counts.operations));
+        bytes.value(&labels, count(counts.bytes));
+    }
+    [operations.done(), bytes.done()]
+}
+
+fn own(own: &Own) -> Vec<Option<MetricFamily>> {
+    let gauge = |name, help, value: Option<f64>| {
+        let mut family = Family::gauge(name, help);
+        family.value(&[], value?);
+        family.done()
+    };
+    let whole = |value: Option<u64>| value.map(count);
+    let mut cpu =
+        Family::counter("process_cpu_seconds_total", "User and system CPU time in seconds.");
+    if let Some(seconds) = own.cpu_seconds {
+        cpu.value(&[], seconds);
+    }
+    vec![
+        cpu.done(),
+        gauge("process_open_fds", "Open file descriptors.", whole(own.open_fds)),
+        gauge("process_max_fds", "Most open file descriptors.", whole(own.max_fds)),
+        gauge("process_virtual_memory_bytes", "Virtual memory in bytes.", whole(own.virtual_bytes)),
+        gauge(
+            "process_resident_memory_bytes",
+            "Resident memory in bytes.",
+            whole(own.resident_bytes),
+        ),
+        gauge(
+            "process_start_time_seconds",
+            "When the process started, in seconds since 1970.",
+            own.start_seconds,
+        ),
+        gauge("process_threads", "Threads of the process.", whole(own.threads)),
+    ]
+}

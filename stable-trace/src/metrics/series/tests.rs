@@ -1,0 +1,333 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use prometheus::proto::MetricType;
+use stable_trace_common::backing::{BY_DEV, Backing, NAME_LEN, dev_t};
+
+use super::*;
+use crate::{
+    event::{Device, Group, Method, ModeCount, Probe, Protection},
+    metrics::{
+        exposition::{Format, encode},
+        snapshot::{
+            IntegrityCount, MapFill, ProcessTime, Program, Stalls, UnstableCount, VerdictCount,
+        },
+    },
+};
+
+fn registry() -> Registry {
+    let text = str::to_owned;
+    Registry::new(Build { version: text("0.1.0"), revision: text("abc"), kernel: text("6.12") })
+}
+
+fn backing(number: u32) -> Backing {
+    Backing { kind: BY_DEV, dev: dev_t(8, number), name: [0; NAME_LEN] }
+}
+
+fn place(number: u32) -> Place {
+    Place { device: Some(format!("sd{number}")), fs: Some("ext4".to_owned()) }
+}
+
+fn stalls(number: u32, stack: u64, context: Context, durations: &[u64]) -> Stalls {
+    let mut histogram = Histogram::EMPTY;
+    for &duration in durations {
+        histogram.record(duration);
+    }
+    let key = HistogramKey { backing: backing(number), stack };
+    Stalls { key, context, place: place(number), histogram }
+}
+
+fn process(name: &str, context: Context, sum_ns: u64) -> ProcessTime {
+    let mut comm = [0; 16];
+    comm[..name.len()].copy_from_slice(name.as_bytes());
+    let key = ProcessKey { comm, stack: context as u64 + 1 };
+    ProcessTime { key, comm: Some(name.to_owned()), context, sum_ns }
+}
+
+/// Series with their values, as a scrape has them.
+fn scrape(registry: &mut Registry, snapshot: &Snapshot) -> BTreeMap<String, f64> {
+    let text = encode(&registry.families(snapshot), Format::Text);
+    let mut series = BTreeMap::new();
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let (name, value) = line.rsplit_once(' ').unwrap();
+        let twice = series.insert(name.to_owned(), value.parse().unwrap());
+        assert!(twice.is_none(), "{name} stands there twice");
+    }
+    series
+}
+
+fn count(of: u32) -> Vec<u64> {
+    vec![2_000; of as usize]
+}
+
+#[test]
+fn stacks_of_one_context_are_one_series() {
+    let snapshot = Snapshot {
+        stalls: vec![
+            stalls(1, 7, Context::WriteBegin, &[2_000, 3_000]),
+            stalls(1, 8, Context::WriteBegin, &[2_000]),
+            stalls(1, 9, Context::Sync, &[5_000_000]),
+        ],
+        ..Snapshot::default()
+    };
+    let series = scrape(&mut registry(), &snapshot);
+    let of = |context: &str| {
+        series[&format!(
+            "stable_trace_stall_seconds_count{{context=\"{context}\",device=\"sd1\",fs=\"ext4\"}}"
+        )]
+    };
+    assert_eq!(
+        [of("write_begin").to_bits(), of("sync").to_bits()],
+        [3.0_f64, 1.0].map(f64::to_bits)
+    );
+}
+
+#[test]
+fn known_series_start_at_zero() {
+    let device = Device {
+        device: "nvme0n1".to_owned(),
+        dev: "259:0".to_owned(),
+        stable_writes: true,
+        integrity: Some(Protection {
+            format: "T10-DIF-TYPE1-CRC".to_owned(),
+            tag_size: 0,
+            interval_bytes: Some(512),
+        }),
+    };
+    let snapshot =
+        Snapshot { devices: vec![device], places: vec![place(1)], ..Snapshot::default() };
+    let series = scrape(&mut registry(), &snapshot);
+    for name in [
+        "stable_trace_stall_seconds_count{context=\"write_begin\",device=\"sd1\",fs=\"ext4\"}",
+        "stable_trace_integrity_errors_total{device=\"nvme0n1\",op=\"read\",check=\"guard\",source=\"nvme\"}",
+        "stable_trace_verdicts_total{device=\"nvme0n1\",cause=\"direct_io_buffer\"}",
+        "stable_trace_events_lost_total",
+    ] {
+        assert_eq!(series.get(name).copied().map(f64::to_bits), Some(0), "{name}: {series:#?}");
+    }
+}
+
+/// Ten thousand names of threads, hundreds of devices, and everything else in plenty.
+fn plenty(round: u32) -> Snapshot {
+    let contexts = Context::ALL;
+    let stalls = (0..300).flat_map(|number| {
+        contexts
+            .map(|context| stalls(number, context as u64 + 1, context, &count(round + number % 3)))
+    });
+    let processes = (0..10_000).flat_map(|number| {
+        let name = format!("worker-{number}");
+        contexts.map(|context| process(&name, context, u64::from(round * 1_000 + number)))
+    });
+    let unstable = (0..300).flat_map(|number| {
+        [Grade::Violation, Grade::Hole, Grade::Harmless].into_iter().flat_map(move |grade| {
+            [0_u32, 1].map(|context| UnstableCount {
+                key: UnstableKey { backing: backing(number), context, required: grade as u32 },
+                context: if context == 0 { Context::WriteBegin } else { Context::PageMkwrite },
+                grade,
+                place: place(number),
+                count: u64::from(round),
+            })
+        })
+    });
+    let protection =
+        Protection { format: "T10-DIF-TYPE1-CRC".to_owned(), tag_size: 0, interval_bytes: None };
+    let devices = (0..500).map(|number| Device {
+        device: format!("sd{number}"),
+        dev: format!("8:{number}"),
+        stable_writes: number % 2 == 0,
+        integrity: (number % 3 == 0).then(|| protection.clone()),
+    });
+    let checks = [Check::Guard, Check::ApplicationTag, Check::ReferenceTag, Check::Unknown];
+    let sources = [Source::Scsi, Source::Nvme, Source::Verify, Source::Block];
+    let integrity = (0..300).flat_map(|number| {
+        [Operation::Read, Operation::Write].into_iter().flat_map(move |op| {
+            checks.into_iter().flat_map(move |check| {
+                sources.map(|source| IntegrityCount {
+                    dev: dev_t(8, number),
+                    device: Some(format!("sd{number}")),
+                    op,
+                    check,
+                    source,
+                    count: u64::from(round),
+                })
+            })
+        })
+    });
+    let verdicts = (0..300).flat_map(|number| {
+        Cause::ALL.map(|cause| VerdictCount {
+            device: Some(format!("sd{number}")),
+            cause,
+            count: u64::from(round),
+        })
+    });
+    let probes = (0..200).map(|number| Probe {
+        group: Group::WriteBegin,
+        function: format!("function_{number}"),
+        method: Method::Kprobe,
+        attached: number % 2 == 0,
+        reason: None,
+    });
+    let programs = (0..200).map(|number| Program {
+        name: format!("program_{number}"),
+        run_ns: u64::from(round),
+        runs: u64::from(round),
+    });
+    let maps =
+        (0..100).map(|number| MapFill { name: format!("MAP_{number}"), entries: 1, capacity: 2 });
+    let errors: BTreeMap<_, _> =
+        (0..134).map(|errno| (format!("E{errno}"), u64::from(round))).collect();
+    let workload = ["a", "b", "c", "d", "e", "f", "g"].into_iter().flat_map(|profile| {
+        ["write", "mmap"].map(|mode| {
+            let counts = ModeCount {
+                operations: u64::from(round),
+                bytes: u64::from(round),
+                errors: errors.clone(),
+            };
+            ((profile.to_owned(), mode.to_owned()), counts)
+        })
+    });
+    Snapshot {
+        stalls: stalls.collect(),
+        places: (0..300).map(place).collect(),
+        processes: processes.collect(),
+        unstable: unstable.collect(),
+        integrity: integrity.collect(),
+        verdicts: verdicts.collect(),
+        devices: devices.collect(),
+        missed: (0..200).map(|number| (format!("function_{number}"), u64::from(round))).collect(),
+        probes: probes.collect(),
+        events_received: u64::from(round),
+        events_lost: u64::from(round),
+        programs: programs.collect(),
+        maps: maps.collect(),
+        workload: workload.collect(),
+        own: crate::metrics::own::Own::read(),
+    }
+}
+
+#[test]
+fn whatever_runs_there_are_no_more_series_than_promised() {
+    let mut registry = registry();
+    for round in 1..4 {
+        let series = scrape(&mut registry, &plenty(round));
+        assert!(series.len() <= limits::SERIES, "{} series", series.len());
+        // So many that the limits were put to the test.
+        assert!(series.len() > 2_000, "{} series", series.len());
+        let sets: BTreeSet<_> = series
+            .keys()
+            .filter(|name| name.starts_with("stable_trace_stall_seconds_count"))
+            .collect();
+        assert!(sets.len() <= 64, "{} label sets", sets.len());
+        let names: BTreeSet<_> = series
+            .keys()
+            .filter_map(|name| name.strip_prefix("stable_trace_process_stall_seconds_total"))
+            .filter_map(|labels| labels.split('"').nth(1))
+            .collect();
+        assert_eq!(names.len(), limits::PROCESSES + 1, "{names:?}");
+        assert!(names.contains("other"));
+    }
+}
+
+#[test]
+fn what_has_no_series_of_its_own_is_counted_all_the_same() {
+    let mut registry = registry();
+    let snapshot = plenty(2);
+    let series = scrape(&mut registry, &snapshot);
+    let sum = |prefix: &str| -> f64 {
+        series.iter().filter(|(name, _)| name.starts_with(prefix)).map(|(_, value)| value).sum()
+    };
+    let stalls: u64 = snapshot.stalls.iter().map(|stalls| stalls.histogram.count()).sum();
+    let errors: u64 = snapshot.integrity.iter().map(|errors| errors.count).sum();
+    let unstable: u64 = snapshot.unstable.iter().map(|unstable| unstable.count).sum();
+    let verdicts: u64 = snapshot.verdicts.iter().map(|verdicts| verdicts.count).sum();
+    let process_ns: u64 = snapshot.processes.iter().map(|process| process.sum_ns).sum();
+    let near = |one: f64, other: f64| (one - other).abs() <= 1e-9 * other.abs();
+    #[expect(clippy::cast_precision_loss, reason = "below 2^53")]
+    for (prefix, expected) in [
+        ("stable_trace_stall_seconds_count", stalls as f64),
+        ("stable_trace_integrity_errors_total", errors as f64),
+        ("stable_trace_unstable_writes_total", unstable as f64),
+        ("stable_trace_verdicts_total", verdicts as f64),
+        ("stable_trace_process_stall_seconds_total", process_ns as f64 / 1e9),
+    ] {
+        assert!(near(sum(prefix), expected), "{prefix}: {} and not {expected}", sum(prefix));
+    }
+}
+
+#[test]
+fn no_counter_goes_back_and_no_series_goes_away() {
+    let mut registry = registry();
+    let counters = |registry: &mut Registry, snapshot: &Snapshot| {
+        let families = registry.families(snapshot);
+        let families: Vec<_> = families
+            .into_iter()
+            .filter(|family| family.get_field_type() != MetricType::GAUGE)
+            .filter(|family| family.name().starts_with("stable_trace"))
+            .collect();
+        let text = encode(&families, Format::Text);
+        let lines = text.lines().filter(|line| !line.starts_with('#'));
+        let pairs = lines.map(|line| line.rsplit_once(' ').unwrap());
+        pairs
+            .map(|(name, value)| (name.to_owned(), value.parse::<f64>().unwrap()))
+            .collect::<BTreeMap<_, _>>()
+    };
+    let mut before = counters(&mut registry, &plenty(1));
+    for round in 2..6 {
+        let mut snapshot = plenty(round);
+        // Devices and stacks are called otherwise than before, or not at all.
+        for (index, stalls) in snapshot.stalls.iter_mut().enumerate() {
+            match index % 3 {
+                0 => stalls.place = Place::default(),
+                1 => stalls.context = Context::Other,
+                _ => {}
+            }
+        }
+        for unstable in &mut snapshot.unstable {
+            unstable.grade = Grade::Hole;
+        }
+        for process in &mut snapshot.processes {
+            process.context = Context::Sync;
+        }
+        let after = counters(&mut registry, &snapshot);
+        for (name, value) in &before {
+            assert!(after.get(name).is_some_and(|now| now >= value), "{name}: {value}");
+        }
+        before = after;
+    }
+}
+
+#[test]
+fn the_names_are_those_of_the_contract() {
+    let families = registry().families(&plenty(1));
+    let names: Vec<_> = families.iter().map(prometheus::proto::MetricFamily::name).collect();
+    assert_eq!(
+        names,
+        [
+            "process_cpu_seconds_total",
+            "process_max_fds",
+            "process_open_fds",
+            "process_resident_memory_bytes",
+            "process_start_time_seconds",
+            "process_threads",
+            "process_virtual_memory_bytes",
+            "stable_trace_build_info",
+            "stable_trace_device_integrity_info",
+            "stable_trace_device_stable_writes",
+            "stable_trace_events_lost_total",
+            "stable_trace_events_received_total",
+            "stable_trace_integrity_errors_total",
+            "stable_trace_map_capacity",
+            "stable_trace_map_entries",
+            "stable_trace_probe_attached",
+            "stable_trace_probe_missed_total",
+            "stable_trace_process_stall_seconds_total",
+            "stable_trace_program_run_seconds_total",
+            "stable_trace_program_runs_total",
+            "stable_trace_stall_seconds",
+            "stable_trace_unstable_writes_total",
+            "stable_trace_verdicts_total",
+            "stable_trace_workload_bytes_total",
+            "stable_trace_workload_errors_total",
+            "stable_trace_workload_operations_total",
+        ]
+    );
+}

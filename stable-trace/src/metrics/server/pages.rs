@@ -1,0 +1,88 @@
+//! What people read: the landing page, and the state as JSON.
+
+use std::{sync::Arc, time::Duration};
+
+use serde::Serialize;
+
+use super::gather::{GatherError, Look};
+use crate::{
+    event::{Device, Probe},
+    metrics::series::Build,
+};
+
+/// The page at `/`.
+pub fn landing(build: &Build) -> String {
+    let Build { version, revision, kernel } = build;
+    let [version, revision, kernel] = [version, revision, kernel].map(|text| html(text));
+    format!(
+        "<!DOCTYPE html>\n\
+         <html lang=\"en\">\n\
+         <head><meta charset=\"utf-8\"><title>stable-trace</title></head>\n\
+         <body>\n\
+         <h1>stable-trace</h1>\n\
+         <p>Writeback stalls and block-integrity failures of this machine. \
+         Version {version} ({revision}) on Linux {kernel}.</p>\n\
+         <ul>\n\
+         <li><a href=\"/metrics\">Metrics</a></li>\n\
+         <li><a href=\"/status\">Status</a>: probes, what did not attach and why, devices</li>\n\
+         <li><a href=\"/-/healthy\">Healthy</a>, <a href=\"/-/ready\">ready</a></li>\n\
+         </ul>\n\
+         </body>\n\
+         </html>\n"
+    )
+}
+
+fn html(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+#[derive(Serialize)]
+struct Status<'a> {
+    version: &'a str,
+    revision: &'a str,
+    kernel: &'a str,
+    ready: bool,
+    uptime_seconds: f64,
+    /// Why the rest is missing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+    #[serde(flatten)]
+    seen: Option<Seen<'a>>,
+}
+
+#[derive(Serialize)]
+struct Seen<'a> {
+    /// Every probe, with the reason where it is not attached.
+    probes: &'a [Probe],
+    devices: &'a [Device],
+    events_received: u64,
+    events_lost: u64,
+}
+
+/// The state at `/status`.
+///
+/// # Errors
+/// What the serialiser says.
+pub fn status(
+    build: &Build,
+    ready: bool,
+    uptime: Duration,
+    look: &Result<Arc<Look>, GatherError>,
+) -> serde_json::Result<String> {
+    let seen = look.as_ref().ok().map(|look| Seen {
+        probes: &look.snapshot.probes,
+        devices: &look.snapshot.devices,
+        events_received: look.snapshot.events_received,
+        events_lost: look.snapshot.events_lost,
+    });
+    let status = Status {
+        version: &build.version,
+        revision: &build.revision,
+        kernel: &build.kernel,
+        ready,
+        uptime_seconds: uptime.as_secs_f64(),
+        error: look.as_ref().err().map(ToString::to_string),
+        seen,
+    };
+    serde_json::to_string_pretty(&status).map(|text| text + "\n")
+}

@@ -1,0 +1,149 @@
+//! One look at everything, for a scrape.
+
+use std::collections::BTreeMap;
+
+use aya::{Ebpf, maps::MapError};
+use stable_trace_common::{counter::Counter, process::ProcessKey};
+
+use super::{
+    narrate::{context, grade, place},
+    tracer::Tracer,
+};
+use crate::{
+    event::{Context, ModeCount, Workload, WorkloadState},
+    metrics::snapshot::{MapFill, Place, ProcessTime, Program, Snapshot, Stalls, UnstableCount},
+    stream::{decode::name, identity::Identity},
+};
+
+/// What the paired workload did so far, over all of its profiles.
+#[derive(Debug, Default)]
+pub struct Workloads {
+    finished: BTreeMap<(String, String), ModeCount>,
+    current: BTreeMap<(String, String), ModeCount>,
+}
+
+impl Workloads {
+    /// Takes the workload's last word.
+    pub fn hear(&mut self, workload: &Workload) {
+        let modes = workload.modes.iter();
+        self.current = modes
+            .map(|(mode, counts)| ((workload.profile.clone(), mode.clone()), counts.clone()))
+            .collect();
+        if workload.state == WorkloadState::Finished {
+            for (key, counts) in std::mem::take(&mut self.current) {
+                self.finished.entry(key).or_default().add(&counts);
+            }
+        }
+    }
+
+    /// The sums, by profile and mode.
+    fn sums(&self) -> BTreeMap<(String, String), ModeCount> {
+        let mut sums = self.finished.clone();
+        for (key, counts) in &self.current {
+            sums.entry(key.clone()).or_default().add(counts);
+        }
+        sums
+    }
+}
+
+impl Tracer {
+    /// Reads everything that a scrape shows, but for what the endpoint reads itself: the devices and
+    /// the agent's own process.
+    ///
+    /// # Errors
+    /// The kernel refused to read a map.
+    pub fn snapshot(&mut self, workloads: &Workloads) -> Result<Snapshot, MapError> {
+        let counter = |counter| self.collector.counter(counter);
+        let (lost, streamed) = (counter(Counter::Lost)?, self.ring.received());
+        let stalls = self.stalls()?;
+        let maps = self.fills(stalls.len());
+        let mounted = self.narrator.identities.mounted().into_iter();
+        Ok(Snapshot {
+            places: mounted
+                .map(|(device, fs)| Place { device: Some(device), fs: Some(fs) })
+                .collect(),
+            processes: self.processes()?,
+            unstable: self.unstable_counts()?,
+            integrity: Vec::new(),
+            verdicts: Vec::new(),
+            probes: self.attached.probes(),
+            missed: self.attached.missed(),
+            events_received: streamed,
+            events_lost: lost,
+            programs: self.programs(),
+            workload: workloads.sums(),
+            stalls,
+            maps,
+            ..Snapshot::default()
+        })
+    }
+
+    fn stalls(&mut self) -> Result<Vec<Stalls>, MapError> {
+        let mut all = Vec::new();
+        for (key, histogram) in self.collector.histograms()? {
+            let identity = self.narrator.identities.get(&key.backing);
+            if identity.wanted {
+                let context = self.narrator.stacks.get(key.stack).meaning.context;
+                all.push(Stalls { key, context, place: named(&identity), histogram });
+            }
+        }
+        Ok(all)
+    }
+
+    fn processes(&mut self) -> Result<Vec<ProcessTime>, MapError> {
+        let mut all = Vec::new();
+        for (key, stalls) in self.collector.processes()? {
+            let common = key == ProcessKey::COMMON;
+            all.push(ProcessTime {
+                key,
+                comm: (!common).then(|| name(&key.comm)),
+                context: match common {
+                    true => Context::Other,
+                    false => self.narrator.stacks.get(key.stack).meaning.context,
+                },
+                sum_ns: stalls.sum_ns,
+            });
+        }
+        Ok(all)
+    }
+
+    fn unstable_counts(&mut self) -> Result<Vec<UnstableCount>, MapError> {
+        let mut all = Vec::new();
+        for (key, count) in self.collector.unstable_writes()? {
+            let identity = self.narrator.identities.get(&key.backing);
+            if identity.wanted {
+                let (context, grade) = (context(&key), grade(&key, &identity));
+                all.push(UnstableCount { key, context, grade, place: named(&identity), count });
+            }
+        }
+        Ok(all)
+    }
+
+    /// What each loaded program costs; nothing where the kernel does not time them.
+    fn programs(&self) -> Vec<Program> {
+        if self.attached.statistics.is_none() {
+            return Vec::new();
+        }
+        let infos = self.attached.ebpf.programs();
+        let programs = infos.filter_map(|(name, program)| {
+            let info = program.info().ok()?;
+            Some(Program {
+                name: name.to_owned(),
+                run_ns: u64::try_from(info.run_time().as_nanos()).unwrap_or(u64::MAX),
+                runs: info.run_count(),
+            })
+        });
+        programs.collect()
+    }
+
+    /// How full the maps are that can overflow.
+    fn fills(&self, histograms: usize) -> Vec<MapFill> {
+        let _ = (histograms, &self.attached.ebpf as &Ebpf);
+        Vec::new()
+    }
+}
+
+fn named(identity: &Identity) -> Place {
+    let (device, _, fs) = place(identity);
+    Place { device, fs }
+}
