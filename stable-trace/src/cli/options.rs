@@ -161,6 +161,15 @@ pub struct TracingArgs {
     #[arg(long, value_name = "ADDR")]
     pub listen: Option<ListenAt>,
 
+    /// Do not have the kernel time eBPF programs. It reads a clock twice a run for that, of every
+    /// program on this machine, as long as this one runs; without, the programs' cost is not known
+    #[arg(long)]
+    pub no_program_statistics: bool,
+
+    /// TLS and passwords for the metrics: a file in the format that Prometheus exporters share
+    #[arg(long, value_name = "FILE")]
+    pub web_config: Option<PathBuf>,
+
     /// Show the kernel stack of streamed stalls
     #[arg(long)]
     pub stacks: bool,

@@ -135,6 +135,7 @@ fn wishes(args: &TracingArgs) -> anyhow::Result<Wishes> {
         cgroup: args.cgroup.as_deref().map(filter::cgroup).transpose()?,
         only_devices: !disks.is_empty(),
         harmless: args.harmless,
+        statistics: !args.no_program_statistics,
     };
     if let Some(path) = &args.btf {
         // An empty or foreign file disables what needs it; one that is not there is a mistake.
@@ -150,11 +151,12 @@ fn wishes(args: &TracingArgs) -> anyhow::Result<Wishes> {
 }
 
 fn listen(args: &TracingArgs) -> Listen {
-    match args.listen {
-        None => Listen { address: Some(endpoint::DEFAULT), asked_for: false },
-        Some(ListenAt::Off) => Listen { address: None, asked_for: true },
-        Some(ListenAt::Address(address)) => Listen { address: Some(address), asked_for: true },
-    }
+    let (address, asked_for) = match args.listen {
+        None => (Some(endpoint::DEFAULT), false),
+        Some(ListenAt::Off) => (None, true),
+        Some(ListenAt::Address(address)) => (Some(address), true),
+    };
+    Listen { address, asked_for, web_config: args.web_config.clone() }
 }
 
 /// The kernel wants a power of two, and whole pages (`ringbuf_map_alloc`, kernel/bpf/ringbuf.c).

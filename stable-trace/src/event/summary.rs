@@ -78,7 +78,7 @@ pub struct Summary {
     pub probe_runs_missed: BTreeMap<String, u64>,
     /// The agent's own CPU time in ns.
     pub agent_cpu_ns: u64,
-    /// CPU time of the eBPF programs in ns.
+    /// CPU time of the eBPF programs in ns; 0 where the kernel was not to time them.
     pub bpf_cpu_ns: u64,
     /// Totals of the paired workload.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -9,6 +9,8 @@ use stable_trace_common::{
     waiter::Waiter,
 };
 
+use super::snapshot::MapFill;
+
 /// The maps that hold numbers.
 pub struct Collector {
     histograms: PerCpuHashMap<MapData, HistogramKey, Histogram>,
@@ -94,6 +96,19 @@ impl Collector {
             }
         }
         Ok(all)
+    }
+
+    /// How full the maps are that only fill up; one that cannot be walked is left out.
+    #[must_use]
+    pub fn fills(&self) -> Vec<MapFill> {
+        [
+            MapFill::of("HISTOGRAMS", &self.histograms, self.histograms.keys()),
+            MapFill::of("PROCESS_STALLS", &self.processes, self.processes.keys()),
+            MapFill::of("UNSTABLE_WRITES", &self.unstable, self.unstable.keys()),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
     }
 
     /// The tasks that the kernel still follows.

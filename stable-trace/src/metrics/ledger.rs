@@ -41,7 +41,7 @@ impl Count for u64 {
 impl Count for Histogram {
     const NONE: Self = Self::EMPTY;
     fn since(&self, earlier: &Self) -> Self {
-        let mut since = self.clone();
+        let mut since = *self;
         for (now, then) in since.buckets.iter_mut().zip(&earlier.buckets) {
             *now = now.saturating_sub(*then);
         }

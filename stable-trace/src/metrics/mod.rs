@@ -15,3 +15,4 @@ pub mod own;
 pub mod series;
 pub mod server;
 pub mod snapshot;
+pub mod web_config;

@@ -8,7 +8,9 @@ mod connections;
 mod gather;
 mod guarded;
 mod pages;
+pub mod password;
 mod routes;
+pub mod tls;
 
 use std::{
     io,
@@ -26,6 +28,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{
     series::{Build, Registry},
     snapshot::Snapshot,
+    web_config::WebConfig,
 };
 use crate::event::Device;
 use gather::Gatherer;
@@ -69,6 +72,8 @@ pub struct Served {
     pub devices: Box<dyn Fn() -> Vec<Device> + Send>,
     /// What runs here.
     pub build: Build,
+    /// What is asked of clients.
+    pub web: WebConfig,
     /// What a client may take.
     pub limits: Limits,
 }
@@ -105,10 +110,10 @@ impl Endpoint {
         let site = Arc::clone(&ready);
         let serve = move || {
             runtime.block_on(async {
-                let Served { snapshots, devices, build, limits } = served;
+                let Served { snapshots, devices, build, web, limits } = served;
                 let registry = Registry::new(build.clone());
                 let pages = gather::spawn(Gatherer::new(snapshots, devices, registry));
-                let site = Arc::new(routes::Site::new(pages, site, build));
+                let site = Arc::new(routes::Site::new(pages, site, build, web));
                 tokio::select! {
                     () = connections::serve(listener, site, limits) => {}
                     // An error is an `Endpoint` that was dropped.

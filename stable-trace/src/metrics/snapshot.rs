@@ -2,6 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use aya::{
+    Pod,
+    maps::{IterableMap, MapError},
+};
 use stable_trace_common::{
     histogram::{Histogram, HistogramKey},
     process::ProcessKey,
@@ -144,4 +148,17 @@ pub struct MapFill {
     pub entries: u64,
     /// The most it can hold, in the same unit.
     pub capacity: u64,
+}
+
+impl MapFill {
+    /// Of a kernel map whose entries stay, by walking its keys; nothing if the kernel refuses.
+    pub fn of<K: Pod, V>(
+        name: &str,
+        map: &impl IterableMap<K, V>,
+        keys: impl Iterator<Item = Result<K, MapError>>,
+    ) -> Option<Self> {
+        let capacity = map.map().info().ok()?.max_entries();
+        let entries = keys.take_while(Result::is_ok).count() as u64;
+        Some(Self { name: name.to_owned(), entries, capacity: u64::from(capacity) })
+    }
 }

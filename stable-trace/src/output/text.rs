@@ -230,11 +230,11 @@ impl<W: Write> Text<W> {
             let text = format!("  {count} times no room: {what}");
             writeln!(out, "{}", self.style.paint(Tone::Bad, text))?;
         }
-        let cost = format!(
-            "  cost: {} CPU in the agent, {} in its eBPF programs",
-            duration(summary.agent_cpu_ns),
-            duration(summary.bpf_cpu_ns)
-        );
+        let mut cost = format!("  cost: {} CPU in the agent", duration(summary.agent_cpu_ns));
+        // 0 where the kernel does not time them.
+        if summary.bpf_cpu_ns > 0 {
+            cost = format!("{cost}, {} in its eBPF programs", duration(summary.bpf_cpu_ns));
+        }
         writeln!(out, "{}", self.style.paint(Tone::Faint, cost))
     }
 }

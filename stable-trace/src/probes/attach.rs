@@ -111,9 +111,12 @@ pub fn attach(
     if let Some(path) = &settings.cgroup {
         choose_cgroup(&mut ebpf, path)?;
     }
-    let statistics = aya::sys::enable_stats(Stats::RunTime)
-        .inspect_err(|error| log::debug!("the kernel will not time the programs: {error}"))
-        .ok();
+    let statistics = settings.statistics.then(|| {
+        aya::sys::enable_stats(Stats::RunTime)
+            .inspect_err(|error| log::debug!("the kernel will not time the programs: {error}"))
+            .ok()
+    });
+    let statistics = statistics.flatten();
     kretprobe::clear_abandoned(tracefs);
     let mut attached =
         Attached { ebpf, statistics, plan, outcomes: Vec::new(), kretprobes: Vec::new() };

@@ -29,6 +29,8 @@ pub struct Settings {
     pub only_devices: bool,
     /// Whether unstable writes that harm nobody are streamed, too.
     pub harmless: bool,
+    /// Whether the kernel is asked to time the programs.
+    pub statistics: bool,
 }
 
 /// Makes the loader. aya reads the kernel's whole BTF here, wanted or not, and that takes some 20 MiB

@@ -3,7 +3,7 @@
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use tokio::sync::mpsc;
@@ -14,6 +14,7 @@ use crate::{
         series::Build,
         server::{Endpoint, Limits, Question, Served},
         snapshot::Snapshot,
+        web_config::{WebConfig, WebConfigError},
     },
 };
 
@@ -21,12 +22,14 @@ use crate::{
 pub const DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9748);
 
 /// `--listen`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listen {
     /// Where; nothing for nowhere.
     pub address: Option<SocketAddr>,
     /// Whether the user said so.
     pub asked_for: bool,
+    /// `--web-config`.
+    pub web_config: Option<PathBuf>,
 }
 
 /// Why there are no metrics.
@@ -43,6 +46,9 @@ pub enum EndpointError {
         #[source]
         source: io::Error,
     },
+    /// `--web-config` is no good.
+    #[error(transparent)]
+    WebConfig(#[from] WebConfigError),
     /// The endpoint's thread cannot start.
     #[error("metrics cannot be served: {0}; `--listen off` goes without")]
     Start(#[source] io::Error),
@@ -52,6 +58,7 @@ pub enum EndpointError {
 pub struct Scrapes {
     endpoint: Option<Endpoint>,
     questions: mpsc::Receiver<Question>,
+    scheme: &'static str,
 }
 
 impl Scrapes {
@@ -63,16 +70,22 @@ impl Scrapes {
     pub fn listen(listen: &Listen) -> Result<Self, EndpointError> {
         // One question at a time: the endpoint waits for its answer before it asks again.
         let (snapshots, questions) = mpsc::channel(1);
-        let Some(address) = listen.address else {
-            return Ok(Self { endpoint: None, questions });
+        // A file that is no good is a mistake, even if it is not needed.
+        let web = match &listen.web_config {
+            Some(path) => WebConfig::load(path)?,
+            None => WebConfig::default(),
         };
+        let Some(address) = listen.address else {
+            return Ok(Self { endpoint: None, questions, scheme: "http" });
+        };
+        let scheme = if web.tls.is_some() { "https" } else { "http" };
         let listener = match TcpListener::bind(address) {
             Ok(listener) => listener,
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && !listen.asked_for => {
                 log::warn!(
                     "no metrics: another process listens on {address}; `--listen 127.0.0.1:0` takes a free port"
                 );
-                return Ok(Self { endpoint: None, questions });
+                return Ok(Self { endpoint: None, questions, scheme });
             }
             Err(source) => return Err(EndpointError::Listen { address, source }),
         };
@@ -91,10 +104,11 @@ impl Scrapes {
                 revision: env!("STABLE_TRACE_REVISION").to_owned(),
                 kernel: system.release,
             },
+            web,
             limits: Limits::default(),
         };
         let endpoint = Endpoint::start(listener, served).map_err(EndpointError::Start)?;
-        let scrapes = Self { endpoint: Some(endpoint), questions };
+        let scrapes = Self { endpoint: Some(endpoint), questions, scheme };
         if listen.asked_for
             && let Some(url) = scrapes.url()
             // Not with `-q`.
@@ -108,7 +122,7 @@ impl Scrapes {
     /// Where the metrics are.
     #[must_use]
     pub fn url(&self) -> Option<String> {
-        Some(format!("http://{}/metrics", self.endpoint.as_ref()?.address()))
+        Some(format!("{}://{}/metrics", self.scheme, self.endpoint.as_ref()?.address()))
     }
 
     /// Says that the run is under way.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use aya::{Ebpf, maps::MapError};
+use aya::maps::MapError;
 use stable_trace_common::{counter::Counter, process::ProcessKey};
 
 use super::{
@@ -10,7 +10,7 @@ use super::{
     tracer::Tracer,
 };
 use crate::{
-    event::{Context, ModeCount, Workload, WorkloadState},
+    event::{ModeCount, Workload, WorkloadState},
     metrics::snapshot::{MapFill, Place, ProcessTime, Program, Snapshot, Stalls, UnstableCount},
     stream::{decode::name, identity::Identity},
 };
@@ -56,7 +56,7 @@ impl Tracer {
         let counter = |counter| self.collector.counter(counter);
         let (lost, streamed) = (counter(Counter::Lost)?, self.ring.received());
         let stalls = self.stalls()?;
-        let maps = self.fills(stalls.len());
+        let maps = self.fills();
         let mounted = self.narrator.identities.mounted().into_iter();
         Ok(Snapshot {
             places: mounted
@@ -97,10 +97,7 @@ impl Tracer {
             all.push(ProcessTime {
                 key,
                 comm: (!common).then(|| name(&key.comm)),
-                context: match common {
-                    true => Context::Other,
-                    false => self.narrator.stacks.get(key.stack).meaning.context,
-                },
+                context: self.narrator.stacks.get(key.stack).meaning.context,
                 sum_ns: stalls.sum_ns,
             });
         }
@@ -136,10 +133,17 @@ impl Tracer {
         programs.collect()
     }
 
-    /// How full the maps are that can overflow.
-    fn fills(&self, histograms: usize) -> Vec<MapFill> {
-        let _ = (histograms, &self.attached.ebpf as &Ebpf);
-        Vec::new()
+    /// How full the maps are that only fill up, and the ring buffer. Maps whose entries come and go
+    /// are left out: walking one that changes may begin anew at any step.
+    fn fills(&self) -> Vec<MapFill> {
+        let mut fills = self.collector.fills();
+        fills.extend(self.narrator.stacks.fill());
+        fills.extend(self.ring.waiting().map(|entries| MapFill {
+            name: "EVENTS".to_owned(),
+            entries,
+            capacity: self.ring_bytes,
+        }));
+        fills
     }
 }
 

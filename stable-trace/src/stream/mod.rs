@@ -2,6 +2,7 @@
 
 pub mod context;
 pub mod decode;
+pub mod fill;
 pub mod identity;
 pub mod ring;
 pub mod stacks;

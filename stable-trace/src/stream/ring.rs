@@ -4,15 +4,20 @@ use aya::maps::{MapData, RingBuf};
 use bytes::{Bytes, BytesMut};
 use tokio::io::{Interest, unix::AsyncFd};
 
-use super::decode::{Malformed, Record, decode};
+use super::{
+    decode::{Malformed, Record, decode},
+    fill::Fill,
+};
 
 /// The consumer's end of the map `EVENTS`.
 pub struct Ring {
-    ring: AsyncFd<RingBuf<MapData>>,
+    map: AsyncFd<RingBuf<MapData>>,
     /// Records are copied here before they are decoded, so that the kernel gets its room back.
     batch: BytesMut,
     /// Records taken so far.
     received: u64,
+    /// Absent where the kernel does not let its positions be mapped.
+    fill: Option<Fill>,
 }
 
 /// The most that one [`Ring::drain`] takes, in bytes: more waits for the next turn, so that signals
@@ -25,11 +30,14 @@ impl Ring {
     /// # Errors
     /// The runtime could not watch the map's descriptor.
     pub fn new(ring: RingBuf<MapData>) -> std::io::Result<Self> {
+        let fill = Fill::new(&ring)
+            .inspect_err(|error| log::debug!("the fill of the ring is not known: {error}"))
+            .ok();
         // SAFETY: a `RingBuf` owns its map's descriptor, hands out that same one each time, and
         // closes it only when it is dropped, which the `AsyncFd` that owns it does last.
-        let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }
+        let map = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }
             .map_err(std::io::Error::from)?;
-        Ok(Self { ring, batch: BytesMut::with_capacity(BATCH_BYTES), received: 0 })
+        Ok(Self { map, batch: BytesMut::with_capacity(BATCH_BYTES), received: 0, fill })
     }
 
     /// Waits until the kernel says that much is in the ring.
@@ -38,8 +46,14 @@ impl Ring {
     /// The runtime stopped watching the descriptor.
     pub async fn readable(&mut self) -> std::io::Result<()> {
         // The descriptor is edge-triggered: whoever is woken drains the ring until it is empty.
-        self.ring.readable_mut().await?.clear_ready();
+        self.map.readable_mut().await?.clear_ready();
         Ok(())
+    }
+
+    /// Bytes that wait in it, where that is known.
+    #[must_use]
+    pub fn waiting(&self) -> Option<u64> {
+        self.fill.as_ref().map(Fill::bytes)
     }
 
     /// Records that were handed over so far.
@@ -52,7 +66,7 @@ impl Ring {
     pub fn drain(&mut self, mut each: impl FnMut(Result<Record, Malformed>)) -> bool {
         let mut taken = 0;
         while taken < BATCH_BYTES {
-            let Some(item) = self.ring.get_mut().next() else {
+            let Some(item) = self.map.get_mut().next() else {
                 return false;
             };
             self.batch.extend_from_slice(&item);

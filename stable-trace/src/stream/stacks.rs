@@ -9,6 +9,7 @@ use super::context::{Meaning, classify};
 use crate::{
     event::Context,
     kernel::{modules, symbols::Symbols},
+    metrics::snapshot::MapFill,
 };
 
 /// What is known of one stack.
@@ -60,6 +61,12 @@ impl Stacks {
         let known = Rc::new(understand(&self.symbols, &stack));
         self.known.insert(id, Rc::clone(&known));
         known
+    }
+
+    /// How full the map `STACKS` is.
+    #[must_use]
+    pub fn fill(&self) -> Option<MapFill> {
+        MapFill::of("STACKS", &self.kernel, self.kernel.keys())
     }
 
     /// Takes newer symbols: those of the modules that are loaded now.

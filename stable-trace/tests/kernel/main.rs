@@ -12,6 +12,7 @@ mod gaps;
 mod laboratory;
 mod leftovers;
 mod loss;
+mod metrics;
 mod nested;
 mod oracle;
 mod probes;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         gaps::tests(),
         probes::tests(),
         loss::tests(),
+        metrics::tests(),
         filters::tests(),
         ending::tests(),
         oracle::tests(),

@@ -5,6 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 
+use super::debian;
 use crate::{progress, shell, workspace};
 
 /// The oldest compiler that builds the workspace, as `Cargo.toml` states it.
@@ -59,6 +60,8 @@ pub fn ensure_lints() -> Result<()> {
 /// # Errors
 /// If it is missing and rustup cannot add it.
 pub fn ensure_musl() -> Result<String> {
+    // `ring` has some C in it, which wants a compiler for the target under this name.
+    debian::ensure(&[("musl-tools", "musl-gcc")])?;
     let target = format!("{}-unknown-linux-musl", std::env::consts::ARCH);
     if sysroot()?.join("lib/rustlib").join(&target).join("lib").is_dir() {
         progress::step(format!("target {target} is there"));

@@ -298,7 +298,7 @@ fn no_counter_goes_back_and_no_series_goes_away() {
 #[test]
 fn the_names_are_those_of_the_contract() {
     let families = registry().families(&plenty(1));
-    let names: Vec<_> = families.iter().map(prometheus::proto::MetricFamily::name).collect();
+    let names: Vec<_> = families.iter().map(MetricFamily::name).collect();
     assert_eq!(
         names,
         [

@@ -91,7 +91,14 @@ pub async fn serve(listener: TcpListener, site: Arc<Site>, limits: Limits) {
 async fn converse(stream: TcpStream, site: Arc<Site>, watch: &Watch, limits: Limits) {
     // Answers are written at once.
     let _ = stream.set_nodelay(true);
-    answer(Guarded::new(stream, watch.clone()), site, watch, limits).await;
+    let stream = Guarded::new(stream, watch.clone());
+    match &site.web.tls {
+        None => answer(stream, site, watch, limits).await,
+        Some(tls) => match tls.accept(stream).await {
+            Ok(stream) => answer(stream, site, watch, limits).await,
+            Err(error) => log::debug!("a connection to the metrics was not encrypted: {error}"),
+        },
+    }
 }
 
 /// Answers the requests of one connection.

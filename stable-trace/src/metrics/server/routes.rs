@@ -9,7 +9,9 @@ use std::time::Instant;
 use hyper::{
     Method, Request, Response, StatusCode,
     body::{Body, Bytes, Incoming},
-    header::{ACCEPT, ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue},
+    header::{
+        ACCEPT, ALLOW, AUTHORIZATION, CONNECTION, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE,
+    },
 };
 use tokio::sync::oneshot;
 
@@ -22,6 +24,7 @@ use crate::metrics::{
     exposition::{self, Format},
     negotiate::negotiate,
     series::Build,
+    web_config::WebConfig,
 };
 
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -34,6 +37,8 @@ pub struct Site {
     ready: Arc<AtomicBool>,
     build: Build,
     since: Instant,
+    /// What is asked of clients.
+    pub web: WebConfig,
 }
 
 /// An answer before it is one of HTTP.
@@ -56,14 +61,18 @@ impl Said {
 }
 
 impl Site {
-    /// What looks come from, whether the run is under way, and what runs.
-    pub fn new(looks: Looks, ready: Arc<AtomicBool>, build: Build) -> Self {
-        Self { looks, ready, build, since: Instant::now() }
+    /// What looks come from, whether the run is under way, what runs, and what is asked of clients.
+    pub fn new(looks: Looks, ready: Arc<AtomicBool>, build: Build, web: WebConfig) -> Self {
+        Self { looks, ready, build, since: Instant::now(), web }
     }
 
     /// Answers one request.
     pub async fn answer(&self, request: &Request<Incoming>, watch: &Watch) -> Response<Answer> {
-        let said = self.say(request).await;
+        let said = if self.admits(request).await {
+            self.say(request).await
+        } else {
+            Said::plain(StatusCode::UNAUTHORIZED, "name and password, please")
+        };
         let head = request.method() == Method::HEAD;
         let not_allowed = said.status == StatusCode::METHOD_NOT_ALLOWED;
         let body = Bytes::from(said.text);
@@ -71,6 +80,13 @@ impl Site {
         *response.status_mut() = said.status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(said.kind));
+        for (name, value) in &self.web.headers {
+            headers.insert(name, value.clone());
+        }
+        if said.status == StatusCode::UNAUTHORIZED {
+            headers
+                .insert(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"stable-trace\""));
+        }
         if not_allowed {
             headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         }
@@ -79,6 +95,16 @@ impl Site {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response
+    }
+
+    async fn admits(&self, request: &Request<Incoming>) -> bool {
+        match &self.web.passwords {
+            None => true,
+            Some(passwords) => {
+                let authorization = request.headers().get(AUTHORIZATION);
+                passwords.admit(authorization.map(HeaderValue::as_bytes)).await
+            }
+        }
     }
 
     async fn say(&self, request: &Request<Incoming>) -> Said {

@@ -15,7 +15,11 @@ pub mod loaded;
 pub mod missed;
 pub mod need;
 pub mod program;
+<<<<<<< HEAD
 pub mod scraper;
+=======
+pub mod scrape;
+>>>>>>> metrics
 pub mod scratch;
 pub mod test;
 pub mod tracefs;
@@ -30,7 +34,11 @@ pub use function_graph::FunctionGraph;
 pub use injection::Injection;
 pub use loaded::Loaded;
 pub use need::Need;
+<<<<<<< HEAD
 pub use scraper::Scraper;
+=======
+pub use scrape::Scrape;
+>>>>>>> metrics
 pub use scratch::{Fs, Scratch};
 pub use test::Test;
 pub use tracefs::TracefsInstance;

@@ -1,0 +1,180 @@
+//! The metrics endpoint by itself, without a kernel to look at: hostile clients, TLS and passwords.
+
+mod clients;
+mod promtool;
+mod web_config;
+
+use std::{
+    collections::BTreeMap,
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpListener, TcpStream},
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    thread,
+    time::Duration,
+};
+
+use stable_trace::{
+    event::{Context, Grade, Group, Method, Probe},
+    metrics::{
+        series::Build,
+        server::{Endpoint, Limits, Question, Served},
+        snapshot::{Place, ProcessTime, Snapshot, Stalls, UnstableCount},
+        web_config::WebConfig,
+    },
+};
+use stable_trace_common::{
+    backing::Backing,
+    histogram::{Histogram, HistogramKey},
+    process::ProcessKey,
+    unstable::UnstableKey,
+};
+use tokio::sync::mpsc;
+
+/// How long a client waits before the test has failed.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// An endpoint over a run that exists only in this test: each look finds one more event received.
+struct Bench {
+    endpoint: Endpoint,
+    looks: Arc<AtomicU64>,
+}
+
+impl Bench {
+    fn start(limits: Limits, web: WebConfig) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (snapshots, mut questions) = mpsc::channel::<Question>(1);
+        let looks = Arc::new(AtomicU64::new(0));
+        let counter = Arc::clone(&looks);
+        thread::spawn(move || {
+            while let Some(question) = questions.blocking_recv() {
+                let look = counter.fetch_add(1, Relaxed) + 1;
+                let _ = question.send(Ok(snapshot(look)));
+            }
+        });
+        let text = str::to_owned;
+        let build = Build { version: text("0"), revision: text("r"), kernel: text("6.12 \"<&") };
+        let served = Served { snapshots, devices: Box::new(Vec::new), build, web, limits };
+        let endpoint = Endpoint::start(listener, served).unwrap();
+        endpoint.ready();
+        Self { endpoint, looks }
+    }
+
+    fn plain(limits: Limits) -> Self {
+        Self::start(limits, WebConfig::default())
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.endpoint.address()
+    }
+
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address()).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        stream
+    }
+
+    /// Sends bytes and returns all that comes back until the endpoint closes.
+    fn exchange(&self, bytes: &[u8]) -> String {
+        let mut stream = self.connect();
+        // It may close before it has read everything.
+        let _ = stream.write_all(bytes);
+        read_all(&mut stream)
+    }
+
+    /// Head and body of a GET.
+    fn get(&self, path: &str, headers: &str) -> (String, String) {
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n");
+        let answer = self.exchange(request.as_bytes());
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+        (head.to_owned(), body.to_owned())
+    }
+
+    /// Asserts that a scrape is answered.
+    fn serves(&self) {
+        let (head, body) = self.get("/metrics", "");
+        assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+        assert!(body.contains("\nstable_trace_events_received_total "), "{body}");
+    }
+
+    fn looks(&self) -> u64 {
+        self.looks.load(Relaxed)
+    }
+}
+
+/// What comes until the other side closes; an error ends it as well.
+fn read_all(stream: &mut TcpStream) -> String {
+    let mut answer = Vec::new();
+    let mut buffer = [0; 4096];
+    while let Ok(count) = stream.read(&mut buffer) {
+        if count == 0 {
+            break;
+        }
+        answer.extend_from_slice(&buffer[..count]);
+    }
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// A run with names that are hard to write down.
+fn snapshot(look: u64) -> Snapshot {
+    let hard = "a\"b\\c\nd\u{fffd}{}=,é";
+    let mut histogram = Histogram::EMPTY;
+    for duration in [999, 1_000, 1_001, 5_000_000, 70_000_000_000] {
+        histogram.record(duration);
+    }
+    let place = Place { device: Some(hard.to_owned()), fs: None };
+    let probe = Probe {
+        group: Group::WritebackWait,
+        function: "sched:sched_switch".to_owned(),
+        method: Method::Tracepoint,
+        attached: false,
+        reason: Some("because".to_owned()),
+    };
+    Snapshot {
+        stalls: vec![Stalls {
+            key: HistogramKey::COMMON,
+            context: Context::Sync,
+            place: place.clone(),
+            histogram,
+        }],
+        processes: vec![ProcessTime {
+            key: ProcessKey { comm: *b"a\"b\\c\nd.........", stack: 1 },
+            comm: Some(hard.to_owned()),
+            context: Context::WriteBegin,
+            sum_ns: 1_500,
+        }],
+        unstable: vec![UnstableCount {
+            key: UnstableKey { backing: Backing::NONE, context: 0, required: 0 },
+            context: Context::WriteBegin,
+            grade: Grade::Hole,
+            place,
+            count: 2,
+        }],
+        probes: vec![probe],
+        missed: BTreeMap::from([("f".to_owned(), 3)]),
+        events_received: look,
+        ..Snapshot::default()
+    }
+}
+
+/// Runs a program with a text on its standard input; its output and whether it succeeded.
+fn run(command: &mut Command, input: &str) -> (bool, String) {
+    use std::process::Stdio;
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}; `cargo xtask test` installs it"));
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(input.as_bytes()).unwrap();
+    drop(stdin);
+    let output = child.wait_with_output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8_lossy(&text).into_owned())
+}
