@@ -10,8 +10,8 @@ use stable_trace_dashboards::boards;
 use stable_trace_dashboards::metric::{METRICS, Metric, why_empty};
 use stable_trace_dashboards::prometheus::Prometheus;
 
-use crate::bed::scraper::free_port;
-use crate::bed::{Agent, Disk, Fs, Need, Scraper, Scratch, Test, eventually};
+use crate::bed::prometheus_server::free_port;
+use crate::bed::{Agent, Disk, Fs, Need, PrometheusServer, Scratch, Test, eventually};
 
 /// Enough for a rate over ten seconds everywhere.
 const SCRAPES: u32 = 15;
@@ -49,10 +49,10 @@ fn while_wac_runs() -> Result<()> {
         "--listen",
         &address,
     ])?;
-    let scraper = Scraper::of(&address)?;
-    scraper.await_scrapes(SCRAPES)?;
+    let prometheus = PrometheusServer::of(&address)?;
+    prometheus.await_scrapes(SCRAPES)?;
 
-    let server = scraper.server();
+    let server = prometheus.api();
     let healthy = |asked: &Asked| {
         let panel = |(place, why): &(&str, &'static str)| (asked.place == *place).then_some(*why);
         why_empty(&asked.expression).or_else(|| EMPTY_WHEN_ALL_IS_WELL.iter().find_map(panel))

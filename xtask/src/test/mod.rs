@@ -13,13 +13,12 @@ use crate::lab;
 use crate::report::Tally;
 use crate::setup::{self, debian};
 
-/// What the tests use beside Rust: mkfs of each file system, a C compiler, and those who read metrics.
-const PACKAGES: [(&str, &str); 6] = [
+/// What the tests use beside Rust: mkfs of each file system, a C compiler, and one who reads metrics.
+const PACKAGES: [(&str, &str); 5] = [
     ("btrfs-progs", "mkfs.btrfs"),
     ("curl", "curl"),
     ("e2fsprogs", "mkfs.ext4"),
     ("gcc", "gcc"),
-    ("prometheus", "promtool"),
     ("xfsprogs", "mkfs.xfs"),
 ];
 

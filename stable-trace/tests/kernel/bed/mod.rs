@@ -15,11 +15,8 @@ pub mod loaded;
 pub mod missed;
 pub mod need;
 pub mod program;
-<<<<<<< HEAD
-pub mod scraper;
-=======
+pub mod prometheus_server;
 pub mod scrape;
->>>>>>> metrics
 pub mod scratch;
 pub mod test;
 pub mod tracefs;
@@ -34,11 +31,8 @@ pub use function_graph::FunctionGraph;
 pub use injection::Injection;
 pub use loaded::Loaded;
 pub use need::Need;
-<<<<<<< HEAD
-pub use scraper::Scraper;
-=======
+pub use prometheus_server::PrometheusServer;
 pub use scrape::Scrape;
->>>>>>> metrics
 pub use scratch::{Fs, Scratch};
 pub use test::Test;
 pub use tracefs::TracefsInstance;

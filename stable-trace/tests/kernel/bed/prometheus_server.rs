@@ -18,13 +18,13 @@ const RULES: &str = include_str!("../../../../dashboards/rules.yaml");
 
 /// A running server. Dropped, it is killed and its data is gone.
 #[derive(Debug)]
-pub struct Scraper {
+pub struct PrometheusServer {
     child: Child,
-    server: Prometheus,
+    api: Prometheus,
     folder: TempDir,
 }
 
-impl Scraper {
+impl PrometheusServer {
     /// Starts one that scrapes `HOST:PORT` as the job `stable-trace`, and returns once it is ready.
     pub fn of(target: &str) -> Result<Self> {
         let folder = tempfile::tempdir().context("cannot make a folder for Prometheus")?;
@@ -59,25 +59,25 @@ impl Scraper {
             command.pre_exec(|| Ok(set_parent_process_death_signal(Some(Signal::KILL))?));
         }
         let child = command.spawn().context("cannot start prometheus")?;
-        let mut scraper = Self { child, server: Prometheus::at(&address), folder };
+        let mut started = Self { child, api: Prometheus::at(&address), folder };
         eventually(|| {
-            let ended = scraper.child.try_wait()?;
-            ensure!(ended.is_none(), "Prometheus ended: {}", scraper.log());
-            let answer = scraper.server.get("/-/ready").unwrap_or_default();
+            let ended = started.child.try_wait()?;
+            ensure!(ended.is_none(), "Prometheus ended: {}", started.log());
+            let answer = started.api.get("/-/ready").unwrap_or_default();
             Ok((!answer.contains("is Ready")).then(|| format!("it says `{}`", answer.trim())))
         })?;
-        Ok(scraper)
+        Ok(started)
     }
 
     /// Where to ask.
-    pub const fn server(&self) -> &Prometheus {
-        &self.server
+    pub const fn api(&self) -> &Prometheus {
+        &self.api
     }
 
     /// Returns once it has scraped as often as this, each time with an answer.
     pub fn await_scrapes(&self, wanted: u32) -> Result<()> {
         eventually(|| {
-            let scrapes = self.server.query("sum_over_time(up{job=\"stable-trace\"}[10m])")?;
+            let scrapes = self.api.query("sum_over_time(up{job=\"stable-trace\"}[10m])")?;
             let count = scrapes.first().and_then(|series| series.points.first());
             let count = count.map_or(0.0, |(_, count)| *count);
             Ok((count < f64::from(wanted)).then(|| format!("{count} scrapes of {wanted}")))
@@ -90,7 +90,7 @@ impl Scraper {
     }
 }
 
-impl Drop for Scraper {
+impl Drop for PrometheusServer {
     fn drop(&mut self) {
         // It may have ended by itself.
         let _ = self.child.kill();
