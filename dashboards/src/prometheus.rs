@@ -1,5 +1,6 @@
 //! A Prometheus server, asked through its HTTP API.
 
+use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
@@ -135,7 +136,8 @@ fn quoted(text: &str) -> String {
         if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
             quoted.push(char::from(byte));
         } else {
-            quoted.push_str(&format!("%{byte:02X}"));
+            // Writing to a string cannot fail.
+            let _ = write!(quoted, "%{byte:02X}");
         }
     }
     quoted
