@@ -8,6 +8,7 @@ pub mod backing;
 pub mod counter;
 pub mod device;
 pub mod histogram;
+pub mod integrity;
 pub mod offsets;
 pub mod process;
 pub mod record;
@@ -33,6 +34,11 @@ pod!(
     device::Wish,
     histogram::Histogram,
     histogram::HistogramKey,
+    integrity::Failed,
+    integrity::IntegrityKey,
+    integrity::PageRun,
+    integrity::Reason,
+    integrity::Submitter,
     offsets::Offsets,
     process::ProcessKey,
     process::ProcessStalls,

@@ -4,6 +4,7 @@ use aya::maps::{HashMap as KernelMap, MapData, MapError, PerCpuArray, PerCpuHash
 use stable_trace_common::{
     counter::Counter,
     histogram::{Histogram, HistogramKey},
+    integrity::IntegrityKey,
     process::{ProcessKey, ProcessStalls},
     unstable::UnstableKey,
     waiter::Waiter,
@@ -18,6 +19,7 @@ pub struct Collector {
     waiters: KernelMap<MapData, u64, Waiter>,
     unstable: PerCpuHashMap<MapData, UnstableKey, u64>,
     processes: PerCpuHashMap<MapData, ProcessKey, ProcessStalls>,
+    integrity: KernelMap<MapData, IntegrityKey, u64>,
 }
 
 impl Collector {
@@ -32,6 +34,7 @@ impl Collector {
         waiters: KernelMap<MapData, u64, Waiter>,
         unstable: PerCpuHashMap<MapData, UnstableKey, u64>,
         mut processes: PerCpuHashMap<MapData, ProcessKey, ProcessStalls>,
+        integrity: KernelMap<MapData, IntegrityKey, u64>,
     ) -> Result<Self, MapError> {
         let cpus = aya::util::nr_cpus().map_err(|(_, source)| MapError::IoError(source))?;
         let empty = aya::maps::PerCpuValues::try_from(vec![Histogram::EMPTY; cpus])
@@ -40,7 +43,7 @@ impl Collector {
         let empty = aya::maps::PerCpuValues::try_from(vec![ProcessStalls::EMPTY; cpus])
             .map_err(MapError::IoError)?;
         processes.insert(ProcessKey::COMMON, empty, 0)?;
-        Ok(Self { histograms, counters, waiters, unstable, processes })
+        Ok(Self { histograms, counters, waiters, unstable, processes, integrity })
     }
 
     /// Every histogram there is, summed over the CPUs; empty ones left out.
@@ -105,10 +108,19 @@ impl Collector {
             MapFill::of("HISTOGRAMS", &self.histograms, self.histograms.keys()),
             MapFill::of("PROCESS_STALLS", &self.processes, self.processes.keys()),
             MapFill::of("UNSTABLE_WRITES", &self.unstable, self.unstable.keys()),
+            MapFill::of("INTEGRITY_ERRORS", &self.integrity, self.integrity.keys()),
         ]
         .into_iter()
         .flatten()
         .collect()
+    }
+
+    /// Every count of integrity failures.
+    ///
+    /// # Errors
+    /// The kernel refused to read the map.
+    pub fn integrity_errors(&self) -> Result<Vec<(IntegrityKey, u64)>, MapError> {
+        self.integrity.iter().collect()
     }
 
     /// The tasks that the kernel still follows.

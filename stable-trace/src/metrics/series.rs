@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use prometheus::proto::MetricFamily;
 use stable_trace_common::{
     histogram::{Histogram, HistogramKey},
+    integrity::IntegrityKey,
     process::ProcessKey,
     unstable::UnstableKey,
 };
@@ -49,7 +50,6 @@ fn or_unknown(name: Option<&str>) -> String {
 type StallLabels = (Context, Named);
 type UnstableLabels = (Named, Context, Grade);
 type IntegrityLabels = (String, Operation, Check, Source);
-type IntegrityKey = (u32, Operation, Check, Source);
 type VerdictLabels = (String, Cause);
 type WorkloadErrorLabels = (String, String, String);
 

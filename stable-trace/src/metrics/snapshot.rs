@@ -8,6 +8,7 @@ use aya::{
 };
 use stable_trace_common::{
     histogram::{Histogram, HistogramKey},
+    integrity::IntegrityKey,
     process::ProcessKey,
     unstable::UnstableKey,
 };
@@ -103,8 +104,8 @@ pub struct UnstableCount {
 /// Integrity errors of one kernel count.
 #[derive(Clone, Debug)]
 pub struct IntegrityCount {
-    /// The kernel's own `dev_t` of the device.
-    pub dev: u32,
+    /// What the kernel knows them by.
+    pub key: IntegrityKey,
     /// Its name, where it is known.
     pub device: Option<String>,
     /// What the requests wanted.

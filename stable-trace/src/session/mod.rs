@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod endpoint;
 pub mod errand;
+mod failure;
 pub mod filter;
 mod finish;
 mod follow;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use aya::maps::MapError;
-use stable_trace_common::{counter::Counter, process::ProcessKey};
+use stable_trace_common::process::ProcessKey;
 
 use super::{
     narrate::{context, grade, place},
@@ -53,8 +53,7 @@ impl Tracer {
     /// # Errors
     /// The kernel refused to read a map.
     pub fn snapshot(&mut self, workloads: &Workloads) -> Result<Snapshot, MapError> {
-        let counter = |counter| self.collector.counter(counter);
-        let (lost, streamed) = (counter(Counter::Lost)?, self.ring.received());
+        let lost = self.lost()?;
         let stalls = self.stalls()?;
         let maps = self.fills();
         let mounted = self.narrator.identities.mounted().into_iter();
@@ -64,11 +63,11 @@ impl Tracer {
                 .collect(),
             processes: self.processes()?,
             unstable: self.unstable_counts()?,
-            integrity: Vec::new(),
+            integrity: self.integrity_counts()?,
             verdicts: Vec::new(),
             probes: self.attached.probes(),
             missed: self.attached.missed(),
-            events_received: streamed,
+            events_received: self.ring.received(),
             events_lost: lost,
             programs: self.programs(),
             workload: workloads.sums(),

@@ -4,5 +4,6 @@ pub mod context;
 pub mod decode;
 pub mod fill;
 pub mod identity;
+pub mod paths;
 pub mod ring;
 pub mod stacks;

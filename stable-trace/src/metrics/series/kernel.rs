@@ -119,7 +119,7 @@ impl Registry {
         for errors in &snapshot.integrity {
             let (op, check, source) = (errors.op, errors.check, errors.source);
             let labels = (or_unknown(errors.device.as_deref()), op, check, source);
-            self.integrity.look((errors.dev, op, check, source), labels, &errors.count);
+            self.integrity.look(errors.key, labels, &errors.count);
         }
         let mut family = Family::counter(
             "stable_trace_integrity_errors_total",

@@ -142,7 +142,12 @@ fn plenty(round: u32) -> Snapshot {
         [Operation::Read, Operation::Write].into_iter().flat_map(move |op| {
             checks.into_iter().flat_map(move |check| {
                 sources.map(|source| IntegrityCount {
-                    dev: dev_t(8, number),
+                    key: IntegrityKey {
+                        dev: dev_t(8, number),
+                        op: op as u32,
+                        check: check as u32,
+                        source: source as u32,
+                    },
                     device: Some(format!("sd{number}")),
                     op,
                     check,
