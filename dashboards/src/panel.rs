@@ -145,7 +145,7 @@ impl Panel {
     }
 
     /// One row a series: labels, then values. `hidden` columns are left out, `names` gives the
-    /// others a heading.
+    /// others a heading, and their order.
     #[must_use]
     pub fn table(title: &str, description: &str, hidden: &[&str], names: &[(&str, &str)]) -> Self {
         let mut panel = Self::new("table", title, description, (12, 8));
@@ -157,11 +157,16 @@ impl Panel {
             .collect();
         let renamed: Map<_, _> =
             names.iter().map(|(from, to)| ((*from).to_owned(), json!(to))).collect();
+        let ordered: Map<_, _> = names
+            .iter()
+            .zip(0..)
+            .map(|((from, _), place)| ((*from).to_owned(), json!(place)))
+            .collect();
         panel.transformations = vec![
             json!({"id": "merge", "options": {}}),
             json!({
                 "id": "organize",
-                "options": {"excludeByName": excluded, "indexByName": {}, "renameByName": renamed},
+                "options": {"excludeByName": excluded, "indexByName": ordered, "renameByName": renamed},
             }),
         ];
         panel.steps(&[]).custom(&json!({

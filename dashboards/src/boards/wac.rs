@@ -41,11 +41,11 @@ fn numbers() -> Vec<Panel> {
             .plain()
             .ask(Query::now(&format!("sum(increase({ERRORS}[$__range]))"), "errors")),
         Panel::number(
-            "Stable-page stalls an operation",
+            "Stalls an operation",
             "How many waits that stable pages caused there were for each rewrite, of all \
              processes on the same machines.",
         )
-        .unit("percentunit")
+        .unit("short")
         .without_data("no workload")
         .ask(Query::new(
             &format!(
@@ -104,7 +104,8 @@ fn workload() -> Vec<Panel> {
             )),
         Panel::areas(
             "Tasks of wac that wait, by context",
-            "Seconds that the workload's own threads waited a second.",
+            "Seconds that the workload's own threads waited a second. Each thread has a name of its own, \
+             and 50 names have series: the rest of them is in `other`, not here.",
         )
         .unit("short")
         .without_data("no workload")

@@ -35,6 +35,11 @@ fn defaults(panel: &Value) -> &Value {
     &panel["fieldConfig"]["defaults"]
 }
 
+/// A value in the panel's unit; a dash where there is none.
+fn worded(panel: &Value, value: f64) -> String {
+    if value.is_nan() { "–".to_owned() } else { in_unit(value, unit(panel)) }
+}
+
 fn unit(panel: &Value) -> &str {
     text(&defaults(panel)["unit"])
 }
@@ -152,29 +157,29 @@ fn lines(svg: &mut Svg, panel: &Value, answers: &[Answer], shown: Shown, (w, h):
     }
     let values = || drawn.iter().flatten().map(|(_, _, top)| *top);
     let high = values().fold(f64::MIN_POSITIVE, f64::max) * 1.05;
-    let least = values().filter(|value| *value > 0.0).fold(high, f64::min);
-    let scale = Axes {
+    let smallest = values().filter(|value| *value > 0.0).fold(high, f64::min);
+    let axes = Axes {
         left: 62.0,
         top: 28.0,
         right: w - 14.0,
         bottom: h - 26.0 - 14.0 * f64::from(u8::try_from(listed).unwrap_or_default()),
         shown,
-        low: if logarithmic { least / 1.5 } else { 0.0 },
+        low: if logarithmic { smallest / 1.5 } else { 0.0 },
         high: defaults(panel)["max"].as_f64().unwrap_or(if high > 1e-12 { high } else { 1.0 }),
         logarithmic,
     };
-    scale.draw(svg, unit(panel));
+    axes.draw(svg, unit(panel));
     for (points, color) in drawn.iter().zip(COLORS.iter().cycle()) {
         if bars {
             for (time, base, top) in points.iter().filter(|(_, base, top)| top > base) {
-                let (y, bottom) = (scale.y(*top), scale.y(*base));
-                svg.rect((scale.x(*time) - 2.0, y), (4.0, bottom - y), color, 0.8);
+                let (y, bottom) = (axes.y(*top), axes.y(*base));
+                svg.rect((axes.x(*time) - 2.0, y), (4.0, bottom - y), color, 0.8);
             }
             continue;
         }
-        let line: Vec<_> = points.iter().map(|(t, _, top)| (scale.x(*t), scale.y(*top))).collect();
+        let line: Vec<_> = points.iter().map(|(t, _, top)| (axes.x(*t), axes.y(*top))).collect();
         if stacked {
-            let back = points.iter().rev().map(|(t, base, _)| (scale.x(*t), scale.y(*base)));
+            let back = points.iter().rev().map(|(t, base, _)| (axes.x(*t), axes.y(*base)));
             let outline: Vec<_> = line.iter().copied().chain(back).collect();
             svg.area(&outline, color, 0.4);
         }
@@ -183,17 +188,17 @@ fn lines(svg: &mut Svg, panel: &Value, answers: &[Answer], shown: Shown, (w, h):
     for (place, ((name, series), color)) in
         all.iter().zip(COLORS.iter().cycle()).take(listed).enumerate()
     {
-        let y = scale.bottom + 28.0 + 14.0 * f64::from(u8::try_from(place).unwrap_or_default());
-        svg.rect((scale.left, y - 5.0), (12.0, 3.0), color, 1.0);
+        let y = axes.bottom + 28.0 + 14.0 * f64::from(u8::try_from(place).unwrap_or_default());
+        svg.rect((axes.left, y - 5.0), (12.0, 3.0), color, 1.0);
         let hidden = all.len() - listed;
         let more = if place + 1 == listed && hidden > 0 {
             format!(" (and {hidden} more)")
         } else {
             String::new()
         };
-        svg.text(scale.left + 18.0, y, 11.0, TEXT, &format!("{name}{more}"));
+        svg.text(axes.left + 18.0, y, 11.0, TEXT, &format!("{name}{more}"));
         let last = series.points.last().map_or(f64::NAN, |(_, value)| *value);
-        svg.words(scale.right, y, 11.0, TEXT, "end", &in_unit(last, unit(panel)));
+        svg.words(axes.right, y, 11.0, TEXT, "end", &worded(panel, last));
     }
 }
 
@@ -226,11 +231,21 @@ fn heat(svg: &mut Svg, panel: &Value, answers: &[Answer], shown: Shown, (w, h): 
     let axes = Axes { left, top, right, bottom, shown, low, high, logarithmic: true };
     let step = ((shown.end - shown.start) / 120.0).max(1.0);
     let width = axes.x(shown.start + step) - axes.left;
+    cells.sort_by(|a, b| a.1.total_cmp(&b.1).then(a.0.total_cmp(&b.0)));
+    // Neighbours in one row and of one shade are one rectangle: pictures stay small.
+    let mut runs: Vec<(f64, f64, f64, f64)> = Vec::new();
     for (time, end, count) in cells {
+        let right = axes.x(time);
+        let left = (right - width).max(axes.left);
+        let shade = ((count / most).sqrt() * 12.0).ceil() / 12.0;
+        match runs.last_mut() {
+            Some(run) if run.0 == end && run.1 == shade && left - run.3 < 0.5 => run.3 = right,
+            _ => runs.push((end, shade, left, right)),
+        }
+    }
+    for (end, shade, left, right) in runs {
         let (y, bottom) = (axes.y(end), axes.y(end / 2.0));
-        let x = (axes.x(time) - width).max(axes.left);
-        let alpha = 0.08 + 0.92 * (count / most).sqrt();
-        svg.rect((x, y), (width, bottom - y - 0.5), "#ff9830", alpha);
+        svg.rect((left, y), (right - left, bottom - y - 0.5), "#ff9830", shade);
     }
     axes.draw(svg, "s");
 }
@@ -289,7 +304,7 @@ fn table(svg: &mut Svg, panel: &Value, answers: &[Answer], (w, h): Size) {
         }
     }
     columns.retain(|column| organize["excludeByName"][column] != true);
-    columns.sort_by_key(|column| column.starts_with("Value"));
+    columns.sort_by_key(|column| organize["indexByName"][column].as_u64().unwrap_or(u64::MAX));
     let width = (w - 16.0) / f64::from(u8::try_from(columns.len()).unwrap_or(1)).max(1.0);
     for (place, column) in (0_u8..).zip(&columns) {
         let x = 8.0 + width * f64::from(place);
