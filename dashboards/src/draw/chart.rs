@@ -232,6 +232,7 @@ fn heat(svg: &mut Svg, panel: &Value, answers: &[Answer], shown: Shown, (w, h): 
     let step = ((shown.end - shown.start) / 120.0).max(1.0);
     let width = axes.x(shown.start + step) - axes.left;
     cells.sort_by(|a, b| a.1.total_cmp(&b.1).then(a.0.total_cmp(&b.0)));
+    let same = |a: f64, b: f64| a.total_cmp(&b).is_eq();
     // Neighbours in one row and of one shade are one rectangle: pictures stay small.
     let mut runs: Vec<(f64, f64, f64, f64)> = Vec::new();
     for (time, end, count) in cells {
@@ -239,7 +240,9 @@ fn heat(svg: &mut Svg, panel: &Value, answers: &[Answer], shown: Shown, (w, h): 
         let left = (right - width).max(axes.left);
         let shade = ((count / most).sqrt() * 12.0).ceil() / 12.0;
         match runs.last_mut() {
-            Some(run) if run.0 == end && run.1 == shade && left - run.3 < 0.5 => run.3 = right,
+            Some(run) if same(run.0, end) && same(run.1, shade) && left - run.3 < 0.5 => {
+                run.3 = right;
+            }
             _ => runs.push((end, shade, left, right)),
         }
     }
