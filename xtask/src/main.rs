@@ -2,6 +2,7 @@
 
 mod bench;
 mod compile;
+mod dashboards;
 mod dist;
 mod elf;
 mod lab;
@@ -41,6 +42,9 @@ enum Command {
     Vm(lab::VmArgs),
     /// Save what each kernel has of what the probes need, for tests without a kernel.
     Fixtures(lab::FixturesArgs),
+    /// Make the Grafana dashboards' files, or pictures of them.
+    #[command(subcommand)]
+    Dashboards(dashboards::DashboardsCommand),
     /// Measure what tracing costs, and print tables; nothing is asserted.
     Bench(bench::BenchArgs),
     /// Leave a static, stripped binary at `target/dist/stable-trace`.
@@ -55,6 +59,9 @@ fn main() -> ExitCode {
         Command::Test(args) => test::test(&args),
         Command::Vm(args) => lab::vm(&args),
         Command::Fixtures(args) => lab::fixtures(&args).map(|()| ExitCode::SUCCESS),
+        Command::Dashboards(command) => {
+            dashboards::dashboards(&command).map(|()| ExitCode::SUCCESS)
+        }
         Command::Bench(args) => bench::bench(&args).map(|()| ExitCode::SUCCESS),
         Command::Dist => dist::dist().map(|()| ExitCode::SUCCESS),
     };

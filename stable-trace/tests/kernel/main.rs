@@ -4,6 +4,7 @@
 //! belong it is not listed, and where something is missing it is ignored, with the reason.
 
 mod bed;
+mod dashboards;
 mod doctor;
 mod ending;
 mod filters;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
     bed::host::settle();
     let tests = [
         laboratory::tests(),
+        dashboards::tests(),
         doctor::tests(),
         recording::tests(),
         refusals::tests(),

@@ -144,6 +144,9 @@ impl Machine<'_> {
             }
             settings.set("STABLE_TRACE", agent);
         }
+        // Prometheus, where the tests have fetched it.
+        path.push(target().join("tools/bin"));
+        path.push(":");
         path.push("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
         settings.set("LAB_PATH", path);
         settings.set("LAB_KERNEL", self.series.name());

@@ -2,6 +2,7 @@
 
 pub mod debian;
 mod linker;
+pub mod prometheus;
 pub mod rust;
 
 use anyhow::Result;

@@ -15,14 +15,13 @@ use crate::setup::{self, debian};
 
 /// What the tests use beside Rust: mkfs of each file system, a C compiler, a browser with letters to
 /// look at pages with, what compressed recordings are unpacked with, and those who read metrics.
-const PACKAGES: [(&str, &str); 9] = [
+const PACKAGES: [(&str, &str); 8] = [
     ("btrfs-progs", "mkfs.btrfs"),
     ("chromium", "chromium"),
     ("curl", "curl"),
     ("e2fsprogs", "mkfs.ext4"),
     ("fonts-dejavu-core", "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf"),
     ("gcc", "gcc"),
-    ("prometheus", "promtool"),
     ("xfsprogs", "mkfs.xfs"),
     ("zstd", "zstd"),
 ];
@@ -51,6 +50,7 @@ pub struct TestArgs {
 pub fn test(args: &TestArgs) -> Result<ExitCode> {
     setup::for_builds()?;
     debian::ensure(&PACKAGES)?;
+    setup::prometheus::ensure()?;
     let only = args.only.as_deref();
 
     let mut tally = Tally::default();

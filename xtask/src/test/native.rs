@@ -6,7 +6,7 @@ use std::process::Stdio;
 use anyhow::{Context as _, Result};
 
 use crate::report::{Tally, libtest::Reader};
-use crate::{progress, shell, workspace};
+use crate::{progress, setup, shell, workspace};
 
 /// Runs the tests whose name contains `only`, passes their output through and counts.
 ///
@@ -15,6 +15,7 @@ use crate::{progress, shell, workspace};
 pub fn test(only: Option<&str>) -> Result<Tally> {
     let mut command = workspace::cargo()?;
     command.args(["test", "--workspace", "--exclude", "stable-trace-ebpf", "--no-fail-fast"]);
+    command.env("PATH", setup::prometheus::path()?);
     if let Some(only) = only {
         command.args(["--", only]);
     }
