@@ -32,6 +32,7 @@ pub fn main() -> ExitCode {
             wac::run_standalone(&args.wac, format, cli.verbosity.quiet).map_err(Into::into)
         }
         Command::Wac(args) => tracing::wac(args, cli.color, cli.verbosity.quiet),
+        Command::Experiment(args) => tracing::experiment(&args, cli.verbosity.quiet),
         Command::Doctor(args) => tracing::doctor(&args),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "stable-trace", &mut io::stdout());

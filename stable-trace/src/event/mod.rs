@@ -292,10 +292,11 @@ pub struct UnstableWrite {
 }
 
 /// Where a workload is in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WorkloadState {
     /// Its workers have passed the barrier.
+    #[default]
     Started,
     /// It runs; the numbers are totals so far.
     Progress,
@@ -304,7 +305,7 @@ pub enum WorkloadState {
 }
 
 /// What the paired workload does.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Workload {
     /// Where it is in its life.
     pub state: WorkloadState,
@@ -320,6 +321,18 @@ pub struct Workload {
     pub bytes: u64,
     /// Failed calls by errno name.
     pub errors: BTreeMap<String, u64>,
+    /// The same by call (`pwrite`, `sync_file_range`, `fsync`, `msync`, `store`), then errno name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub failed: BTreeMap<String, BTreeMap<String, u64>>,
+    /// Since its workers passed the barrier, in ns; once it has finished, until the last one ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub elapsed_ns: Option<u64>,
+    /// Its process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
+    /// Inode of the file, within its file system; absent for a block device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ino: Option<u64>,
 }
 
 /// Lines that the ring buffer had no room for.

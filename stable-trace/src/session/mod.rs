@@ -1,5 +1,6 @@
 //! One run: attach, stream until something ends it, detach, sum up.
 
+mod census;
 pub mod clock;
 pub mod errand;
 pub mod filter;
@@ -9,4 +10,5 @@ mod narrate;
 pub mod stream;
 pub mod tracer;
 
+pub use census::Census;
 pub use follow::{Options, follow};

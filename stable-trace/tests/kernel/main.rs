@@ -6,6 +6,7 @@
 mod bed;
 mod doctor;
 mod ending;
+mod experiment;
 mod filters;
 mod gaps;
 mod laboratory;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         loss::tests(),
         filters::tests(),
         ending::tests(),
+        experiment::tests(),
         oracle::tests(),
     ];
     let trials = tests.into_iter().flatten().filter_map(bed::Test::into_trial).collect();
