@@ -6,6 +6,7 @@
 mod integrity;
 mod summary;
 mod verdict;
+mod workload_errors;
 
 use std::collections::BTreeMap;
 
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 pub use integrity::{Check, IntegrityError, Operation, Page, PageKind, Source};
 pub use summary::{IntegritySummary, StallSummary, Summary, UnstableSummary, VerdictSummary};
 pub use verdict::{Cause, Verdict};
+pub use workload_errors::{ErrorInterval, Failed, WorkloadErrors};
 
 /// One line of the stream: an [`Event`] with its place and its time.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -323,7 +325,7 @@ pub struct Workload {
     pub errors: BTreeMap<String, u64>,
     /// The same by call (`pwrite`, `sync_file_range`, `fsync`, `msync`, `store`), then errno name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub failed: BTreeMap<String, BTreeMap<String, u64>>,
+    pub failed: Failed,
     /// Since its workers passed the barrier, in ns; once it has finished, until the last one ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub elapsed_ns: Option<u64>,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Cause, Check, Context, Grade, Operation, Source, Workload};
+use super::{Cause, Check, Context, Grade, Operation, Source, Workload, WorkloadErrors};
 
 /// Stalls of one context on one device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,7 +82,11 @@ pub struct Summary {
     pub bpf_cpu_ns: u64,
     /// Totals of the paired workload.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub workload: Option<Workload>,
+    pub workload: Option<Box<Workload>>,
+    /// What the paired workload was refused, beside the integrity errors of the same time; of those
+    /// profiles in which anything failed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub workload_errors: Vec<WorkloadErrors>,
 }
 
 /// Unstable writes of one context and grade on one device.

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use super::{
     Form,
+    beside::{Beside, account},
     style::{Style, Tone, duration, harmless, stall_tone},
 };
 use crate::event::{
@@ -16,12 +17,13 @@ pub struct Text<W> {
     out: W,
     style: Style,
     headed: bool,
+    beside: Beside,
 }
 
 impl<W: Write> Text<W> {
     /// Writes to `out`, which should buffer.
-    pub const fn new(out: W, style: Style) -> Self {
-        Self { out, style, headed: false }
+    pub fn new(out: W, style: Style) -> Self {
+        Self { out, style, headed: false, beside: Beside::default() }
     }
 
     fn start(&mut self, start: &Start) -> io::Result<()> {
@@ -126,6 +128,7 @@ impl<W: Write> Text<W> {
             error.check.name(),
             error.source.name(),
         );
+        self.beside.integrity();
         writeln!(self.out, "{}", self.style.paint(Tone::Bad, text))
     }
 
@@ -140,6 +143,9 @@ impl<W: Write> Text<W> {
     }
 
     fn workload(&mut self, workload: &Workload) -> io::Result<()> {
+        if let Some(text) = self.beside.workload(workload) {
+            writeln!(self.out, "{}", self.style.paint(Tone::Bad, text))?;
+        }
         let text = match workload.state {
             // Its progress is on stderr already.
             WorkloadState::Progress => return Ok(()),
@@ -211,6 +217,10 @@ impl<W: Write> Text<W> {
         }
         if let Some(workload) = &summary.workload {
             writeln!(out, "  wac: {}", done(workload))?;
+        }
+        for errors in &summary.workload_errors {
+            let text = format!("  {}", account(errors));
+            writeln!(out, "{}", self.style.paint(Tone::Bad, text))?;
         }
         if summary.stalls_below_threshold > 0 {
             writeln!(

@@ -80,6 +80,7 @@ impl Tracer {
             agent_cpu_ns: own_cpu_ns(),
             bpf_cpu_ns,
             workload: None,
+            workload_errors: Vec::new(),
         })
     }
 

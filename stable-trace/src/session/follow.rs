@@ -113,7 +113,8 @@ pub async fn follow(options: Options) -> anyhow::Result<ExitCode> {
     let summed = tracer.finish(&mut stream);
     let outcome = match summed {
         Ok(mut summary) => {
-            summary.workload = sum(&workloads);
+            summary.workload = sum(&workloads).map(Box::new);
+            summary.workload_errors = stream.pairing();
             stream.now(Event::Summary(summary)).and_then(|()| stream.flush())
         }
         Err(FinishError::Write(error)) => Err(error),
@@ -175,6 +176,16 @@ fn sum(workloads: &[Workload]) -> Option<Workload> {
         for (errno, count) in &workload.errors {
             *sum.errors.entry(errno.clone()).or_default() += count;
         }
+        for (call, errors) in &workload.failed {
+            let of_call = sum.failed.entry(call.clone()).or_default();
+            for (errno, count) in errors {
+                *of_call.entry(errno.clone()).or_default() += count;
+            }
+        }
+        sum.elapsed_ns =
+            sum.elapsed_ns.zip(workload.elapsed_ns).map(|(so_far, more)| so_far + more);
+        // Each profile has a file of its own.
+        sum.ino = None;
     }
     Some(sum)
 }

@@ -4,7 +4,8 @@ use std::{collections::BTreeMap, io, time::SystemTime};
 
 use super::clock;
 use crate::{
-    event::{Event, Line, Lost},
+    correlate::pairing::Pairing,
+    event::{Event, Line, Lost, WorkloadErrors},
     output::Form,
 };
 
@@ -14,6 +15,7 @@ pub struct Stream {
     seq: u64,
     counts: BTreeMap<String, u64>,
     lost: u64,
+    pairing: Pairing,
 }
 
 impl Stream {
@@ -23,7 +25,7 @@ impl Stream {
         let counts =
             ["start", "stall", "unstable_write", "integrity", "verdict", "workload", "lost"]
                 .map(|kind| (kind.to_owned(), 0));
-        Self { form, seq: 0, counts: counts.into(), lost: 0 }
+        Self { form, seq: 0, counts: counts.into(), lost: 0, pairing: Pairing::default() }
     }
 
     /// Writes an event that happens now.
@@ -47,7 +49,9 @@ impl Stream {
         if let Some(count) = self.counts.get_mut(event.kind()) {
             *count += 1;
         }
-        self.form.line(&Line { seq: self.seq, time, event })
+        let line = Line { seq: self.seq, time, event };
+        self.pairing.observe(&line);
+        self.form.line(&line)
     }
 
     /// Says how many lines the ring has dropped in all; writes a line if that is news.
@@ -61,6 +65,12 @@ impl Stream {
         }
         self.lost = total;
         self.now(Event::Lost(Lost { count, since_seq: self.seq }))
+    }
+
+    /// What the workload was refused so far, beside the integrity errors of the same time.
+    #[must_use]
+    pub fn pairing(&self) -> Vec<WorkloadErrors> {
+        self.pairing.result()
     }
 
     /// Lines so far, by type.

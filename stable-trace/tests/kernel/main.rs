@@ -16,6 +16,7 @@ mod nested;
 mod oracle;
 mod probes;
 mod refusals;
+mod seed;
 mod stalls;
 mod sync;
 mod unstable;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         doctor::tests(),
         refusals::tests(),
         stalls::tests(),
+        seed::tests(),
         sync::tests(),
         unstable::tests(),
         nested::tests(),
