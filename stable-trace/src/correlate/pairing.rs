@@ -1,8 +1,10 @@
 //! The workload's own count of what failed, set against the integrity errors of the same time.
 //!
 //! A failed check of protection information reaches the writer as `EILSEQ` (from ext4 on 5.10 as
-//! `EIO`) of the call that waited for the write: so the two counts, each from somebody else, should
-//! agree. Where they do not, something was refused for another reason, or failed unnoticed.
+//! `EIO`) of the call that waited for the write. With direct I/O that is one call, and the two counts
+//! agree. Through the page cache it is the next sync of every open file of it (`errseq_t`,
+//! lib/errseq.c): with 64 workers one error refuses up to 64 calls. Calls that are refused while
+//! nothing failed were refused for another reason.
 
 use std::time::SystemTime;
 
