@@ -16,6 +16,7 @@ mod nested;
 mod oracle;
 mod probes;
 mod refusals;
+mod rewriting;
 mod seed;
 mod stalls;
 mod sync;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         doctor::tests(),
         refusals::tests(),
         stalls::tests(),
+        rewriting::tests(),
         seed::tests(),
         sync::tests(),
         unstable::tests(),

@@ -24,7 +24,7 @@ const PROFILES: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 const CACHED: [&str; 3] = ["a", "b", "c"];
 
 /// How long each rewrites.
-const RUN: &str = "--duration=2s";
+const RUN: &str = "--duration=1s";
 
 /// Runs after which a profile that breaks nothing is believed.
 const TRIES: u32 = 10;

@@ -32,7 +32,7 @@ pub fn bench(kernels: &[Series], accel: Accel) -> Result<()> {
             progress::step(format!("{series} | {line}"));
         }
     })?;
-    println!("\n64 threads rewrite one file of 64 KiB for 2 s; integrity errors, by tracefs\n");
+    println!("\n64 threads rewrite one file of 64 KiB for 1 s; integrity errors, by tracefs\n");
     println!("{}", rows.table());
     match results.into_iter().find_map(|result| result.failure) {
         Some(failure) => bail!("{failure}"),
