@@ -34,11 +34,23 @@ pub enum Counter {
     FaultsFull = 13,
     /// Waits whose return the kernel did not report: only where a kretprobe must do.
     ReturnsMissed = 14,
+    /// Integrity failures that went into the ring buffer.
+    IntegrityStreamed = 15,
+    /// Integrity failures that the ring buffer had no room for.
+    IntegrityLost = 16,
+    /// Failures that a device reported above the one that they are counted for.
+    IntegrityRepeated = 17,
+    /// Integrity failures whose kind had no count left. They are streamed all the same.
+    IntegrityFull = 18,
+    /// Pages of a failure that could not be kept: a device above may count it once more.
+    FailedFull = 19,
+    /// Submissions or verifications that could not be followed: a map was full.
+    SubmittersFull = 20,
 }
 
 impl Counter {
     /// Every counter, in the order of its index.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 21] = [
         Self::Streamed,
         Self::BelowThreshold,
         Self::Lost,
@@ -54,9 +66,15 @@ impl Counter {
         Self::UnstableFull,
         Self::FaultsFull,
         Self::ReturnsMissed,
+        Self::IntegrityStreamed,
+        Self::IntegrityLost,
+        Self::IntegrityRepeated,
+        Self::IntegrityFull,
+        Self::FailedFull,
+        Self::SubmittersFull,
     ];
 }
 
 /// Entries of the map `COUNTERS`.
-#[expect(clippy::cast_possible_truncation, reason = "fifteen")]
+#[expect(clippy::cast_possible_truncation, reason = "some twenty")]
 pub const COUNTERS: u32 = Counter::ALL.len() as u32;

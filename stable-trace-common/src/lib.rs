@@ -8,6 +8,7 @@ pub mod backing;
 pub mod counter;
 pub mod device;
 pub mod histogram;
+pub mod integrity;
 pub mod offsets;
 pub mod record;
 pub mod stack;
@@ -32,6 +33,11 @@ pod!(
     device::Wish,
     histogram::Histogram,
     histogram::HistogramKey,
+    integrity::Failed,
+    integrity::IntegrityKey,
+    integrity::PageRun,
+    integrity::Reason,
+    integrity::Submitter,
     offsets::Offsets,
     stack::Stack,
     unstable::UnstableKey,

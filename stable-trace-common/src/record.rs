@@ -3,13 +3,20 @@
 //! Every record begins with its kind and its size in bytes, so that a reader can tell what it
 //! does not know and skip it.
 
-use crate::{backing::Backing, unstable::UnstableKey};
+use crate::{
+    backing::Backing,
+    integrity::{IntegrityKey, PageRun, RUNS},
+    unstable::UnstableKey,
+};
 
 /// `kind` of a [`StallRecord`].
 pub const STALL: u32 = 1;
 
 /// `kind` of an [`UnstableRecord`].
 pub const UNSTABLE: u32 = 2;
+
+/// `kind` of an [`IntegrityRecord`].
+pub const INTEGRITY: u32 = 3;
 
 /// Bytes of a thread's name: `TASK_COMM_LEN` (include/linux/sched.h).
 pub const COMM_LEN: usize = 16;
@@ -92,6 +99,45 @@ impl UnstableRecord {
     pub const SIZE: u32 = size_of::<Self>() as u32;
 }
 
+/// One integrity failure, as it is written into the ring.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IntegrityRecord {
+    /// [`INTEGRITY`].
+    pub kind: u32,
+    /// Size of this record in bytes.
+    pub size: u32,
+    /// When: `CLOCK_MONOTONIC` in ns.
+    pub time_ns: u64,
+    /// First sector of the failed part, in units of 512 bytes, counted on the whole disk.
+    pub sector: u64,
+    /// Length of the failed part, in units of 512 bytes.
+    pub sectors: u64,
+    /// Pages of the failed part.
+    pub pages: u64,
+    /// Process (`tgid`) that submitted it; 0 if not known.
+    pub pid: u32,
+    /// Thread (`pid` in the kernel's words) that submitted it; 0 if not known.
+    pub tid: u32,
+    /// Name of that thread, NUL-padded.
+    pub comm: [u8; COMM_LEN],
+    /// What is counted with it: disk, operation, check and source.
+    pub key: IntegrityKey,
+    /// Its pages in the order of the request; unused runs count 0. Fewer than `pages` if they did
+    /// not fit.
+    pub runs: [PageRun; RUNS],
+}
+
+impl IntegrityRecord {
+    /// Its size in bytes.
+    #[expect(clippy::cast_possible_truncation, reason = "656")]
+    pub const SIZE: u32 = size_of::<Self>() as u32;
+}
+
+const _: () = assert!(
+    size_of::<IntegrityRecord>()
+        == 8 + 4 * 8 + 8 + COMM_LEN + size_of::<IntegrityKey>() + RUNS * size_of::<PageRun>()
+);
 const _: () = assert!(size_of::<StallRecord>() == 8 + 6 * 8 + 8 + COMM_LEN + size_of::<Backing>());
 const _: () =
     assert!(size_of::<UnstableRecord>() == 8 + 5 * 8 + 8 + COMM_LEN + size_of::<UnstableKey>());

@@ -17,6 +17,11 @@ pub struct Folio {
     pub backing: Backing,
 }
 
+impl Folio {
+    /// Nothing known.
+    pub const UNKNOWN: Self = Self { ino: 0, index: 0, backing: Backing::NONE };
+}
+
 /// The tracepoint has fired; the task has not stopped running yet.
 pub const ENTERED: u64 = 0;
 /// It is off the CPU, inside the wait function.

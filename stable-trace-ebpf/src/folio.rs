@@ -4,7 +4,7 @@ use core::ptr;
 
 use aya_ebpf::helpers::{bpf_probe_read_kernel, bpf_probe_read_kernel_str_bytes};
 use stable_trace_common::{
-    backing::{BY_DEV, Backing, NAME_LEN},
+    backing::{BY_DEV, NAME_LEN},
     offsets::{ABSENT, Offsets},
     waiter::Folio,
 };
@@ -50,9 +50,17 @@ pub fn member<T>(structure: u64, field: &'static u32) -> Option<T> {
 /// The head of a page's folio: the page itself, unless it is a tail page.
 #[inline(always)]
 pub fn head(page: u64) -> u64 {
-    match member::<u64>(page, &offsets().page_compound_head) {
-        // `compound_head`, include/linux/page-flags.h, 5.10 to 7.0.
-        Some(head) if head & 1 == 1 => head - 1,
+    // `_compound_head`, include/linux/page-flags.h: 5.10 to 7.0, and later.
+    if let Some(head) = member::<u64>(page, &offsets().page_compound_head) {
+        return if head & 1 == 1 { head - 1 } else { page };
+    }
+    match member::<u64>(page, &offsets().page_compound_info) {
+        // A mask if the size of `struct page` is a power of two, else the head as before
+        // (`compound_info_has_mask`, 7.3).
+        Some(info) if info & 1 == 1 && offset(&offsets().page_bytes).is_power_of_two() => {
+            page & info
+        }
+        Some(info) if info & 1 == 1 => info - 1,
         _ => page,
     }
 }
@@ -111,4 +119,4 @@ pub fn identify(folio: u64, mapping: u64, out: &mut Folio) -> Option<()> {
 }
 
 /// A folio of which nothing is known yet.
-pub const UNKNOWN: Folio = Folio { ino: 0, index: 0, backing: Backing::NONE };
+pub const UNKNOWN: Folio = Folio::UNKNOWN;

@@ -5,6 +5,7 @@
 //! and every map operation or reservation that fails is counted ([`maps::count`]).
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch)]
 #![expect(
     clippy::inline_always,
     reason = "a call between programs costs registers and stack, and old verifiers check less across one"
@@ -17,6 +18,7 @@
 mod emit;
 mod filter;
 mod folio;
+mod integrity;
 mod maps;
 mod page_mkwrite;
 mod stack;

@@ -1,5 +1,7 @@
 //! Maps, and what the agent fixes before the programs load.
 
+use core::arch::asm;
+
 use aya_ebpf::{
     Global,
     macros::map,
@@ -10,10 +12,13 @@ use stable_trace_common::{
     counter::{COUNTERS as COUNTER_COUNT, Counter},
     device::Wish,
     histogram::{Histogram, HistogramKey},
+    integrity::{Failed, IntegrityKey, Reason, Submitter},
     stack::Stack,
     unstable::UnstableKey,
     waiter::Waiter,
 };
+
+use crate::integrity::{LANES, Walk};
 
 /// The stream to the agent. The agent chooses its size.
 #[map]
@@ -68,6 +73,36 @@ pub static FAULTS: HashMap<u64, u64> = HashMap::with_max_entries(16_384, 0);
 /// Devices, as `dev_t`, below which something checks integrity. The agent fills it.
 #[map]
 pub static CHECKED_DEVICES: HashMap<u32, u32> = HashMap::with_max_entries(1024, 0);
+
+/// Integrity failures, by disk, operation, check and source. One value for all CPUs, added to
+/// atomically.
+#[map]
+pub static INTEGRITY_ERRORS: HashMap<IntegrityKey, u64> = HashMap::with_max_entries(1024, 0);
+
+/// The pages that failed last, by the address of their `struct page`, oldest out first: to know a
+/// failure again that a device above reports.
+#[map]
+pub static FAILED: LruHashMap<u64, Failed> = LruHashMap::with_max_entries(16_384, 0);
+
+/// Where the pages of a failure are walked, one slot a kind of program.
+#[map]
+pub static WALKS: PerCpuArray<Walk> = PerCpuArray::with_max_entries(LANES, 0);
+
+/// What a driver said last of a failed check on this CPU.
+#[map]
+pub static REASONS: PerCpuArray<Reason> = PerCpuArray::with_max_entries(1, 0);
+
+/// What a task has last written to the log of a failed check, by `task_struct`, oldest out first.
+#[map]
+pub static LOGGED: LruHashMap<u64, Reason> = LruHashMap::with_max_entries(1024, 0);
+
+/// The bio and the iterator of a verification, by `task_struct`: where a kretprobe must do.
+#[map]
+pub static VERIFICATIONS: LruHashMap<u64, [u64; 2]> = LruHashMap::with_max_entries(1024, 0);
+
+/// Who submitted a bio, by its address: the last ones, oldest out first.
+#[map]
+pub static SUBMITTERS: LruHashMap<u64, Submitter> = LruHashMap::with_max_entries(16_384, 0);
 
 /// The cgroup of `--cgroup`, in slot 0.
 #[map]
@@ -132,4 +167,25 @@ pub fn count(counter: Counter) {
         // in interrupts.
         unsafe { *value += 1 };
     }
+}
+
+/// Counts one of what [`Counter`] names, in whatever the program has interrupted: completions do.
+/// A counter is counted either always by this or never.
+#[inline(always)]
+pub fn count_anywhere(counter: Counter) {
+    if let Some(value) = COUNTERS.get_ptr_mut(counter as u32) {
+        // SAFETY: a live, aligned map value that everybody adds to atomically.
+        unsafe { add_one(value) };
+    }
+}
+
+/// Adds 1 atomically: the instruction `BPF_XADD` (`Documentation/bpf/standardization/instruction-set.rst`).
+/// Rust has no atomic addition for a target without compare-and-swap, which BPF of 5.10 is.
+///
+/// # Safety
+/// `value` is a live map value, aligned to 8 bytes.
+#[inline(always)]
+pub unsafe fn add_one(value: *mut u64) {
+    // SAFETY: one aligned word that the caller answers for.
+    unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) value, in(reg) 1_u64) };
 }

@@ -5,7 +5,7 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{
-    event::Method,
+    event::{Grade, Method, Summary},
     experiment::ExperimentArgs,
     units::{parse_duration, parse_size},
     workload::WacArgs,
@@ -167,6 +167,10 @@ pub struct TracingArgs {
     #[arg(long)]
     pub harmless: bool,
 
+    /// Exit with status 4 if one was seen, unless the command's own status is not 0
+    #[arg(long, value_enum, value_name = "WHAT")]
+    pub fail_on: Option<FailOn>,
+
     /// Read the kernel's types from this file instead of /sys/kernel/btf/vmlinux
     #[arg(long, value_name = "FILE")]
     pub btf: Option<PathBuf>,
@@ -188,6 +192,34 @@ pub enum Attach {
     Kprobe,
     /// Tracepoints
     Tracepoint,
+}
+
+/// `--fail-on`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FailOn {
+    /// An integrity error
+    Integrity,
+    /// A page changed under writeback though its mapping forbids it, or though a device below checks
+    /// it
+    UnstableWrite,
+    /// Any of these
+    Any,
+}
+
+impl FailOn {
+    /// Whether a run has seen it. Counts what was not streamed, too.
+    #[must_use]
+    pub fn is_met(self, summary: &Summary) -> bool {
+        let integrity = summary.integrity_errors_total > 0;
+        let unstable = summary.unstable_writes.iter();
+        let unstable =
+            unstable.filter(|line| line.grade != Grade::Harmless).any(|line| line.count > 0);
+        match self {
+            Self::Integrity => integrity,
+            Self::UnstableWrite => unstable,
+            Self::Any => integrity || unstable,
+        }
+    }
 }
 
 impl Attach {

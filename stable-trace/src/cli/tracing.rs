@@ -117,13 +117,15 @@ fn start(
     let wishes = wishes(args)?;
     Privileges::read()?.require(System::read().version())?;
     let (format, output) = (args.format, args.output.clone());
+    let fail_on = args.fail_on;
+    let fails = Box::new(move |seen: &_| fail_on.is_some_and(|fail_on| fail_on.is_met(seen)));
     let open = Box::new(move || form(format, output.as_deref(), color));
     end_at_once_if_told_twice(&[SIGINT, SIGTERM])?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("the runtime cannot start")?;
-    runtime.block_on(follow(Options { wishes, errand, duration, open }))
+    runtime.block_on(follow(Options { wishes, errand, duration, fails, open }))
 }
 
 /// Checks what the user asked for, before anything is touched.

@@ -16,6 +16,6 @@ mod private_mount;
 pub mod privileges;
 pub mod release;
 pub mod symbols;
-mod sysfs;
+pub(crate) mod sysfs;
 pub mod tracefs;
 pub mod tracepoint;

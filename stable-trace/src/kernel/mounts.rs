@@ -253,7 +253,9 @@ impl Mounts {
         disk.and_then(|disk| sysfs::parse_dev(&sysfs::read(&disk.join("dev"))?)).unwrap_or(dev)
     }
 
-    fn block_name(&self, (major, minor): (u32, u32)) -> Option<String> {
+    /// The kernel's name of a block device; nothing if there is none of that number.
+    #[must_use]
+    pub fn block_name(&self, (major, minor): (u32, u32)) -> Option<String> {
         let link = self.sysfs.join(format!("dev/block/{major}:{minor}"));
         sysfs::link_name(&link).map(|name| sysfs::kernel_name(&name))
     }

@@ -4,6 +4,7 @@ use aya::maps::{HashMap as KernelMap, MapData, MapError, PerCpuArray, PerCpuHash
 use stable_trace_common::{
     counter::Counter,
     histogram::{Histogram, HistogramKey},
+    integrity::IntegrityKey,
     unstable::UnstableKey,
     waiter::Waiter,
 };
@@ -14,6 +15,7 @@ pub struct Collector {
     counters: PerCpuArray<MapData, u64>,
     waiters: KernelMap<MapData, u64, Waiter>,
     unstable: PerCpuHashMap<MapData, UnstableKey, u64>,
+    integrity: KernelMap<MapData, IntegrityKey, u64>,
 }
 
 impl Collector {
@@ -26,12 +28,13 @@ impl Collector {
         counters: PerCpuArray<MapData, u64>,
         waiters: KernelMap<MapData, u64, Waiter>,
         unstable: PerCpuHashMap<MapData, UnstableKey, u64>,
+        integrity: KernelMap<MapData, IntegrityKey, u64>,
     ) -> Result<Self, MapError> {
         let cpus = aya::util::nr_cpus().map_err(|(_, source)| MapError::IoError(source))?;
         let empty = aya::maps::PerCpuValues::try_from(vec![Histogram::EMPTY; cpus])
             .map_err(MapError::IoError)?;
         histograms.insert(HistogramKey::COMMON, empty, 0)?;
-        Ok(Self { histograms, counters, waiters, unstable })
+        Ok(Self { histograms, counters, waiters, unstable, integrity })
     }
 
     /// Every histogram there is, summed over the CPUs; empty ones left out.
@@ -68,6 +71,14 @@ impl Collector {
     pub fn unstable_writes(&self) -> Result<Vec<(UnstableKey, u64)>, MapError> {
         let counts = self.unstable.iter();
         counts.map(|entry| entry.map(|(key, cpus)| (key, cpus.iter().sum()))).collect()
+    }
+
+    /// Every count of integrity failures.
+    ///
+    /// # Errors
+    /// The kernel refused to read the map.
+    pub fn integrity_errors(&self) -> Result<Vec<(IntegrityKey, u64)>, MapError> {
+        self.integrity.iter().collect()
     }
 
     /// The tasks that the kernel still follows.

@@ -45,6 +45,9 @@ pub struct Facts {
     pub members: BTreeMap<String, u32>,
     /// Values of enumerators; empty without BTF.
     pub constants: BTreeMap<String, i64>,
+    /// Sizes of structures in bytes; empty without BTF.
+    #[serde(default)]
+    pub sizes: BTreeMap<String, u32>,
     /// Records of tracepoints by `system:name`, each with the fields that matter.
     pub tracepoints: BTreeMap<String, BTreeMap<String, FieldPlace>>,
     /// Why a method cannot be used at all, by the method's name, for a person to read; a method
@@ -56,10 +59,12 @@ pub struct Facts {
 pub type WaitText = Vec<Range<u64>>;
 
 /// Fields of the tracepoints that matter.
-const FIELDS: [(&str, &[&str]); 3] = [
+const FIELDS: [(&str, &[&str]); 5] = [
     ("writeback:folio_wait_writeback", &["name", "ino", "index"]),
     ("writeback:wait_on_page_writeback", &["name", "ino", "index"]),
     ("sched:sched_switch", &[]),
+    ("block:block_rq_complete", &[]),
+    ("block:block_bio_complete", &[]),
 ];
 
 impl Facts {
@@ -89,6 +94,7 @@ impl Facts {
             functions: functions(symbols, types),
             members: members(types),
             constants: constants(types),
+            sizes: sizes(types),
             tracepoints: tracepoints(tracefs),
             refused,
         }
@@ -152,6 +158,11 @@ fn members(btf: Option<&Btf<'_>>) -> BTreeMap<String, u32> {
 fn constants(btf: Option<&Btf<'_>>) -> BTreeMap<String, i64> {
     let found =
         table::constants().filter_map(|name| Some((name.to_owned(), btf?.enum_value(None, name)?)));
+    found.collect()
+}
+
+fn sizes(btf: Option<&Btf<'_>>) -> BTreeMap<String, u32> {
+    let found = table::structures().filter_map(|name| Some((name.to_owned(), btf?.size_of(name)?)));
     found.collect()
 }
 

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use aya::{Ebpf, EbpfError, EbpfLoader};
+use stable_trace_common::offsets::Offsets;
 
 use super::{
     facts::WaitText,
@@ -69,6 +70,8 @@ pub fn load(
     let only_devices = u32::from(settings.only_devices);
     let harmless = u32::from(settings.harmless);
     let returns = u32::from(plan.probes_returns());
+    let page_shift = rustix::param::page_size().trailing_zeros();
+    let offsets = Offsets { page_shift, ..plan.offsets };
     let wake_at = u64::from(settings.ring_bytes / 4);
     // From here on it may hold what lives as long as this call.
     let mut loader: EbpfLoader<'_> = loader;
@@ -82,7 +85,7 @@ pub fn load(
         .override_global("STREAM_HARMLESS", &harmless, true)
         .override_global("RETURNS_PROBED", &returns, true)
         .override_global("WAKE_AT_BYTES", &wake_at, true)
-        .override_global("OFFSETS", &plan.offsets, true)
+        .override_global("OFFSETS", &offsets, true)
         .override_global("WAIT_TEXT", &text, true);
     if let Some(record) = &record {
         loader

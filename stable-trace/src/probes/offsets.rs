@@ -1,10 +1,12 @@
 //! From a kernel's facts to the offsets that the programs read through. Pure.
 
-use stable_trace_common::offsets::Offsets;
+use stable_trace_common::offsets::{ABSENT, Offsets};
 
 use super::{
     facts::Facts,
-    table::{AS_STABLE_WRITES, Constant, Field, IDENTITY, OPTIONAL, PG_WRITEBACK, STABILITY},
+    table::{
+        AS_STABLE_WRITES, Constant, Field, IDENTITY, OPTIONAL, PG_WRITEBACK, STABILITY, integrity,
+    },
 };
 
 /// Offsets, and what cannot be read for want of one: the reason, for a person to read.
@@ -16,6 +18,12 @@ pub struct Resolved {
     pub identity: Result<(), String>,
     /// Whether unstable writes can be told.
     pub stability: Result<(), String>,
+    /// Whether failed requests can be read.
+    pub requests: Result<(), String>,
+    /// Whether failed bios can be read.
+    pub bios: Result<(), String>,
+    /// Whether what the host verified can be read.
+    pub verified: Result<(), String>,
 }
 
 /// Finds every offset.
@@ -25,12 +33,40 @@ pub fn resolve(facts: &Facts) -> Resolved {
     let identity = fill(facts, IDENTITY, &mut offsets);
     let stability = fill(facts, STABILITY, &mut offsets)
         .and_then(|()| constant(facts, &PG_WRITEBACK, &mut offsets));
+    let pages =
+        fill(facts, integrity::PAGES, &mut offsets).and_then(|()| size(facts, &mut offsets));
+    let pages = stability.clone().and(pages);
+    let requests = pages.clone().and(fill(facts, integrity::REQUESTS, &mut offsets));
+    let flags =
+        integrity::BIO_FLAGS.iter().try_for_each(|flag| constant(facts, flag, &mut offsets));
+    let bios = pages.and(flags).and(fill(facts, integrity::BIOS, &mut offsets));
+    let verified = bios.clone().and(fill(facts, integrity::VERIFIED, &mut offsets));
     // What every kernel does without in one way or another.
-    for field in OPTIONAL {
+    for field in OPTIONAL.iter().chain(integrity::OPTIONAL) {
         let _ = fill(facts, std::slice::from_ref(field), &mut offsets);
     }
     let _ = constant(facts, &AS_STABLE_WRITES, &mut offsets);
-    Resolved { offsets, stability: identity.clone().and(stability), identity }
+    let requests =
+        requests.and(either(facts, [offsets.request_disk, offsets.queue_disk], "a disk"));
+    let device = either(facts, [offsets.bio_disk, offsets.bio_bdev], "a device");
+    let (bios, verified) = (bios.and(device.clone()), verified.and(device));
+    let stability = identity.clone().and(stability);
+    Resolved { offsets, identity, stability, requests, bios, verified }
+}
+
+/// Whether one of two members is there that never are both.
+fn either(facts: &Facts, offsets: [u32; 2], what: &str) -> Result<(), String> {
+    if offsets == [ABSENT; 2] {
+        return Err(absent(facts, "member", &[what]));
+    }
+    Ok(())
+}
+
+fn size(facts: &Facts, offsets: &mut Offsets) -> Result<(), String> {
+    let Constant { slot, name } = integrity::PAGE;
+    let found = facts.sizes.get(name).filter(|size| **size > 0);
+    *slot(offsets) = *found.ok_or_else(|| absent(facts, "structure", &[name]))?;
+    Ok(())
 }
 
 fn fill(facts: &Facts, fields: &[Field], offsets: &mut Offsets) -> Result<(), String> {

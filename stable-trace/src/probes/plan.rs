@@ -1,5 +1,6 @@
 //! The plan: from what this kernel has to what attaches, how, and what does not, and why. Pure.
 
+mod integrity;
 mod page_mkwrite;
 mod write_begin;
 mod writeback_wait;
@@ -196,6 +197,7 @@ pub fn plan(facts: &Facts, only: Option<Method>) -> Plan {
         writeback_wait::part(facts, &resolved, only),
         write_begin::part(facts, &resolved, only),
         page_mkwrite::part(facts, &resolved, only),
+        integrity::part(facts, &resolved, only),
     ];
     let (mut steps, mut gaps) = (Vec::new(), Vec::new());
     for part in parts {

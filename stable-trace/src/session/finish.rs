@@ -59,6 +59,7 @@ impl Tracer {
                 _ => below += self.conclude(&waiter.to_record(), &mut tally, stream)?,
             }
         }
+        let integrity_errors = self.integrity_errors()?;
         Ok(Summary {
             elapsed_ns: u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX),
             counts: stream.counts(),
@@ -66,14 +67,14 @@ impl Tracer {
             stalls: tally.summaries(),
             unstable_writes: self.unstable_writes()?,
             unstable_writes_unstreamed: self.collector.counter(Counter::UnstableHarmless)?,
-            integrity_errors: Vec::new(),
-            integrity_errors_total: 0,
+            integrity_errors_total: integrity_errors.iter().map(|line| line.count).sum(),
+            integrity_errors,
             verdicts: Vec::new(),
             stalls_below_threshold: below,
             waits_repeated: self.collector.counter(Counter::Repeated)?,
             waits_unfinished: unfinished,
             waits_without_sleep: without_sleep,
-            events_lost: self.collector.counter(Counter::Lost)?,
+            events_lost: self.lost()?,
             records_malformed: self.malformed,
             map_failures: self.map_failures()?,
             probe_runs_missed,
@@ -152,6 +153,9 @@ impl Tracer {
             (Counter::UnstableFull, "an unstable write was not counted, or counted twice"),
             (Counter::FaultsFull, "a write fault was not followed"),
             (Counter::ReturnsMissed, "the end of a wait was not seen"),
+            (Counter::IntegrityFull, "an integrity error was not counted"),
+            (Counter::FailedFull, "a device above may count an integrity error once more"),
+            (Counter::SubmittersFull, "an integrity error may lack who submitted it, or its check"),
         ] {
             let count = self.collector.counter(counter)?;
             if count > 0 {

@@ -15,7 +15,7 @@ use super::{
     tracer::{Tracer, Wishes},
 };
 use crate::{
-    event::{Event, Start, Workload, WorkloadState},
+    event::{Event, Start, Summary, Workload, WorkloadState},
     kernel::{devices, release::System},
     output::Form,
 };
@@ -31,6 +31,8 @@ pub struct Options {
     pub errand: Errand,
     /// When it ends by itself.
     pub duration: Option<Duration>,
+    /// Whether what a run has seen makes it fail (`--fail-on`).
+    pub fails: Box<dyn Fn(&Summary) -> bool>,
     /// Opens what the stream goes to. Called once everything is attached: a run that cannot be
     /// leaves the file of an earlier one as it is.
     pub open: Box<dyn FnOnce() -> anyhow::Result<Box<dyn Form>>>,
@@ -41,7 +43,7 @@ pub struct Options {
 /// # Errors
 /// Nothing could attach, the command could not be started, or the stream could not be written.
 pub async fn follow(options: Options) -> anyhow::Result<ExitCode> {
-    let Options { wishes, errand, duration, open } = options;
+    let Options { wishes, errand, duration, fails, open } = options;
     // Before anything attaches: from here on a signal ends the run in order.
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be watched")?;
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be watched")?;
@@ -110,19 +112,25 @@ pub async fn follow(options: Options) -> anyhow::Result<ExitCode> {
         }
     }
 
+    let mut failed = false;
     let summed = tracer.finish(&mut stream);
     let outcome = match summed {
         Ok(mut summary) => {
             summary.workload = sum(&workloads).map(Box::new);
             summary.workload_errors = stream.pairing();
+            failed = fails(&summary);
             stream.now(Event::Summary(summary)).and_then(|()| stream.flush())
         }
         Err(FinishError::Write(error)) => Err(error),
         Err(error @ FinishError::Map(_)) => return Err(error.into()),
     };
     still_read(outcome)?;
-    Ok(status.map_or(ExitCode::SUCCESS, |status| ExitCode::from(exit_code(status))))
+    let own = status.map_or(0, exit_code);
+    Ok(ExitCode::from(if own == 0 && failed { FAIL_ON } else { own }))
 }
+
+/// Exit status of a run that has seen what `--fail-on` names.
+const FAIL_ON: u8 = 4;
 
 /// Ends without another word: nobody reads it. The errand is told, and waited for.
 async fn leave(mut errand: Running) -> anyhow::Result<ExitCode> {

@@ -3,6 +3,7 @@
 mod census;
 pub mod clock;
 pub mod errand;
+mod failure;
 pub mod filter;
 mod finish;
 mod follow;

@@ -7,9 +7,11 @@ use stable_trace_common::{
 
 use crate::{
     event::{Context, Event, Grade, Stall, UnstableWrite},
+    kernel::sysfs::parse_dev,
     stream::{
         decode::name,
         identity::{Identities, Identity},
+        paths::Paths,
         stacks::Stacks,
     },
 };
@@ -23,6 +25,8 @@ pub struct Narrator {
     pub stacks: Stacks,
     /// File systems and devices.
     pub identities: Identities,
+    /// Paths of files.
+    pub paths: Paths,
     /// `--stacks`.
     pub show_stacks: bool,
 }
@@ -47,9 +51,9 @@ impl Narrator {
             device,
             dev,
             fs,
+            path: self.path_of(&identity, record.ino, record.pid),
             ino: record.ino,
             index: record.index,
-            path: None,
             stack: self.frames(&known.frames),
         }))
     }
@@ -74,11 +78,17 @@ impl Narrator {
             device,
             dev,
             fs,
+            path: self.path_of(&identity, record.ino, record.pid),
             ino: record.ino,
             index: record.index,
-            path: None,
             stack: self.frames(&known.frames),
         }))
+    }
+
+    /// The path of a file that a process waits for or writes to.
+    fn path_of(&mut self, identity: &Identity, ino: u64, pid: u32) -> Option<String> {
+        let dev = parse_dev(&identity.backing.as_ref()?.dev)?;
+        self.paths.find((dev, ino), Some(pid))
     }
 
     fn frames(&self, frames: &[String]) -> Option<Vec<String>> {

@@ -33,6 +33,7 @@ use crate::{
     stream::{
         decode::Record,
         identity::{Dev, Identities},
+        paths::Paths,
         ring::Ring,
         stacks::Stacks,
     },
@@ -119,6 +120,7 @@ impl Tracer {
                 map(ebpf, "COUNTERS")?.try_into()?,
                 map(ebpf, "WAITERS")?.try_into()?,
                 map(ebpf, "UNSTABLE_WRITES")?.try_into()?,
+                map(ebpf, "INTEGRITY_ERRORS")?.try_into()?,
             )?,
             narrator: Narrator {
                 stacks: Stacks::new(symbols, map(ebpf, "STACKS")?.try_into()?),
@@ -128,6 +130,7 @@ impl Tracer {
                     map(ebpf, "WISHES")?.try_into()?,
                     map(ebpf, "CHECKED_DEVICES")?.try_into()?,
                 ),
+                paths: Paths::new(Path::new("/proc")),
                 show_stacks: wishes.stacks,
             },
             logger,
@@ -167,6 +170,7 @@ impl Tracer {
                 let told = match &record {
                     Record::Stall(record) => (record.end_ns, narrator.stall(record)),
                     Record::Unstable(record) => (record.time_ns, narrator.unstable_write(record)),
+                    Record::Integrity(record) => (record.time_ns, narrator.integrity(record)),
                 };
                 if let (time_ns, Some(event)) = told
                     && outcome.is_ok()
@@ -203,13 +207,24 @@ impl Tracer {
         if let Some(logger) = &mut self.logger {
             logger.flush();
         }
-        match self.collector.counter(Counter::Lost) {
+        match self.lost() {
             Ok(lost) => stream.lost(lost),
             Err(error) => {
                 log::debug!("the count of lost lines cannot be read: {error}");
                 Ok(())
             }
         }
+    }
+}
+
+impl Tracer {
+    /// Records that the ring had no room for, of every kind.
+    ///
+    /// # Errors
+    /// The kernel refused to read the map.
+    pub(super) fn lost(&self) -> Result<u64, MapError> {
+        let lost = self.collector.counter(Counter::Lost)?;
+        Ok(lost + self.collector.counter(Counter::IntegrityLost)?)
     }
 }
 

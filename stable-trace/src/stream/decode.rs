@@ -3,8 +3,10 @@
 use bytes::{Buf, Bytes, TryGetError};
 use stable_trace_common::{
     backing::{Backing, NAME_LEN},
-    record::{COMM_LEN, STALL, StallRecord, UNSTABLE, UnstableRecord},
+    integrity::{IntegrityKey, PageRun, RUNS},
+    record::{COMM_LEN, INTEGRITY, IntegrityRecord, STALL, StallRecord, UNSTABLE, UnstableRecord},
     unstable::UnstableKey,
+    waiter::Folio,
 };
 
 /// One record of the ring.
@@ -14,6 +16,8 @@ pub enum Record {
     Stall(StallRecord),
     /// A page given to a writer while under writeback.
     Unstable(UnstableRecord),
+    /// An integrity failure.
+    Integrity(Box<IntegrityRecord>),
 }
 
 /// Why a record is none. The ring keeps record boundaries itself, so the next one is unharmed.
@@ -58,6 +62,7 @@ pub fn decode(record: Bytes) -> Result<Record, Malformed> {
     let expected = match kind {
         STALL => StallRecord::SIZE,
         UNSTABLE => UnstableRecord::SIZE,
+        INTEGRITY => IntegrityRecord::SIZE,
         kind => return Err(Malformed::Kind { kind }),
     };
     if size != expected || have != expected as usize {
@@ -65,7 +70,8 @@ pub fn decode(record: Bytes) -> Result<Record, Malformed> {
     }
     match kind {
         STALL => stall(kind, size, rest).map(Record::Stall),
-        _ => unstable(kind, size, rest).map(Record::Unstable),
+        UNSTABLE => unstable(kind, size, rest).map(Record::Unstable),
+        _ => integrity(kind, size, rest).map(Box::new).map(Record::Integrity),
     }
     .map_err(short)
 }
@@ -105,6 +111,44 @@ fn unstable(kind: u32, size: u32, mut rest: Bytes) -> Result<UnstableRecord, Try
             backing: backing(&mut rest)?,
             context: rest.try_get_u32_ne()?,
             required: rest.try_get_u32_ne()?,
+        },
+    })
+}
+
+/// The fields of an integrity failure after its kind and size, in the order of
+/// [`IntegrityRecord`].
+fn integrity(kind: u32, size: u32, mut rest: Bytes) -> Result<IntegrityRecord, TryGetError> {
+    Ok(IntegrityRecord {
+        kind,
+        size,
+        time_ns: rest.try_get_u64_ne()?,
+        sector: rest.try_get_u64_ne()?,
+        sectors: rest.try_get_u64_ne()?,
+        pages: rest.try_get_u64_ne()?,
+        pid: rest.try_get_u32_ne()?,
+        tid: rest.try_get_u32_ne()?,
+        comm: array::<COMM_LEN>(&mut rest)?,
+        key: IntegrityKey {
+            dev: rest.try_get_u32_ne()?,
+            op: rest.try_get_u32_ne()?,
+            check: rest.try_get_u32_ne()?,
+            source: rest.try_get_u32_ne()?,
+        },
+        runs: {
+            let mut runs = [PageRun::EMPTY; RUNS];
+            for run in &mut runs {
+                *run = PageRun {
+                    kind: rest.try_get_u32_ne()?,
+                    stable: rest.try_get_u32_ne()?,
+                    count: rest.try_get_u64_ne()?,
+                    first: Folio {
+                        ino: rest.try_get_u64_ne()?,
+                        index: rest.try_get_u64_ne()?,
+                        backing: backing(&mut rest)?,
+                    },
+                };
+            }
+            runs
         },
     })
 }

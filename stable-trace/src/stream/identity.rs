@@ -10,9 +10,13 @@ use stable_trace_common::{
 };
 
 use super::decode::name;
-use crate::kernel::{
-    below::checks_integrity,
-    mounts::{Backing, Mounts},
+use crate::{
+    event::Source,
+    kernel::{
+        below::checks_integrity,
+        mounts::{Backing, Mounts},
+        sysfs::link_name,
+    },
 };
 
 /// A disk's `major:minor`.
@@ -23,6 +27,7 @@ pub struct Identities {
     mounts: Mounts,
     sysfs: PathBuf,
     known: HashMap<Named, Rc<Identity>>,
+    disks: HashMap<Dev, Rc<Disk>>,
     /// The disks of `--device`; empty for all.
     only: Vec<Dev>,
     /// Where the kernel reads which devices nobody asked for.
@@ -42,6 +47,19 @@ pub struct Identity {
     pub checked: bool,
 }
 
+/// What is known of one disk.
+#[derive(Debug, Default)]
+pub struct Disk {
+    /// The kernel's name.
+    pub device: Option<String>,
+    /// `major:minor`.
+    pub dev: String,
+    /// Whether the user asked for it.
+    pub wanted: bool,
+    /// Which driver's it is, of those that have protection information.
+    pub driver: Option<Source>,
+}
+
 impl Identities {
     /// Takes the mounts, the disks of `--device`, and the maps `WISHES` and `CHECKED_DEVICES`.
     #[must_use]
@@ -52,7 +70,8 @@ impl Identities {
         checked: KernelMap<MapData, u32, u32>,
     ) -> Self {
         let sysfs = PathBuf::from("/sys");
-        let mut identities = Self { mounts, sysfs, known: HashMap::new(), only, wishes, checked };
+        let (known, disks) = (HashMap::new(), HashMap::new());
+        let mut identities = Self { mounts, sysfs, known, disks, only, wishes, checked };
         identities.mark_checked();
         identities
     }
@@ -66,6 +85,7 @@ impl Identities {
             Err(error) => log::warn!("{error}"),
         }
         self.mark_checked();
+        self.disks.clear();
         let known: Vec<_> = self.known.keys().copied().collect();
         for named in known {
             let found = self.identify(&named);
@@ -84,6 +104,28 @@ impl Identities {
         self.follow_mounts();
         let found = self.identify(named);
         self.learn(*named, found)
+    }
+
+    /// What is known of a disk, by its `major:minor`.
+    pub fn disk(&mut self, dev: Dev) -> Rc<Disk> {
+        if let Some(disk) = self.disks.get(&dev) {
+            return Rc::clone(disk);
+        }
+        let (major, minor) = dev;
+        let home = self.sysfs.join(format!("dev/block/{major}:{minor}"));
+        let subsystem = link_name(&home.join("device/subsystem"));
+        let disk = Rc::new(Disk {
+            device: self.mounts.block_name(dev),
+            dev: format!("{major}:{minor}"),
+            wanted: self.only.is_empty() || self.only.contains(&dev),
+            driver: match subsystem.as_deref() {
+                Some("scsi") => Some(Source::Scsi),
+                Some(name) if name.starts_with("nvme") => Some(Source::Nvme),
+                _ => None,
+            },
+        });
+        self.disks.insert(dev, Rc::clone(&disk));
+        disk
     }
 
     fn learn(&mut self, named: Named, identity: Identity) -> Rc<Identity> {

@@ -3,5 +3,6 @@
 pub mod context;
 pub mod decode;
 pub mod identity;
+pub mod paths;
 pub mod ring;
 pub mod stacks;

@@ -1,6 +1,8 @@
 //! Every function, member and constant that a probe may need, in one place: the plan chooses among
 //! them, and the facts of a kernel are gathered for just these.
 
+pub mod integrity;
+
 use stable_trace_common::offsets::Offsets;
 
 /// The functions that a wait for writeback sleeps in; a kernel has those of one line, by
@@ -87,7 +89,10 @@ pub const WRITE_ENDS: &[WriteEnd] = &[
 /// Every function that the plan asks about.
 pub fn functions() -> impl Iterator<Item = &'static str> {
     let waits = WAIT_FUNCTIONS.into_iter().flatten();
-    waits.chain([PAGE_MKWRITE]).chain(WRITE_ENDS.iter().map(|write_end| write_end.function))
+    waits
+        .chain([PAGE_MKWRITE])
+        .chain(WRITE_ENDS.iter().map(|write_end| write_end.function))
+        .chain(integrity::functions())
 }
 
 /// A member that is read: where its offset goes, and its names as `struct.member`, by preference.
@@ -143,10 +148,17 @@ pub const AS_STABLE_WRITES: Constant =
 
 /// Every member that the plan asks about.
 pub fn members() -> impl Iterator<Item = &'static str> {
-    [IDENTITY, STABILITY, OPTIONAL].into_iter().flatten().flat_map(|field| field.names).copied()
+    let fields = [IDENTITY, STABILITY, OPTIONAL].into_iter().flatten();
+    fields.chain(integrity::fields()).flat_map(|field| field.names).copied()
 }
 
 /// Every constant that the plan asks about.
 pub fn constants() -> impl Iterator<Item = &'static str> {
-    [PG_WRITEBACK, AS_STABLE_WRITES].into_iter().map(|constant| constant.name)
+    let constants = [PG_WRITEBACK, AS_STABLE_WRITES].into_iter();
+    constants.chain(integrity::BIO_FLAGS).map(|constant| constant.name)
+}
+
+/// Every structure whose size the plan asks about.
+pub fn structures() -> impl Iterator<Item = &'static str> {
+    [integrity::PAGE.name].into_iter()
 }

@@ -1,0 +1,215 @@
+//! Integrity failures: how they are named, counted and decoded on both sides.
+
+use crate::waiter::Folio;
+
+/// `BLK_STS_PROTECTION`, `include/linux/blk_types.h`, 5.4 to 7.3: what a request, a bio or a
+/// verification ends with if protection information did not match.
+pub const BLK_STS_PROTECTION: u32 = 8;
+
+/// `EILSEQ` (include/uapi/asm-generic/errno.h): the same as an errno, as the tracepoint
+/// `block:block_rq_complete` has it up to 5.15.
+pub const EILSEQ: i32 = 84;
+
+/// [`IntegrityKey::op`]: data from the device.
+pub const READ: u32 = 0;
+/// [`IntegrityKey::op`]: data to the device.
+pub const WRITE: u32 = 1;
+
+/// [`IntegrityKey::check`]: nobody said.
+pub const UNKNOWN_CHECK: u32 = 0;
+/// [`IntegrityKey::check`]: the checksum over the data.
+pub const GUARD: u32 = 1;
+/// [`IntegrityKey::check`]: the application tag.
+pub const APPLICATION_TAG: u32 = 2;
+/// [`IntegrityKey::check`]: the reference tag.
+pub const REFERENCE_TAG: u32 = 3;
+
+/// [`IntegrityKey::source`]: the block layer alone.
+pub const BLOCK: u32 = 0;
+/// [`IntegrityKey::source`]: SCSI sense data.
+pub const SCSI: u32 = 1;
+/// [`IntegrityKey::source`]: an NVMe status.
+pub const NVME: u32 = 2;
+/// [`IntegrityKey::source`]: the host, which verified what it had read.
+pub const VERIFY: u32 = 3;
+
+/// What one count of integrity failures is about.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct IntegrityKey {
+    /// The disk, as the kernel's own `dev_t` of 12 and 20 bits.
+    pub dev: u32,
+    /// [`READ`] or [`WRITE`].
+    pub op: u32,
+    /// [`GUARD`], [`APPLICATION_TAG`], [`REFERENCE_TAG`] or [`UNKNOWN_CHECK`].
+    pub check: u32,
+    /// [`SCSI`], [`NVME`], [`VERIFY`] or [`BLOCK`].
+    pub source: u32,
+}
+
+/// What a driver or the host said last of a failed check, before the failure itself is seen.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reason {
+    /// As [`IntegrityKey::source`].
+    pub source: u32,
+    /// As [`IntegrityKey::check`].
+    pub check: u32,
+    /// Where, as the host counts it when it verifies: the first sector of the bio and one for each
+    /// protection interval before the failed one; 0 elsewhere.
+    pub seed: u64,
+}
+
+impl Reason {
+    /// Nothing said.
+    pub const NONE: Self = Self { source: BLOCK, check: UNKNOWN_CHECK, seed: 0 };
+}
+
+/// A counted failure that a device above may report once more.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failed {
+    /// When: `CLOCK_MONOTONIC` in ns.
+    pub time_ns: u64,
+    /// The disk, as in [`IntegrityKey::dev`].
+    pub dev: u32,
+    /// Nothing: keeps the size a multiple of 8.
+    pub unused: u32,
+}
+
+/// Who submitted a bio.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Submitter {
+    /// `tgid` in the upper half, `pid` in the lower.
+    pub pid_tgid: u64,
+    /// Name of the thread, NUL-padded.
+    pub comm: [u8; crate::record::COMM_LEN],
+}
+
+/// [`PageRun::kind`]: pages of the page cache.
+pub const FILE: u32 = 0;
+/// [`PageRun::kind`]: a process's own memory.
+pub const ANONYMOUS: u32 = 1;
+/// [`PageRun::kind`]: neither.
+pub const UNOWNED: u32 = 2;
+
+/// Consecutive pages of one owner.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageRun {
+    /// [`FILE`], [`ANONYMOUS`] or [`UNOWNED`].
+    pub kind: u32,
+    /// 1 if their mapping requires stable pages.
+    pub stable: u32,
+    /// How many.
+    pub count: u64,
+    /// The first one, if they are a file's.
+    pub first: Folio,
+}
+
+impl PageRun {
+    /// No page.
+    pub const EMPTY: Self = Self { kind: UNOWNED, stable: 0, count: 0, first: Folio::UNKNOWN };
+}
+
+/// Runs of pages that a record has room for: most failures are of one.
+pub const RUNS: usize = 8;
+
+/// Sense data that is looked at, in bytes: both formats have what matters in it.
+pub const SENSE_BYTES: usize = 16;
+
+/// The check that failed, by sense data of the first `length` bytes; nothing if it is about
+/// something else. Additional sense 10h is "logical block guard check failed" and its siblings
+/// (SPC-4, annex D), whatever the sense key: aborted command from a disk, illegal request from a
+/// host adapter. Formats: SPC-4, 4.5.
+#[must_use]
+#[inline]
+pub const fn sense_check(sense: &[u8; SENSE_BYTES], length: u32) -> Option<u32> {
+    const PROTECTION: u8 = 0x10;
+    let (code, qualifier) = match sense[0] & 0x7f {
+        // Fixed format, current and deferred.
+        0x70 | 0x71 if length >= 14 => (sense[12], sense[13]),
+        // Descriptor format.
+        0x72 | 0x73 if length >= 4 => (sense[2], sense[3]),
+        _ => return None,
+    };
+    if code != PROTECTION {
+        return None;
+    }
+    Some(match qualifier {
+        1 => GUARD,
+        2 => APPLICATION_TAG,
+        3 => REFERENCE_TAG,
+        _ => UNKNOWN_CHECK,
+    })
+}
+
+/// The check that failed, by an NVMe status as Linux keeps it, without the phase bit; nothing if it
+/// is about something else. `NVME_SC_GUARD_CHECK` and its siblings, include/linux/nvme.h, 5.10 to
+/// 7.3; `nvme_error_status` makes `BLK_STS_PROTECTION` of just these and of "invalid PI".
+#[must_use]
+#[inline]
+pub const fn nvme_check(status: u32) -> Option<u32> {
+    // Status code and its type; above are "more", "do not retry" and the retry delay.
+    match status & 0x7ff {
+        0x181 => Some(UNKNOWN_CHECK),
+        0x282 => Some(GUARD),
+        0x283 => Some(APPLICATION_TAG),
+        0x284 => Some(REFERENCE_TAG),
+        _ => None,
+    }
+}
+
+const _: () = assert!(size_of::<PageRun>() == 16 + size_of::<Folio>());
+const _: () = assert!(size_of::<Reason>() == 16);
+const _: () = assert!(size_of::<Failed>() == 16);
+const _: () = assert!(size_of::<Submitter>() == 8 + crate::record::COMM_LEN);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sense(start: &[(usize, u8)]) -> [u8; SENSE_BYTES] {
+        let mut sense = [0; SENSE_BYTES];
+        for (at, byte) in start {
+            sense[*at] = *byte;
+        }
+        sense
+    }
+
+    #[test]
+    fn both_formats_of_sense_name_the_check() {
+        for (qualifier, check) in
+            [(1, GUARD), (2, APPLICATION_TAG), (3, REFERENCE_TAG), (4, UNKNOWN_CHECK)]
+        {
+            let fixed = sense(&[(0, 0x70), (2, 0x0b), (7, 10), (12, 0x10), (13, qualifier)]);
+            assert_eq!(sense_check(&fixed, 18), Some(check));
+            // With the bit "information valid".
+            let valid = sense(&[(0, 0xf0), (2, 0x05), (12, 0x10), (13, qualifier)]);
+            assert_eq!(sense_check(&valid, 18), Some(check));
+            let descriptor = sense(&[(0, 0x72), (1, 0x0b), (2, 0x10), (3, qualifier)]);
+            assert_eq!(sense_check(&descriptor, 8), Some(check));
+        }
+    }
+
+    #[test]
+    fn other_sense_and_short_sense_name_none() {
+        // Unrecovered read error.
+        assert_eq!(sense_check(&sense(&[(0, 0x70), (2, 3), (12, 0x11)]), 18), None);
+        // The bytes of the additional sense were not transferred.
+        assert_eq!(sense_check(&sense(&[(0, 0x70), (12, 0x10), (13, 1)]), 8), None);
+        assert_eq!(sense_check(&sense(&[(0, 0x72), (2, 0x10), (3, 1)]), 3), None);
+        assert_eq!(sense_check(&[0; SENSE_BYTES], 18), None);
+    }
+
+    #[test]
+    fn nvme_names_the_check_whatever_its_flags() {
+        assert_eq!(nvme_check(0x282), Some(GUARD));
+        assert_eq!(nvme_check(0x4282), Some(GUARD), "with \"do not retry\"");
+        assert_eq!(nvme_check(0x283), Some(APPLICATION_TAG));
+        assert_eq!(nvme_check(0x284), Some(REFERENCE_TAG));
+        assert_eq!(nvme_check(0x281), None, "unrecovered read error");
+        assert_eq!(nvme_check(0), None);
+    }
+}

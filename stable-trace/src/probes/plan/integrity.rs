@@ -1,0 +1,246 @@
+//! Group `integrity`: where failed checks are seen, and where it is said what was wrong.
+
+use super::{Part, Point, allowed, fentry_gap, kprobe_symbol};
+use crate::{
+    event::{Group, Method},
+    probes::{
+        facts::Facts,
+        offsets::Resolved,
+        table::integrity::{
+            BIO, BIO_TRACEPOINT, LOOP, Looped, REQUEST, REQUEST_TRACEPOINT, SAID, SUBMIT, Said,
+            VERIFY, Verify,
+        },
+    },
+};
+use stable_trace_common::offsets::ABSENT;
+
+const GROUP: Group = Group::Integrity;
+
+/// Requests, bios and verifications, then who said what. What says why a check failed comes first:
+/// a failure that is seen before it has no reason.
+pub(super) fn part(facts: &Facts, resolved: &Resolved, only: Option<Method>) -> Part {
+    let mut part = Part::default();
+    for said in &SAID {
+        reason(facts, said, only, &mut part);
+    }
+    submit(facts, only, &mut part);
+    let requests = Forms {
+        function: REQUEST,
+        tracepoint: REQUEST_TRACEPOINT,
+        // The function is not called for completions in a batch, which are all good; the tracepoint
+        // fires for each of them.
+        order: [Method::Fentry, Method::Tracepoint, Method::Kprobe],
+        programs: [
+            ["integrity_request", "integrity_request_unrolled"],
+            ["integrity_request_tracepoint", "integrity_request_tracepoint_unrolled"],
+            ["integrity_request_kprobe", "integrity_request_kprobe_unrolled"],
+        ],
+    };
+    requests.plan(facts, resolved.requests.clone(), only, &mut part);
+    let bios = Forms {
+        function: BIO,
+        tracepoint: BIO_TRACEPOINT,
+        // The tracepoint fires for stacked devices only, the function for every bio.
+        order: [Method::Tracepoint, Method::Fentry, Method::Kprobe],
+        programs: [
+            ["integrity_bio", "integrity_bio_unrolled"],
+            ["integrity_bio_tracepoint", "integrity_bio_tracepoint_unrolled"],
+            ["integrity_bio_kprobe", "integrity_bio_kprobe_unrolled"],
+        ],
+    };
+    bios.plan(facts, resolved.bios.clone(), only, &mut part);
+    verify(facts, resolved, only, &mut part);
+    part
+}
+
+/// The form of a program that this kernel takes.
+fn form(facts: &Facts, [looped, unrolled]: Looped) -> &'static str {
+    if facts.functions.contains_key(LOOP) { looped } else { unrolled }
+}
+
+/// A place that can be probed in three ways.
+struct Forms {
+    function: &'static str,
+    tracepoint: (&'static str, &'static str),
+    /// Methods by preference.
+    order: [Method; 3],
+    /// Programs for fentry, tracepoint and kprobe.
+    programs: [Looped; 3],
+}
+
+impl Forms {
+    /// Takes the first form that works here.
+    fn plan(
+        &self,
+        facts: &Facts,
+        readable: Result<(), String>,
+        only: Option<Method>,
+        part: &mut Part,
+    ) {
+        let (system, name) = self.tracepoint;
+        let mut gaps = Vec::new();
+        for method in self.order.into_iter().filter(|method| allowed(only, *method)) {
+            let probed = match method {
+                Method::Tracepoint => format!("{system}:{name}"),
+                _ => self.function.to_owned(),
+            };
+            let [fentry, tracepoint, kprobe] = self.programs.map(|program| form(facts, program));
+            let step = readable.clone().and_then(|()| match method {
+                Method::Fentry => match fentry_gap(facts, self.function) {
+                    Some(reason) => Err(reason),
+                    None => Ok((fentry, Point::Fentry(self.function))),
+                },
+                Method::Tracepoint => raw_tracepoint_gap(facts, &probed)
+                    .map_or(Ok((tracepoint, Point::RawTracepoint { system, name })), Err),
+                Method::Kprobe => kprobe_symbol(facts, self.function)
+                    .map(|symbol| (kprobe, Point::Kprobe { function: self.function, symbol })),
+            });
+            match step {
+                Ok((program, point)) => {
+                    part.step(GROUP, program, point);
+                    return;
+                }
+                Err(reason) => gaps.push((probed, method, reason)),
+            }
+        }
+        for (probed, method, reason) in gaps {
+            part.gap(GROUP, &probed, method, reason);
+        }
+    }
+}
+
+/// Why a raw tracepoint cannot be used.
+fn raw_tracepoint_gap(facts: &Facts, tracepoint: &str) -> Option<String> {
+    if let Some(reason) = facts.refused.get("raw_tracepoint") {
+        return Some(reason.clone());
+    }
+    let known = facts.tracepoints.contains_key(tracepoint);
+    (!known).then(|| format!("this kernel has no tracepoint {tracepoint}"))
+}
+
+/// Where the host verifies what it has read.
+fn verify(facts: &Facts, resolved: &Resolved, only: Option<Method>, part: &mut Part) {
+    let there = VERIFY.iter().find(|verify| facts.functions.contains_key(verify.function));
+    let [Verify { function: newest, .. }, ..] = VERIFY;
+    let function = there.map_or(newest, |verify| verify.function);
+    let method = only.unwrap_or(Method::Fentry);
+    if method == Method::Tracepoint {
+        let reason = "there is no tracepoint where the host verifies what it has read";
+        part.gap(GROUP, function, method, reason);
+        return;
+    }
+    let known = there.ok_or_else(|| super::absent(newest)).and_then(|verify| {
+        resolved.verified.clone()?;
+        known_form(facts, resolved, verify)
+    });
+    let verify = match known {
+        Ok(verify) => verify,
+        Err(reason) => {
+            part.gap(GROUP, function, method, reason);
+            return;
+        }
+    };
+    let mut gaps = Vec::new();
+    if allowed(only, Method::Fentry) {
+        match fentry_gap(facts, function) {
+            None => {
+                part.step(GROUP, form(facts, verify.exit), Point::Fexit(verify.function));
+                return;
+            }
+            Some(reason) => gaps.push((Method::Fentry, reason)),
+        }
+    }
+    if allowed(only, Method::Kprobe) {
+        match kprobe_symbol(facts, function) {
+            Ok(symbol) => {
+                let function = verify.function;
+                let returns = Point::Kretprobe { function, symbol: symbol.clone() };
+                part.step(GROUP, form(facts, verify.returns), returns);
+                part.step(GROUP, verify.enter, Point::Kprobe { function, symbol });
+                return;
+            }
+            Err(reason) => gaps.push((Method::Kprobe, reason)),
+        }
+    }
+    for (method, reason) in gaps {
+        part.gap(GROUP, function, method, reason);
+    }
+}
+
+/// Whether the function has the arguments that its programs read.
+fn known_form(
+    facts: &Facts,
+    resolved: &Resolved,
+    verify: &'static Verify,
+) -> Result<&'static Verify, String> {
+    let function = verify.function;
+    let found = facts.functions.get(function);
+    let Some(parameters) = found.and_then(|found| found.parameters.as_ref()) else {
+        return Err(format!("this kernel's BTF has no function {function}"));
+    };
+    if parameters != verify.parameters {
+        let parameters = parameters.join(", ");
+        return Err(format!("{function}({parameters}) is a form that is not known"));
+    }
+    if verify.parameters.len() == 1 && resolved.offsets.payload_iter == ABSENT {
+        return Err("this kernel's BTF has no member bio_integrity_payload.bio_iter".to_owned());
+    }
+    Ok(verify)
+}
+
+/// Who submits. Without it failures are counted all the same, and name no task.
+fn submit(facts: &Facts, only: Option<Method>, part: &mut Part) {
+    let method = only.unwrap_or(Method::Fentry);
+    if method == Method::Tracepoint {
+        let reason = "there is no tracepoint where protection information is made";
+        part.gap(GROUP, SUBMIT, method, reason);
+        return;
+    }
+    let mut gaps = Vec::new();
+    if allowed(only, Method::Fentry) {
+        match fentry_gap(facts, SUBMIT) {
+            None => {
+                part.step(GROUP, "integrity_submit", Point::Fentry(SUBMIT));
+                return;
+            }
+            Some(reason) => gaps.push((Method::Fentry, reason)),
+        }
+    }
+    if allowed(only, Method::Kprobe) {
+        match kprobe_symbol(facts, SUBMIT) {
+            Ok(symbol) => {
+                let point = Point::Kprobe { function: SUBMIT, symbol };
+                part.step(GROUP, "integrity_submit_kprobe", point);
+                return;
+            }
+            Err(reason) => gaps.push((Method::Kprobe, reason)),
+        }
+    }
+    for (method, reason) in gaps {
+        part.gap(GROUP, SUBMIT, method, reason);
+    }
+}
+
+/// What a driver or the host says of a failed check.
+fn reason(facts: &Facts, said: &Said, only: Option<Method>, part: &mut Part) {
+    let there = said.names.iter().find(|name| facts.functions.contains_key(**name));
+    let function = match (there, said.names) {
+        (Some(function), _) | (None, [function, ..]) => *function,
+        (None, []) => return,
+    };
+    let method = only.unwrap_or(Method::Kprobe);
+    let step = if method == Method::Kprobe {
+        match (there, said.module) {
+            (None, Some(module)) => {
+                Err(format!("module {module} is not loaded, or has no function {function}"))
+            }
+            _ => kprobe_symbol(facts, function),
+        }
+    } else {
+        Err(format!("which check failed is read at {function} by kprobe only"))
+    };
+    match step {
+        Ok(symbol) => part.step(GROUP, said.program, Point::Kprobe { function, symbol }),
+        Err(reason) => part.gap(GROUP, function, method, reason),
+    }
+}
