@@ -49,8 +49,8 @@ pub struct Cell {
     /// Such waits with stable writes off: where the switch works there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stalls_off: Option<u64>,
-    /// Failed checks of protection information on the device, in all runs. Absent if no probe that
-    /// sees them is attached.
+    /// Failed checks of protection information in all runs, on the device or one below it. Absent if
+    /// no probe that sees them is attached.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub integrity_errors: Option<u64>,
     /// Those with stable writes on.

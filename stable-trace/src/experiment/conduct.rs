@@ -1,12 +1,10 @@
 //! The experiment from beginning to end.
 
 use std::{
-    cell::Cell as Count,
     env,
     fs::File,
     io::{self, Write},
     path::{Path, PathBuf},
-    rc::Rc,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -24,7 +22,7 @@ use super::{
     mkfs,
     plan::{Arm, Case, Plan, order},
     report::Report,
-    run::{Bench, Tap},
+    run::{Bench, Nowhere},
     switch::{self, Switching},
 };
 use crate::{
@@ -139,16 +137,13 @@ impl Conduct<'_> {
         let tracer = Tracer::attach(&self.wishes())?;
         let checks =
             tracer.probes().iter().any(|probe| probe.group == Group::Integrity && probe.attached);
-        let seen = Rc::new(Count::new(0));
-        let tap = Tap { disk: ground.disk.name.clone(), seen: Rc::clone(&seen) };
         let mut bench = Bench {
             args: self.args,
             program: self.program.clone(),
             ground,
             ledger,
             tracer,
-            stream: Stream::new(Box::new(tap)),
-            seen,
+            stream: Stream::new(Box::new(Nowhere)),
             told_to_end: Arc::clone(self.told_to_end),
         };
         for case in self.plan.cases.clone() {

@@ -21,6 +21,15 @@ impl Tracer {
         Ok(Census(self.collector.histograms()?.into_iter().collect()))
     }
 
+    /// Every failed check of protection information so far, on whichever device: those below a loop
+    /// device are the disk's that its file is on.
+    ///
+    /// # Errors
+    /// The kernel refused to read the map.
+    pub fn checks_failed(&self) -> Result<u64, MapError> {
+        Ok(self.collector.integrity_errors()?.iter().map(|(_, count)| count).sum())
+    }
+
     /// The stalls on a disk since an earlier census, by context. Ask while the file systems that it
     /// is about are mounted: later nobody knows what their names meant.
     ///
