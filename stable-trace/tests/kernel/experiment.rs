@@ -1,6 +1,5 @@
 //! The experiment puts back whatever it changed, however it ends; and it measures what it can.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -43,14 +42,30 @@ pub fn tests() -> Vec<Test> {
     ]
 }
 
+/// What an experiment is given: a folder for its scratch file, and the loop device that is free.
+struct Ground {
+    folder: TempDir,
+    device: String,
+}
+
+impl Ground {
+    fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    fn switch(&self) -> PathBuf {
+        Path::new("/sys/block").join(&self.device).join(STABLE_WRITES)
+    }
+}
+
 /// What an experiment could leave behind.
 #[derive(Debug, PartialEq, Eq)]
 struct State {
     mounts: String,
     /// Of the first process, as far as they are an experiment's.
     mounts_of_all: Vec<String>,
-    /// Each loop device's switch.
-    switches: BTreeMap<String, Option<String>>,
+    /// Of the loop device that an experiment gets.
+    switch: Option<String>,
     /// Loop devices over files in this folder, and of losetup's list what names it.
     attached: Vec<String>,
     files: Vec<PathBuf>,
@@ -58,23 +73,15 @@ struct State {
 }
 
 impl State {
-    fn of(folder: &Path) -> Result<Self> {
+    fn of(ground: &Ground) -> Result<Self> {
+        let folder = ground.folder.path();
         let name = folder.to_string_lossy().into_owned();
         let mounts_of_all = fs::read_to_string("/proc/1/mounts")?;
-        let mut switches = BTreeMap::new();
-        for entry in fs::read_dir("/sys/block")? {
-            let entry = entry?;
-            let device = entry.file_name().to_string_lossy().into_owned();
-            if device.starts_with("loop") {
-                let switch = fs::read_to_string(entry.path().join(STABLE_WRITES)).ok();
-                switches.insert(device, switch);
-            }
-        }
         let listed = program::run("losetup", &["--all"])?;
         Ok(Self {
             mounts: fs::read_to_string("/proc/self/mounts")?,
             mounts_of_all: of_lines(&mounts_of_all, LEDGERS),
-            switches,
+            switch: fs::read_to_string(ground.switch()).ok(),
             attached: of_lines(&listed, &name),
             files: files(folder),
             ledgers: files(Path::new(LEDGERS)),
@@ -183,12 +190,18 @@ fn clean() -> Result<String> {
 }
 
 /// Makes sure that nothing is there from before, and says how things are.
-fn settled() -> Result<(TempDir, State)> {
+fn settled() -> Result<(Ground, State)> {
     clean()?;
-    let folder = tempfile::tempdir()?;
-    let state = State::of(folder.path())?;
+    let free = program::run("losetup", &["--find"])?;
+    let device = free.trim().trim_start_matches("/dev/").to_owned();
+    let ground = Ground { folder: tempfile::tempdir()?, device };
+    // Off before, so that on is another state. One that is not there yet is made with it off.
+    if ground.switch().exists() {
+        fs::write(ground.switch(), "0")?;
+    }
+    let state = State::of(&ground)?;
     ensure!(state.ledgers.is_empty(), "another experiment runs: {:?}", state.ledgers);
-    Ok((folder, state))
+    Ok((ground, state))
 }
 
 fn both_arms() -> Result<()> {
@@ -211,7 +224,7 @@ fn both_arms() -> Result<()> {
         // The switch is what makes writers wait: the kernel's probes against its own setting.
         ensure!(cell.stalls > 0 && cell.stalls_off == Some(0), "{cell:?}");
     }
-    ensure!(State::of(folder.path())? == before, "{:#?}", State::of(folder.path())?);
+    ensure!(State::of(&folder)? == before, "{:#?}", State::of(&folder)?);
     Ok(())
 }
 
@@ -220,37 +233,37 @@ fn told_to_end() -> Result<()> {
         let (folder, before) = settled()?;
         let mut experiment = Experiment::start(folder.path(), &["--duration=1h"])?;
         experiment.await_workload()?;
-        let during = State::of(folder.path())?;
-        ensure!(during.switches != before.switches, "the switch was not set: {during:#?}");
+        let during = State::of(&folder)?;
+        ensure!(during.switch != before.switch, "the switch was not set: {during:#?}");
         experiment.signal(signal)?;
         let end = experiment.wait()?;
         ensure!(end.status.code() == Some(1), "{signal:?}: {}", end.status);
         ensure!(end.errors.lines().count() == 1, "{signal:?}: {}", end.errors);
         ensure!(end.errors.contains("everything is put back"), "{signal:?}: {}", end.errors);
-        let after = State::of(folder.path())?;
+        let after = State::of(&folder)?;
         ensure!(after == before, "{signal:?}: {after:#?}, not {before:#?}");
     }
     Ok(())
 }
 
-fn kill(folder: &Path, before: &State) -> Result<()> {
-    let mut experiment = Experiment::start(folder, &["--duration=1h"])?;
+fn kill(folder: &Ground, before: &State) -> Result<()> {
+    let mut experiment = Experiment::start(folder.path(), &["--duration=1h"])?;
     experiment.await_workload()?;
     experiment.signal(Signal::KILL)?;
     let end = experiment.wait()?;
     ensure!(end.status.code().is_none(), "{}", end.status);
     let left = State::of(folder)?;
-    ensure!(left.switches != before.switches, "nothing was left behind: {left:#?}");
+    ensure!(left.switch != before.switch, "nothing was left behind: {left:#?}");
     ensure!(left.ledgers.len() == 2, "not a ledger and a folder: {:?}", left.ledgers);
     Ok(())
 }
 
 fn killed_then_clean() -> Result<()> {
     let (folder, before) = settled()?;
-    kill(folder.path(), &before)?;
+    kill(&folder, &before)?;
     let said = clean()?;
     ensure!(said.contains("set /sys/block/loop") && said.contains("to 0"), "{said}");
-    let after = State::of(folder.path())?;
+    let after = State::of(&folder)?;
     ensure!(after == before, "{after:#?}, not {before:#?}");
     let said = clean()?;
     ensure!(said.trim() == "nothing to put back", "{said}");
@@ -259,12 +272,12 @@ fn killed_then_clean() -> Result<()> {
 
 fn killed_then_next() -> Result<()> {
     let (folder, before) = settled()?;
-    kill(folder.path(), &before)?;
+    kill(&folder, &before)?;
     let end = Experiment::start(folder.path(), &["--pairs=1", "--duration=100ms"])?.wait()?;
     ensure!(end.status.success(), "{}: {}", end.status, end.errors);
     let cells = end.cells()?;
     ensure!(cells.len() == 1 && cells[0].ratio.is_some() && cells[0].ci95.is_none(), "{cells:?}");
-    let after = State::of(folder.path())?;
+    let after = State::of(&folder)?;
     ensure!(after == before, "{after:#?}, not {before:#?}");
     Ok(())
 }
@@ -280,7 +293,7 @@ fn an_error() -> Result<()> {
         let end = Experiment::start(folder.path(), options)?.wait()?;
         ensure!(end.status.code() == Some(1), "{}", end.status);
         ensure!(end.errors.lines().count() == 1 && end.errors.contains(expected), "{}", end.errors);
-        let after = State::of(folder.path())?;
+        let after = State::of(&folder)?;
         ensure!(after == before, "{after:#?}, not {before:#?}");
     }
     Ok(())
@@ -290,10 +303,10 @@ fn clean_while_it_runs() -> Result<()> {
     let (folder, _) = settled()?;
     let mut experiment = Experiment::start(folder.path(), &["--duration=1h"])?;
     experiment.await_workload()?;
-    let during = State::of(folder.path())?;
+    let during = State::of(&folder)?;
     let said = clean()?;
     ensure!(said.trim() == "nothing to put back", "{said}");
-    ensure!(State::of(folder.path())? == during, "{:#?}", State::of(folder.path())?);
+    ensure!(State::of(&folder)? == during, "{:#?}", State::of(&folder)?);
     experiment.signal(Signal::INT)?;
     experiment.wait()?;
     Ok(())
