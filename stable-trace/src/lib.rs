@@ -8,6 +8,7 @@ pub mod cli;
 pub mod correlate;
 pub mod doctor;
 pub mod event;
+pub mod experiment;
 pub mod kernel;
 pub mod metrics;
 pub mod output;

@@ -33,6 +33,7 @@ pub fn main() -> ExitCode {
             wac::run_standalone(&args.wac, format, cli.verbosity.quiet).map_err(Into::into)
         }
         Command::Wac(args) => tracing::wac(args, cli.color, cli.verbosity.quiet),
+        Command::Experiment(args) => tracing::experiment(&args, cli.verbosity.quiet),
         Command::Doctor(args) => tracing::doctor(&args),
         Command::Report(args) => report::report(&args, cli.color),
         Command::Completions { shell } => {

@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{
     event::{Grade, Method, Summary},
+    experiment::ExperimentArgs,
     units::{parse_duration, parse_size},
     workload::WacArgs,
 };
@@ -54,6 +55,8 @@ pub enum Command {
     Run(RunArgs),
     /// Launch the paired workload, which rewrites the same pages as fast as it goes, and trace it
     Wac(Box<TracedWacArgs>),
+    /// Measure what stable pages cost: the same workload with stable writes on and off, in turn
+    Experiment(Box<ExperimentArgs>),
     /// Say what this kernel, these devices and these privileges offer, and what to do about gaps
     Doctor(DoctorArgs),
     /// Tell what a recording made with --record has in it: its summary, its verdicts, and a page

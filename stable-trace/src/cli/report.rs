@@ -1,5 +1,6 @@
 //! `stable-trace report`: from a recording to what it tells.
 
+use signal_hook::consts::{SIGINT, SIGTERM};
 use std::{fs, io, path::Path, process::ExitCode, sync::atomic::Ordering};
 
 use anyhow::{Context as _, anyhow};
@@ -18,7 +19,8 @@ use crate::{
 /// Tells what a recording has in it.
 pub fn report(args: &ReportArgs, color: Color) -> anyhow::Result<ExitCode> {
     let asked = args.window.map(window).transpose()?;
-    let until = if args.follow { Some(end_at_once_if_told_twice()?) } else { None };
+    let until =
+        if args.follow { Some(end_at_once_if_told_twice(&[SIGINT, SIGTERM])?) } else { None };
     let input = open(&args.recording, until.clone())?;
     let mut telling = Telling {
         form: form(args.format, None, color)?,

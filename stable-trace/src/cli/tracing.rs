@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::options::{
     Color, DoctorArgs, Format, ListenAt, RunArgs, TraceArgs, TracedWacArgs, TracingArgs,
@@ -19,6 +19,7 @@ use crate::{
     correlate::verdict::Limits,
     doctor,
     event::Probe,
+    experiment::{self, ExperimentArgs},
     kernel::{
         devices::resolve_device, privileges::Privileges, release::System, symbols::Symbols,
         tracefs::with_tracefs,
@@ -59,6 +60,18 @@ pub fn run(args: RunArgs, color: Color) -> anyhow::Result<ExitCode> {
 pub fn wac(args: Box<TracedWacArgs>, color: Color, quiet: bool) -> anyhow::Result<ExitCode> {
     let TracedWacArgs { wac, tracing, .. } = *args;
     start(&tracing, color, None, Errand::Workload { args: wac, quiet })
+}
+
+/// `stable-trace experiment`.
+pub fn experiment(args: &ExperimentArgs, quiet: bool) -> anyhow::Result<ExitCode> {
+    Privileges::read()?.require(System::read().version())?;
+    let told = end_at_once_if_told_twice(&[SIGHUP, SIGINT, SIGTERM])?;
+    if args.clean {
+        experiment::conduct::clean()?;
+    } else {
+        experiment::conduct::run(args, quiet, &told)?;
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// `stable-trace doctor`.
@@ -125,7 +138,7 @@ fn start(
             .with_context(|| format!("--record {}: the file cannot be written", path.display()))?;
         Ok(Box::new(Tee::new(vec![Box::new(recorder), form])) as Box<dyn Form>)
     });
-    end_at_once_if_told_twice()?;
+    end_at_once_if_told_twice(&[SIGINT, SIGTERM])?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -219,12 +232,11 @@ pub fn form(format: Format, output: Option<&Path>, color: Color) -> anyhow::Resu
     })
 }
 
-/// The first SIGINT or SIGTERM ends a run in order; the second one ends the process there and then,
-/// whatever it hangs on. The kernel detaches what it leaves behind. What is returned is set by the
-/// first.
-pub fn end_at_once_if_told_twice() -> anyhow::Result<Arc<AtomicBool>> {
+/// The first of these signals ends a run in order, and sets what this returns; the second one ends
+/// the process there and then, whatever it hangs on. The kernel detaches what it leaves behind.
+pub fn end_at_once_if_told_twice(signals: &[i32]) -> anyhow::Result<Arc<AtomicBool>> {
     let told = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
+    for &signal in signals {
         // In this order: the first signal finds the flag unset, and sets it.
         signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&told))
             .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&told)))

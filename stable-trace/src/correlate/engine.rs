@@ -17,6 +17,7 @@
 
 use super::{
     association::Associations,
+    pairing::Pairing,
     verdict::{Correlator, Limits, tally::VerdictTally},
 };
 use crate::event::{Line, Summary, Verdict};
@@ -31,6 +32,7 @@ pub struct Engine {
     correlator: Correlator,
     tally: VerdictTally,
     associations: Associations,
+    pairing: Pairing,
 }
 
 impl Engine {
@@ -41,12 +43,14 @@ impl Engine {
             correlator: Correlator::new(limits),
             tally: VerdictTally::default(),
             associations: Associations::new(limits.window, limits.slack),
+            pairing: Pairing::default(),
         }
     }
 
     /// Takes a line, and gives the verdicts that are due now, the oldest error's first.
     pub fn observe(&mut self, line: &Line) -> Vec<Verdict> {
         self.associations.observe(line);
+        self.pairing.observe(line);
         let due = self.correlator.observe(line);
         self.counted(due)
     }
@@ -65,10 +69,12 @@ impl Engine {
         self.counted(due)
     }
 
-    /// Writes what only the engine knows into a summary: `verdicts` and `associations`.
+    /// Writes what only the engine knows into a summary: `verdicts`, `associations` and
+    /// `workload_errors`.
     pub fn sum_up(&self, summary: &mut Summary) {
         summary.verdicts = self.tally.summaries();
         summary.associations = self.associations.result();
+        summary.workload_errors = self.pairing.result();
     }
 
     /// The verdicts so far, by device and cause.

@@ -6,6 +6,7 @@
 pub mod association;
 pub mod disks;
 pub mod engine;
+pub mod pairing;
 pub mod quantile;
 pub mod tally;
 pub mod time;

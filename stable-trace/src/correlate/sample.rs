@@ -176,6 +176,6 @@ pub fn workload(failed: u64) -> Event {
         operations: 1_000,
         bytes: 4_096_000,
         errors: [("EILSEQ".to_owned(), failed)].into(),
-        modes: std::collections::BTreeMap::new(),
+        ..Workload::default()
     })
 }

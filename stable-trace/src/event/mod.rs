@@ -8,6 +8,7 @@ mod integrity;
 mod summary;
 mod verdict;
 mod workload;
+mod workload_errors;
 
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +17,7 @@ pub use integrity::{Check, IntegrityError, Operation, Page, PageKind, Source};
 pub use summary::{IntegritySummary, StallSummary, Summary, UnstableSummary, VerdictSummary};
 pub use verdict::{Cause, Verdict};
 pub use workload::{ModeCount, Workload, WorkloadState};
+pub use workload_errors::{ErrorInterval, Failed, WorkloadErrors};
 
 use crate::kernel::preemption::Preemption;
 

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Association, Cause, Check, Context, Grade, Operation, Source, Workload};
+use super::{
+    Association, Cause, Check, Context, Grade, Operation, Source, Workload, WorkloadErrors,
+};
 
 /// Stalls of one context on one device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,11 +92,15 @@ pub struct Summary {
     pub bpf_cpu_ns: u64,
     /// Totals of the paired workload.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub workload: Option<Workload>,
+    pub workload: Option<Box<Workload>>,
     /// Whether this is made from the lines of a recording that has no end of its own: what was not
     /// streamed is not counted.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub incomplete: bool,
+    /// What the paired workload was refused, beside the integrity errors of the same time; of those
+    /// profiles in which anything failed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub workload_errors: Vec<WorkloadErrors>,
 }
 
 /// Unstable writes of one context and grade on one device.

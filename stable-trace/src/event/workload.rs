@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::Failed;
+
 /// Where a workload is in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WorkloadState {
     /// Its workers have passed the barrier.
+    #[default]
     Started,
     /// It runs; the numbers are totals so far.
     Progress,
@@ -17,7 +20,7 @@ pub enum WorkloadState {
 }
 
 /// What the paired workload does.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Workload {
     /// Where it is in its life.
     pub state: WorkloadState,
@@ -36,6 +39,18 @@ pub struct Workload {
     /// The same by mode, `write` and `mmap`: of those modes that the profile has.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub modes: BTreeMap<String, ModeCount>,
+    /// The same by call (`pwrite`, `sync_file_range`, `fsync`, `msync`, `store`), then errno name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub failed: Failed,
+    /// Since its workers passed the barrier, in ns; once it has finished, until the last one ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub elapsed_ns: Option<u64>,
+    /// Its process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
+    /// Inode of the file, within its file system; absent for a block device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ino: Option<u64>,
 }
 
 /// What the workers of one mode did.
@@ -76,6 +91,16 @@ impl Workload {
             for (mode, count) in &workload.modes {
                 sum.modes.entry(mode.clone()).or_default().add(count);
             }
+            for (call, errors) in &workload.failed {
+                let of_call = sum.failed.entry(call.clone()).or_default();
+                for (errno, count) in errors {
+                    *of_call.entry(errno.clone()).or_default() += count;
+                }
+            }
+            sum.elapsed_ns =
+                sum.elapsed_ns.zip(workload.elapsed_ns).map(|(so_far, more)| so_far + more);
+            // Each profile has a file of its own.
+            sum.ino = None;
         }
         Some(sum)
     }

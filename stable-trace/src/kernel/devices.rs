@@ -92,6 +92,12 @@ fn checksums(integrity: Option<&Protection>, kernel: Release) -> bool {
     kernel >= INTEGRITY_IMPLIES_STABLE && integrity.is_some_and(|found| found.format != "nop")
 }
 
+/// Whether on this kernel checksums alone have a device ask for stable pages.
+#[must_use]
+pub fn integrity_implies_stable(kernel: Release) -> bool {
+    kernel >= INTEGRITY_IMPLIES_STABLE
+}
+
 /// A device's `integrity` folder; a device without a profile says `none` in it, or has none.
 fn integrity(folder: &Path) -> Option<Protection> {
     let format = sysfs::read(&folder.join("format"))?;

@@ -1,5 +1,6 @@
 //! What people and programs read: each form of the stream behind one trait.
 
+mod beside;
 pub mod json;
 pub mod style;
 pub mod tee;

@@ -131,7 +131,7 @@ impl Totals {
             integrity_errors: integrity.collect(),
             integrity_errors_total: count("integrity"),
             events_lost: self.lost,
-            workload: Workload::sum(&workloads),
+            workload: Workload::sum(&workloads).map(Box::new),
             incomplete: true,
             ..Summary::default()
         }

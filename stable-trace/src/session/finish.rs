@@ -84,6 +84,7 @@ impl Tracer {
             agent_cpu_ns: own_cpu_ns(),
             bpf_cpu_ns,
             workload: None,
+            workload_errors: Vec::new(),
             incomplete: false,
         };
         stream.sum_up(&mut summary);

@@ -139,7 +139,7 @@ pub async fn follow(options: Options) -> anyhow::Result<ExitCode> {
     let summed = tracer.finish(&mut stream);
     let outcome = match summed {
         Ok(mut summary) => {
-            summary.workload = Workload::sum(&workloads);
+            summary.workload = Workload::sum(&workloads).map(Box::new);
             failed = fails(&summary);
             stream.now(Event::Summary(summary)).and_then(|()| stream.flush())
         }

@@ -1,5 +1,6 @@
 //! One run: attach, stream until something ends it, detach, sum up.
 
+mod census;
 pub mod clock;
 pub mod endpoint;
 pub mod errand;
@@ -12,4 +13,5 @@ mod scrape;
 pub mod stream;
 pub mod tracer;
 
+pub use census::Census;
 pub use follow::{Options, follow};

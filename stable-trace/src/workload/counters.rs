@@ -8,6 +8,39 @@ use crate::event::ModeCount;
 use super::errno::{CAUSES, Cause};
 use super::profile::Mode;
 
+/// What a worker asks of the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// `pwrite`.
+    Pwrite,
+    /// `sync_file_range`.
+    SyncFileRange,
+    /// `fsync`.
+    Fsync,
+    /// `msync`.
+    Msync,
+    /// No call: a store to mapped memory.
+    Store,
+}
+
+impl Call {
+    /// All of them, in the order of their numbers.
+    const ALL: [Self; 5] =
+        [Self::Pwrite, Self::SyncFileRange, Self::Fsync, Self::Msync, Self::Store];
+
+    /// As the manual pages have it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pwrite => "pwrite",
+            Self::SyncFileRange => "sync_file_range",
+            Self::Fsync => "fsync",
+            Self::Msync => "msync",
+            Self::Store => "store",
+        }
+    }
+}
+
 /// One worker's counts. Only that worker writes them; anybody may read.
 ///
 /// Aligned to two cache lines, because neighbouring lines are prefetched as a pair: workers must not
@@ -17,7 +50,7 @@ use super::profile::Mode;
 pub struct Counters {
     operations: AtomicU64,
     bytes: AtomicU64,
-    errors: [AtomicU64; CAUSES],
+    errors: [[AtomicU64; CAUSES]; Call::ALL.len()],
 }
 
 impl Default for Counters {
@@ -25,7 +58,7 @@ impl Default for Counters {
         Self {
             operations: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
-            errors: [const { AtomicU64::new(0) }; CAUSES],
+            errors: [const { [const { AtomicU64::new(0) }; CAUSES] }; Call::ALL.len()],
         }
     }
 }
@@ -47,8 +80,9 @@ impl Counters {
     }
 
     /// A call failed.
-    pub fn failed(&self, cause: Cause) {
-        if let Some(counter) = self.errors.get(cause.index()) {
+    pub fn failed(&self, call: Call, cause: Cause) {
+        let of_call = self.errors.get(call as usize);
+        if let Some(counter) = of_call.and_then(|errors| errors.get(cause.index())) {
             add(counter, 1);
         }
     }
@@ -61,8 +95,8 @@ pub struct Totals {
     pub operations: u64,
     /// Bytes given to the kernel, those whose sync failed included.
     pub bytes: u64,
-    /// Failed calls by name.
-    pub errors: BTreeMap<String, u64>,
+    /// Failures by call, then by name.
+    pub failed: BTreeMap<String, BTreeMap<String, u64>>,
 }
 
 impl Totals {
@@ -70,12 +104,29 @@ impl Totals {
     pub fn add(&mut self, counters: &Counters) {
         self.operations += counters.operations.load(Relaxed);
         self.bytes += counters.bytes.load(Relaxed);
-        for (index, counter) in counters.errors.iter().enumerate() {
-            let count = counter.load(Relaxed);
-            if count > 0 {
-                *self.errors.entry(Cause::at(index).name()).or_default() += count;
+        for (call, errors) in Call::ALL.iter().zip(&counters.errors) {
+            for (index, counter) in errors.iter().enumerate() {
+                let count = counter.load(Relaxed);
+                if count > 0 {
+                    self.count(call.name(), &Cause::at(index).name(), count);
+                }
             }
         }
+    }
+
+    fn count(&mut self, call: &str, name: &str, count: u64) {
+        let of_call = self.failed.entry(call.to_owned()).or_default();
+        *of_call.entry(name.to_owned()).or_default() += count;
+    }
+
+    /// Failures by name, whatever the call.
+    #[must_use]
+    pub fn errors(&self) -> BTreeMap<String, u64> {
+        let mut errors = BTreeMap::new();
+        for (name, count) in self.failed.values().flatten() {
+            *errors.entry(name.clone()).or_default() += count;
+        }
+        errors
     }
 
     /// Adds the counts of another mode.
@@ -83,8 +134,10 @@ impl Totals {
     pub fn and(mut self, other: &Self) -> Self {
         self.operations += other.operations;
         self.bytes += other.bytes;
-        for (name, count) in &other.errors {
-            *self.errors.entry(name.clone()).or_default() += count;
+        for (call, errors) in &other.failed {
+            for (name, count) in errors {
+                self.count(call, name, *count);
+            }
         }
         self
     }
@@ -118,7 +171,7 @@ impl ModeTotals {
         let count = |totals: &Totals| ModeCount {
             operations: totals.operations,
             bytes: totals.bytes,
-            errors: totals.errors.clone(),
+            errors: totals.errors(),
         };
         let modes = workers.into_iter().map(|mode| match mode {
             Mode::Write => (mode.name().to_owned(), count(&self.write)),
@@ -145,17 +198,21 @@ mod tests {
         write.wrote(4096);
         write.completed();
         write.wrote(4096);
-        write.failed(Errno::IO.into());
+        write.failed(Call::SyncFileRange, Errno::IO.into());
         mmap.wrote(4096);
         mmap.completed();
-        mmap.failed(Errno::IO.into());
-        mmap.failed(Cause::SIGBUS);
+        mmap.failed(Call::Msync, Errno::IO.into());
+        mmap.failed(Call::Store, Cause::SIGBUS);
         let totals = ModeTotals::of([(Mode::Write, &write), (Mode::Mmap, &mmap)]);
         assert_eq!(totals.write.operations, 1);
         assert_eq!(totals.write.bytes, 8192);
         let sum = totals.sum();
         assert_eq!((sum.operations, sum.bytes), (2, 12288));
-        assert_eq!(sum.errors, BTreeMap::from([("EIO".into(), 2), ("SIGBUS".into(), 1)]));
+        assert_eq!(sum.errors(), BTreeMap::from([("EIO".into(), 2), ("SIGBUS".into(), 1)]));
+        let of = |call: &str| sum.failed[call].clone();
+        assert_eq!(of("sync_file_range"), BTreeMap::from([("EIO".into(), 1)]));
+        assert_eq!(of("msync"), BTreeMap::from([("EIO".into(), 1)]));
+        assert_eq!(of("store"), BTreeMap::from([("SIGBUS".into(), 1)]));
     }
 
     #[test]

@@ -63,7 +63,8 @@ fn per_second(count: u64, time: Duration) -> u64 {
 }
 
 /// Bytes with a unit, rounded down to one decimal.
-fn size(bytes: u64) -> String {
+#[must_use]
+pub fn size(bytes: u64) -> String {
     for (shift, unit) in [(30, "GiB"), (20, "MiB"), (10, "KiB")] {
         if bytes >> shift > 0 {
             let tenths = (u128::from(bytes) * 10) >> shift;
@@ -88,8 +89,7 @@ mod tests {
             file_size: 65_536,
             operations,
             bytes: operations * 4096,
-            errors: std::collections::BTreeMap::new(),
-            modes: std::collections::BTreeMap::new(),
+            ..Workload::default()
         }
     }
 

@@ -60,6 +60,12 @@ impl Scratch {
         &self.path
     }
 
+    /// Its inode number.
+    #[must_use]
+    pub const fn ino(&self) -> u64 {
+        self.identity.1
+    }
+
     /// Opens the file once more: every worker has its own, because the kernel reports a failed
     /// write-back once for every open file.
     ///

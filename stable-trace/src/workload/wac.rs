@@ -81,6 +81,14 @@ impl Ground {
         }
     }
 
+    /// Inode of the scratch file.
+    fn ino(&self) -> Option<u64> {
+        match self {
+            Self::Scratch(scratch) => Some(scratch.ino()),
+            Self::Device(_) => None,
+        }
+    }
+
     fn open(&self, profile: Profile) -> Result<OwnedFd, WorkloadError> {
         match self {
             Self::Scratch(scratch) => scratch.open(profile),
@@ -159,7 +167,8 @@ fn run_profile(
     let jobs = prepare(plan, profile, &ground, &counters, &halt)?;
 
     let totals = || ModeTotals::of((0..).map(|number| profile.mode(number)).zip(&counters));
-    let mut tell = |state: WorkloadState, totals: &ModeTotals| {
+    let ino = ground.ino();
+    let mut tell = |state: WorkloadState, totals: &ModeTotals, elapsed: Duration| {
         let sum = totals.sum();
         on_event(Workload {
             state,
@@ -168,8 +177,12 @@ fn run_profile(
             file_size: plan.file_size,
             operations: sum.operations,
             bytes: sum.bytes,
-            errors: sum.errors,
+            errors: sum.errors(),
             modes: totals.by_mode((0..plan.threads).map(|number| profile.mode(number))),
+            failed: sum.failed,
+            elapsed_ns: Some(u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX)),
+            pid: Some(std::process::id()),
+            ino,
         });
     };
 
@@ -190,8 +203,10 @@ fn run_profile(
         }
         gate.open_for(threads.len());
         let started = Instant::now();
-        tell(WorkloadState::Started, &ModeTotals::default());
-        watch(started, plan.duration, stop, || tell(WorkloadState::Progress, &totals()));
+        tell(WorkloadState::Started, &ModeTotals::default(), Duration::ZERO);
+        watch(started, plan.duration, stop, || {
+            tell(WorkloadState::Progress, &totals(), started.elapsed());
+        });
         halt.store(true, Relaxed);
         for (number, thread) in (0..).zip(threads) {
             thread.join().map_err(|_| WorkloadError::WorkerPanicked(number))?;
@@ -201,7 +216,7 @@ fn run_profile(
     let totals = totals();
     // The file goes first: whoever hears `finished` finds nothing left.
     drop(ground);
-    tell(WorkloadState::Finished, &totals);
+    tell(WorkloadState::Finished, &totals, elapsed);
     Ok(Outcome { profile, totals, elapsed })
 }
 

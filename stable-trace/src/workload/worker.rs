@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustix::fs::fsync;
 use rustix::io::Errno;
 
-use super::counters::Counters;
+use super::counters::{Call, Counters};
 use super::errno::Cause;
 use super::plan::Sync;
 use super::region::{Region, last_errno};
@@ -20,6 +20,9 @@ const PATIENCE: u32 = 8;
 
 /// The longest pause between two attempts, which also bounds how late a stop is noticed.
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+
+/// What failed, and why.
+type Failure = (Call, Cause);
 
 /// A worker's share of the work. Sizes are bytes.
 pub struct Worker<'a> {
@@ -39,14 +42,15 @@ impl Worker<'_> {
         let number = self.number;
         self.repeat(|worker, generation, offset| {
             buffer.fill(0, worker.io_size, stamp(number, generation));
-            buffer.write_to(&worker.file, worker.io_size, offset)?;
+            let written = buffer.write_to(&worker.file, worker.io_size, offset);
+            written.map_err(|errno| (Call::Pwrite, errno.into()))?;
             worker.counters.wrote(worker.io_size as u64);
             match worker.sync {
-                Sync::SyncFileRange => sync_file_range(&worker.file, offset, worker.io_size)?,
-                Sync::Fsync => fsync(&worker.file)?,
-                Sync::None => {}
+                Sync::SyncFileRange => sync_file_range(&worker.file, offset, worker.io_size)
+                    .map_err(|errno| (Call::SyncFileRange, errno.into())),
+                Sync::Fsync => fsync(&worker.file).map_err(|errno| (Call::Fsync, errno.into())),
+                Sync::None => Ok(()),
             }
-            Ok(())
         });
     }
 
@@ -57,27 +61,29 @@ impl Worker<'_> {
         sigbus::guard(mapping);
         self.repeat(|worker, generation, offset| {
             // A mapping has no offset that does not fit: its length does.
-            let offset = usize::try_from(offset).map_err(|_| Errno::OVERFLOW)?;
+            let offset =
+                usize::try_from(offset).map_err(|_| (Call::Store, Errno::OVERFLOW.into()))?;
             mapping.fill(offset, worker.io_size, stamp(number, generation));
             if sigbus::take() {
-                mapping.restore(&worker.file)?;
-                return Err(Cause::SIGBUS);
+                let restored = mapping.restore(&worker.file);
+                restored.map_err(|errno| (Call::Store, errno.into()))?;
+                return Err((Call::Store, Cause::SIGBUS));
             }
             worker.counters.wrote(worker.io_size as u64);
             match worker.sync {
                 Sync::SyncFileRange => {
                     let start = offset & !(page - 1);
-                    mapping.sync(start, worker.io_size + (offset - start))?;
+                    let synced = mapping.sync(start, worker.io_size + (offset - start));
+                    synced.map_err(|errno| (Call::Msync, errno.into()))
                 }
-                Sync::Fsync => fsync(&worker.file)?,
-                Sync::None => {}
+                Sync::Fsync => fsync(&worker.file).map_err(|errno| (Call::Fsync, errno.into())),
+                Sync::None => Ok(()),
             }
-            Ok(())
         });
     }
 
     /// Does `step` with a generation and a random offset until `halt`, and counts.
-    fn repeat(&mut self, mut step: impl FnMut(&Self, u64, u64) -> Result<(), Cause>) {
+    fn repeat(&mut self, mut step: impl FnMut(&Self, u64, u64) -> Result<(), Failure>) {
         let mut failures = 0_u32;
         let mut generation = 0;
         while !self.halt.load(Relaxed) {
@@ -87,8 +93,8 @@ impl Worker<'_> {
                     self.counters.completed();
                     failures = 0;
                 }
-                Err(cause) => {
-                    self.counters.failed(cause);
+                Err((call, cause)) => {
+                    self.counters.failed(call, cause);
                     failures = failures.saturating_add(1);
                     if let Some(pause) = pause(failures) {
                         thread::sleep(pause);

@@ -7,6 +7,7 @@ mod bed;
 mod dashboards;
 mod doctor;
 mod ending;
+mod experiment;
 mod filters;
 mod gaps;
 mod integrity;
@@ -19,6 +20,8 @@ mod oracle;
 mod probes;
 mod recording;
 mod refusals;
+mod rewriting;
+mod seed;
 mod stalls;
 mod sync;
 mod unstable;
@@ -39,6 +42,8 @@ fn main() -> ExitCode {
         recording::tests(),
         refusals::tests(),
         stalls::tests(),
+        rewriting::tests(),
+        seed::tests(),
         sync::tests(),
         unstable::tests(),
         integrity::tests(),
@@ -50,6 +55,7 @@ fn main() -> ExitCode {
         metrics::tests(),
         filters::tests(),
         ending::tests(),
+        experiment::tests(),
         oracle::tests(),
     ];
     let trials = tests.into_iter().flatten().filter_map(bed::Test::into_trial).collect();

@@ -223,7 +223,7 @@ fn workload(state: WorkloadState, operations: u64) -> Workload {
         operations,
         bytes: operations * 4096,
         errors: [("EILSEQ".to_owned(), operations / 10_000)].into(),
-        modes: std::collections::BTreeMap::new(),
+        ..Workload::default()
     }
 }
 
@@ -255,7 +255,7 @@ fn summary(tally: &Tally) -> Summary {
             verdict(Cause::Unknown, 3),
         ],
         events_lost: 77,
-        workload: Some(workload(WorkloadState::Finished, 123_456)),
+        workload: Some(Box::new(workload(WorkloadState::Finished, 123_456))),
         ..Summary::default()
     }
 }

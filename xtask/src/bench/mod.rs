@@ -7,8 +7,10 @@ mod numbers;
 mod overhead;
 mod report;
 mod scrape;
+mod seed;
 mod start;
 mod table;
+mod yardstick;
 
 use std::path::PathBuf;
 
@@ -27,7 +29,7 @@ pub struct BenchArgs {
     /// How often each thing is measured, in turn with the others
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
-    /// The kernel of the guest that `calls` boots (repeatable)
+    /// The kernel of the guest that `calls` and `seed` boot (repeatable)
     #[arg(long = "kernel", value_enum, value_name = "SERIES", default_value = "6.12")]
     kernels: Vec<lab::Series>,
     /// How to run the guest's instructions
@@ -48,6 +50,10 @@ enum Name {
     Calls,
     /// How fast a report reads a recording of a million events, and its peak resident memory
     Report,
+    /// The workload's rate beside that of a C program with the same system calls
+    Wac,
+    /// Integrity errors of the seed's profiles, with stable pages and without, in guests
+    Seed,
 }
 
 /// Measures and prints.
@@ -56,9 +62,10 @@ enum Name {
 /// If something that is to be measured does not run.
 pub fn bench(args: &BenchArgs) -> Result<()> {
     let names = if args.names.is_empty() { Name::value_variants() } else { &args.names };
-    let looks_inside = |name: &Name| matches!(name, Name::Start | Name::Overhead);
-    if names.iter().any(looks_inside) && !shell::is_root() {
-        bail!("`start` and `overhead` look into the agent as it runs: run this as root");
+    if names.iter().any(|name| !matches!(name, Name::Calls | Name::Seed)) && !shell::is_root() {
+        bail!(
+            "`start`, `overhead` and `wac` want loop devices, and to look into the agent: run this as root"
+        );
     }
     let agent = built()?;
     for name in names {
@@ -67,6 +74,8 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
             Name::Report => report::bench(&agent, args.rounds)?,
             Name::Overhead => overhead::bench(&agent, args.rounds)?,
             Name::Scrape => scrape::bench(&agent)?,
+            Name::Wac => yardstick::bench(&agent, args.rounds)?,
+            Name::Seed => seed::bench(&args.kernels, args.accel)?,
             Name::Calls => {
                 for series in &args.kernels {
                     calls::bench(&agent, *series, args.accel, args.rounds)?;

@@ -8,13 +8,13 @@ pub struct Table(Vec<Vec<String>>);
 
 impl Table {
     /// With these words in its head.
-    pub fn new<const N: usize>(head: [&str; N]) -> Self {
-        Self(vec![head.map(str::to_owned).to_vec()])
+    pub fn new<'a>(head: impl IntoIterator<Item = &'a str>) -> Self {
+        Self(vec![head.into_iter().map(str::to_owned).collect()])
     }
 
     /// One more row.
-    pub fn row<const N: usize>(&mut self, cells: [String; N]) {
-        self.0.push(Vec::from(cells));
+    pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+        self.0.push(cells.into_iter().collect());
     }
 }
 

@@ -14,6 +14,7 @@ use rustix::termios::tcgetwinsize;
 use self::row::Row;
 use super::{
     Form,
+    beside::Beside,
     style::{Style, Tone, harmless},
 };
 use crate::event::{Event, Line, Lost, Start, Workload, WorkloadState};
@@ -54,12 +55,13 @@ pub struct Text<W> {
     width: Width,
     /// The width that the headings were last written for.
     headed: Option<Option<usize>>,
+    beside: Beside,
 }
 
 impl<W: Write> Text<W> {
     /// Writes to `out`, which should buffer.
-    pub const fn new(out: W, style: Style, width: Width) -> Self {
-        Self { out, style, width, headed: None }
+    pub fn new(out: W, style: Style, width: Width) -> Self {
+        Self { out, style, width, headed: None, beside: Beside::default() }
     }
 
     fn start(&mut self, start: &Start) -> io::Result<()> {
@@ -101,6 +103,9 @@ impl<W: Write> Text<W> {
     }
 
     fn workload(&mut self, workload: &Workload) -> io::Result<()> {
+        if let Some(text) = self.beside.workload(workload) {
+            writeln!(self.out, "{}", self.style.paint(Tone::Bad, harmless(&text)))?;
+        }
         let profile = harmless(&workload.profile);
         let text = match workload.state {
             // Its progress is on stderr already.
@@ -130,6 +135,7 @@ impl<W: Write> Form for Text<W> {
             Event::Workload(workload) => return self.workload(workload),
             Event::Lost(lost) => return self.lost(lost),
             Event::Integrity(error) => {
+                self.beside.integrity();
                 findings::integrity(time, error, self.width.now(), self.style)
             }
             Event::Verdict(verdict) => {

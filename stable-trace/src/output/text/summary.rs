@@ -7,6 +7,7 @@ use super::{
     findings::{cause_tone, cause_words},
     fit::{head, left},
 };
+use crate::output::beside::account;
 use crate::{
     event::{Association, Grade, StallSummary, Summary, Workload},
     output::style::{Style, Tone, duration, harmless, p_value, stall_tone},
@@ -158,6 +159,9 @@ impl<W: Write> Page<'_, W> {
     fn notes(&mut self, summary: &Summary) -> io::Result<()> {
         if let Some(workload) = &summary.workload {
             self.say(Tone::Plain, &format!("  wac: {}", done(workload)))?;
+        }
+        for errors in &summary.workload_errors {
+            self.say(Tone::Bad, &format!("  {}", account(errors)))?;
         }
         if summary.stalls_below_threshold > 0 {
             let text = format!(
