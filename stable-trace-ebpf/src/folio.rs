@@ -20,7 +20,7 @@ const SB_I_STABLE_WRITES: u64 = 0x8;
 
 /// The low bits of `folio.mapping`: set if it is no address space (`PAGE_MAPPING_FLAGS`,
 /// include/linux/page-flags.h, 5.10 to 6.12; `FOLIO_MAPPING_FLAGS` later).
-const MAPPING_FLAGS: u64 = 3;
+pub const MAPPING_FLAGS: u64 = 3;
 
 /// One field of [`OFFSETS`]. Volatile, or the compiler would take the value at build time for good.
 #[inline(always)]

@@ -22,7 +22,7 @@ pub fn tally(waiter: &Waiter, duration_ns: u64) {
         return;
     }
     // Fails if the map is full, or if another CPU was first: the next look tells which.
-    let _ = PROCESS_STALLS.insert(&key, ProcessStalls::EMPTY, u64::from(BPF_NOEXIST));
+    let _ = PROCESS_STALLS.insert(key, ProcessStalls::EMPTY, u64::from(BPF_NOEXIST));
     if !add(&key, duration_ns) {
         add(&ProcessKey::COMMON, duration_ns);
     }

@@ -179,8 +179,8 @@ fn begin(failure: &Failure, now: u64) -> Option<RingBufEntry<IntegrityRecord>> {
         (*record).time_ns = now;
         (*record).sector = failure.sector;
         (*record).sectors = failure.bytes >> 9;
-        let page = 1 << (offset(&offsets().page_shift) & 31);
-        (*record).pages = (failure.bytes + page - 1) / page;
+        let shift = offset(&offsets().page_shift) & 31;
+        (*record).pages = (failure.bytes + (1 << shift) - 1) >> shift;
         (*record).key = failure.key;
         (*record).pid = 0;
         (*record).tid = 0;

@@ -15,12 +15,12 @@ use stable_trace_common::{
 
 use super::Failure;
 use crate::{
-    folio::{self, member, offset, offsets},
+    folio::{self, MAPPING_FLAGS, member, offset, offsets},
     maps::WALKS,
 };
 
 /// Pages of a failure that are looked at: 1 MiB. Most failures have fewer.
-const WALKED: usize = 256;
+const WALKED: u32 = 256;
 
 /// Where in a bio its pages begin.
 #[repr(C)]
@@ -92,7 +92,7 @@ pub struct Walk {
     /// Pages that were found.
     found: Kept<u64>,
     /// Addresses of their `struct page`.
-    pages: [Kept<u64>; WALKED],
+    pages: [Kept<u64>; WALKED as usize],
     /// Of the page before: its mapping, or what stands for it, and its index.
     last: Kept<u64>,
     last_index: Kept<u64>,
@@ -236,11 +236,8 @@ pub extern "C" fn group(index: u32, turn: *mut Turn) -> u64 {
     if !follows {
         walk.used.set(walk.used.get() + 1);
     }
-    let at = walk.used.get().wrapping_sub(1);
-    if at >= RUNS as u64 {
-        return STOP;
-    }
-    let Some(run) = walk.runs.get_mut(at as usize) else {
+    let at = usize::try_from(walk.used.get().wrapping_sub(1)).unwrap_or(RUNS);
+    let Some(run) = walk.runs.get_mut(at) else {
         return STOP;
     };
     if follows {
@@ -297,7 +294,7 @@ fn owner(mapping: u64) -> u64 {
     // back to itself.
     let inode: u64 = member(mapping, &offsets().mapping_host).unwrap_or(0);
     let back: u64 = member(inode, &offsets().inode_mapping).unwrap_or(0);
-    if mapping & 3 == 0 && mapping != 0 && back == mapping { mapping } else { NOBODY }
+    if mapping & MAPPING_FLAGS == 0 && mapping != 0 && back == mapping { mapping } else { NOBODY }
 }
 
 /// What the turns of a loop have.
@@ -330,7 +327,7 @@ pub fn turns<const LOOPED: bool>(each: extern "C" fn(u32, *mut Turn) -> u64, tur
     let turn: *mut Turn = turn;
     if LOOPED {
         // SAFETY: the helper calls a function of this type, and the turn outlives the call.
-        unsafe { bpf_loop(WALKED as u32, each as *mut c_void, turn.cast(), 0) };
+        unsafe { bpf_loop(WALKED, each as *mut c_void, turn.cast(), 0) };
         return;
     }
     for index in 0..UNROLLED {

@@ -25,6 +25,7 @@ mod seed;
 mod stalls;
 mod sync;
 mod unstable;
+mod verdicts;
 
 use std::process::ExitCode;
 
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         sync::tests(),
         unstable::tests(),
         integrity::tests(),
+        verdicts::tests(),
         nested::tests(),
         leftovers::tests(),
         gaps::tests(),

@@ -36,7 +36,7 @@ pub(super) fn part(facts: &Facts, resolved: &Resolved, only: Option<Method>) -> 
             ["integrity_request_kprobe", "integrity_request_kprobe_unrolled"],
         ],
     };
-    requests.plan(facts, resolved.requests.clone(), only, &mut part);
+    requests.plan(facts, &resolved.requests, only, &mut part);
     let bios = Forms {
         function: BIO,
         tracepoint: BIO_TRACEPOINT,
@@ -48,7 +48,7 @@ pub(super) fn part(facts: &Facts, resolved: &Resolved, only: Option<Method>) -> 
             ["integrity_bio_kprobe", "integrity_bio_kprobe_unrolled"],
         ],
     };
-    bios.plan(facts, resolved.bios.clone(), only, &mut part);
+    bios.plan(facts, &resolved.bios, only, &mut part);
     verify(facts, resolved, only, &mut part);
     part
 }
@@ -73,7 +73,7 @@ impl Forms {
     fn plan(
         &self,
         facts: &Facts,
-        readable: Result<(), String>,
+        readable: &Result<(), String>,
         only: Option<Method>,
         part: &mut Part,
     ) {

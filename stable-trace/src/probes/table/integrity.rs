@@ -18,7 +18,7 @@ pub const BIO_TRACEPOINT: (&str, &str) = ("block", "block_bio_complete");
 /// block/bio-integrity-auto.c, 7.3.
 pub const SUBMIT: &str = "bio_integrity_prep";
 
-/// Where the kernel runs a program's loops (`bpf_loop`, kernel/bpf/bpf_iter.c, 5.17 to 7.3), its
+/// Where the kernel runs a program's loops (`bpf_loop`, `kernel/bpf/bpf_iter.c`, 5.17 to 7.3), its
 /// verifier looks at one turn of each.
 pub const LOOP: &str = "bpf_loop";
 

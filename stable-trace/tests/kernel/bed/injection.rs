@@ -21,7 +21,7 @@ pub struct Injection(());
 
 impl Injection {
     /// The first sectors from 0x1234 on have a medium error: bits of `opts`
-    /// (drivers/scsi/scsi_debug.c), here and below.
+    /// (`drivers/scsi/scsi_debug.c`), here and below.
     pub const MEDIUM: u32 = 0x2;
     /// Commands are never answered.
     pub const TIMEOUT: u32 = 0x4;
@@ -83,7 +83,7 @@ impl CommandErrors {
 
     /// The next `count` commands with this operation code end in a check condition with this sense
     /// key, code and qualifier (`sdebug_error_write`, `drivers/scsi/scsi_debug.c`).
-    pub fn inject(&self, count: u64, opcode: u8, key: u8, asc: u8, ascq: u8) -> Result<()> {
+    pub fn inject(&self, count: usize, opcode: u8, key: u8, asc: u8, ascq: u8) -> Result<()> {
         let line = format!("2 -{count} {opcode:#x} 0 0 2 {key:#x} {asc:#x} {ascq:#x}");
         fs::write(&self.file, &line).with_context(|| format!("cannot inject {line:?}"))
     }

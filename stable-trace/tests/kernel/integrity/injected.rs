@@ -13,7 +13,7 @@ use crate::bed::injection::CommandErrors;
 use crate::bed::{Agent, Disk, Injection, Need, Recording, Test, TracefsInstance};
 
 /// Commands of each kind that fail.
-const EACH: u64 = 7;
+const EACH: usize = 7;
 
 /// Bytes of a command.
 const BLOCK: usize = 4096;
@@ -78,7 +78,7 @@ fn every_error(method: &str) -> Result<()> {
     let status = recording.status.code();
     ensure!(status == Some(4), "--fail-on integrity: {status:?}: {}", recording.errors);
     let count = agree(&recording, &completions, &disk)?;
-    ensure!(count == EACH * injected.len() as u64, "{count} of {} kinds", injected.len());
+    ensure!(count == (EACH * injected.len()) as u64, "{count} of {} kinds", injected.len());
     as_injected(&recording, &injected, method)
 }
 
@@ -88,7 +88,7 @@ fn as_injected(recording: &Recording, injected: &[Injected], method: &str) -> Re
     let decoded = matches!(method, "auto" | "kprobe");
     let submitted = method != "tracepoint";
     let errors: Vec<_> = integrity(recording).collect();
-    for (kind, errors) in injected.iter().zip(errors.chunks(EACH as usize)) {
+    for (kind, errors) in injected.iter().zip(errors.chunks(EACH)) {
         let check = if decoded { kind.check } else { Check::Unknown };
         let strange = errors.iter().find(|error| {
             error.op != kind.op
@@ -107,9 +107,9 @@ fn as_injected(recording: &Recording, injected: &[Injected], method: &str) -> Re
 }
 
 /// So many commands fail, each at another place.
-fn fail(disk: &Direct, op: Operation, count: u64) -> Result<()> {
+fn fail(disk: &Direct, op: Operation, count: usize) -> Result<()> {
     for n in 0..count {
-        let at = n * 3 * BLOCK as u64;
+        let at = (n * 3 * BLOCK) as u64;
         let done = match op {
             Operation::Read => disk.read(at, BLOCK).map(drop),
             Operation::Write => disk.write(at, &[7; BLOCK]),

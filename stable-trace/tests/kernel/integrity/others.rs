@@ -12,7 +12,7 @@ pub fn tests() -> Vec<Test> {
 }
 
 /// The first sector that a bad medium has, and how many: `medium_error_start` and
-/// `medium_error_count`, drivers/scsi/scsi_debug.c.
+/// `medium_error_count`, `drivers/scsi/scsi_debug.c`.
 const BAD_SECTOR: u64 = 0x1234;
 
 /// A medium error, a transport error and a command that is never answered.

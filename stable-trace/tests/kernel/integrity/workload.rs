@@ -5,13 +5,14 @@ use std::os::unix::fs::MetadataExt as _;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use stable_trace::event::{Check, Operation, PageKind, Source};
+use stable_trace::event::{Cause, Check, Operation, PageKind, Source};
 
 use super::on_the_disk;
 use crate::bed::console::QuietConsole;
 use crate::bed::failures::{agree, completed, integrity};
 use crate::bed::injection::SlowDisk;
 use crate::bed::{Agent, Disk, Fs, Need, Scratch, Test, TracefsInstance, Wac};
+use crate::verdicts::{judged, mostly};
 
 /// Errors of a shared buffer that are awaited.
 const STORM: u64 = 1_000;
@@ -77,6 +78,7 @@ fn shared_buffer(options: &[&str]) -> Result<()> {
     ensure!(lines + recording.lost() == total, "{lines} lines: {summary:#?}");
     if options.is_empty() {
         agree(&recording, &failed, disk)?;
+        mostly(&judged(&recording)?, Cause::DirectIoBuffer, 99)?;
     } else {
         ensure!(recording.lost() > 0, "the ring had room for all of it");
     }
@@ -114,6 +116,7 @@ fn unstable_pages(fs: Fs) -> Result<()> {
     let recording = agent.stop()?;
 
     agree(&recording, &failed, disk)?;
+    mostly(&judged(&recording)?, Cause::PageRewrittenInFlight, 95)?;
     let device = Some(disk.name.as_str());
     let mut with_path = 0;
     for error in integrity(&recording) {
