@@ -12,6 +12,7 @@ use crate::{
 const INDENT: usize = 26;
 
 /// The tone of a cause: somebody can be told what to change, or somebody has to look.
+#[must_use]
 pub const fn cause_tone(cause: Cause) -> Tone {
     match cause {
         Cause::PageRewrittenInFlight => Tone::Found,
@@ -22,6 +23,7 @@ pub const fn cause_tone(cause: Cause) -> Tone {
 }
 
 /// A cause in words.
+#[must_use]
 pub const fn cause_words(cause: Cause) -> &'static str {
     match cause {
         Cause::PageRewrittenInFlight => "page rewritten in flight",
@@ -32,11 +34,13 @@ pub const fn cause_words(cause: Cause) -> &'static str {
 }
 
 /// A confidence in words that fit it.
+#[must_use]
 pub fn percent(confidence: f64) -> String {
     format!("{:.0} %", confidence.clamp(0.0, 1.0) * 100.0)
 }
 
 /// An integrity error.
+#[must_use]
 pub fn integrity(time: &str, error: &IntegrityError, width: Option<usize>, style: Style) -> String {
     let check = match error.check.name() {
         "unknown" => "an integrity check".to_owned(),
@@ -65,6 +69,7 @@ pub fn integrity(time: &str, error: &IntegrityError, width: Option<usize>, style
 }
 
 /// A verdict.
+#[must_use]
 pub fn verdict(time: &str, verdict: &Verdict, width: Option<usize>, style: Style) -> String {
     let device = verdict.device.as_deref().map(|device| format!(", {}", harmless(device)));
     let head = format!(

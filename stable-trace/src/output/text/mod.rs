@@ -52,14 +52,16 @@ pub struct Text<W> {
     out: W,
     style: Style,
     width: Width,
-    /// The width that the headings were last written for.
-    headed: Option<Option<usize>>,
+    /// Whether there are headings.
+    headed: bool,
+    /// The width that they were written for.
+    headed_for: Option<usize>,
 }
 
 impl<W: Write> Text<W> {
     /// Writes to `out`, which should buffer.
     pub const fn new(out: W, style: Style, width: Width) -> Self {
-        Self { out, style, width, headed: None }
+        Self { out, style, width, headed: false, headed_for: None }
     }
 
     fn start(&mut self, start: &Start) -> io::Result<()> {
@@ -83,8 +85,9 @@ impl<W: Write> Text<W> {
     fn row(&mut self, time: &str, row: &Row<'_>) -> io::Result<()> {
         let width = self.width.now();
         // Once, and again where the terminal was given another size.
-        if self.headed != Some(width) {
-            self.headed = Some(width);
+        if !self.headed || self.headed_for != width {
+            self.headed = true;
+            self.headed_for = width;
             writeln!(self.out, "{}", self.style.paint(Tone::Strong, row::headings(width)))?;
         }
         writeln!(self.out, "{}", row.line(clock(time), width, self.style))?;

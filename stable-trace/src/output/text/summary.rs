@@ -60,7 +60,7 @@ impl<W: Write> Page<'_, W> {
         );
         match span {
             Some(span) if inline => {
-                self.say(Tone::Plain, &format!("{heading}  {}", span.ends()))?
+                self.say(Tone::Plain, &format!("{heading}  {}", span.ends()))?;
             }
             _ => self.say(Tone::Plain, &heading)?,
         }

@@ -181,9 +181,9 @@ pub fn draw(report: &Report, measures: Measures) -> Result<String, PlotError> {
         chart.draw_series([Rectangle::new(corners, Ink::Phase.color().filled())])?;
         sheet.title("");
         // Where it fits: its letters must not run into the next one's.
-        let room = (to - from) / until * f64::from(measures.width - 66);
+        let space = (to - from) / until * f64::from(measures.width - 66);
         let words = format!("wac {}", phase.profile);
-        if room > 7.0 * float(words.chars().count()) + 8.0 {
+        if space > 7.0 * float(words.chars().count()) + 8.0 {
             let at = (from + until * 4.0 / f64::from(measures.width), low - 0.75);
             chart.draw_series([Text::new(words, at, name.clone())])?;
         }

@@ -113,7 +113,7 @@ impl Sheet {
             marks.push_str("/>");
         } else {
             marks.push_str("><title>");
-            let _ = Escaper::new(&mut *marks).write_str(&title);
+            let _ = Escaper::new(&mut marks).write_str(&title);
             let _ = write!(marks, "</title></{element}>");
         }
     }
@@ -238,7 +238,7 @@ impl DrawingBackend for Canvas {
             "<text class=\"{}\" x=\"{x}\" y=\"{y}\" dy=\"{down}\" text-anchor=\"{anchor}\">",
             Ink::class(style.color())
         );
-        let _ = Escaper::new(&mut *marks).write_str(text);
+        let _ = Escaper::new(&mut marks).write_str(text);
         marks.push_str("</text>");
         Ok(())
     }

@@ -124,6 +124,7 @@ fn over_time(report: &Report) -> Result<Markup, PlotError> {
 }
 
 /// A number with thousands apart, by a narrow space that does not break.
+#[must_use]
 pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
@@ -137,6 +138,7 @@ pub fn grouped(number: u64) -> String {
 }
 
 /// A name, or a dash.
+#[must_use]
 pub fn or_dash(name: Option<&str>) -> &str {
     name.unwrap_or("–")
 }
