@@ -49,7 +49,8 @@ pub struct Failure {
     sector: u64,
     /// Length in bytes.
     bytes: u64,
-    /// When what failed had begun, by `CLOCK_MONOTONIC` in ns; 0 if not known.
+    /// When what failed had begun, by `CLOCK_MONOTONIC` in ns; 0 if not known, the greatest number if
+    /// nothing below can have failed it.
     since_ns: u64,
 }
 

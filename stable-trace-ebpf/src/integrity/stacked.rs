@@ -14,7 +14,10 @@ use super::{
     Failure, Lane, disk_number, failed, operation,
     pages::{Place, own_iter},
 };
-use crate::folio::{member, offset, offsets};
+use crate::{
+    folio::{member, offset, offsets},
+    maps::CHECKED_DEVICES,
+};
 
 /// The three ways to the same place, with a loop of the kernel's or without.
 macro_rules! bios {
@@ -98,25 +101,31 @@ fn failure(bio: u64) -> Option<Failure> {
         // Its request has been counted, or what the host verified.
         return None;
     }
+    let dev = disk_number(disk)?;
+    // SAFETY: a word that the agent replaces as a whole.
+    let checked = unsafe { CHECKED_DEVICES.get(dev) }.is_some();
+    // A bio does not say when it was submitted. So one is taken for a repetition only where a device
+    // below could have failed it: a page of a reused buffer may have failed elsewhere just before.
+    let since_ns = if checked { 0 } else { u64::MAX };
     let iter = own_iter(bio);
     let left: u32 = member(iter, &offsets().iter_size)?;
     let sector: u64 = member(iter, &offsets().iter_sector)?;
     let key = IntegrityKey {
-        dev: disk_number(disk)?,
+        dev,
         op: operation(member(bio, &offsets().bio_opf)?),
         check: UNKNOWN_CHECK,
         source: BLOCK,
     };
     if left != 0 {
         let place = Place::at(bio, iter)?;
-        return Some(Failure { key, place, sector, bytes: u64::from(left), since_ns: 0 });
+        return Some(Failure { key, place, sector, bytes: u64::from(left), since_ns });
     }
     // Its iterator has come to the end: back to the beginning.
     let bytes = length(bio)?;
     let place = Place { bio, size: bytes, idx: 0, done: 0, chained: 0 };
     let bytes = u64::from(bytes);
     let sector = sector.wrapping_sub(bytes >> 9);
-    Some(Failure { key, place, sector, bytes, since_ns: 0 })
+    Some(Failure { key, place, sector, bytes, since_ns })
 }
 
 /// Elements of a bio's vector that are added up: `BIO_MAX_VECS`, include/linux/bio.h.

@@ -238,12 +238,13 @@ impl Tracer {
 const MODULES_EVERY: Duration = Duration::from_secs(1);
 
 impl Tracer {
-    /// Gives a module that was loaded since its probes.
+    /// Gives a module that was loaded since its probes, and looks which block devices there are.
     fn follow_modules(&mut self) {
         let (planned, looked) = self.modules;
         if looked.elapsed() < MODULES_EVERY {
             return;
         }
+        self.narrator.identities.follow_devices();
         let now = modules::fingerprint();
         self.modules = (now, Instant::now());
         if now == planned {

@@ -1,7 +1,11 @@
 //! What folios belong to: each file system and device is looked up once, and again when something
 //! is mounted.
 
-use std::{collections::HashMap, path::PathBuf, rc::Rc};
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    rc::Rc,
+};
 
 use aya::maps::{HashMap as KernelMap, MapData};
 use stable_trace_common::{
@@ -15,7 +19,7 @@ use crate::{
     kernel::{
         below::checks_integrity,
         mounts::{Backing, Mounts},
-        sysfs::link_name,
+        sysfs::{link_name, parse_dev},
     },
 };
 
@@ -28,6 +32,8 @@ pub struct Identities {
     sysfs: PathBuf,
     known: HashMap<Named, Rc<Identity>>,
     disks: HashMap<Dev, Rc<Disk>>,
+    /// Every block device there was when this was last looked at.
+    devices: Vec<Dev>,
     /// The disks of `--device`; empty for all.
     only: Vec<Dev>,
     /// Where the kernel reads which devices nobody asked for.
@@ -71,7 +77,8 @@ impl Identities {
     ) -> Self {
         let sysfs = PathBuf::from("/sys");
         let (known, disks) = (HashMap::new(), HashMap::new());
-        let mut identities = Self { mounts, sysfs, known, disks, only, wishes, checked };
+        let devices = block_devices(&sysfs);
+        let mut identities = Self { mounts, sysfs, known, disks, devices, only, wishes, checked };
         identities.mark_checked();
         identities
     }
@@ -92,6 +99,17 @@ impl Identities {
             if found.backing.as_ref().is_some_and(|backing| backing.fs.is_some()) {
                 self.learn(named, found);
             }
+        }
+    }
+
+    /// Looks whether block devices came or went, and if so tells the kernel again which of them have
+    /// something below that checks integrity. Reads a folder, so not for every record.
+    pub fn follow_devices(&mut self) {
+        let devices = block_devices(&self.sysfs);
+        if devices != self.devices {
+            self.devices = devices;
+            self.mark_checked();
+            self.disks.clear();
         }
     }
 
@@ -179,13 +197,7 @@ impl Identities {
     /// Tells the kernel which file systems and devices integrity is checked below.
     fn mark_checked(&mut self) {
         let mounted = self.mounts.all().iter().map(|mount| mount.dev);
-        let blocks =
-            std::fs::read_dir(self.sysfs.join("dev/block")).into_iter().flatten().flatten();
-        let blocks = blocks.filter_map(|entry| {
-            let name = entry.file_name();
-            let (major, minor) = name.to_str()?.split_once(':')?;
-            Some((major.parse().ok()?, minor.parse().ok()?))
-        });
+        let blocks = block_devices(&self.sysfs);
         for dev in mounted.chain(blocks) {
             if checks_integrity(&self.sysfs, &self.mounts, dev) {
                 // If the map is full these are counted all the same, and graded when read.
@@ -196,4 +208,13 @@ impl Identities {
             }
         }
     }
+}
+
+/// Every block device, by `major:minor`, in order.
+fn block_devices(sysfs: &Path) -> Vec<Dev> {
+    let entries = std::fs::read_dir(sysfs.join("dev/block")).into_iter().flatten().flatten();
+    let mut devices: Vec<_> =
+        entries.filter_map(|entry| parse_dev(entry.file_name().to_str()?)).collect();
+    devices.sort_unstable();
+    devices
 }

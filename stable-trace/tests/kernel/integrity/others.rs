@@ -57,7 +57,7 @@ fn never_answered(disk: &Disk, direct: &Direct, block: u64) -> Result<()> {
         // (`scsi_eh_offline_sdevs`, drivers/scsi/scsi_error.c).
         let state = disk.attribute(STATE).unwrap_or_default();
         if state == "offline" {
-            disk.set_attribute(STATE, "running")?;
+            disk.set_attribute(STATE, "running\n")?;
         }
         let sound = direct.read(0, 4096);
         Ok(sound.err().map(|error| format!("the disk is {state}: {error}")))

@@ -40,16 +40,11 @@ fn every_stack(method: &str) -> Result<()> {
     let disk = Disk::pi()?;
     let (data, tags) = (Disk::looped(16)?, Disk::looped(16)?);
     let changed = changed_below(&data, &tags)?;
+    let (looped, linear) = (Disk::loop_over(&disk, true)?, Linear::over(&disk)?);
     let agent = Agent::start(["-q", "--attach", method])?;
     let completions = TracefsInstance::recording_integrity_completions()?;
-    {
-        let above = Disk::loop_over(&disk, true)?;
-        fail(&above.path)?;
-    }
-    {
-        let above = Linear::over(&disk)?;
-        fail(above.path())?;
-    }
+    fail(&looped.path)?;
+    fail(linear.path())?;
     let reader = Direct::open(changed.path())?;
     let outcomes: Vec<_> = (0..8)
         .map(|n| reader.read(n * BLOCK as u64, BLOCK).err().and_then(|e| e.raw_os_error()))
