@@ -116,6 +116,8 @@ fn start() -> Start {
         preemption: None,
         min_latency_ns: Some(1_000_000),
         window_ns: Some(5_000_000_000),
+        filtered: false,
+        only_devices: Vec::new(),
         probes: vec![
             probe(Group::WritebackWait, "folio_wait_writeback", None),
             probe(Group::Integrity, "bio_integrity_verify_fn", None),
