@@ -190,30 +190,36 @@ fn known_form(
 
 /// Who submits. Without it failures are counted all the same, and name no task.
 fn submit(facts: &Facts, only: Option<Method>, part: &mut Part) {
-    let method = only.unwrap_or(Method::Fentry);
-    if method == Method::Tracepoint {
-        let reason = "there is no tracepoint where protection information is made";
-        part.gap(GROUP, SUBMIT, method, reason);
-        return;
-    }
     let mut gaps = Vec::new();
-    if allowed(only, Method::Fentry) {
-        match fentry_gap(facts, SUBMIT) {
-            None => {
-                part.step(GROUP, "integrity_submit", Point::Fentry(SUBMIT));
-                return;
-            }
-            Some(reason) => gaps.push((Method::Fentry, reason)),
+    for method in [Method::Fentry, Method::Kprobe, Method::Tracepoint] {
+        let wanted = allowed(only, method) && (only.is_some() || method != Method::Tracepoint);
+        if !wanted {
+            continue;
         }
-    }
-    if allowed(only, Method::Kprobe) {
-        match kprobe_symbol(facts, SUBMIT) {
-            Ok(symbol) => {
-                let point = Point::Kprobe { function: SUBMIT, symbol };
-                part.step(GROUP, "integrity_submit_kprobe", point);
+        let step = match method {
+            Method::Fentry => match fentry_gap(facts, SUBMIT) {
+                Some(reason) => Err(reason),
+                // One that is skipped would leave whoever had a bio at that address before.
+                None if facts.preempts_programs() => {
+                    let skipped = "programs at trampolines are preempted here, and skipped for \
+                                   others meanwhile";
+                    Err(skipped.to_owned())
+                }
+                None => Ok(("integrity_submit", Point::Fentry(SUBMIT))),
+            },
+            Method::Kprobe => kprobe_symbol(facts, SUBMIT).map(|symbol| {
+                ("integrity_submit_kprobe", Point::Kprobe { function: SUBMIT, symbol })
+            }),
+            Method::Tracepoint => {
+                Err("there is no tracepoint where protection information is made".to_owned())
+            }
+        };
+        match step {
+            Ok((program, point)) => {
+                part.step(GROUP, program, point);
                 return;
             }
-            Err(reason) => gaps.push((Method::Kprobe, reason)),
+            Err(reason) => gaps.push((method, reason)),
         }
     }
     for (method, reason) in gaps {
