@@ -47,21 +47,29 @@ pub fn member<T>(structure: u64, field: &'static u32) -> Option<T> {
     unsafe { bpf_probe_read_kernel((structure + u64::from(offset)) as *const T) }.ok()
 }
 
-/// The head of a page's folio: the page itself, unless it is a tail page.
+/// The head of what a probed function has: the page itself, unless it is a tail page. From 7.x on such
+/// functions have folios, and `page.compound_head` is gone.
 #[inline(always)]
 pub fn head(page: u64) -> u64 {
-    // `_compound_head`, include/linux/page-flags.h: 5.10 to 7.0, and later.
-    if let Some(head) = member::<u64>(page, &offsets().page_compound_head) {
-        return if head & 1 == 1 { head - 1 } else { page };
+    match member::<u64>(page, &offsets().page_compound_head) {
+        // `compound_head`, include/linux/page-flags.h, 5.10 to 7.0.
+        Some(head) if head & 1 == 1 => head - 1,
+        _ => page,
     }
+}
+
+/// The head of a page that was read from memory, on every kernel. Not of an argument: the verifier
+/// knows that for a pointer, which cannot be masked.
+#[inline(always)]
+pub fn head_of_page(page: u64) -> u64 {
     match member::<u64>(page, &offsets().page_compound_info) {
         // A mask if the size of `struct page` is a power of two, else the head as before
-        // (`compound_info_has_mask`, 7.3).
+        // (`_compound_head` and `compound_info_has_mask`, include/linux/page-flags.h, 7.3).
         Some(info) if info & 1 == 1 && offset(&offsets().page_bytes).is_power_of_two() => {
             page & info
         }
         Some(info) if info & 1 == 1 => info - 1,
-        _ => page,
+        _ => head(page),
     }
 }
 

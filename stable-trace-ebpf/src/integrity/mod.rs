@@ -23,6 +23,7 @@ use aya_ebpf::{
 use stable_trace_common::{
     counter::Counter,
     integrity::{Failed, IntegrityKey, PageRun, RUNS},
+    offsets::ABSENT,
     record::{COMM_LEN, INTEGRITY, IntegrityRecord, process_and_thread},
 };
 
@@ -203,7 +204,17 @@ fn finish(entry: RingBufEntry<IntegrityRecord>) {
     count_anywhere(Counter::IntegrityStreamed);
 }
 
-/// The disk of a request queue or a bio, as a `dev_t`.
+/// The disk that a bio is for.
+#[inline(always)]
+fn disk_of(bio: u64) -> Option<u64> {
+    if offset(&offsets().bio_disk) == ABSENT {
+        let device: u64 = member(bio, &offsets().bio_bdev)?;
+        return member(device, &offsets().bdev_disk);
+    }
+    member(bio, &offsets().bio_disk)
+}
+
+/// The number of a disk, as a `dev_t`.
 #[inline(always)]
 fn disk_number(disk: u64) -> Option<u32> {
     let major: u32 = member(disk, &offsets().disk_major)?;

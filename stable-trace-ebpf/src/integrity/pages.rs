@@ -222,7 +222,7 @@ pub extern "C" fn group(index: u32, turn: *mut Turn) -> u64 {
     let Some(page) = walk.page(index) else {
         return STOP;
     };
-    let head = folio::head(page);
+    let head = folio::head_of_page(page);
     let mapping: u64 = member(head, &offsets().folio_mapping).unwrap_or(0);
     let base: u64 = member(head, &offsets().folio_index).unwrap_or(0);
     let bytes = u64::from(offset(&offsets().page_bytes));

@@ -5,13 +5,10 @@ use aya_ebpf::{
     macros::{fentry, kprobe, raw_tracepoint},
     programs::{FEntryContext, ProbeContext, RawTracePointContext},
 };
-use stable_trace_common::{
-    integrity::{BLK_STS_PROTECTION, BLOCK, IntegrityKey, UNKNOWN_CHECK},
-    offsets::ABSENT,
-};
+use stable_trace_common::integrity::{BLK_STS_PROTECTION, BLOCK, IntegrityKey, UNKNOWN_CHECK};
 
 use super::{
-    Failure, Lane, disk_number, failed, operation,
+    Failure, Lane, disk_number, disk_of, failed, operation,
     pages::{Place, own_iter},
 };
 use crate::{
@@ -89,12 +86,7 @@ fn ended<const LOOPED: bool>(bio: u64) {
 
 #[inline(always)]
 fn failure(bio: u64) -> Option<Failure> {
-    let disk: u64 = if offset(&offsets().bio_disk) == ABSENT {
-        let device: u64 = member(bio, &offsets().bio_bdev)?;
-        member(device, &offsets().bdev_disk)?
-    } else {
-        member(bio, &offsets().bio_disk)?
-    };
+    let disk = disk_of(bio)?;
     let queue: u64 = member(disk, &offsets().disk_queue)?;
     let requests: u64 = member(queue, &offsets().queue_mq_ops)?;
     if requests != 0 {

@@ -18,10 +18,9 @@ use aya_ebpf::{
 use stable_trace_common::{
     counter::Counter,
     integrity::{BLK_STS_PROTECTION, IntegrityKey},
-    offsets::ABSENT,
 };
 
-use super::{Failure, Lane, disk_number, failed, operation, pages::Place, reason};
+use super::{Failure, Lane, disk_number, disk_of, failed, operation, pages::Place, reason};
 use crate::{
     folio::{member, offset, offsets},
     maps::{VERIFICATIONS, count_anywhere},
@@ -146,12 +145,7 @@ fn verified<const LOOPED: bool>(bio: u64, iter: u64, status: u64) {
 
 #[inline(always)]
 fn failure(bio: u64, iter: u64) -> Option<Failure> {
-    let disk: u64 = if offset(&offsets().bio_disk) == ABSENT {
-        let device: u64 = member(bio, &offsets().bio_bdev)?;
-        member(device, &offsets().bdev_disk)?
-    } else {
-        member(bio, &offsets().bio_disk)?
-    };
+    let disk = disk_of(bio)?;
     let queue: u64 = member(disk, &offsets().disk_queue)?;
     let interval: u8 = member(queue, &offsets().queue_interval)?;
     let sector: u64 = member(iter, &offsets().iter_sector)?;
