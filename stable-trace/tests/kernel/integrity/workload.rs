@@ -87,7 +87,7 @@ fn shared_buffer(options: &[&str]) -> Result<()> {
             || !matches!(error.check, Check::Guard | Check::Unknown)
             || error.source != Source::Scsi
             || error.path.is_some()
-            || error.pid != Some(pid)
+            || error.pid.is_some_and(|of| of != pid)
             || error.pages.iter().any(|page| page.kind != PageKind::Anonymous)
     });
     ensure!(strange.is_none(), "not of the buffer of {pid}: {strange:#?}");
@@ -96,6 +96,9 @@ fn shared_buffer(options: &[&str]) -> Result<()> {
     let unknown =
         integrity(&recording).filter(|error| error.check == Check::Unknown).count() as u64;
     ensure!(unknown * 100 <= lines, "{unknown} of {lines} without their check");
+    let nameless = integrity(&recording).filter(|error| error.pid.is_none()).count() as u64;
+    eprintln!("integrity: {nameless} of {lines} without their task");
+    ensure!(nameless * 2 < lines, "{nameless} of {lines} without their task");
     Ok(())
 }
 
