@@ -1,9 +1,16 @@
 //! `stable-trace report`: from a recording to what it tells.
 
-use signal_hook::consts::{SIGINT, SIGTERM};
-use std::{fs, io, path::Path, process::ExitCode, sync::atomic::Ordering};
+use std::{
+    fs,
+    io::{self, BufRead},
+    ops::ControlFlow,
+    path::Path,
+    process::ExitCode,
+    sync::atomic::Ordering,
+};
 
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, bail};
+use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::{
     options::{Color, ReportArgs},
@@ -12,7 +19,7 @@ use super::{
 use crate::{
     event::{Event, Line},
     output::Form,
-    recording::{Fault, Reader, open},
+    recording::{Fault, Reader, ahead, open},
     report::{Fold, Report, evidence, html},
 };
 
@@ -59,36 +66,46 @@ struct Telling {
 }
 
 impl Telling {
-    fn lines(&mut self, reader: impl Iterator<Item = Result<Line, Fault>>) -> io::Result<()> {
-        for item in reader {
-            let line = match item {
-                Ok(line) => line,
-                Err(fault) => {
-                    self.damage.take(fault);
-                    continue;
-                }
-            };
-            let is_last = matches!(line.event, Event::Summary(_));
-            for line in self.fold.line(line) {
-                let told = match line.event {
-                    // It comes last, when it is known whether its verdicts are the run's.
-                    Event::Summary(_) => false,
-                    Event::Start(_) | Event::Verdict(_) => true,
-                    _ => self.follow,
-                };
-                if told {
-                    self.form.line(&line)?;
-                    if self.follow {
-                        self.form.flush()?;
-                    }
-                }
-            }
-            // Nothing follows, and whoever asked on would wait for it.
-            if is_last && self.follow {
-                break;
-            }
+    fn lines(&mut self, mut reader: Reader<impl BufRead + Send>) -> io::Result<()> {
+        if !self.follow {
+            return ahead(reader, |item| self.take(item));
         }
-        Ok(())
+        // One by one: each is shown as it comes. Nothing follows the summary, and whoever asked on
+        // would wait for it.
+        reader
+            .try_for_each(|item| {
+                let is_last =
+                    item.as_ref().is_ok_and(|line| matches!(line.event, Event::Summary(_)));
+                match self.take(&item) {
+                    Ok(()) if !is_last => ControlFlow::Continue(()),
+                    outcome => ControlFlow::Break(outcome),
+                }
+            })
+            .break_value()
+            .unwrap_or(Ok(()))
+    }
+
+    fn take(&mut self, item: &Result<Line, Fault>) -> io::Result<()> {
+        let line = match item {
+            Ok(line) => line,
+            Err(fault) => {
+                self.damage.take(fault);
+                return Ok(());
+            }
+        };
+        for verdict in self.fold.line(line) {
+            self.form.line(&verdict)?;
+        }
+        let told = match line.event {
+            // It comes last, when it is known whether its verdicts are the run's.
+            Event::Summary(_) => false,
+            Event::Start(_) | Event::Verdict(_) => self.fold.counts(line),
+            _ => self.follow,
+        };
+        if told {
+            self.form.line(line)?;
+        }
+        if self.follow { self.form.flush() } else { Ok(()) }
     }
 }
 
@@ -126,7 +143,8 @@ fn write_page(recording: &Path, page: &Path, report: &Report) -> anyhow::Result<
 /// What is wrong with a recording: the first of it, and how much more.
 #[derive(Default)]
 struct Damage {
-    first: Option<Fault>,
+    /// In words, and whether it only says that the end is missing.
+    first: Option<(String, bool)>,
     more: u64,
     /// News are said one by one, but not without end.
     news: u64,
@@ -136,7 +154,7 @@ struct Damage {
 const NEWS: u64 = 5;
 
 impl Damage {
-    fn take(&mut self, fault: Fault) {
+    fn take(&mut self, fault: &Fault) {
         if fault.is_news() {
             self.news += 1;
             if self.news <= NEWS {
@@ -145,14 +163,12 @@ impl Damage {
         } else if self.first.is_some() {
             self.more += 1;
         } else {
-            self.first = Some(fault);
+            self.first = Some((fault.to_string(), fault.is_cut()));
         }
     }
 
     fn forgive_cut(&mut self) {
-        if self.more == 0 && self.first.as_ref().is_some_and(Fault::is_cut) {
-            self.first = None;
-        }
+        self.first.take_if(|(_, is_cut)| *is_cut);
     }
 
     fn outcome(self) -> anyhow::Result<()> {
@@ -161,8 +177,8 @@ impl Damage {
         }
         match (self.first, self.more) {
             (None, _) => Ok(()),
-            (Some(fault), 0) => Err(fault.into()),
-            (Some(fault), more) => Err(anyhow!("{fault} ({more} more such places)")),
+            (Some((fault, _)), 0) => bail!(fault),
+            (Some((fault, _)), more) => bail!("{fault} ({more} more such places)"),
         }
     }
 }

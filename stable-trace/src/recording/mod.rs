@@ -4,6 +4,7 @@
 //! is a recording, too. Where its file's name ends in `.zst` it is compressed, in a frame each second,
 //! so that a recording that was cut can be read up to the last whole frame.
 
+mod ahead;
 mod fault;
 mod line;
 mod open;
@@ -11,6 +12,7 @@ mod read;
 mod write;
 mod zstd;
 
+pub use ahead::ahead;
 pub use fault::{Fault, Place};
 pub use line::{Parsed, parse};
 pub use open::{Growing, OpenError, open};

@@ -33,13 +33,16 @@ pub struct OpenError {
 ///
 /// # Errors
 /// [`OpenError`] if it is not there or is no file.
-pub fn open(path: &Path, until: Option<Arc<AtomicBool>>) -> Result<Box<dyn BufRead>, OpenError> {
+pub fn open(
+    path: &Path,
+    until: Option<Arc<AtomicBool>>,
+) -> Result<Box<dyn BufRead + Send>, OpenError> {
     let failed = |source| OpenError { path: path.to_owned(), source };
     let file = File::open(path).map_err(failed)?;
     if file.metadata().map_err(failed)?.is_dir() {
         return Err(failed(io::ErrorKind::IsADirectory.into()));
     }
-    let input: Box<dyn Read> = match until {
+    let input: Box<dyn Read + Send> = match until {
         Some(until) => Box::new(Growing { input: file, until }),
         None => Box::new(file),
     };

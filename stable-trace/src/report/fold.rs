@@ -103,9 +103,9 @@ impl Fold {
         }
     }
 
-    /// Takes the next line. Gives what is to be shown in its place: the line itself, nothing for a
-    /// verdict that does not count, and the verdicts that do.
-    pub fn line(&mut self, line: Line) -> Vec<Line> {
+    /// Takes the next line. Gives the verdicts that are due now and stand in place of the recorded
+    /// ones, if those do not count.
+    pub fn line(&mut self, line: &Line) -> Vec<Line> {
         self.last_line.0 = line.seq;
         self.last_line.1.clone_from(&line.time);
         let time_ns = nanoseconds(&line.time);
@@ -115,18 +115,19 @@ impl Fold {
             span.1 = span.1.max(time_ns);
         }
         self.totals.add(&line.event);
-        let due = self.verdicts.line(&line);
-        self.event(&line, time_ns.unwrap_or(self.report.span_ns.1));
-        let mut shown = Vec::new();
-        for verdict in due {
+        let due = self.verdicts.line(line);
+        self.event(line, time_ns.unwrap_or(self.report.span_ns.1));
+        let as_line = |verdict: Verdict| {
             self.list(&verdict);
-            let event = Event::Verdict(verdict);
-            shown.push(Line { seq: line.seq, time: line.time.clone(), event });
-        }
-        if !(self.verdicts.anew && matches!(line.event, Event::Verdict(_))) {
-            shown.push(line);
-        }
-        shown
+            Line { seq: line.seq, time: line.time.clone(), event: Event::Verdict(verdict) }
+        };
+        due.into_iter().map(as_line).collect()
+    }
+
+    /// Whether a line counts as it stands in the recording.
+    #[must_use]
+    pub fn counts(&self, line: &Line) -> bool {
+        !(self.verdicts.anew && matches!(line.event, Event::Verdict(_)))
     }
 
     fn event(&mut self, line: &Line, time_ns: u64) {
@@ -264,7 +265,7 @@ mod tests {
     fn fold(text: &str) -> Report {
         let mut fold = Fold::new(None);
         for line in Reader::new(text.as_bytes()).flatten() {
-            fold.line(line);
+            fold.line(&line);
         }
         fold.finish()
     }

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, hash::Hash};
 
 /// The most that are kept of each.
-const KEPT: usize = 8192;
+const KEPT: usize = 1 << 15;
 
 /// Stalled time by something.
 #[derive(Clone, Debug)]
@@ -138,8 +138,8 @@ mod tests {
         let mut top = Top::default();
         for round in 0_u32..10 {
             top.add(u32::MAX, 1_000_000, || "large", |_| {});
-            for key in 0..10_000 {
-                top.add(round * 10_000 + key, 1, || "small", |_| {});
+            for key in 0..40_000 {
+                top.add(round * 40_000 + key, 1, || "small", |_| {});
             }
         }
         assert!(top.kept.len() <= KEPT);

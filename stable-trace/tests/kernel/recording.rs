@@ -8,10 +8,13 @@ use std::process::{Child, Command, Output, Stdio};
 use anyhow::{Context as _, Result, ensure};
 use stable_trace::event::{Event, Line};
 
-use crate::bed::{Agent, Disk, Fs, Need, Scratch, Test, Wac};
+use crate::bed::{Agent, Disk, Fs, Need, Scratch, Test, Wac, eventually};
 
 /// Stalls that are awaited before a run is ended.
 const SOME: u64 = 300;
+
+/// What a stall's line has.
+const STALL: &[u8] = br#""type":"stall""#;
 
 pub fn tests() -> Vec<Test> {
     let on_loop =
@@ -130,6 +133,11 @@ fn killed() -> Result<()> {
     let path = folder.path().join("run.jsonl");
     let Run { mut agent, _wac, _scratch } = Run::start(&path)?;
     agent.await_stalls(SOME)?;
+    // What was printed first need not be recorded first.
+    eventually(|| {
+        let has = text(&path)?.windows(STALL.len()).any(|bytes| bytes == STALL);
+        Ok((!has).then(|| "no stall in the recording".to_owned()))
+    })?;
     // Dropped, it is killed, and gone.
     drop(agent);
 

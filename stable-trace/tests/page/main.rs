@@ -14,12 +14,12 @@ use stable_trace::event::{Event, Line, Summary};
 
 use browser::{Browser, Scheme};
 
-/// One look at the page.
-type Look = fn(&Browser) -> Result<()>;
+/// What a test does with a browser.
+type Story = fn(&Browser) -> Result<()>;
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let tests: [(&str, Look); 4] = [
+    let tests: [(&str, Story); 4] = [
         ("page_has_the_numbers_of_the_recording", numbers),
         ("page_fits_a_phone_and_a_desk", widths),
         ("page_is_dark_where_that_is_asked_for", dark),

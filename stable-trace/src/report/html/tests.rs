@@ -14,7 +14,7 @@ const RECORDED: &str = include_str!("../../../tests/fixtures/recordings/format-1
 fn fold(lines: impl IntoIterator<Item = Line>) -> Report {
     let mut fold = Fold::new(None);
     for line in lines {
-        let _shown = fold.line(line);
+        let _due = fold.line(&line);
     }
     fold.finish()
 }
