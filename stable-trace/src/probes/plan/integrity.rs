@@ -21,9 +21,9 @@ const GROUP: Group = Group::Integrity;
 pub(super) fn part(facts: &Facts, resolved: &Resolved, only: Option<Method>) -> Part {
     let mut part = Part::default();
     for said in &SAID {
-        reason(facts, said, only, &mut part);
+        reason(facts, resolved, said, only, &mut part);
     }
-    submit(facts, only, &mut part);
+    submit(facts, resolved, only, &mut part);
     let requests = Forms {
         function: REQUEST,
         tracepoint: REQUEST_TRACEPOINT,
@@ -189,14 +189,15 @@ fn known_form(
 }
 
 /// Who submits. Without it failures are counted all the same, and name no task.
-fn submit(facts: &Facts, only: Option<Method>, part: &mut Part) {
+fn submit(facts: &Facts, resolved: &Resolved, only: Option<Method>, part: &mut Part) {
     let mut gaps = Vec::new();
     for method in [Method::Fentry, Method::Kprobe, Method::Tracepoint] {
         let wanted = allowed(only, method) && (only.is_some() || method != Method::Tracepoint);
         if !wanted {
             continue;
         }
-        let step = match method {
+        // Of no use where nothing that failed can be read.
+        let step = resolved.requests.clone().and_then(|()| match method {
             Method::Fentry => match fentry_gap(facts, SUBMIT) {
                 Some(reason) => Err(reason),
                 // One that is skipped would leave whoever had a bio at that address before.
@@ -213,7 +214,7 @@ fn submit(facts: &Facts, only: Option<Method>, part: &mut Part) {
             Method::Tracepoint => {
                 Err("there is no tracepoint where protection information is made".to_owned())
             }
-        };
+        });
         match step {
             Ok((program, point)) => {
                 part.step(GROUP, program, point);
@@ -228,7 +229,7 @@ fn submit(facts: &Facts, only: Option<Method>, part: &mut Part) {
 }
 
 /// What a driver or the host says of a failed check.
-fn reason(facts: &Facts, said: &Said, only: Option<Method>, part: &mut Part) {
+fn reason(facts: &Facts, resolved: &Resolved, said: &Said, only: Option<Method>, part: &mut Part) {
     let there = said.names.iter().find(|name| facts.functions.contains_key(**name));
     let function = match (there, said.names) {
         (Some(function), _) | (None, [function, ..]) => *function,
@@ -245,7 +246,8 @@ fn reason(facts: &Facts, said: &Said, only: Option<Method>, part: &mut Part) {
     } else {
         Err(format!("which check failed is read at {function} by kprobe only"))
     };
-    match step {
+    // Of no use where nothing that failed can be read.
+    match resolved.requests.clone().and(step) {
         Ok(symbol) => part.step(GROUP, said.program, Point::Kprobe { function, symbol }),
         Err(reason) => part.gap(GROUP, function, method, reason),
     }
