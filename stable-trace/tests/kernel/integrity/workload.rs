@@ -11,7 +11,7 @@ use super::on_the_disk;
 use crate::bed::console::QuietConsole;
 use crate::bed::failures::{agree, completed, integrity};
 use crate::bed::injection::SlowDisk;
-use crate::bed::{Agent, Disk, Fs, Need, Scratch, Test, TracefsInstance, Wac};
+use crate::bed::{Agent, Disk, Fs, Need, Scratch, Test, TracefsInstance, Wac, host};
 use crate::verdicts::{judged, mostly};
 
 /// Errors of a shared buffer that are awaited.
@@ -95,7 +95,10 @@ fn shared_buffer(options: &[&str]) -> Result<()> {
     // (`bpf_prog_active`, `trace_call_bpf`, kernel/trace/bpf_trace.c): its sense is not read then.
     let unknown =
         integrity(&recording).filter(|error| error.check == Check::Unknown).count() as u64;
-    ensure!(unknown * 100 <= lines, "{unknown} of {lines} without their check");
+    eprintln!("integrity: {unknown} of {lines} without their check");
+    // 7.x has a kprobe more that is interrupted: who submits.
+    let rare = if host::kernel_version() < (7, 0) { 100 } else { 4 };
+    ensure!(unknown * rare <= lines, "{unknown} of {lines} without their check");
     let nameless = integrity(&recording).filter(|error| error.pid.is_none()).count() as u64;
     eprintln!("integrity: {nameless} of {lines} without their task");
     ensure!(nameless * 2 < lines, "{nameless} of {lines} without their task");
