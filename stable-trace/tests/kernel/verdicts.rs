@@ -34,10 +34,7 @@ pub fn tests() -> Vec<Test> {
     };
     vec![
         guest("injected_errors_are_no_rewrites", injected),
-        // On 7.3 a quarter of the medium's errors got another verdict, and it is not known yet why.
-        guest("three_causes_at_once", three_causes)
-            .needs(Need::NvmePi)
-            .needs(Need::KernelBefore(7, 0)),
+        guest("three_causes_at_once", three_causes).needs(Need::NvmePi),
     ]
 }
 
@@ -148,8 +145,12 @@ fn three_causes() -> Result<()> {
     mostly(&of(&on_medium), Cause::NoRewriteSeen, 90)?;
     let of_buffer = |error: &IntegrityError| !on_medium(error) && error.pid == Some(buffer);
     mostly(&of(&of_buffer), Cause::DirectIoBuffer, 90)?;
+    // Blocks of both files may be neighbours and share a request, which fails as a whole: whose fault
+    // that was nobody can say.
     let of_file = |error: &IntegrityError| {
-        !on_medium(error) && error.pages.iter().any(|page| page.ino == Some(ino))
+        !on_medium(error)
+            && !error.pages.is_empty()
+            && error.pages.iter().all(|page| page.ino == Some(ino))
     };
     let rewritten = of(&of_file);
     if unstable {
@@ -160,14 +161,16 @@ fn three_causes() -> Result<()> {
     Ok(())
 }
 
-/// The NVMe disk, with one byte of each of its first blocks changed behind its back.
+/// The NVMe disk, with one byte of each of some blocks changed behind its back.
 struct Medium {
     disk: Disk,
     direct: Direct,
 }
 
 impl Medium {
-    const BLOCKS: u64 = 4;
+    /// Not the first one: the emulated disk does not check that (QEMU 7.2; seen on 6.12), and a read
+    /// that only the host finds to be wrong is another story.
+    const BLOCKS: std::ops::Range<u64> = 1..5;
 
     fn changed() -> Result<Self> {
         let disk = Disk::nvme_pi()?;
@@ -176,14 +179,14 @@ impl Medium {
         medium.mend()?;
         let image = std::env::var("LAB_NVME_IMAGE").context("LAB_NVME_IMAGE")?;
         let image = fs::OpenOptions::new().write(true).open(&image).context(image)?;
-        for n in 0..Self::BLOCKS {
+        for n in Self::BLOCKS {
             image.write_all_at(b"!", n * BLOCK as u64 + 100)?;
         }
         Ok(medium)
     }
 
     fn read(&self) -> Result<()> {
-        for n in 0..Self::BLOCKS {
+        for n in Self::BLOCKS {
             let read = self.direct.read(n * BLOCK as u64, BLOCK);
             ensure!(read.is_err(), "block {n} was read");
         }
@@ -191,7 +194,11 @@ impl Medium {
     }
 
     fn mend(&self) -> Result<()> {
-        let blocks = vec![0; BLOCK * usize::try_from(Self::BLOCKS)?];
-        self.direct.write(0, &blocks).context("cannot write the blocks anew")
+        for n in Self::BLOCKS {
+            self.direct
+                .write(n * BLOCK as u64, &[0; BLOCK])
+                .with_context(|| format!("cannot write block {n} anew"))?;
+        }
+        Ok(())
     }
 }

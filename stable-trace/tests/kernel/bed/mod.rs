@@ -23,6 +23,7 @@ pub mod scratch;
 pub mod test;
 pub mod tracefs;
 pub mod wac;
+pub mod watchdog;
 
 pub use agent::{Agent, Recording};
 pub use cgroup::Cgroup;
