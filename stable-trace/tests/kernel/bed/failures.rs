@@ -75,7 +75,7 @@ pub fn agree(recording: &Recording, instance: &TracefsInstance, disk: &Disk) -> 
 }
 
 /// Few checks are `unknown`. A kprobe's program is skipped where a completion interrupts another
-/// one's on the same CPU (`bpf_prog_active`, `trace_call_bpf`, kernel/trace/bpf_trace.c): what the
+/// one's on the same CPU (`bpf_prog_active`, `trace_call_bpf` in `kernel/trace/bpf_trace.c`): what the
 /// driver decodes is not read then. Seen in 1 of 138 on 6.1. 7.x has a kprobe more that is
 /// interrupted, at who submits: 35 of 1,502.
 pub fn checks_are_known(recording: &Recording) -> Result<()> {

@@ -26,7 +26,9 @@ pub fn watched(name: &str, story: impl FnOnce() -> Result<()>) -> Result<()> {
             // After the test's name, which stands there without an end.
             println!("no end after {} s", LIMIT.as_secs());
             eprintln!("{name} does not end; tasks that the kernel holds:");
-            held().iter().for_each(|task| eprintln!("{task}"));
+            for task in held() {
+                eprintln!("{task}");
+            }
             process::exit(FAILED);
         }
     });
