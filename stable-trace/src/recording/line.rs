@@ -61,6 +61,12 @@ pub fn parse(line: &[u8]) -> Result<Parsed, serde_json::Error> {
     Ok(Parsed::Line(Box::new(Line { seq: head.seq, time: head.time.into_owned(), event })))
 }
 
+/// The number of a plain line, if it is one of many: no `start`, and no `summary`.
+pub fn number(line: &[u8]) -> Option<u64> {
+    let (head, _) = peek(line)?;
+    (!matches!(&*head.kind, "start" | "summary")).then_some(head.seq)
+}
+
 /// The head of a line that begins as this program writes it, and the fields that follow; nothing if
 /// it begins in another way.
 fn peek(line: &[u8]) -> Option<(Head<'_>, Fields<'_>)> {
