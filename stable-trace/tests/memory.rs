@@ -19,7 +19,7 @@ use stable_trace::{
 };
 
 /// What the documentation of the verdicts promises, with the associations' share.
-const MOST: usize = (160 + 16) << 20;
+const MOST: usize = (112 + 4) << 20;
 
 struct Counting;
 
@@ -137,7 +137,7 @@ fn usual() {
         line(seq, seq * 100, event)
     });
     println!("usual stream: {} KiB", taken >> 10);
-    assert!(taken <= 32 << 20, "{taken} bytes");
+    assert!(taken <= 20 << 20, "{taken} bytes");
     assert_eq!(verdicts, 1_500);
 }
 

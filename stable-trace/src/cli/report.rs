@@ -51,7 +51,7 @@ pub fn report(args: &ReportArgs, color: Color) -> anyhow::Result<ExitCode> {
         }
         warn(&report);
         if let Some(page) = &args.html {
-            write_page(&args.recording, page, &report)?;
+            write_page(&args.recording, page, &report, damage.is_none())?;
         }
     }
     damage.outcome().with_context(|| args.recording.display().to_string())?;
@@ -131,9 +131,9 @@ fn warn(report: &Report) {
 }
 
 /// Writes the page into place, so that whoever has the old one open never sees a part.
-fn write_page(recording: &Path, page: &Path, report: &Report) -> anyhow::Result<()> {
+fn write_page(recording: &Path, page: &Path, report: &Report, sound: bool) -> anyhow::Result<()> {
     let wanted = evidence::wanted(report);
-    let lines = evidence::fetch(open(recording, None)?, &wanted);
+    let lines = evidence::fetch(open(recording, None)?, &wanted, sound);
     let name = recording.file_name().unwrap_or(recording.as_os_str()).to_string_lossy();
     let text = html::page(report, &lines, &name).context("the page cannot be drawn")?;
     fs::write(page, text)
@@ -165,6 +165,11 @@ impl Damage {
         } else {
             self.first = Some((fault.to_string(), fault.is_cut()));
         }
+    }
+
+    /// Whether every line was as this version writes it.
+    const fn is_none(&self) -> bool {
+        self.first.is_none() && self.news == 0
     }
 
     fn forgive_cut(&mut self) {

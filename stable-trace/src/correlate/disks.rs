@@ -1,6 +1,6 @@
 //! Disks by name, as small numbers.
 
-use std::collections::HashMap;
+use hashbrown::HashMap;
 
 /// Names that are told apart; lines of further ones count as of no known disk. No kernel has that
 /// many: it bounds what a recording can ask for.

@@ -8,8 +8,8 @@ use std::{
 use super::Fault;
 use crate::event::Line;
 
-/// Lines that are handed over at once.
-const BATCH: usize = 512;
+/// Lines that are handed over at once. All that wait have to fit into a core's cache.
+const BATCH: usize = 128;
 
 /// Batches that wait for whoever takes them.
 const WAITING: usize = 4;
@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn every_line_comes_once_and_in_order() {
-        for many in [0, 1, 511, 512, 513, 5_000] {
+        for many in [0, 1, 127, 128, 129, 5_000] {
             let mut seen = Vec::new();
             let outcome = ahead(lines(many), |item| {
                 seen.push(item.as_ref().map_or(0, |line| line.seq));

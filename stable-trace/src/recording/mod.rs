@@ -6,6 +6,7 @@
 
 mod ahead;
 mod fault;
+mod flat;
 mod line;
 mod open;
 mod read;

@@ -1,10 +1,13 @@
 //! Reading a recording, whatever became of it.
 
-use std::io::{self, BufRead, Read as _};
+use std::{
+    collections::BTreeSet,
+    io::{self, BufRead, Read as _},
+};
 
 use super::{
     fault::{Fault, Place},
-    line::{Parsed, parse},
+    line::{self, Parsed, parse},
 };
 use crate::event::{Event, FORMAT, Line, Start};
 
@@ -23,6 +26,7 @@ pub struct Reader<R> {
     state: State,
     seq: u64,
     newer: bool,
+    wanted: Option<BTreeSet<u64>>,
     /// What is said before anything else is read.
     pending: Option<Fault>,
 }
@@ -56,8 +60,16 @@ impl<R: BufRead> Reader<R> {
             state: State::Fresh,
             seq: 0,
             newer: false,
+            wanted: None,
             pending: None,
         }
+    }
+
+    /// Passes over most lines of other numbers than these without looking whether they are whole: for
+    /// a recording that is known to be.
+    #[must_use]
+    pub fn only(self, wanted: BTreeSet<u64>) -> Self {
+        Self { wanted: Some(wanted), ..self }
     }
 
     /// The next line, or what is wrong in its place; nothing after the end.
@@ -85,6 +97,7 @@ impl<R: BufRead> Reader<R> {
                 }
                 Found::Long => Some(Fault::TooLong { place, limit: self.longest }),
                 Found::Text { .. } if self.buffer.trim_ascii().is_empty() => continue,
+                Found::Text { .. } if self.is_unwanted() => continue,
                 Found::Text { ended } => return Some(self.understand(place, ended)),
             };
             match fault {
@@ -92,6 +105,19 @@ impl<R: BufRead> Reader<R> {
                 None => return None,
             }
         }
+    }
+
+    /// Whether nobody wants the line: then it counts as read.
+    fn is_unwanted(&mut self) -> bool {
+        let Some(wanted) = self.wanted.as_ref().filter(|_| self.state == State::Started) else {
+            return false;
+        };
+        let Some(seq) = line::number(&self.buffer) else { return false };
+        let unwanted = seq > self.seq && !wanted.contains(&seq);
+        if unwanted {
+            self.seq = seq;
+        }
+        unwanted
     }
 
     /// Takes the next line into the buffer.

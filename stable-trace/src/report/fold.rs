@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use super::{
     heat::Heat,
+    names::Names,
     top::{Top, TopFile, TopProcess},
     totals::Totals,
     verdicts::{Agreement, Verdicts},
@@ -51,6 +52,7 @@ pub struct Fold {
     totals: Totals,
     verdicts: Verdicts,
     waiting: BTreeMap<u64, (String, IntegrityError)>,
+    names: Names,
     last_line: (u64, String),
 }
 
@@ -99,6 +101,7 @@ impl Fold {
             totals: Totals::default(),
             verdicts: Verdicts::new(window),
             waiting: BTreeMap::new(),
+            names: Names::default(),
             last_line: (0, String::new()),
         }
     }
@@ -140,7 +143,7 @@ impl Fold {
             }
             Event::Stall(stall) => {
                 report.heat.stall(time_ns, stall.duration_ns);
-                report.stall(stall);
+                report.stall(stall, &mut self.names);
             }
             Event::UnstableWrite(_) => report.heat.at(time_ns).unstable += 1,
             Event::Lost(lost) => report.heat.at(time_ns).lost += lost.count,
@@ -210,10 +213,10 @@ impl Fold {
 }
 
 impl Report {
-    fn stall(&mut self, stall: &Stall) {
+    fn stall(&mut self, stall: &Stall, names: &mut Names) {
         let file = || TopFile {
-            device: stall.device.clone(),
-            fs: stall.fs.clone(),
+            device: stall.device.as_deref().map(|device| names.share(device)),
+            fs: stall.fs.as_deref().map(|fs| names.share(fs)),
             ino: stall.ino,
             path: stall.path.clone(),
         };

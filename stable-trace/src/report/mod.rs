@@ -7,6 +7,7 @@ pub mod evidence;
 mod fold;
 mod heat;
 pub mod html;
+mod names;
 mod top;
 mod totals;
 mod verdicts;

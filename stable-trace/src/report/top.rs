@@ -1,6 +1,8 @@
 //! The files and processes that stalled longest, without keeping every one there was.
 
-use std::{collections::HashMap, hash::Hash};
+use std::{hash::Hash, rc::Rc};
+
+use hashbrown::HashMap;
 
 /// The most that are kept of each.
 const KEPT: usize = 1 << 15;
@@ -8,7 +10,8 @@ const KEPT: usize = 1 << 15;
 /// Stalled time by something.
 #[derive(Clone, Debug)]
 pub struct Top<K, L> {
-    kept: HashMap<K, (Stalled, L)>,
+    /// What is looked up for each stall is small, and labels lie apart.
+    kept: HashMap<K, (Stalled, Box<L>)>,
     forgotten: bool,
 }
 
@@ -23,13 +26,21 @@ pub struct Stalled {
     pub max_ns: u64,
 }
 
+impl Stalled {
+    fn add(&mut self, duration_ns: u64) {
+        self.count += 1;
+        self.total_ns = self.total_ns.saturating_add(duration_ns);
+        self.max_ns = self.max_ns.max(duration_ns);
+    }
+}
+
 /// A file that was waited for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TopFile {
     /// The device, where it is known.
-    pub device: Option<String>,
+    pub device: Option<Rc<str>>,
     /// The file system's type, where it is known.
-    pub fs: Option<String>,
+    pub fs: Option<Rc<str>>,
     /// Its inode.
     pub ino: u64,
     /// Its path, where it is known.
@@ -60,17 +71,17 @@ impl<K: Hash + Eq + Copy, L> Top<K, L> {
         label: impl FnOnce() -> L,
         again: impl FnOnce(&mut L),
     ) {
-        if self.kept.len() >= KEPT && !self.kept.contains_key(&key) {
+        if let Some((stalled, label)) = self.kept.get_mut(&key) {
+            again(label);
+            stalled.add(duration_ns);
+            return;
+        }
+        if self.kept.len() >= KEPT {
             self.forget();
         }
-        let (stalled, _) = self
-            .kept
-            .entry(key)
-            .and_modify(|(_, label)| again(label))
-            .or_insert_with(|| (Stalled::default(), label()));
-        stalled.count += 1;
-        stalled.total_ns = stalled.total_ns.saturating_add(duration_ns);
-        stalled.max_ns = stalled.max_ns.max(duration_ns);
+        let mut stalled = Stalled::default();
+        stalled.add(duration_ns);
+        self.kept.insert(key, (stalled, Box::new(label())));
     }
 
     /// Makes room: the half that stalled least goes.
@@ -97,7 +108,7 @@ impl<K: Hash + Eq + Copy, L> Top<K, L> {
     {
         let mut all: Vec<_> = self.kept.iter().collect();
         all.sort_by_key(|(key, (stalled, _))| (std::cmp::Reverse(stalled.total_ns), **key));
-        all.into_iter().take(most).map(|(_, (stalled, label))| (label, *stalled)).collect()
+        all.into_iter().take(most).map(|(_, (stalled, label))| (&**label, *stalled)).collect()
     }
 }
 

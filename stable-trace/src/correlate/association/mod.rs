@@ -9,7 +9,7 @@
 //! Only streamed stalls are compared: those of at least `--min-latency`.
 //!
 //! Kept are 32 disks by name and all of them together; of each the bins of two windows and the
-//! slack, with at most 210 counts a bin, so 16 MiB at most, whatever the lines say.
+//! slack, with 210 counts a bin, so 4 MiB at most, whatever the lines say.
 
 mod latency;
 mod rank;

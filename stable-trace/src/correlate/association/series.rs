@@ -2,15 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use super::latency::{Durations, bucket};
+use super::latency::{BUCKETS, Durations, bucket};
 
 /// What happened in one bin.
 #[derive(Clone, Debug, Default)]
 struct Bin {
     errors: u64,
     stalled_ns: u64,
-    /// Stalls by bucket, and the longest.
-    stalls: BTreeMap<u16, u32>,
+    /// Stalls by bucket, if there are any, and the longest.
+    stalls: Vec<u32>,
     max_ns: u64,
 }
 
@@ -74,9 +74,12 @@ impl Series {
         let bin = self.bin(bin);
         bin.stalled_ns = bin.stalled_ns.saturating_add(duration_ns);
         bin.max_ns = bin.max_ns.max(duration_ns);
-        let index = u16::try_from(bucket(duration_ns)).unwrap_or(u16::MAX);
-        let count = bin.stalls.entry(index).or_default();
-        *count = count.saturating_add(1);
+        if bin.stalls.is_empty() {
+            bin.stalls = vec![0; BUCKETS];
+        }
+        if let Some(count) = bin.stalls.get_mut(bucket(duration_ns)) {
+            *count = count.saturating_add(1);
+        }
     }
 
     fn bin(&mut self, bin: u64) -> &mut Bin {
@@ -110,8 +113,8 @@ impl Series {
         let near = self.bins.range(span).any(|(_, bin)| bin.errors > 0);
         let Some(bin) = self.bins.get(&at) else { return };
         let side = if near { &mut self.around } else { &mut self.elsewhere };
-        for (bucket, count) in &bin.stalls {
-            side.add(usize::from(*bucket), u64::from(*count), bin.max_ns);
+        for (bucket, count) in bin.stalls.iter().enumerate() {
+            side.add(bucket, u64::from(*count), bin.max_ns);
         }
         let lags = &mut self.lags;
         let (errors, stalled) = (bin.errors as f64, bin.stalled_ns as f64);
@@ -135,7 +138,7 @@ impl Series {
         }
         if let Some(bin) = self.bins.get_mut(&at) {
             // Its stalls are counted; errors and stalled time are needed for the bins to come.
-            bin.stalls = BTreeMap::new();
+            bin.stalls = Vec::new();
         }
     }
 

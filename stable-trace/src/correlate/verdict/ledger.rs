@@ -1,7 +1,11 @@
 //! What is remembered of the stream: events by what they are about, the oldest leave first.
 
-use std::collections::{HashMap, VecDeque, hash_map::Entry};
+use std::collections::VecDeque;
 
+use super::{
+    moments::{Within, insert},
+    topics::{Number, Topics},
+};
 use crate::correlate::disks::Disk;
 
 /// A file: device number and inode.
@@ -40,8 +44,8 @@ pub struct Moment {
 #[derive(Debug)]
 pub struct Ledger {
     max: usize,
-    events: VecDeque<(Moment, [Option<Topic>; 3])>,
-    topics: HashMap<Topic, VecDeque<Moment>>,
+    events: VecDeque<(Moment, [Option<Number>; 3])>,
+    topics: Topics,
     forgotten_until: Option<u64>,
 }
 
@@ -51,7 +55,7 @@ impl Ledger {
         Self {
             max: max.max(1),
             events: VecDeque::new(),
-            topics: HashMap::new(),
+            topics: Topics::default(),
             forgotten_until: None,
         }
     }
@@ -64,9 +68,7 @@ impl Ledger {
                 _ => return self.forgot(moment.time_ns),
             }
         }
-        for topic in topics.into_iter().flatten() {
-            insert(self.topics.entry(topic).or_default(), moment, |entry| *entry);
-        }
+        let topics = topics.map(|topic| self.topics.add(topic?, moment));
         insert(&mut self.events, (moment, topics), |(entry, _)| *entry);
     }
 
@@ -84,21 +86,10 @@ impl Ledger {
         self.forgotten_until = Some(now_ns);
     }
 
-    /// The events about something from one time to another, both included, oldest first.
-    pub fn about(
-        &self,
-        topic: Topic,
-        from_ns: u64,
-        to_ns: u64,
-    ) -> impl DoubleEndedIterator<Item = Moment> + ExactSizeIterator {
-        let (start, end) = self.topics.get(&topic).map_or((0, 0), |moments| {
-            let start = moments.partition_point(|moment| moment.time_ns < from_ns);
-            let end = moments.partition_point(|moment| moment.time_ns <= to_ns);
-            (start, end.max(start))
-        });
-        // Empty if nothing is known about it: the range is then.
-        let none = const { &VecDeque::new() };
-        self.topics.get(&topic).unwrap_or(none).range(start..end).copied()
+    /// The events about something from one time to another, both included.
+    pub fn about(&self, topic: Topic, from_ns: u64, to_ns: u64) -> Within<'_> {
+        let moments = self.topics.moments(topic);
+        moments.map_or_else(Within::default, |moments| moments.within(from_ns, to_ns))
     }
 
     /// Whether something that happened at this time or later had to leave for want of room.
@@ -116,12 +107,7 @@ impl Ledger {
         let Some((moment, topics)) = self.events.pop_front() else { return };
         for topic in topics.into_iter().flatten() {
             // The same order in both: what leaves is the first of its topics.
-            if let Entry::Occupied(mut entry) = self.topics.entry(topic) {
-                entry.get_mut().pop_front();
-                if entry.get().is_empty() {
-                    entry.remove();
-                }
-            }
+            self.topics.drop_oldest(topic);
         }
         if for_room {
             self.forgot(moment.time_ns);
@@ -130,17 +116,6 @@ impl Ledger {
 
     fn forgot(&mut self, time_ns: u64) {
         self.forgotten_until = self.forgotten_until.max(Some(time_ns));
-    }
-}
-
-/// Inserts where time and `seq` say: nearly always at the end.
-fn insert<T>(queue: &mut VecDeque<T>, item: T, moment: impl Fn(&T) -> Moment) {
-    let at = moment(&item);
-    if queue.back().is_none_or(|last| moment(last) <= at) {
-        queue.push_back(item);
-    } else {
-        let place = queue.partition_point(|entry| moment(entry) <= at);
-        queue.insert(place, item);
     }
 }
 
@@ -161,7 +136,7 @@ mod tests {
     }
 
     fn seqs(ledger: &Ledger, topic: Topic, from: u64, to: u64) -> Vec<u64> {
-        ledger.about(topic, from, to).map(|moment| moment.seq).collect()
+        ledger.about(topic, from, to).iter().map(|moment| moment.seq).collect()
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Everything that is remembered of the stream.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+
+use hashbrown::HashMap;
 
 use super::{
     Limits,

@@ -4,10 +4,12 @@ mod error;
 mod explain;
 mod ledger;
 mod memory;
+mod moments;
 mod place;
 mod rules;
 mod scene;
 pub mod tally;
+mod topics;
 
 use std::{collections::VecDeque, time::Duration};
 

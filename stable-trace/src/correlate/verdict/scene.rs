@@ -7,6 +7,7 @@ use super::{
     explain::explain,
     ledger::{Moment, Page, Topic},
     memory::Memory,
+    moments::Within,
     rules::{Findings, Stability, confidence, rule},
 };
 use crate::event::Verdict;
@@ -49,11 +50,12 @@ impl Scene {
         let sector = error.disk.map(|disk| (disk, error.sector));
         let others: Vec<_> = sector
             .into_iter()
-            .flat_map(|(disk, sector)| memory.errors.about(Topic::Sector(disk, sector), from, to))
+            .map(|(disk, sector)| memory.errors.about(Topic::Sector(disk, sector), from, to))
+            .flat_map(Within::iter)
             .filter(|other| other.seq != error.moment.seq)
             .collect();
         let bad_sector = sector.is_some_and(|(disk, sector)| {
-            memory.errors.about(Topic::BadSector(disk, sector), from, to).len() > 0
+            memory.errors.about(Topic::BadSector(disk, sector), from, to).count() > 0
         });
 
         let (losses, losses_forgotten) = memory.losses(from, to);
@@ -96,7 +98,7 @@ impl Scene {
         };
 
         let stalls = |topics: Vec<Topic>| {
-            topics.into_iter().map(|topic| memory.stalls.about(topic, from, to).len() as u64).sum()
+            topics.into_iter().map(|topic| memory.stalls.about(topic, from, to).count()).sum()
         };
         let counts = [
             stalls(pages.iter().map(|page| Topic::Page(*page)).collect()),
@@ -162,22 +164,21 @@ impl Rewrites {
         let mut moments = Vec::new();
         for page in pages {
             let rewrites = memory.rewrites.about(Topic::Page(*page), from, until);
-            let count = rewrites.len() as u64;
+            let count = rewrites.count();
             if count == 0 {
                 continue;
             }
             found.pages += 1;
             found.on_pages += count;
             if found.worst.is_none_or(|(_, stores, writes)| count > stores + writes) {
-                let all = memory.rewrites.about(Topic::Page(*page), from, until);
-                let stores = all.filter(|moment| moment.store).count() as u64;
+                let stores = rewrites.iter().filter(|moment| moment.store).count() as u64;
                 found.worst = Some((*page, stores, count - stores));
             }
             moments.extend(newest(rewrites));
         }
         for file in files(pages) {
             let rewrites = memory.rewrites.about(Topic::File(file), from, until);
-            found.on_files += rewrites.len() as u64;
+            found.on_files += rewrites.count();
             if found.on_pages == 0 {
                 moments.extend(newest(rewrites));
             }
@@ -195,8 +196,8 @@ fn files(pages: &[Page]) -> Vec<(u64, u64)> {
 }
 
 /// The last few of them.
-fn newest(moments: impl DoubleEndedIterator<Item = Moment>) -> impl Iterator<Item = Moment> {
-    moments.rev().take(MAX_EVIDENCE_OF_A_KIND)
+fn newest(moments: Within<'_>) -> impl Iterator<Item = Moment> {
+    moments.iter().rev().take(MAX_EVIDENCE_OF_A_KIND)
 }
 
 /// `seq`s of the few that are nearest to a time, the nearest first.
