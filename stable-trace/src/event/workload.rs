@@ -10,7 +10,7 @@ use super::Failed;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WorkloadState {
-    /// Its workers have passed the barrier.
+    /// Its workers are at the barrier, which opens now.
     #[default]
     Started,
     /// It runs; the numbers are totals so far.

@@ -6,9 +6,11 @@ use std::time::{Duration, Instant};
 
 /// The end of a profile, for which every worker looks by itself before each write.
 ///
-/// Nobody has to tell them: where 64 threads store to mapped memory and a slow disk keeps them in
-/// their page faults, a thread that allocates may wait a minute and more for the address space
-/// (`mmap_lock`; seen on 5.10, xfs, profile b), and the one that watches the workers allocates.
+/// Nobody has to tell them: up to 5.10, where 64 threads store to mapped memory, a thread that
+/// allocates may wait for as long as they run, and the one that watches them allocates. Page faults
+/// take `mmap_lock` for reading and spin for it, past whoever queues for writing, who gets no turn
+/// before it has been woken, and is woken by the last reader (`rwsem_optimistic_spin`,
+/// `kernel/locking/rwsem.c`, 5.10; seen there on xfs with profile b).
 #[derive(Debug)]
 pub struct Halt<'a> {
     stop: &'a AtomicBool,

@@ -203,10 +203,11 @@ fn run_profile(
             })?);
         }
         gate.gather(threads.len());
+        // While they run, this thread may not come to tell anything: see `Halt`.
+        tell(WorkloadState::Started, &ModeTotals::default(), Duration::ZERO);
         let started = Instant::now();
         halt.after(started, plan.duration);
         gate.open();
-        tell(WorkloadState::Started, &ModeTotals::default(), Duration::ZERO);
         watch(started, plan.duration, stop, || {
             tell(WorkloadState::Progress, &totals(), started.elapsed());
         });
