@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
-use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -13,7 +13,7 @@ use crate::bed::console::QuietConsole;
 use crate::bed::direct::Direct;
 use crate::bed::injection::SlowDisk;
 use crate::bed::{
-    Agent, Disk, Fs, Injection, Need, Recording, Scratch, Test, TracefsInstance, Wac, host,
+    Agent, Disk, Fs, Injection, Medium, Need, Recording, Scratch, Test, TracefsInstance, Wac, host,
 };
 
 /// Bytes of a command.
@@ -158,40 +158,4 @@ fn three_causes() -> Result<()> {
         ensure!(rewritten.is_empty(), "pages that are kept stable failed: {rewritten:#?}");
     }
     Ok(())
-}
-
-/// The NVMe disk, with one byte of each of its first blocks changed behind its back.
-struct Medium {
-    disk: Disk,
-    direct: Direct,
-}
-
-impl Medium {
-    const BLOCKS: u64 = 4;
-
-    fn changed() -> Result<Self> {
-        let disk = Disk::nvme_pi()?;
-        let direct = Direct::open(&disk.path)?;
-        let medium = Self { disk, direct };
-        medium.mend()?;
-        let image = std::env::var("LAB_NVME_IMAGE").context("LAB_NVME_IMAGE")?;
-        let image = fs::OpenOptions::new().write(true).open(&image).context(image)?;
-        for n in 0..Self::BLOCKS {
-            image.write_all_at(b"!", n * BLOCK as u64 + 100)?;
-        }
-        Ok(medium)
-    }
-
-    fn read(&self) -> Result<()> {
-        for n in 0..Self::BLOCKS {
-            let read = self.direct.read(n * BLOCK as u64, BLOCK);
-            ensure!(read.is_err(), "block {n} was read");
-        }
-        Ok(())
-    }
-
-    fn mend(&self) -> Result<()> {
-        let blocks = vec![0; BLOCK * usize::try_from(Self::BLOCKS)?];
-        self.direct.write(0, &blocks).context("cannot write the blocks anew")
-    }
 }
