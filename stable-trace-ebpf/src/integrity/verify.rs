@@ -161,15 +161,17 @@ fn failure(bio: u64, iter: u64) -> Option<Failure> {
     // How many intervals were sound: the seed counts one for each (`t10_pi_verify`).
     let sound = reason.seed.wrapping_sub(sector);
     let before = sound.wrapping_shl(u32::from(interval));
+    // Only what every device below has completed well is verified: none has told of it before.
+    let since_ns = u64::MAX;
     if reason.seed == 0 || sound > u64::from(u16::MAX) || before >= whole {
-        return Some(Failure { key, place, sector, bytes: whole, since_ns: 0 });
+        return Some(Failure { key, place, sector, bytes: whole, since_ns });
     }
     let mut bytes = 1 << (interval & 31);
     if bytes > whole - before {
         bytes = whole - before;
     }
     let place = advanced(place, before)?;
-    Some(Failure { key, place, sector: sector + (before >> 9), bytes, since_ns: 0 })
+    Some(Failure { key, place, sector: sector + (before >> 9), bytes, since_ns })
 }
 
 /// Elements of a vector that are passed over at most: `BIO_MAX_VECS`, include/linux/bio.h.

@@ -33,13 +33,17 @@ impl Gate {
         inner.1 == State::Open
     }
 
-    /// Waits until `count` workers are at the gate, then lets all of them go at once.
-    pub fn open_for(&self, count: usize) {
+    /// Waits until `count` workers are at the gate.
+    pub fn gather(&self, count: usize) {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         while inner.0 < count {
             inner = self.changed.wait(inner).unwrap_or_else(PoisonError::into_inner);
         }
-        inner.1 = State::Open;
+    }
+
+    /// Lets all of them go at once.
+    pub fn open(&self) {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).1 = State::Open;
         self.changed.notify_all();
     }
 
@@ -61,7 +65,8 @@ mod tests {
             std::thread::scope(|scope| {
                 let workers: Vec<_> = (0..4).map(|_| scope.spawn(|| gate.pass())).collect();
                 if open {
-                    gate.open_for(4);
+                    gate.gather(4);
+                    gate.open();
                 } else {
                     gate.call_off();
                 }

@@ -12,6 +12,7 @@ pub mod device;
 pub mod errno;
 pub mod error;
 mod gate;
+mod halt;
 pub mod identity;
 mod lines;
 pub mod plan;

@@ -14,6 +14,7 @@ use super::counters::{Counters, ModeTotals};
 use super::device::{self, Claim};
 use super::error::WorkloadError;
 use super::gate::Gate;
+use super::halt::Halt;
 use super::plan::{Plan, Target};
 use super::profile::{Mode, Profile};
 use super::region::Region;
@@ -101,7 +102,7 @@ impl Ground {
 enum Job<'a> {
     Write(Worker<'a>, Arc<Region>),
     Store(Worker<'a>, Region),
-    Scribble(Arc<Region>, usize, &'a AtomicBool),
+    Scribble(Arc<Region>, usize, &'a Halt<'a>),
 }
 
 impl Job<'_> {
@@ -128,7 +129,7 @@ fn prepare<'a>(
     profile: Profile,
     ground: &Ground,
     counters: &'a [Counters],
-    halt: &'a AtomicBool,
+    halt: &'a Halt<'a>,
 ) -> Result<Vec<Job<'a>>, WorkloadError> {
     // A plan's sizes are addressable, as it was checked.
     let io_size = usize::try_from(plan.io_size).unwrap_or(usize::MAX);
@@ -163,7 +164,7 @@ fn run_profile(
 ) -> Result<Outcome, WorkloadError> {
     let ground = Ground::prepare(plan)?;
     let counters: Vec<Counters> = (0..plan.threads).map(|_| Counters::default()).collect();
-    let halt = AtomicBool::new(false);
+    let halt = Halt::new(stop);
     let jobs = prepare(plan, profile, &ground, &counters, &halt)?;
 
     let totals = || ModeTotals::of((0..).map(|number| profile.mode(number)).zip(&counters));
@@ -201,13 +202,15 @@ fn run_profile(
                 WorkloadError::Spawn { worker: number, source }
             })?);
         }
-        gate.open_for(threads.len());
+        gate.gather(threads.len());
         let started = Instant::now();
+        halt.after(started, plan.duration);
+        gate.open();
         tell(WorkloadState::Started, &ModeTotals::default(), Duration::ZERO);
         watch(started, plan.duration, stop, || {
             tell(WorkloadState::Progress, &totals(), started.elapsed());
         });
-        halt.store(true, Relaxed);
+        halt.now();
         for (number, thread) in (0..).zip(threads) {
             thread.join().map_err(|_| WorkloadError::WorkerPanicked(number))?;
         }

@@ -1,7 +1,6 @@
 //! What one worker does until it is told to stop. The loop neither allocates nor locks.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 
@@ -10,6 +9,7 @@ use rustix::io::Errno;
 
 use super::counters::{Call, Counters};
 use super::errno::Cause;
+use super::halt::Halt;
 use super::plan::Sync;
 use super::region::{Region, last_errno};
 use super::rng::Rng;
@@ -33,7 +33,7 @@ pub struct Worker<'a> {
     pub sync: Sync,
     pub rng: Rng,
     pub counters: &'a Counters,
-    pub halt: &'a AtomicBool,
+    pub halt: &'a Halt<'a>,
 }
 
 impl Worker<'_> {
@@ -82,11 +82,11 @@ impl Worker<'_> {
         });
     }
 
-    /// Does `step` with a generation and a random offset until `halt`, and counts.
+    /// Does `step` with a generation and a random offset until `halt` is due, and counts.
     fn repeat(&mut self, mut step: impl FnMut(&Self, u64, u64) -> Result<(), Failure>) {
         let mut failures = 0_u32;
         let mut generation = 0;
-        while !self.halt.load(Relaxed) {
+        while !self.halt.is_due() {
             let offset = self.rng.below(self.slots) * self.io_size as u64;
             match step(self, generation, offset) {
                 Ok(()) => {
@@ -107,9 +107,9 @@ impl Worker<'_> {
 }
 
 /// Rewrites `buffer` without end, whoever has it in flight.
-pub fn scribble(buffer: &Region, len: usize, halt: &AtomicBool) {
+pub fn scribble(buffer: &Region, len: usize, halt: &Halt<'_>) {
     let mut generation = 0;
-    while !halt.load(Relaxed) {
+    while !halt.is_due() {
         buffer.fill(0, len, stamp(u32::from(u16::MAX), generation));
         generation = generation.wrapping_add(1);
     }

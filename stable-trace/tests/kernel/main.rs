@@ -17,6 +17,7 @@ mod loss;
 mod metrics;
 mod nested;
 mod oracle;
+mod paired;
 mod probes;
 mod recording;
 mod refusals;
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
         sync::tests(),
         unstable::tests(),
         integrity::tests(),
+        paired::tests(),
         verdicts::tests(),
         nested::tests(),
         leftovers::tests(),

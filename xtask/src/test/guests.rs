@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
+use std::time::Instant;
 
 use anyhow::Result;
 
@@ -20,12 +21,16 @@ pub fn test(kernels: &[Series], only: Option<&str>) -> Result<Tally> {
         arguments: only.map(Into::into).into_iter().collect(),
         ..GuestSelection::default()
     };
-    // Guests run side by side, so their lines come mixed: a reader each.
-    let mut readers: BTreeMap<Series, Reader> = BTreeMap::new();
+    // Guests run side by side, so their lines come mixed: a reader each, and when its first line came,
+    // so that it can be seen which test takes how long.
+    let mut readers: BTreeMap<Series, (Instant, Reader)> = BTreeMap::new();
     let results = lab::guest_tests(&selection, &mut |kernel, line| {
+        let (began, reader) =
+            readers.entry(kernel).or_insert_with(|| (Instant::now(), Reader::default()));
+        let at = began.elapsed().as_secs();
         // Whoever closes stdout early still gets the exit status.
-        let _closed = writeln!(std::io::stdout(), "{kernel:>4} | {line}");
-        readers.entry(kernel).or_default().read(line);
+        let _closed = writeln!(std::io::stdout(), "{kernel:>4} {at:>5} s | {line}");
+        reader.read(line);
     })?;
     let mut tally = Tally::default();
     for result in results {
@@ -41,7 +46,7 @@ pub fn test(kernels: &[Series], only: Option<&str>) -> Result<Tally> {
             "kernel {kernel}: {boot}, {:.0} s in all",
             result.total.as_secs_f64()
         ));
-        let reader = readers.remove(&kernel).unwrap_or_default();
+        let reader = readers.remove(&kernel).map(|(_, reader)| reader).unwrap_or_default();
         tally.add(reader.end(&format!("guest {kernel}"), result.failure.is_none()));
     }
     Ok(tally)

@@ -1,9 +1,9 @@
 //! Failed integrity checks as tracefs has them, and as the agent does: to be held side by side.
 
 use anyhow::{Context as _, Result, ensure};
-use stable_trace::event::{Event, IntegrityError, Operation};
+use stable_trace::event::{Check, Event, IntegrityError, Operation};
 
-use super::{Disk, Recording, TracefsInstance};
+use super::{Disk, Recording, TracefsInstance, host};
 
 /// What both say of one failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,6 +72,19 @@ pub fn agree(recording: &Recording, instance: &TracefsInstance, disk: &Disk) -> 
     ensure!(counted == told.len() as u64, "{counted} counted: {summary:#?}");
     ensure!(summary.events_lost == 0 && summary.map_failures.is_empty(), "{summary:#?}");
     Ok(counted)
+}
+
+/// Few checks are `unknown`. A kprobe's program is skipped where a completion interrupts another
+/// one's on the same CPU (`bpf_prog_active`, `trace_call_bpf` in `kernel/trace/bpf_trace.c`): what the
+/// driver decodes is not read then. Seen in 1 of 138 on 6.1. 7.x has a kprobe more that is
+/// interrupted, at who submits: 35 of 1,502.
+pub fn checks_are_known(recording: &Recording) -> Result<()> {
+    let all = integrity(recording).count();
+    let unknown = integrity(recording).filter(|error| error.check == Check::Unknown).count();
+    eprintln!("integrity: {unknown} of {all} without their check");
+    let rare = if host::kernel_version() < (7, 0) { 40 } else { 10 };
+    ensure!(unknown * rare <= all, "{unknown} of {all} without their check");
+    Ok(())
 }
 
 pub fn lines_are_read() -> Result<()> {

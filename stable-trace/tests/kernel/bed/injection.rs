@@ -102,8 +102,8 @@ impl Drop for CommandErrors {
 #[derive(Debug)]
 pub struct SlowDisk {
     delay: String,
-    /// The attribute's file, and what was in it.
-    depth: (PathBuf, String),
+    /// Attributes' files, and what was in them.
+    queue: Vec<(PathBuf, String)>,
 }
 
 /// How many commands the kernel sends to the disk at a time. The driver's own `max_queue` does not
@@ -111,31 +111,38 @@ pub struct SlowDisk {
 /// (`device_qfull_result`, `drivers/scsi/scsi_debug.c`).
 const DEPTH: &str = "device/queue_depth";
 
+/// What the throttle of buffered writes takes for a slow disk, in µs. Off: it would let one page
+/// after the other to this one, and everybody wait for that (`block/blk-wbt.c`).
+const THROTTLE: &str = "queue/wbt_lat_usec";
+
 impl SlowDisk {
     /// `delay` a command, and `queue_depth` of them at a time.
     pub fn new(disk: &Disk, delay: Duration, queue_depth: u32) -> Result<Self> {
-        let path = Path::new("/sys/block").join(&disk.name).join(DEPTH);
-        let before =
-            fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        let depth = (path.clone(), before.trim().to_owned());
-        let slow = Self { delay: get("delay")?, depth };
-        write_depth(&path, &queue_depth.to_string())?;
+        let mut slow = Self { delay: get("delay")?, queue: Vec::new() };
+        for (attribute, value) in [(DEPTH, queue_depth.to_string()), (THROTTLE, "0".to_owned())] {
+            let path = Path::new("/sys/block").join(&disk.name).join(attribute);
+            let before = fs::read_to_string(&path)
+                .with_context(|| format!("cannot read {}", path.display()))?;
+            write_attribute(&path, &value)?;
+            slow.queue.push((path, before.trim().to_owned()));
+        }
         set_when_idle("ndelay", &delay.as_nanos().to_string())?;
         Ok(slow)
     }
 }
 
-fn write_depth(path: &Path, depth: &str) -> Result<()> {
-    fs::write(path, depth).with_context(|| format!("cannot write {depth} to {}", path.display()))
+fn write_attribute(path: &Path, value: &str) -> Result<()> {
+    fs::write(path, value).with_context(|| format!("cannot write {value} to {}", path.display()))
 }
 
 impl Drop for SlowDisk {
     fn drop(&mut self) {
         // A delay in jiffies takes the one in ns back; -9999 stands for the latter.
         let delay = if self.delay == "-9999" { "1" } else { &self.delay };
-        let (path, depth) = &self.depth;
-        let undone = [set_when_idle("delay", delay), write_depth(path, depth)];
-        for error in undone.into_iter().filter_map(Result::err) {
+        let undone = self.queue.iter().map(|(path, before)| write_attribute(path, before));
+        for error in
+            [set_when_idle("delay", delay)].into_iter().chain(undone).filter_map(Result::err)
+        {
             eprintln!("{error:#}");
         }
     }

@@ -25,6 +25,7 @@ pub mod scratch;
 pub mod test;
 pub mod tracefs;
 pub mod wac;
+pub mod watchdog;
 
 pub use agent::{Agent, Recording};
 pub use cgroup::Cgroup;

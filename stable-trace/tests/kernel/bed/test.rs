@@ -5,6 +5,7 @@ use libtest_mimic::{Completion, Failed, Trial};
 
 use super::host;
 use super::need::Need;
+use super::watchdog::watched;
 
 /// Where a test belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,11 +75,11 @@ impl Test {
             Place::Both => true,
         };
         belongs.then(|| {
-            Trial::ignorable_test(name, move || {
+            Trial::ignorable_test(name.clone(), move || {
                 if let Some(gap) = needs.iter().find_map(Need::gap) {
                     return Ok(Completion::ignored_with(gap));
                 }
-                story().map_err(|error| Failed::from(format!("{error:#}")))?;
+                watched(&name, story).map_err(|error| Failed::from(format!("{error:#}")))?;
                 Ok(Completion::Completed)
             })
         })

@@ -9,9 +9,9 @@ use stable_trace::event::{Cause, Check, Operation, PageKind, Source};
 
 use super::on_the_disk;
 use crate::bed::console::QuietConsole;
-use crate::bed::failures::{agree, completed, integrity};
+use crate::bed::failures::{agree, checks_are_known, completed, integrity};
 use crate::bed::injection::SlowDisk;
-use crate::bed::{Agent, Disk, Fs, Need, Scratch, Test, TracefsInstance, Wac, host};
+use crate::bed::{Agent, Disk, Fs, Need, Scratch, Test, TracefsInstance, Wac};
 use crate::verdicts::{judged, mostly};
 
 /// Errors of a shared buffer that are awaited.
@@ -91,14 +91,7 @@ fn shared_buffer(options: &[&str]) -> Result<()> {
             || error.pages.iter().any(|page| page.kind != PageKind::Anonymous)
     });
     ensure!(strange.is_none(), "not of the buffer of {pid}: {strange:#?}");
-    // A kprobe's program is skipped where a completion interrupts another one's on the same CPU
-    // (`bpf_prog_active`, `trace_call_bpf`, kernel/trace/bpf_trace.c): its sense is not read then.
-    let unknown =
-        integrity(&recording).filter(|error| error.check == Check::Unknown).count() as u64;
-    eprintln!("integrity: {unknown} of {lines} without their check");
-    // 7.x has a kprobe more that is interrupted: who submits.
-    let rare = if host::kernel_version() < (7, 0) { 100 } else { 4 };
-    ensure!(unknown * rare <= lines, "{unknown} of {lines} without their check");
+    checks_are_known(&recording)?;
     let nameless = integrity(&recording).filter(|error| error.pid.is_none()).count() as u64;
     eprintln!("integrity: {nameless} of {lines} without their task");
     ensure!(nameless * 2 < lines, "{nameless} of {lines} without their task");
@@ -127,6 +120,7 @@ fn unstable_pages(fs: Fs) -> Result<()> {
     let recording = agent.stop()?;
 
     agree(&recording, &failed, disk)?;
+    checks_are_known(&recording)?;
     mostly(&judged(&recording)?, Cause::PageRewrittenInFlight, 95)?;
     let device = Some(disk.name.as_str());
     let mut with_path = 0;
@@ -141,10 +135,9 @@ fn unstable_pages(fs: Fs) -> Result<()> {
         });
         let sound = inside && !error.pages.is_empty() && error.fs.as_deref() == Some(fs.name());
         ensure!(sound, "not of {files:?} on {device:?}: {error:#?}");
-        ensure!(
-            (error.op, error.check, error.source) == (Operation::Write, Check::Guard, Source::Scsi),
-            "{error:#?}"
-        );
+        let guard = matches!(error.check, Check::Guard | Check::Unknown);
+        let place = (error.op, error.source);
+        ensure!(guard && place == (Operation::Write, Source::Scsi), "{error:#?}");
         if let Some(path) = &error.path {
             with_path += 1;
             let of = scratch.path().to_string_lossy();
