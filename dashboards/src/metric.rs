@@ -30,7 +30,7 @@ pub const METRICS: [Metric; 27] = [
     Metric::counter("stable_trace_integrity_errors_total", &["device", "op", "check", "source"])
         .absent("no disk that checks integrity, or no failed check"),
     Metric::counter("stable_trace_unstable_writes_total", &["device", "fs", "context", "grade"])
-        .absent("no page was changed under writeback"),
+        .absent("no device that asks for stable pages, or checks"),
     Metric::counter("stable_trace_verdicts_total", &["device", "cause"])
         .absent("no integrity error to judge"),
     Metric::counter("stable_trace_process_stall_seconds_total", &["comm", "context"]),

@@ -81,12 +81,14 @@ fn errors() -> Vec<Panel> {
         .unit("short")
         .without_data("no integrity error")
         .ask(Query::new(
-            &format!("sum by (instance, device, check, op) (increase({ERRORS}[$__rate_interval]))"),
+            &format!(
+                "sum by (instance, device, check, op) (increase({ERRORS}[$__rate_interval])) > 0"
+            ),
             "{{instance}} {{device}} {{check}} {{op}}",
         )),
         Panel::table(
             "Since the agents started",
-            "Every kind of error, as counted: this one shows errors that were there before \
+            "Every kind of error that there was, as counted: this one shows errors that were there before \
              Prometheus first looked, too.",
             &["__name__"],
             &[
@@ -102,7 +104,9 @@ fn errors() -> Vec<Panel> {
         .decimals(0)
         .without_data("no integrity error")
         .except("Errors", &[("custom.width", json!(100))])
-        .ask(Query::rows(&format!("sum by (instance, device, op, check, source) ({ERRORS})"))),
+        .ask(Query::rows(&format!(
+            "sum by (instance, device, op, check, source) ({ERRORS}) > 0"
+        ))),
     ]
 }
 
@@ -118,7 +122,7 @@ fn causes() -> Vec<Panel> {
         .unit("short")
         .without_data("no integrity error")
         .ask(Query::new(
-            &format!("sum by (cause) (increase({verdicts}[$__rate_interval]))"),
+            &format!("sum by (cause) (increase({verdicts}[$__rate_interval])) > 0"),
             "{{cause}}",
         )),
         Panel::ranking("Causes, by device", "Verdicts in the time shown.")
@@ -127,7 +131,7 @@ fn causes() -> Vec<Panel> {
             .without_data("no integrity error")
             .ask(Query::now(
                 &format!(
-                    "sort_desc(sum by (instance, device, cause) (increase({verdicts}[$__range])))"
+                    "sort_desc(sum by (instance, device, cause) (increase({verdicts}[$__range])) > 0)"
                 ),
                 "{{instance}} {{device}} {{cause}}",
             )),
@@ -145,7 +149,7 @@ fn unstable() -> Vec<Panel> {
         .unit("short")
         .without_data("none")
         .ask(Query::new(
-            &format!("sum by (grade, context) (increase({writes}[$__rate_interval]))"),
+            &format!("sum by (grade, context) (increase({writes}[$__rate_interval])) > 0"),
             "{{grade}} {{context}}",
         )),
         Panel::states(

@@ -140,7 +140,7 @@ fn integrity() -> Vec<Panel> {
         .without_data("no integrity error")
         .ask(Query::new(
             "sum by (instance, device, check) \
-             (increase(stable_trace_integrity_errors_total{%}[$__rate_interval]))",
+             (increase(stable_trace_integrity_errors_total{%}[$__rate_interval])) > 0",
             "{{instance}} {{device}} {{check}}",
         )),
         Panel::bars(
@@ -150,7 +150,7 @@ fn integrity() -> Vec<Panel> {
         .unit("short")
         .without_data("no integrity error")
         .ask(Query::new(
-            "sum by (cause) (increase(stable_trace_verdicts_total{%}[$__rate_interval]))",
+            "sum by (cause) (increase(stable_trace_verdicts_total{%}[$__rate_interval])) > 0",
             "{{cause}}",
         )),
     ]

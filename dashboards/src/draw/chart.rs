@@ -37,7 +37,13 @@ fn defaults(panel: &Value) -> &Value {
 
 /// A value in the panel's unit; a dash where there is none.
 fn worded(panel: &Value, value: f64) -> String {
-    if value.is_nan() { "–".to_owned() } else { in_unit(value, unit(panel)) }
+    if value.is_nan() { "–".to_owned() } else { in_unit(rounded(panel, value), unit(panel)) }
+}
+
+/// Where a panel wants no digits after the point.
+fn rounded(panel: &Value, value: f64) -> f64 {
+    let whole = defaults(panel)["decimals"] == 0 && value.abs() < 1e3;
+    if whole { value.round() } else { value }
 }
 
 fn unit(panel: &Value) -> &str {
@@ -59,7 +65,7 @@ fn number(svg: &mut Svg, panel: &Value, answers: &[Answer], (w, h): Size) {
     } else if panel["options"]["textMode"] == "name" {
         name.clone()
     } else {
-        in_unit(value, unit(panel))
+        worded(panel, value)
     };
     svg.words(w / 2.0, h / 2.0 + 18.0, 28.0, color_of(panel, value), "middle", &words);
 }
@@ -263,11 +269,14 @@ fn ranking(svg: &mut Svg, panel: &Value, answers: &[Answer], (w, h): Size) {
     let most = all.first().map_or(1.0, |(_, value)| value.max(1e-12));
     let mut y = 30.0;
     let height = ((h - 36.0) / f64::from(u8::try_from(all.len()).unwrap_or(1))).clamp(12.0, 30.0);
+    // A letter of this size is some six pixels wide.
+    let longest = all.iter().map(|(name, _)| name.chars().count()).max().unwrap_or_default();
+    let names = (f64::from(u8::try_from(longest).unwrap_or(u8::MAX)) * 6.0).min(w * 0.6) + 8.0;
     for (name, value) in all {
-        svg.words(w * 0.36, y + height * 0.6, 11.0, TEXT, "end", name);
-        let length = (w * 0.5) * value / most;
-        svg.rect((w * 0.38, y + 1.0), (length.max(1.0), height - 3.0), "#ff9830", 0.75);
-        svg.words(w - 10.0, y + height * 0.6, 11.0, TEXT, "end", &in_unit(value, unit(panel)));
+        svg.words(names, y + height * 0.6, 11.0, TEXT, "end", name);
+        let length = (w - names - 70.0) * value / most;
+        svg.rect((names + 8.0, y + 1.0), (length.max(1.0), height - 3.0), "#ff9830", 0.75);
+        svg.words(w - 10.0, y + height * 0.6, 11.0, TEXT, "end", &worded(panel, value));
         y += height;
     }
 }

@@ -77,12 +77,15 @@ impl<K: Eq + Hash, L: Ord + Clone, V: Count> Ledger<K, L, V> {
         Self { seen: HashMap::new(), sums: BTreeMap::new(), limit, own: 0, other }
     }
 
-    /// Makes a label set known, so that it starts at 0; not if there is no room.
-    pub fn announce(&mut self, labels: L) {
-        if !self.sums.contains_key(&labels) && self.own < self.limit {
+    /// Makes a label set known, so that it starts at 0; not if there is no room. Says whether it is
+    /// new.
+    pub fn announce(&mut self, labels: L) -> bool {
+        let new = !self.sums.contains_key(&labels) && self.own < self.limit;
+        if new {
             self.own += 1;
             self.sums.insert(labels, V::NONE);
         }
+        new
     }
 
     /// Takes what a key has counted so far, and what it is called now.

@@ -23,6 +23,9 @@ pub const PROCESSES: usize = 50;
 /// Label sets of unstable writes; six more take the rest.
 pub const UNSTABLE: usize = 32;
 
+/// Of these, so many start at 0 before the first of them.
+pub const UNSTABLE_ANNOUNCED: usize = 16;
+
 /// Label sets of integrity errors; `other` has 32 more at most: by operation, check and source.
 pub const INTEGRITY: usize = 64;
 

@@ -65,6 +65,8 @@ pub struct Registry {
     /// Names of threads that have series of their own.
     comms: BTreeSet<String>,
     unstable: Ledger<UnstableKey, UnstableLabels, u64>,
+    /// How many series of unstable writes started at 0.
+    unstable_announced: usize,
     integrity: Ledger<IntegrityKey, IntegrityLabels, u64>,
     verdicts: Ledger<VerdictLabels, VerdictLabels, u64>,
     missed: Ledger<String, String, u64>,
@@ -96,6 +98,7 @@ impl Registry {
             unstable: Ledger::new(limits::UNSTABLE, |(_, context, grade)| {
                 (Named::other(), *context, *grade)
             }),
+            unstable_announced: 0,
             integrity: Ledger::new(limits::INTEGRITY, |(_, op, check, source)| {
                 (OTHER.to_owned(), *op, *check, *source)
             }),

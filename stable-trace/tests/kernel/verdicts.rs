@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
-use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -13,7 +13,7 @@ use crate::bed::console::QuietConsole;
 use crate::bed::direct::Direct;
 use crate::bed::injection::SlowDisk;
 use crate::bed::{
-    Agent, Disk, Fs, Injection, Need, Recording, Scratch, Test, TracefsInstance, Wac, host,
+    Agent, Disk, Fs, Injection, Medium, Need, Recording, Scratch, Test, TracefsInstance, Wac, host,
 };
 
 /// Bytes of a command.
@@ -159,46 +159,4 @@ fn three_causes() -> Result<()> {
         ensure!(rewritten.is_empty(), "pages that are kept stable failed: {rewritten:#?}");
     }
     Ok(())
-}
-
-/// The NVMe disk, with one byte of each of some blocks changed behind its back.
-struct Medium {
-    disk: Disk,
-    direct: Direct,
-}
-
-impl Medium {
-    /// Not the first one: the emulated disk does not check that (QEMU 7.2; seen on 6.12), and a read
-    /// that only the host finds to be wrong is another story.
-    const BLOCKS: std::ops::Range<u64> = 1..5;
-
-    fn changed() -> Result<Self> {
-        let disk = Disk::nvme_pi()?;
-        let direct = Direct::open(&disk.path)?;
-        let medium = Self { disk, direct };
-        medium.mend()?;
-        let image = std::env::var("LAB_NVME_IMAGE").context("LAB_NVME_IMAGE")?;
-        let image = fs::OpenOptions::new().write(true).open(&image).context(image)?;
-        for n in Self::BLOCKS {
-            image.write_all_at(b"!", n * BLOCK as u64 + 100)?;
-        }
-        Ok(medium)
-    }
-
-    fn read(&self) -> Result<()> {
-        for n in Self::BLOCKS {
-            let read = self.direct.read(n * BLOCK as u64, BLOCK);
-            ensure!(read.is_err(), "block {n} was read");
-        }
-        Ok(())
-    }
-
-    fn mend(&self) -> Result<()> {
-        for n in Self::BLOCKS {
-            self.direct
-                .write(n * BLOCK as u64, &[0; BLOCK])
-                .with_context(|| format!("cannot write block {n} anew"))?;
-        }
-        Ok(())
-    }
 }

@@ -7,7 +7,7 @@ use stable_trace_common::process::ProcessKey;
 
 use super::{Named, OTHER, Registry, or_unknown};
 use crate::{
-    event::{Cause, Check, Context, Device, Operation, Source},
+    event::{Cause, Check, Context, Device, Grade, Operation, Source},
     metrics::{
         family::Family,
         limits,
@@ -90,6 +90,18 @@ impl Registry {
     }
 
     fn unstable(&mut self, snapshot: &Snapshot) -> Option<MetricFamily> {
+        for place in &snapshot.places {
+            let on = |device: &&Device| place.device.as_deref() == Some(device.device.as_str());
+            let grades = snapshot.devices.iter().find(on).map_or(&[][..], conceivable);
+            for grade in grades {
+                for context in [Context::WriteBegin, Context::PageMkwrite] {
+                    if self.unstable_announced < limits::UNSTABLE_ANNOUNCED {
+                        let new = self.unstable.announce((Named::new(place), context, *grade));
+                        self.unstable_announced += usize::from(new);
+                    }
+                }
+            }
+        }
         for unstable in &snapshot.unstable {
             let labels = (Named::new(&unstable.place), unstable.context, unstable.grade);
             self.unstable.look(unstable.key, labels, &unstable.count);
@@ -174,6 +186,16 @@ fn expected(device: &Device) -> Vec<(Operation, Check, Source)> {
         .into_iter()
         .flat_map(|op| checks.map(|check| (op, check, source)))
         .collect()
+}
+
+/// The grades that unstable writes above a device are to be feared of: that of a file system that
+/// breaks what the device asks for, and that of one that was not asked though the device checks.
+const fn conceivable(device: &Device) -> &'static [Grade] {
+    match (device.integrity.is_some(), device.stable_writes) {
+        (true, _) => &[Grade::Violation, Grade::Hole],
+        (false, true) => &[Grade::Violation],
+        (false, false) => &[],
+    }
 }
 
 fn stable_writes(devices: &[Device]) -> Option<MetricFamily> {

@@ -93,17 +93,27 @@ fn known_series_start_at_zero() {
             interval_bytes: Some(512),
         }),
     };
-    let snapshot =
-        Snapshot { devices: vec![device], places: vec![place(1)], ..Snapshot::default() };
+    let plain = Device { integrity: None, device: "loop0".to_owned(), ..device.clone() };
+    let on = |device: &str| Place { device: Some(device.to_owned()), fs: Some("xfs".to_owned()) };
+    let snapshot = Snapshot {
+        devices: vec![device, plain],
+        places: vec![place(1), on("nvme0n1"), on("loop0")],
+        ..Snapshot::default()
+    };
     let series = scrape(&mut registry(), &snapshot);
     for name in [
         "stable_trace_stall_seconds_count{context=\"write_begin\",device=\"sd1\",fs=\"ext4\"}",
         "stable_trace_integrity_errors_total{device=\"nvme0n1\",op=\"read\",check=\"guard\",source=\"nvme\"}",
         "stable_trace_verdicts_total{device=\"nvme0n1\",cause=\"direct_io_buffer\"}",
+        "stable_trace_unstable_writes_total{device=\"nvme0n1\",fs=\"xfs\",context=\"write_begin\",grade=\"hole\"}",
+        "stable_trace_unstable_writes_total{device=\"loop0\",fs=\"xfs\",context=\"page_mkwrite\",grade=\"violation\"}",
         "stable_trace_events_lost_total",
     ] {
         assert_eq!(series.get(name).copied().map(f64::to_bits), Some(0), "{name}: {series:#?}");
     }
+    // Nobody below it checks.
+    let holes = |name: &&String| name.contains("loop0") && name.contains("hole");
+    assert_eq!(series.keys().find(holes), None);
 }
 
 /// Ten thousand names of threads, hundreds of devices, and everything else in plenty.

@@ -1,4 +1,4 @@
-//! A Prometheus of one test's own: it scrapes one agent each second, and evaluates the rules.
+//! A Prometheus of one test's own: it scrapes agents, and evaluates the rules.
 
 use std::fs::{self, File};
 use std::net::TcpListener;
@@ -25,13 +25,16 @@ pub struct PrometheusServer {
 }
 
 impl PrometheusServer {
-    /// Starts one that scrapes `HOST:PORT` as the job `stable-trace`, and returns once it is ready.
-    pub fn of(target: &str) -> Result<Self> {
+    /// Starts one that scrapes each `HOST:PORT` as the job `stable-trace`, and evaluates each rule,
+    /// every so many seconds; returns once it is ready.
+    pub fn of(targets: &[&str], interval: u32) -> Result<Self> {
         let folder = tempfile::tempdir().context("cannot make a folder for Prometheus")?;
+        let quoted: Vec<_> = targets.iter().map(|target| format!("'{target}'")).collect();
+        let targets = quoted.join(", ");
         let configuration = format!(
-            "global: {{scrape_interval: 1s, evaluation_interval: 1s}}\n\
+            "global: {{scrape_interval: {interval}s, evaluation_interval: {interval}s}}\n\
              rule_files: [alerts.yaml, rules.yaml]\n\
-             scrape_configs:\n  - job_name: stable-trace\n    static_configs: [{{targets: ['{target}']}}]\n"
+             scrape_configs:\n  - job_name: stable-trace\n    static_configs: [{{targets: [{targets}]}}]\n"
         );
         let files = [
             ("prometheus.yml", configuration.as_str()),
@@ -74,14 +77,17 @@ impl PrometheusServer {
         &self.api
     }
 
-    /// Returns once it has scraped as often as this, each time with an answer.
-    pub fn await_scrapes(&self, wanted: u32) -> Result<()> {
-        eventually(|| {
-            let scrapes = self.api.query("sum_over_time(up{job=\"stable-trace\"}[10m])")?;
-            let count = scrapes.first().and_then(|series| series.points.first());
-            let count = count.map_or(0.0, |(_, count)| *count);
-            Ok((count < f64::from(wanted)).then(|| format!("{count} scrapes of {wanted}")))
-        })
+    /// How often it has scraped this target, and had an answer.
+    pub fn scrapes(&self, target: &str) -> Result<f64> {
+        self.number(&format!("sum_over_time(up{{instance=\"{target}\"}}[10m])"))
+    }
+
+    /// What an expression with one answer comes to now; 0 if it has none.
+    pub fn number(&self, expression: &str) -> Result<f64> {
+        let answer = self.api.query(expression)?;
+        ensure!(answer.len() < 2, "{expression} has {} answers", answer.len());
+        let point = answer.first().and_then(|series| series.points.first());
+        Ok(point.map_or(0.0, |(_, value)| *value))
     }
 
     /// What it complained of.

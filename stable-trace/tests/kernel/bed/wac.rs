@@ -13,8 +13,7 @@ use stable_trace::event::{Event, Line, Workload, WorkloadState};
 
 use super::agent::Agent;
 
-/// A workload of 64 threads that rewrite one file of 64 KiB until it is told to end. Dropped, it is
-/// killed.
+/// A workload whose threads rewrite one file of 64 KiB until it is told to end. Dropped, it is killed.
 #[derive(Debug)]
 pub struct Wac {
     child: Child,
@@ -24,14 +23,21 @@ pub struct Wac {
 }
 
 impl Wac {
-    /// A process that will run `profile` on a file in `folder`, when it is told to [`go`](Self::go).
+    /// A process whose 64 threads will run `profile` on a file in `folder`, when it is told to
+    /// [`go`](Self::go).
     pub fn ready(folder: &Path, profile: &str) -> Result<Self> {
+        Self::of_threads(64, folder, profile)
+    }
+
+    /// The same with another number of threads.
+    pub fn of_threads(threads: u32, folder: &Path, profile: &str) -> Result<Self> {
         let mut command = Command::new("/bin/sh");
         // The same process before and after the word, so that it can be followed from the start.
         command
             .args(["-c", "read -r go && exec \"$0\" \"$@\""])
             .arg(Agent::program())
-            .args(["wac", "--no-trace", "-q", "--format=json", "--duration=1h", "--threads=64"])
+            .args(["wac", "--no-trace", "-q", "--format=json", "--duration=1h"])
+            .arg(format!("--threads={threads}"))
             .args(["--profile", profile, "--path"])
             .arg(folder)
             // A developer who tests under sudo tests the same as everybody.
