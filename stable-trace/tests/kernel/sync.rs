@@ -83,7 +83,10 @@ const fn handler(fs: Fs) -> &'static str {
 fn stores_are_page_mkwrite(fs: Fs) -> Result<()> {
     let scratch = scratch(fs)?;
     let mut wac = Wac::ready(scratch.path(), "b")?;
-    let mut agent = Agent::start(["--min-latency=0", "--stacks", "--pid", &wac.pid().to_string()])?;
+    // A small ring: what is enough must not wait behind a hundred thousand more.
+    let pid = wac.pid().to_string();
+    let mut agent =
+        Agent::start(["--min-latency=0", "--stacks", "--ring-size=256KiB", "--pid", &pid])?;
     wac.go()?;
     agent.await_stalls(MANY)?;
     wac.stop()?;
