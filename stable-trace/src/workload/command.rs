@@ -4,11 +4,9 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::thread;
 use std::time::{Instant, SystemTime};
 
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::event::{Event, Line, Workload, WorkloadState};
 
@@ -18,6 +16,7 @@ use super::error::WorkloadError;
 use super::identity::{Identity, give_up_root};
 use super::plan::{Plan, Target};
 use super::progress::Progress;
+use super::signals::stop_on_signals;
 use super::{scratch, wac};
 
 /// What standard output carries.
@@ -50,7 +49,7 @@ pub fn run_standalone(
         notes(&plan, identity);
     }
     let stop = Arc::new(AtomicBool::new(false));
-    stop_on_signals(Arc::clone(&stop))?;
+    stop_on_signals(Arc::clone(&stop)).map_err(WorkloadError::Signals)?;
 
     let mut progress = Progress::new(Instant::now());
     let seq = AtomicU64::new(0);
@@ -115,37 +114,4 @@ fn print_json(event: Workload, seq: u64) -> io::Result<()> {
     let line = serde_json::to_string(&Line { seq, time, event: Event::Workload(event) })?;
     // Standard output flushes at the end of a line.
     writeln!(io::stdout(), "{line}")
-}
-
-/// Sets `stop` at the first of the signals that ask a process to end; more of them change nothing,
-/// so that the agent's SIGTERM after a Ctrl-C for both does not cost the last event.
-fn stop_on_signals(stop: Arc<AtomicBool>) -> Result<(), WorkloadError> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_io()
-        .build()
-        .map_err(WorkloadError::Signals)?;
-    let mut signals = Vec::new();
-    {
-        let _context = runtime.enter();
-        for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
-            signals.push(signal(kind).map_err(WorkloadError::Signals)?);
-        }
-    }
-    let wait = move || {
-        runtime.block_on(async {
-            let mut waits: Vec<_> =
-                signals.iter_mut().map(|signal| Box::pin(signal.recv())).collect();
-            std::future::poll_fn(|context| {
-                let ready = waits.iter_mut().any(|wait| wait.as_mut().poll(context).is_ready());
-                if ready { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
-            })
-            .await;
-        });
-        stop.store(true, Relaxed);
-    };
-    thread::Builder::new()
-        .name("wac-signals".to_owned())
-        .spawn(wait)
-        .map(|_| ())
-        .map_err(WorkloadError::Signals)
 }

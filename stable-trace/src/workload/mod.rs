@@ -22,6 +22,7 @@ mod region;
 pub mod rng;
 pub mod scratch;
 mod sigbus;
+mod signals;
 pub mod wac;
 mod worker;
 
