@@ -6,7 +6,7 @@
 //! lib/errseq.c): with 64 workers one error refuses up to 64 calls. Calls that are refused while
 //! nothing failed were refused for another reason.
 
-use std::time::SystemTime;
+use std::{collections::VecDeque, time::SystemTime};
 
 use crate::event::{
     ErrorInterval, Event, Failed, IntegrityError, Line, Workload, WorkloadErrors, WorkloadState,
@@ -15,10 +15,32 @@ use crate::event::{
 /// Intervals of one profile that are kept apart; past that two become one.
 const MOST: usize = 4096;
 
+/// Errors that are kept for a workload whose first word is still on its way.
+const MOST_UNCLAIMED: usize = 1024;
+
 /// Takes the lines of a stream, and pairs those of the workload with those of integrity errors.
 #[derive(Debug, Default)]
 pub struct Pairing {
     profiles: Vec<Profile>,
+    /// Those of no workload so far.
+    unclaimed: VecDeque<Mark>,
+}
+
+/// What of an integrity error tells whose it is.
+#[derive(Debug)]
+struct Mark {
+    time: SystemTime,
+    inos: Vec<u64>,
+    pid: Option<u32>,
+}
+
+impl Mark {
+    fn of(time: SystemTime, error: &IntegrityError) -> Self {
+        let mut inos: Vec<_> = error.pages.iter().filter_map(|page| page.ino).collect();
+        inos.sort_unstable();
+        inos.dedup();
+        Self { time, inos, pid: error.pid }
+    }
 }
 
 #[derive(Debug)]
@@ -45,7 +67,7 @@ struct Interval {
 
 impl Pairing {
     /// Takes the next line. An integrity error may come later than the word of the workload that
-    /// ended its interval.
+    /// ended its interval, and earlier than the one that began it.
     pub fn observe(&mut self, line: &Line) {
         match &line.event {
             Event::Workload(workload) => {
@@ -53,9 +75,9 @@ impl Pairing {
                     self.hear(time, workload);
                 }
             }
-            Event::Integrity(error) if !self.profiles.is_empty() => {
+            Event::Integrity(error) => {
                 if let Ok(time) = humantime::parse_rfc3339(&line.time) {
-                    self.count(time, error);
+                    self.keep(Mark::of(time, error));
                 }
             }
             _ => {}
@@ -79,6 +101,11 @@ impl Pairing {
                 intervals: vec![Interval::open(time)],
                 open: true,
             });
+            for mark in std::mem::take(&mut self.unclaimed) {
+                if mark.time >= time {
+                    self.keep(mark);
+                }
+            }
             return;
         }
         let Some(profile) = self.profiles.last_mut().filter(|profile| profile.open) else { return };
@@ -96,20 +123,29 @@ impl Pairing {
         }
     }
 
-    fn count(&mut self, time: SystemTime, error: &IntegrityError) {
-        // Most are of the last profile, and of its last interval.
-        let Some(profile) = self.profiles.iter_mut().rfind(|profile| profile.began_by(time)) else {
+    /// Counts an error, or keeps it for a workload that is to be heard of.
+    fn keep(&mut self, mark: Mark) {
+        if self.count(&mark).is_some() {
             return;
-        };
-        let own = profile.is_own(error);
-        let open = profile.open;
-        let Some(interval) = profile.intervals.iter_mut().rfind(|it| it.from <= time) else {
-            return;
-        };
-        if time <= interval.to || (open && interval.to == interval.from) {
-            interval.all += 1;
-            interval.own += u64::from(own);
         }
+        if self.unclaimed.len() >= MOST_UNCLAIMED {
+            self.unclaimed.pop_front();
+        }
+        self.unclaimed.push_back(mark);
+    }
+
+    /// Counts an error; nothing if it is in no workload's time.
+    fn count(&mut self, mark: &Mark) -> Option<()> {
+        // Most are of the last profile, and of its last interval.
+        let profile = self.profiles.iter_mut().rfind(|profile| profile.began_by(mark.time))?;
+        let (own, open) = (profile.is_own(mark), profile.open);
+        let interval = profile.intervals.iter_mut().rfind(|it| it.from <= mark.time)?;
+        if mark.time > interval.to && !(open && interval.to == interval.from) {
+            return None;
+        }
+        interval.all += 1;
+        interval.own += u64::from(own);
+        Some(())
     }
 }
 
@@ -118,10 +154,9 @@ impl Profile {
         self.intervals.first().is_some_and(|first| first.from <= time)
     }
 
-    fn is_own(&self, error: &IntegrityError) -> bool {
-        let its_file =
-            self.ino.is_some_and(|ino| error.pages.iter().any(|page| page.ino == Some(ino)));
-        its_file || (self.pid.is_some() && self.pid == error.pid)
+    fn is_own(&self, mark: &Mark) -> bool {
+        let its_file = self.ino.is_some_and(|ino| mark.inos.contains(&ino));
+        its_file || (self.pid.is_some() && self.pid == mark.pid)
     }
 
     /// Makes one of every two intervals; the last, which may be open, stays as it is.

@@ -72,6 +72,36 @@ fn refused(count: u64) -> [(&'static str, &'static str, u64); 1] {
     [(EILSEQ.0, EILSEQ.1, count)]
 }
 
+/// The kernel's ring was read before the workload's output.
+#[test]
+fn errors_may_come_before_the_first_word() {
+    use WorkloadState::{Finished, Started};
+    let found = result(&[
+        error(900, Some(INO), None),
+        error(1100, Some(INO), None),
+        error(1200, None, Some(PID + 1)),
+        word(1000, Started, &[]),
+        word(2000, Finished, &refused(1)),
+        error(2100, Some(INO), None),
+        word(2050, Started, &[]),
+    ]);
+    let counts: Vec<_> =
+        found.iter().map(|it| (it.integrity_errors, it.integrity_errors_own)).collect();
+    assert_eq!(counts, [(2, 1), (1, 1)]);
+}
+
+#[test]
+fn errors_that_nobody_claims_are_not_kept_for_ever() {
+    let mut pairing = Pairing::default();
+    for ms in 0..5_000 {
+        pairing.observe(&error(ms, Some(INO), None));
+    }
+    assert_eq!(pairing.unclaimed.len(), MOST_UNCLAIMED);
+    pairing.observe(&word(4_990, WorkloadState::Started, &[]));
+    assert_eq!(pairing.result()[0].integrity_errors, 10);
+    assert!(pairing.unclaimed.is_empty());
+}
+
 #[test]
 fn refusals_stand_beside_the_errors_of_their_time() {
     use WorkloadState::{Finished, Progress, Started};

@@ -117,7 +117,7 @@ impl Bench<'_> {
         loop {
             tokio::select! {
                 message = child.next() => match message? {
-                    Some(Message::Event(workload)) => last = Some(workload),
+                    Some(Message::Event { workload, .. }) => last = Some(workload),
                     Some(Message::Garbled(line)) => log::warn!("the workload said: {line}"),
                     None => break,
                 },

@@ -66,7 +66,12 @@ pub enum Running {
 #[derive(Debug)]
 pub enum News {
     /// The workload's numbers.
-    Says(Workload),
+    Says {
+        /// When it said so: RFC 3339 in UTC.
+        time: String,
+        /// What it said.
+        workload: Workload,
+    },
     /// It ended.
     Ended(ExitStatus),
     /// Nothing that matters.
@@ -109,7 +114,9 @@ impl Running {
             Self::Nothing => std::future::pending().await,
             Self::Command(child) => child.wait().await.map_err(ErrandError::Wait)?,
             Self::Workload(child) => match child.next().await? {
-                Some(Message::Event(workload)) => return Ok(News::Says(workload)),
+                Some(Message::Event { time, workload }) => {
+                    return Ok(News::Says { time, workload });
+                }
                 Some(Message::Garbled(line)) => {
                     log::warn!("the workload said something that is no event: {line}");
                     return Ok(News::Nothing);

@@ -81,8 +81,8 @@ pub async fn follow(options: Options) -> anyhow::Result<ExitCode> {
             _ = terminate.recv() => true,
             () = until(end), if !ending => true,
             news = errand.next() => match news? {
-                News::Says(workload) => {
-                    if !still_read(stream.now(Event::Workload(workload.clone())))? {
+                News::Says { time, workload } => {
+                    if !still_read(stream.said(time, Event::Workload(workload.clone())))? {
                         return leave(errand).await;
                     }
                     doing.hear(&workload);

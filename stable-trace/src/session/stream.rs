@@ -61,6 +61,14 @@ impl Stream {
         self.write(clock::wall_time(kernel_ns), event)
     }
 
+    /// Writes an event that somebody else has told of, with the time that they said: RFC 3339 in UTC.
+    ///
+    /// # Errors
+    /// What the writer says.
+    pub fn said(&mut self, time: String, event: Event) -> io::Result<()> {
+        self.write(time, event)
+    }
+
     /// Gives the verdicts that are due by now: whatever happened has been written.
     ///
     /// # Errors

@@ -22,8 +22,13 @@ pub const PARENT: &str = "STABLE_TRACE_WAC_PARENT";
 /// What a workload process said on its standard output.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Message {
-    /// An event.
-    Event(Workload),
+    /// An event, and when it was said: RFC 3339 in UTC. We may read it much later.
+    Event {
+        /// When.
+        time: String,
+        /// What.
+        workload: Workload,
+    },
     /// A line that is none, as far as it can be printed. Only the first is reported.
     Garbled(String),
 }
@@ -31,15 +36,21 @@ pub enum Message {
 /// A line of the stream, of which only the event is wanted.
 #[derive(Deserialize)]
 struct Said {
+    time: String,
     #[serde(flatten)]
     event: Event,
 }
 
-/// The event in one line of a workload's JSON stream; `None` if it is not a `workload` event.
+/// The event in one line of a workload's JSON stream; `None` if it is not a `workload` event with a
+/// time.
 #[must_use]
-pub fn parse_line(line: &[u8]) -> Option<Workload> {
+pub fn parse_line(line: &[u8]) -> Option<Message> {
     match serde_json::from_slice(line) {
-        Ok(Said { event: Event::Workload(workload) }) => Some(workload),
+        Ok(Said { time, event: Event::Workload(workload) })
+            if humantime::parse_rfc3339(&time).is_ok() =>
+        {
+            Some(Message::Event { time, workload })
+        }
         _ => None,
     }
 }
@@ -66,7 +77,7 @@ impl Reader {
 
 fn message(line: &[u8], garbled: &mut bool) -> Option<Message> {
     match parse_line(line) {
-        Some(event) => Some(Message::Event(event)),
+        Some(event) => Some(event),
         None if *garbled || line.is_empty() => None,
         None => {
             *garbled = true;
@@ -189,18 +200,23 @@ mod tests {
     fn an_event_is_read_and_garbage_is_reported_once() {
         let text = [LINE, b"\nnonsense \x1b[0m\n\n{}\n", LINE].concat();
         let said = messages(&text);
-        assert!(matches!(&said[0], Message::Event(event) if event.profile == "a"));
+        assert!(matches!(
+            &said[0],
+            Message::Event { time, workload }
+                if workload.profile == "a" && time == "2026-01-01T00:00:00Z"
+        ));
         assert_eq!(said[1], Message::Garbled("nonsense ?[0m".into()));
-        assert!(matches!(&said[2], Message::Event(_)));
+        assert!(matches!(&said[2], Message::Event { .. }));
         assert_eq!(said.len(), 3);
     }
 
     #[test]
     fn another_event_is_none_of_a_workload() {
-        assert_eq!(
-            parse_line(br#"{"seq":1,"time":"t","type":"lost","count":1,"since_seq":0}"#),
-            None
-        );
+        let lost =
+            br#"{"seq":1,"time":"2026-01-01T00:00:00Z","type":"lost","count":1,"since_seq":0}"#;
+        assert_eq!(parse_line(lost), None);
+        let timeless = String::from_utf8_lossy(LINE).replace("2026-01-01", "2026-13-01");
+        assert_eq!(parse_line(timeless.as_bytes()), None);
     }
 
     proptest! {
