@@ -188,7 +188,9 @@ async fn the_child_is_spawned_read_and_stopped() {
     assert!(child.pid().is_some());
     let mut states = Vec::new();
     while let Some(message) = child.next().await.unwrap() {
-        let Message::Event { workload: event, .. } = message else { panic!("garbled: {message:?}") };
+        let Message::Event { workload: event, .. } = message else {
+            panic!("garbled: {message:?}")
+        };
         states.push(event.state);
         child.stop();
     }
