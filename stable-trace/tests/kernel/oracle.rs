@@ -17,7 +17,7 @@ use crate::bed::{Agent, Disk, Fs, FunctionGraph, Need, Scratch, Test, Wac, host}
 const THRESHOLD: Duration = Duration::from_millis(1);
 
 /// Stalls that are awaited before the workload is ended.
-const MANY: u64 = 1_000;
+const MANY: u64 = 600;
 
 pub fn tests() -> Vec<Test> {
     let mut tests = Vec::new();

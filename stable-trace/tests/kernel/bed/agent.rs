@@ -162,10 +162,15 @@ impl Agent {
         }
         let mut command = Command::new(program);
         command.args(&all).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        // SAFETY: between fork and exec the closure makes one system call: it takes no lock and
+        // SAFETY: between fork and exec the closure makes two system calls: it takes no lock and
         // allocates nothing.
         unsafe {
-            command.pre_exec(|| Ok(set_parent_process_death_signal(Some(Signal::KILL))?));
+            command.pre_exec(|| {
+                // Tests that a shell started in the background ignore it, and a shell that stands in
+                // for the agent cannot trap what was ignored when it began.
+                libc::signal(libc::SIGINT, libc::SIG_DFL);
+                Ok(set_parent_process_death_signal(Some(Signal::KILL))?)
+            });
         }
         let mut child =
             command.spawn().with_context(|| format!("cannot start {}", program.display()))?;
