@@ -16,7 +16,7 @@ use crate::bed::{
 };
 
 /// Stalls of one profile that are awaited before its workload is ended.
-const MANY: u64 = 600;
+const MANY: u64 = 450;
 
 /// The disk takes this long for a command: long beside what tracer and probes take for a wait, for
 /// which an emulated machine needs a tenth of a millisecond, and now and then some milliseconds more

@@ -123,18 +123,23 @@ fn unstable_pages(fs: Fs) -> Result<()> {
     checks_are_known(&recording)?;
     mostly(&judged(&recording)?, Cause::PageRewrittenInFlight, 95)?;
     let device = Some(disk.name.as_str());
-    let mut with_path = 0;
+    let (mut with_path, mut mixed) = (0, 0);
     for error in integrity(&recording) {
-        let inside = error.pages.iter().all(|page| {
-            page.kind == PageKind::File
-                && page.stable == Some(false)
+        // A neighbour's write may share the request, of pages that are in no file: the kernel's own.
+        let (of_files, others): (Vec<_>, Vec<_>) =
+            error.pages.iter().partition(|page| page.kind == PageKind::File);
+        let inside = of_files.iter().all(|page| {
+            page.stable == Some(false)
                 && page.device.as_deref() == device
                 && files.iter().any(|(ino, size)| {
                     page.ino == Some(*ino) && page.index.is_some_and(|index| index << 12 < *size)
                 })
         });
-        let sound = inside && !error.pages.is_empty() && error.fs.as_deref() == Some(fs.name());
+        let fs = error.fs.as_deref() == Some(fs.name()) || !others.is_empty();
+        let foreign = others.iter().any(|page| page.kind != PageKind::Unknown);
+        let sound = inside && fs && !foreign && !of_files.is_empty();
         ensure!(sound, "not of {files:?} on {device:?}: {error:#?}");
+        mixed += usize::from(!others.is_empty());
         let guard = matches!(error.check, Check::Guard | Check::Unknown);
         let place = (error.op, error.source);
         ensure!(guard && place == (Operation::Write, Source::Scsi), "{error:#?}");
@@ -144,6 +149,8 @@ fn unstable_pages(fs: Fs) -> Result<()> {
             ensure!(path.starts_with(of.as_ref()), "not in {of}: {error:#?}");
         }
     }
+    let all = integrity(&recording).count();
+    ensure!(mixed * 4 <= all, "{mixed} of {all} share their request with pages of no file");
     ensure!(with_path > 0, "not one path was found");
     Ok(())
 }
