@@ -119,6 +119,14 @@ pub struct Offsets {
     pub bio_cloned: u32,
     /// Bit of `BIO_CHAIN` in a bio's flags.
     pub bio_chain: u32,
+    /// `gendisk.disk_name`: tells whose driver a request is with.
+    pub disk_name: u32,
+    /// Size of `struct request` in bytes: the driver's own part of it begins there.
+    pub request_bytes: u32,
+    /// `scsi_cmnd.sense_buffer`, of module `scsi_mod`: types of modules are there from 5.11 on.
+    pub scsi_sense: u32,
+    /// `nvme_request.status`, of module `nvme_core`.
+    pub nvme_status: u32,
 }
 
 impl Offsets {
@@ -178,5 +186,9 @@ impl Offsets {
         vec_offset: ABSENT,
         bio_cloned: ABSENT,
         bio_chain: ABSENT,
+        disk_name: ABSENT,
+        request_bytes: ABSENT,
+        scsi_sense: ABSENT,
+        nvme_status: ABSENT,
     };
 }

@@ -1,4 +1,7 @@
 //! What was wrong: a driver decodes it, or the host writes it to the log, just before the failure.
+//!
+//! The kernel skips a kprobe's program that interrupts another one's on the same CPU, so some of it is
+//! missed on a busy machine; drivers are probed only where [`super::behind`] cannot look.
 
 use aya_ebpf::{
     bindings::BPF_ANY,

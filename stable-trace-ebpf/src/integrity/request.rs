@@ -15,7 +15,7 @@ use stable_trace_common::{
 };
 
 use super::{
-    Failure, Lane, disk_number, failed, operation,
+    Failure, Lane, behind, disk_number, failed, operation,
     pages::{Place, own_iter},
     reason,
 };
@@ -91,7 +91,9 @@ fn failure(request: u64, bytes: u64) -> Option<Failure> {
         chained: 0,
     });
     place.chained = 1;
-    let reason = reason::take();
+    // Taken in any case: it is not to be found by another failure.
+    let said = reason::take();
+    let reason = behind::kept(request, disk).unwrap_or(said);
     Some(Failure {
         key: IntegrityKey {
             dev: disk_number(disk)?,

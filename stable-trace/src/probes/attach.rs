@@ -14,12 +14,12 @@ use aya::{
 };
 
 use super::{
-    facts::WaitText,
+    facts::{Facts, WaitText},
     kretprobe::{self, Kretprobe, KretprobeError},
     load::{Settings, load},
-    plan::{Plan, Point, Step},
+    plan::{Plan, Point, Step, replan},
 };
-use crate::event::{Group, Probe};
+use crate::event::{Group, Method, Probe};
 
 /// Why nothing is traced.
 #[derive(Debug, thiserror::Error)]
@@ -143,8 +143,9 @@ impl Attached {
     }
 
     /// Attaches what a new plan has more than the one so far: the probes of a module that was loaded
-    /// since.
-    pub fn follow(&mut self, plan: Plan, tracefs: &Path) {
+    /// since. `only` is `--attach`.
+    pub fn follow(&mut self, facts: &Facts, only: Option<Method>, tracefs: &Path) {
+        let plan = replan(facts, only, &self.plan.offsets);
         let known = self.plan.steps.len();
         let more = plan.steps.into_iter().filter(|step| !self.plan.steps.contains(step));
         let more: Vec<_> = more.collect();

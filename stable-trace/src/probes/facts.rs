@@ -69,14 +69,21 @@ const FIELDS: [(&str, &[&str]); 5] = [
 
 impl Facts {
     /// Looks at the running kernel, below the root of its tracefs; `btf` is its type information,
-    /// or why there is none.
+    /// or why there is none, and `module_btf` reads what a module adds to it, if there is any.
     #[must_use]
-    pub fn gather(tracefs: &Path, symbols: &Symbols, btf: &Result<Btf<'_>, String>) -> Self {
+    pub fn gather(
+        tracefs: &Path,
+        symbols: &Symbols,
+        btf: &Result<Btf<'_>, String>,
+        module_btf: impl Fn(&str) -> Option<Vec<u8>>,
+    ) -> Self {
         let mut refused = BTreeMap::new();
         let types = btf.as_ref().ok();
         if let Err(reason) = btf {
             refused.insert("btf".to_owned(), reason.clone());
         }
+        let mut members = members(types);
+        members.extend(module_members(types, module_btf));
         let Hooks { fentry, kprobe, tracepoint, raw_tracepoint } = Hooks::try_all(types);
         for (method, tried) in [
             ("fentry", fentry),
@@ -92,7 +99,7 @@ impl Facts {
             release: System::read().release,
             preemption: Preemption::read(),
             functions: functions(symbols, types),
-            members: members(types),
+            members,
             constants: constants(types),
             sizes: sizes(types),
             tracepoints: tracepoints(tracefs),
@@ -151,6 +158,24 @@ fn members(btf: Option<&Btf<'_>>) -> BTreeMap<String, u32> {
     let found = table::members().filter_map(|name| {
         let (structure, member) = name.split_once('.')?;
         Some((name.to_owned(), btf?.member(structure, member)?.offset))
+    });
+    found.collect()
+}
+
+/// Members whose types are a module's own, where the kernel itself does not have them.
+fn module_members(
+    btf: Option<&Btf<'_>>,
+    module_btf: impl Fn(&str) -> Option<Vec<u8>>,
+) -> BTreeMap<String, u32> {
+    let found = table::module_members().filter_map(|(module, name)| {
+        let (structure, member) = name.split_once('.')?;
+        let btf = btf?;
+        let own = btf.member(structure, member);
+        let found = own.or_else(|| {
+            let bytes = module_btf(module)?;
+            Btf::parse_split(btf, &bytes).ok()?.member(structure, member)
+        });
+        Some((name.to_owned(), found?.offset))
     });
     found.collect()
 }

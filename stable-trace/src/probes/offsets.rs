@@ -1,5 +1,7 @@
 //! From a kernel's facts to the offsets that the programs read through. Pure.
 
+use std::slice;
+
 use stable_trace_common::offsets::{ABSENT, Offsets};
 
 use super::{
@@ -33,8 +35,8 @@ pub fn resolve(facts: &Facts) -> Resolved {
     let identity = fill(facts, IDENTITY, &mut offsets);
     let stability = fill(facts, STABILITY, &mut offsets)
         .and_then(|()| constant(facts, &PG_WRITEBACK, &mut offsets));
-    let pages =
-        fill(facts, integrity::PAGES, &mut offsets).and_then(|()| size(facts, &mut offsets));
+    let pages = fill(facts, integrity::PAGES, &mut offsets)
+        .and_then(|()| size(facts, &integrity::PAGE, &mut offsets));
     let pages = stability.clone().and(pages);
     let requests = pages.clone().and(fill(facts, integrity::REQUESTS, &mut offsets));
     let flags =
@@ -43,9 +45,15 @@ pub fn resolve(facts: &Facts) -> Resolved {
     let verified = bios.clone().and(fill(facts, integrity::VERIFIED, &mut offsets));
     // What every kernel does without in one way or another.
     for field in OPTIONAL.iter().chain(integrity::OPTIONAL) {
-        let _ = fill(facts, std::slice::from_ref(field), &mut offsets);
+        let _ = fill(facts, slice::from_ref(field), &mut offsets);
     }
     let _ = constant(facts, &AS_STABLE_WRITES, &mut offsets);
+    let behind = size(facts, &integrity::REQUEST_BYTES, &mut offsets);
+    if behind.is_ok() && offsets.disk_name != ABSENT {
+        for kept in integrity::kept() {
+            let _ = fill(facts, slice::from_ref(&kept.field), &mut offsets);
+        }
+    }
     let requests =
         requests.and(either(facts, [offsets.request_disk, offsets.queue_disk], "a disk"));
     let device = either(facts, [offsets.bio_disk, offsets.bio_bdev], "a device");
@@ -62,10 +70,10 @@ fn either(facts: &Facts, offsets: [u32; 2], what: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn size(facts: &Facts, offsets: &mut Offsets) -> Result<(), String> {
-    let Constant { slot, name } = integrity::PAGE;
-    let found = facts.sizes.get(name).filter(|size| **size > 0);
-    *slot(offsets) = *found.ok_or_else(|| absent(facts, "structure", &[name]))?;
+fn size(facts: &Facts, structure: &Constant, offsets: &mut Offsets) -> Result<(), String> {
+    let found = facts.sizes.get(structure.name).filter(|size| **size > 0);
+    let size = found.ok_or_else(|| absent(facts, "structure", &[structure.name]))?;
+    *(structure.slot)(offsets) = *size;
     Ok(())
 }
 

@@ -192,20 +192,29 @@ impl Plan {
 /// Makes the plan; `only` is `--attach`.
 #[must_use]
 pub fn plan(facts: &Facts, only: Option<Method>) -> Plan {
-    let resolved = resolve(facts);
+    parts(facts, &resolve(facts), only)
+}
+
+/// Makes the plan anew for programs that are loaded and read through these offsets: what a module
+/// that was loaded since lets be read, they do not read.
+#[must_use]
+pub fn replan(facts: &Facts, only: Option<Method>, offsets: &Offsets) -> Plan {
+    parts(facts, &Resolved { offsets: *offsets, ..resolve(facts) }, only)
+}
+
+fn parts(facts: &Facts, resolved: &Resolved, only: Option<Method>) -> Plan {
     let parts = [
-        writeback_wait::part(facts, &resolved, only),
-        write_begin::part(facts, &resolved, only),
-        page_mkwrite::part(facts, &resolved, only),
-        integrity::part(facts, &resolved, only),
+        writeback_wait::part(facts, resolved, only),
+        write_begin::part(facts, resolved, only),
+        page_mkwrite::part(facts, resolved, only),
+        integrity::part(facts, resolved, only),
     ];
     let (mut steps, mut gaps) = (Vec::new(), Vec::new());
     for part in parts {
         steps.extend(part.steps);
         gaps.extend(part.gaps);
     }
-    let Resolved { offsets, .. } = resolved;
-    Plan { steps, gaps, offsets }
+    Plan { steps, gaps, offsets: resolved.offsets }
 }
 
 /// Whether `--attach` allows a method.

@@ -259,7 +259,7 @@ impl Tracer {
         };
         let followed = with_tracefs(|tracefs| {
             let facts = gather(tracefs, &symbols, self.btf.as_deref());
-            self.attached.follow(plan(&facts, self.method), tracefs);
+            self.attached.follow(&facts, self.method, tracefs);
         });
         if let Err(error) = followed {
             log::warn!("the probes of new modules are missing: {error}");
@@ -277,7 +277,12 @@ pub fn gather(tracefs: &Path, symbols: &Symbols, btf_file: Option<&Path>) -> Fac
     let types = bytes.as_deref().map_err(ToString::to_string).and_then(|bytes| {
         Btf::parse(bytes).map_err(|error| format!("{}: {error}", path.display()))
     });
-    Facts::gather(tracefs, symbols, &types)
+    // A module's types go on where those of the running kernel end, and of no other file.
+    let module_btf = |module: &str| match btf_file {
+        None => btf::read(&btf::module_path(module)).ok(),
+        Some(_) => None,
+    };
+    Facts::gather(tracefs, symbols, &types, module_btf)
 }
 
 fn map(ebpf: &mut Ebpf, name: &'static str) -> Result<aya::maps::Map, AttachError> {

@@ -1,13 +1,12 @@
 //! What cannot be probed is said, in the same words everywhere, and costs nothing else.
 
-use std::fs;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use stable_trace::event::{Group, Method, Probe};
 
-use crate::bed::{Agent, Disk, Fs, Need, Scratch, Test, Wac, eventually, program};
+use crate::bed::{Agent, Disk, Fs, Need, Scratch, Test, Wac, eventually, kprobes_on, program};
 
 /// Stalls that are awaited to see that tracing works.
 const SOME: u64 = 100;
@@ -29,15 +28,6 @@ pub fn tests() -> Vec<Test> {
 /// The probe of a function of btrfs: 5.10 to 6.12, and 7.x.
 fn of_btrfs(probes: &[Probe]) -> Option<&Probe> {
     probes.iter().find(|probe| probe.function.starts_with("btrfs_dirty_"))
-}
-
-/// Kprobes that are there, by the kernel's list: `ADDRESS  k  FUNCTION+OFFSET    MODULE`.
-fn kprobes_on(function: &str) -> Result<usize> {
-    let path = "/sys/kernel/debug/kprobes/list";
-    let list = fs::read_to_string(path).with_context(|| format!("cannot read {path}"))?;
-    let functions = list.lines().filter_map(|line| line.split_whitespace().nth(2));
-    let bare = |name: &str| name.split(['+', '.']).next().unwrap_or_default().to_owned();
-    Ok(functions.filter(|name| bare(name) == function).count())
 }
 
 fn a_module_comes() -> Result<()> {

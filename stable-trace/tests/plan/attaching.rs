@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use stable_trace::{
     event::Method,
-    probes::plan::{Plan, Point, plan},
+    probes::plan::{Plan, Point, plan, replan},
 };
 
 use super::facts;
@@ -42,6 +42,32 @@ fn on_7_3_programs_are_preempted_and_write_ends_have_new_forms() {
 #[test]
 fn without_kprobes_and_fentry_the_tracepoints_are_left() {
     check("6.18", include_str!("tables/6.18.txt"));
+}
+
+/// A driver's words are listened to only where what it keeps behind its request cannot be read: the
+/// programs' offsets do not change once they are loaded, whatever is loaded later.
+#[test]
+fn drivers_are_probed_where_their_requests_cannot_be_read() {
+    let drivers = |plan: &Plan| {
+        let steps = plan.steps.iter().map(|step| step.program);
+        steps.filter(|name| ["integrity_sense", "integrity_nvme_status"].contains(name)).collect()
+    };
+    for kernel in ["6.1", "6.12", "7.3"] {
+        let whole = facts(kernel);
+        let read: Vec<_> = drivers(&plan(&whole, None));
+        assert!(read.is_empty(), "{kernel}: {read:?}");
+        let mut without = whole.clone();
+        without.members.remove("nvme_request.status");
+        let loaded = plan(&without, None);
+        let nvme = ["integrity_nvme_status"];
+        assert_eq!(drivers(&loaded), nvme, "{kernel}");
+        assert_eq!(drivers(&replan(&whole, None, &loaded.offsets)), nvme, "{kernel}");
+        // Without the size nobody knows where either begins.
+        let mut without = whole;
+        without.sizes.remove("request");
+        let both = ["integrity_sense", "integrity_nvme_status"];
+        assert_eq!(drivers(&plan(&without, None)), both, "{kernel}");
+    }
 }
 
 /// Compares the plan with its table, but for the blanks that make columns.

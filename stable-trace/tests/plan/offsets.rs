@@ -10,14 +10,14 @@ use stable_trace_common::offsets::{ABSENT, Offsets};
 
 use super::{KERNELS, facts};
 
-/// An offset or a bit by its name in the kernel, and where it is on 5.10, 6.1, 6.12 and 7.3.
+/// An offset, a bit or a size by its name in the kernel, and where it is on 5.10, 6.1, 6.12 and 7.3.
 type Row = (&'static str, fn(&Offsets) -> u32, [Option<u32>; 4]);
 
 const LABORATORY: [&str; 4] = ["5.10", "6.1", "6.12", "7.3"];
 
 /// `page` is what 5.10 calls a folio. Every value was read from the types of a Debian kernel of the
 /// series, not by our reader.
-const READ_ELSEWHERE: [Row; 16] = [
+const READ_ELSEWHERE: [Row; 18] = [
     ("folio.flags", |at| at.folio_flags, [Some(0), Some(0), Some(0), Some(0)]),
     ("folio.mapping", |at| at.folio_mapping, [Some(24), Some(24), Some(24), Some(24)]),
     ("folio.index", |at| at.folio_index, [Some(32), Some(32), Some(32), Some(32)]),
@@ -37,6 +37,9 @@ const READ_ELSEWHERE: [Row; 16] = [
     ("PG_writeback", |at| at.pg_writeback, [Some(15), Some(15), Some(1), Some(1)]),
     // Before, the super block says it. 6.1 got it in 6.1.y.
     ("AS_STABLE_WRITES", |at| at.as_stable_writes, [None, Some(8), Some(7), Some(7)]),
+    ("request", |at| at.request_bytes, [Some(280), Some(272), Some(248), Some(272)]),
+    // Of a module, and 5.10 has no types of modules.
+    ("scsi_cmnd.sense_buffer", |at| at.scsi_sense, [None, Some(248), Some(248), Some(248)]),
 ];
 
 #[test]

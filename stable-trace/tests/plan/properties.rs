@@ -102,6 +102,7 @@ fn lose(facts: &mut Facts, loss: Loss, at: sample::Index) {
             facts.refused.insert("btf".into(), "no types here".into());
             facts.members.clear();
             facts.constants.clear();
+            facts.sizes.clear();
             facts.functions.values_mut().for_each(|function| function.parameters = None);
         }
         Loss::Release => {

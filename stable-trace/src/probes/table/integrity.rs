@@ -72,16 +72,25 @@ pub const VERIFY: [Verify; 4] = [
     },
 ];
 
-/// A function that says what was wrong: its names, newest first, the module that it may be in, and
-/// its program, a kprobe.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A function that says what was wrong.
 pub struct Said {
-    /// A kernel has one of them.
+    /// Its names, newest first: a kernel has one of them.
     pub names: &'static [&'static str],
     /// The module that it is in, unless the kernel itself.
     pub module: Option<&'static str>,
-    /// Its program.
+    /// Its program, a kprobe.
     pub program: &'static str,
+    /// Where its driver keeps the same behind the request. The function is not probed where that can
+    /// be read.
+    pub kept: Option<Kept>,
+}
+
+/// What a driver keeps behind its request.
+pub struct Kept {
+    /// The member.
+    pub field: Field,
+    /// The module whose type it is of, unless the driver is a part of the kernel.
+    pub module: &'static str,
 }
 
 /// Without them a failure is counted all the same, with the check `unknown`.
@@ -90,13 +99,21 @@ pub const SAID: [Said; 3] = [
         names: &["scsi_normalize_sense"],
         module: Some("scsi_common"),
         program: "integrity_sense",
+        kept: Some(Kept {
+            field: Field { slot: |at| &mut at.scsi_sense, names: &["scsi_cmnd.sense_buffer"] },
+            module: "scsi_mod",
+        }),
     },
     Said {
         names: &["nvme_error_status"],
         module: Some("nvme_core"),
         program: "integrity_nvme_status",
+        kept: Some(Kept {
+            field: Field { slot: |at| &mut at.nvme_status, names: &["nvme_request.status"] },
+            module: "nvme_core",
+        }),
     },
-    Said { names: &["_printk", "printk"], module: None, program: "integrity_log" },
+    Said { names: &["_printk", "printk"], module: None, program: "integrity_log", kept: None },
 ];
 
 /// Every function of the group.
@@ -159,8 +176,9 @@ pub const VERIFIED: &[Field] = &[
     },
 ];
 
-/// What only some kernels have.
+/// What only some kernels have, or what is of use only with [`Said::kept`].
 pub const OPTIONAL: &[Field] = &[
+    Field { slot: |at| &mut at.disk_name, names: &["gendisk.disk_name"] },
     Field { slot: |at| &mut at.page_compound_info, names: &["page.compound_info"] },
     Field { slot: |at| &mut at.request_disk, names: &["request.rq_disk"] },
     Field { slot: |at| &mut at.request_start, names: &["request.start_time_ns"] },
@@ -176,6 +194,11 @@ pub fn fields() -> impl Iterator<Item = &'static Field> {
     [PAGES, REQUESTS, BIOS, VERIFIED, OPTIONAL].into_iter().flatten()
 }
 
+/// Every member that a driver's module may have the type of, with the module.
+pub fn kept() -> impl Iterator<Item = &'static Kept> {
+    SAID.iter().filter_map(|said| said.kept.as_ref())
+}
+
 /// Bits of a bio's flags; every kernel has them, and they move.
 pub const BIO_FLAGS: [Constant; 2] = [
     Constant { slot: |at| &mut at.bio_cloned, name: "BIO_CLONED" },
@@ -184,3 +207,6 @@ pub const BIO_FLAGS: [Constant; 2] = [
 
 /// The structure whose size is read: pages follow one another in memory.
 pub const PAGE: Constant = Constant { slot: |at| &mut at.page_bytes, name: "page" };
+
+/// The structure behind which a driver's own part of a request begins.
+pub const REQUEST_BYTES: Constant = Constant { slot: |at| &mut at.request_bytes, name: "request" };

@@ -152,6 +152,11 @@ pub fn members() -> impl Iterator<Item = &'static str> {
     fields.chain(integrity::fields()).flat_map(|field| field.names).copied()
 }
 
+/// Every member that the plan asks about and that may be of a module's type, with the module.
+pub fn module_members() -> impl Iterator<Item = (&'static str, &'static str)> {
+    integrity::kept().flat_map(|kept| kept.field.names.iter().map(|name| (kept.module, *name)))
+}
+
 /// Every constant that the plan asks about.
 pub fn constants() -> impl Iterator<Item = &'static str> {
     let constants = [PG_WRITEBACK, AS_STABLE_WRITES].into_iter();
@@ -160,5 +165,5 @@ pub fn constants() -> impl Iterator<Item = &'static str> {
 
 /// Every structure whose size the plan asks about.
 pub fn structures() -> impl Iterator<Item = &'static str> {
-    [integrity::PAGE.name].into_iter()
+    [integrity::PAGE.name, integrity::REQUEST_BYTES.name].into_iter()
 }

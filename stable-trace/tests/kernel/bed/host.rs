@@ -31,6 +31,11 @@ pub fn kernel_version() -> (u32, u32) {
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
 
+/// Whether the kernel has the types of its modules, too: from 5.11 on.
+pub fn modules_have_types() -> bool {
+    Path::new("/sys/kernel/btf/scsi_mod").exists()
+}
+
 /// The function that every wait for writeback ends in: its name up to 5.15, and since.
 pub fn wait_function() -> &'static str {
     // v5.16 split it (commit 490e016f229a, "mm/writeback: Add folio_wait_writeback()").

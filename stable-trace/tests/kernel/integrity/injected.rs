@@ -10,7 +10,10 @@ use super::on_the_disk;
 use crate::bed::direct::Direct;
 use crate::bed::failures::{agree, integrity};
 use crate::bed::injection::CommandErrors;
-use crate::bed::{Agent, Disk, Injection, Need, Recording, Test, TracefsInstance, host};
+use crate::bed::{
+    Agent, Disk, Injection, Need, Recording, Test, TracefsInstance, eventually, host, kprobes_on,
+    program,
+};
 
 /// Commands of each kind that fail.
 const EACH: usize = 7;
@@ -33,6 +36,13 @@ pub fn tests() -> Vec<Test> {
             .needs(Need::Agent)
             .needs(Need::Tracefs)
             .needs(Need::NvmePi),
+    );
+    tests.push(
+        Test::guest("integrity::a_driver_that_comes_later", a_driver_comes)
+            .needs(Need::Agent)
+            .needs(Need::Tracefs)
+            .needs(Need::NvmePi)
+            .needs(Need::Program("modprobe")),
     );
     tests
 }
@@ -84,8 +94,9 @@ fn every_error(method: &str) -> Result<()> {
 
 /// One after the other, so in the order of the injection.
 fn as_injected(recording: &Recording, injected: &[Injected], method: &str) -> Result<()> {
-    // What failed is said where only a kprobe can be, and who submitted it where none need be.
-    let decoded = matches!(method, "auto" | "kprobe");
+    // What failed is behind the request; without the types of modules it is said where only a kprobe
+    // can be. Who submitted it, where none need be.
+    let decoded = host::modules_have_types() || matches!(method, "auto" | "kprobe");
     // A trampoline does not do where its program may be skipped: 7.x preempts it.
     let submitted = match method {
         "tracepoint" => false,
@@ -135,16 +146,42 @@ fn commands_do_well(disk: &Direct) -> Result<()> {
     Ok(())
 }
 
-/// The controller finds it six times: the driver tries again, and one failure is one.
+/// What the driver decodes is read behind the request, or by kprobe before there are types of modules.
 fn a_changed_byte() -> Result<()> {
+    one_failure(Agent::start(["-q"])?)
+}
+
+/// The programs are loaded by then and read through the offsets that they were given, so a kprobe says
+/// what was wrong.
+fn a_driver_comes() -> Result<()> {
+    program::run("modprobe", &["-r", "nvme", "nvme_core"])?;
+    let agent = Agent::start(["trace", "-q"])?;
+    let planned = agent.started().context("no start")?.probes.clone();
+    program::run("modprobe", &["nvme"])?;
+    let absent = planned.iter().find(|probe| probe.function == "nvme_error_status");
+    let reason = absent.and_then(|probe| probe.reason.as_deref()).unwrap_or_default();
+    ensure!(reason.contains("module nvme_core is not loaded"), "{planned:#?}");
+    eventually(|| {
+        let probed = kprobes_on("nvme_error_status")? == 1;
+        Ok((!probed).then(|| "no kprobe on nvme_error_status".to_owned()))
+    })?;
+    eventually(|| {
+        let opened = Disk::nvme_pi().and_then(|disk| Direct::open(&disk.path));
+        Ok(opened.err().map(|error| format!("{error:#}")))
+    })?;
+    one_failure(agent)
+}
+
+/// A byte of a block is another: the controller finds it six times, for the driver tries again, and
+/// one failure is one.
+fn one_failure(agent: Agent) -> Result<()> {
     let disk = Disk::nvme_pi()?;
     let direct = Direct::open(&disk.path)?;
     let image = std::env::var("LAB_NVME_IMAGE").context("LAB_NVME_IMAGE")?;
     let image = fs::OpenOptions::new().write(true).open(&image).context(image)?;
+    let completions = TracefsInstance::recording_integrity_completions()?;
     direct.write(0, &vec![0; 8 * BLOCK]).context("cannot write")?;
     image.write_all_at(b"!", 3 * BLOCK as u64 + 100)?;
-    let agent = Agent::start(["-q"])?;
-    let completions = TracefsInstance::recording_integrity_completions()?;
     for n in 0..8 {
         // Which of them fails is the laboratory's own test.
         let _ = direct.read(n * BLOCK as u64, BLOCK);
