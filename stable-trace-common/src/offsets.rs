@@ -127,6 +127,8 @@ pub struct Offsets {
     pub scsi_sense: u32,
     /// `nvme_request.status`, of module `nvme_core`.
     pub nvme_status: u32,
+    /// `task_struct.in_iowait`, counted in bits from the start of the structure.
+    pub task_in_iowait: u32,
 }
 
 impl Offsets {
@@ -190,5 +192,6 @@ impl Offsets {
         request_bytes: ABSENT,
         scsi_sense: ABSENT,
         nvme_status: ABSENT,
+        task_in_iowait: ABSENT,
     };
 }

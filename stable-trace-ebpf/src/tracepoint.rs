@@ -43,7 +43,8 @@ pub fn writeback_wait_begin(ctx: TracePointContext) -> u32 {
 /// is still the current task.
 #[raw_tracepoint(tracepoint = "sched_switch")]
 pub fn writeback_wait_switch(ctx: RawTracePointContext) -> i32 {
-    wait::switched_out(&ctx, ctx.arg(1));
+    let preempted = ctx.arg::<u64>(0) & 0xff != 0;
+    wait::switched_out(&ctx, ctx.arg(1), preempted);
     wait::switched_in(ctx.arg(2));
     0
 }

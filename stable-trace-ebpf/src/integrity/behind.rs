@@ -13,7 +13,7 @@ use stable_trace_common::{
 use crate::folio::{member, offset, offsets};
 
 /// Bytes of a command's sense buffer, which is cleared before the command is sent:
-/// `SCSI_SENSE_BUFFERSIZE`, include/scsi/scsi_cmnd.h, 5.10 to 7.3. A macro, so BTF does not have it.
+/// `SCSI_SENSE_BUFFERSIZE`, `include/scsi/scsi_cmnd.h`, 5.10 to 7.3. A macro, so BTF does not have it.
 const SENSE_BUFFER_BYTES: u32 = 96;
 
 /// What the driver of a failed request knows. Nothing if it is another driver's, if this kernel does

@@ -43,6 +43,10 @@ pub struct Facts {
     pub functions: BTreeMap<String, Function>,
     /// Offsets of members in bytes, by `struct.member`; empty without BTF.
     pub members: BTreeMap<String, u32>,
+    /// Places of bit fields of one bit, in bits from the start of the structure, by `struct.member`;
+    /// empty without BTF.
+    #[serde(default)]
+    pub bit_fields: BTreeMap<String, u32>,
     /// Values of enumerators; empty without BTF.
     pub constants: BTreeMap<String, i64>,
     /// Sizes of structures in bytes; empty without BTF.
@@ -100,6 +104,7 @@ impl Facts {
             preemption: Preemption::read(),
             functions: functions(symbols, types),
             members,
+            bit_fields: bit_fields(types),
             constants: constants(types),
             sizes: sizes(types),
             tracepoints: tracepoints(tracefs),
@@ -176,6 +181,16 @@ fn module_members(
             Btf::parse_split(btf, &bytes).ok()?.member(structure, member)
         });
         Some((name.to_owned(), found?.offset))
+    });
+    found.collect()
+}
+
+fn bit_fields(btf: Option<&Btf<'_>>) -> BTreeMap<String, u32> {
+    let found = table::bit_fields().filter_map(|name| {
+        let (structure, member) = name.split_once('.')?;
+        let member = btf?.member(structure, member)?;
+        let bits = member.bits.filter(|bits| bits.width == 1)?;
+        Some((name.to_owned(), member.offset.checked_mul(8)?.checked_add(bits.shift)?))
     });
     found.collect()
 }

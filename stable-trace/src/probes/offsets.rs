@@ -7,7 +7,8 @@ use stable_trace_common::offsets::{ABSENT, Offsets};
 use super::{
     facts::Facts,
     table::{
-        AS_STABLE_WRITES, Constant, Field, IDENTITY, OPTIONAL, PG_WRITEBACK, STABILITY, integrity,
+        AS_STABLE_WRITES, Constant, Field, IDENTITY, IN_IOWAIT, OPTIONAL, PG_WRITEBACK, STABILITY,
+        integrity,
     },
 };
 
@@ -48,6 +49,8 @@ pub fn resolve(facts: &Facts) -> Resolved {
         let _ = fill(facts, slice::from_ref(field), &mut offsets);
     }
     let _ = constant(facts, &AS_STABLE_WRITES, &mut offsets);
+    let found = IN_IOWAIT.names.iter().find_map(|name| facts.bit_fields.get(*name));
+    *(IN_IOWAIT.slot)(&mut offsets) = found.copied().unwrap_or(ABSENT);
     let behind = size(facts, &integrity::REQUEST_BYTES, &mut offsets);
     if behind.is_ok() && offsets.disk_name != ABSENT {
         for kept in integrity::kept() {

@@ -130,6 +130,16 @@ pub const OPTIONAL: &[Field] = &[
     Field { slot: |at| &mut at.vmf_page, names: &["vm_fault.page"] },
 ];
 
+/// A bit field of one bit that is read: its place is counted in bits from the start of its structure.
+/// Every kernel has it, but there is another way without it.
+pub const IN_IOWAIT: Field =
+    Field { slot: |at| &mut at.task_in_iowait, names: &["task_struct.in_iowait"] };
+
+/// Every bit field that the plan asks about.
+pub fn bit_fields() -> impl Iterator<Item = &'static str> {
+    IN_IOWAIT.names.iter().copied()
+}
+
 /// A named constant: where it goes, its name, and whether every kernel has it.
 pub struct Constant {
     /// Its place in [`Offsets`].
