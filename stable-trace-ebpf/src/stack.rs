@@ -23,15 +23,10 @@ const FRAME_BYTES: usize = size_of::<u64>();
 /// Keeps the current kernel stack and returns its name; 0 if it could not be had or kept.
 #[inline(always)]
 pub fn remember(ctx: &impl EbpfContext) -> u64 {
-    let Some((stack, walked)) = walk(ctx, AT_BEGIN, FRAMES) else {
+    let Some(stack) = walk(ctx, AT_BEGIN, FRAMES) else {
         count(Counter::StackFailed);
         return 0;
     };
-    for (at, frame) in stack.frames.iter_mut().enumerate() {
-        if at >= walked {
-            *frame = 0;
-        }
-    }
     let id = stack.id();
     if STACKS.get_ptr(id).is_some() {
         return id;
@@ -53,15 +48,12 @@ pub fn remember(ctx: &impl EbpfContext) -> u64 {
 /// already and now sleeps for something else.
 #[inline(always)]
 pub fn in_wait(ctx: &impl EbpfContext) -> bool {
-    let Some((stack, walked)) = walk(ctx, AT_SWITCH, DEPTH_OF_WAIT) else {
+    let Some(stack) = walk(ctx, AT_SWITCH, DEPTH_OF_WAIT) else {
         count(Counter::StackFailed);
         return false;
     };
     let [start, end, other_start, other_end] = WAIT_TEXT.load();
-    for (at, frame) in stack.frames.iter().take(DEPTH_OF_WAIT).enumerate() {
-        if at >= walked {
-            return false;
-        }
+    for frame in stack.frames.iter().take(DEPTH_OF_WAIT) {
         if (*frame >= start && *frame < end) || (*frame >= other_start && *frame < other_end) {
             return true;
         }
@@ -69,10 +61,10 @@ pub fn in_wait(ctx: &impl EbpfContext) -> bool {
     false
 }
 
-/// Walks at most so many of the innermost frames of the current kernel stack into this CPU's scratch
-/// slot, and returns how many there were. What lies beyond them in the slot is of another walk.
+/// Walks the current kernel stack into this CPU's scratch slot: so many of its innermost frames, or
+/// zeros where there are fewer. What lies beyond them in the slot is of another walk.
 #[inline(always)]
-fn walk(ctx: &impl EbpfContext, slot: u32, frames: usize) -> Option<(&'static mut Stack, usize)> {
+fn walk(ctx: &impl EbpfContext, slot: u32, frames: usize) -> Option<&'static Stack> {
     let stack = SCRATCH.get_ptr_mut(slot)?;
     // SAFETY: the slot is a live map value of exactly this type; only this program uses it, with
     // preemption off.
@@ -81,6 +73,13 @@ fn walk(ctx: &impl EbpfContext, slot: u32, frames: usize) -> Option<(&'static mu
     let size = u32::try_from(size_of_val(buffer)).ok()?;
     // SAFETY: the context is this program's, and the buffer has the size that is named.
     let bytes = unsafe { bpf_get_stack(ctx.as_ptr(), buffer.as_mut_ptr().cast(), size, 0) };
-    let bytes = usize::try_from(bytes).ok().filter(|bytes| *bytes > 0)?;
-    Some((stack, bytes / FRAME_BYTES))
+    let walked = usize::try_from(bytes).ok()? / FRAME_BYTES;
+    // The helper leaves what lies beyond the last frame as it was. One store a frame: the compiler's
+    // `memset` stores bytes.
+    for (at, frame) in buffer.iter_mut().enumerate() {
+        if at >= walked {
+            *frame = 0;
+        }
+    }
+    (walked > 0).then_some(stack)
 }
