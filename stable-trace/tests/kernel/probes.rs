@@ -87,7 +87,8 @@ fn agree(method: &str, fs: Fs) -> Result<()> {
         let ours: Vec<_> = recording.stalls().filter(|stall| stall.pid == run.pid).collect();
         let theirs: Vec<_> = waits.iter().filter(|call| run.threads.contains(&call.tid)).collect();
         let about = || format!("profile {}", run.profile);
-        as_many_and_as_long(run, &ours, &theirs, &format!("{method} {fs}")).with_context(about)?;
+        as_many_and_as_long(run, &ours, &theirs, apart(method), &format!("{method} {fs}"))
+            .with_context(about)?;
         contexts(run.profile, &ours).with_context(about)?;
         names(fs, &ours).with_context(about)?;
     }
@@ -128,7 +129,21 @@ fn nothing_is_lost(recording: &Recording, summary: &Summary) -> Result<()> {
     Ok(())
 }
 
-fn as_many_and_as_long(run: &Run, ours: &[&Stall], theirs: &[&Call], what: &str) -> Result<()> {
+/// How far the numbers may be apart, in percent. Up to 5.15 a kretprobe would hide who waits, so there
+/// the scheduler ends waits, as it does with tracepoints (`oracle.rs`): a call that did not have to sleep
+/// is no stall, and two in a row for one folio, with no switch of tasks between them, are one. Seen: 107
+/// of 32,437 in 68 runs, and up to 8 of 582 in one.
+fn apart(method: &str) -> usize {
+    if method == "kprobe" && host::kernel_version() < (5, 16) { 2 } else { 1 }
+}
+
+fn as_many_and_as_long(
+    run: &Run,
+    ours: &[&Stall],
+    theirs: &[&Call],
+    apart: usize,
+    what: &str,
+) -> Result<()> {
     let durations = || ours.iter().map(|stall| Duration::from_nanos(stall.duration_ns));
     let (we, they) = (ours.len(), theirs.len());
     let our_time: Duration = durations().sum();
@@ -138,7 +153,7 @@ fn as_many_and_as_long(run: &Run, ours: &[&Stall], theirs: &[&Call], what: &str)
         run.profile
     );
     ensure!(they > 300, "the tracer has only {they} waits: nothing to compare with");
-    ensure!(we.abs_diff(they) * 100 <= they, "{we} stalls, but {they} calls waited");
+    ensure!(we.abs_diff(they) * 100 <= they * apart, "{we} stalls, but {they} calls waited");
     ensure!(
         our_time.abs_diff(their_time) * 20 <= their_time,
         "{our_time:?} in all, but the calls took {their_time:?}"
