@@ -4,8 +4,7 @@
 //! that went well and that the host then found to be wrong ([`verify`]), and a bio that a stacked
 //! device without requests failed ([`stacked`]). What was wrong is kept by the driver behind its
 //! request ([`behind`]), or was said a moment earlier, by the driver or to the log ([`reason`]). What
-//! stacked devices report once more is told by the pages:
-//! see [`below`].
+//! stacked devices report once more is told by the pages: see [`below`].
 
 mod behind;
 mod pages;

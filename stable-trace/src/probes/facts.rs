@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::table;
 use crate::kernel::{
-    btf::Btf,
+    btf::{Btf, Member},
     hooks::Hooks,
     preemption::Preemption,
     release::{Release, System},
@@ -160,10 +160,8 @@ fn functions(symbols: &Symbols, btf: Option<&Btf<'_>>) -> BTreeMap<String, Funct
 }
 
 fn members(btf: Option<&Btf<'_>>) -> BTreeMap<String, u32> {
-    let found = table::members().filter_map(|name| {
-        let (structure, member) = name.split_once('.')?;
-        Some((name.to_owned(), btf?.member(structure, member)?.offset))
-    });
+    let found =
+        table::members().filter_map(|name| Some((name.to_owned(), member(btf?, name)?.offset)));
     found.collect()
 }
 
@@ -173,12 +171,10 @@ fn module_members(
     module_btf: impl Fn(&str) -> Option<Vec<u8>>,
 ) -> BTreeMap<String, u32> {
     let found = table::module_members().filter_map(|(module, name)| {
-        let (structure, member) = name.split_once('.')?;
         let btf = btf?;
-        let own = btf.member(structure, member);
-        let found = own.or_else(|| {
+        let found = member(btf, name).or_else(|| {
             let bytes = module_btf(module)?;
-            Btf::parse_split(btf, &bytes).ok()?.member(structure, member)
+            member(&Btf::parse_split(btf, &bytes).ok()?, name)
         });
         Some((name.to_owned(), found?.offset))
     });
@@ -187,12 +183,17 @@ fn module_members(
 
 fn bit_fields(btf: Option<&Btf<'_>>) -> BTreeMap<String, u32> {
     let found = table::bit_fields().filter_map(|name| {
-        let (structure, member) = name.split_once('.')?;
-        let member = btf?.member(structure, member)?;
+        let member = member(btf?, name)?;
         let bits = member.bits.filter(|bits| bits.width == 1)?;
         Some((name.to_owned(), member.offset.checked_mul(8)?.checked_add(bits.shift)?))
     });
     found.collect()
+}
+
+/// A member by its name as `struct.member`.
+fn member(btf: &Btf<'_>, name: &str) -> Option<Member> {
+    let (structure, member) = name.split_once('.')?;
+    btf.member(structure, member)
 }
 
 fn constants(btf: Option<&Btf<'_>>) -> BTreeMap<String, i64> {

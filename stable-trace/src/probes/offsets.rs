@@ -1,6 +1,6 @@
 //! From a kernel's facts to the offsets that the programs read through. Pure.
 
-use std::slice;
+use std::{collections::BTreeMap, slice};
 
 use stable_trace_common::offsets::{ABSENT, Offsets};
 
@@ -49,8 +49,7 @@ pub fn resolve(facts: &Facts) -> Resolved {
         let _ = fill(facts, slice::from_ref(field), &mut offsets);
     }
     let _ = constant(facts, &AS_STABLE_WRITES, &mut offsets);
-    let found = IN_IOWAIT.names.iter().find_map(|name| facts.bit_fields.get(*name));
-    *(IN_IOWAIT.slot)(&mut offsets) = found.copied().unwrap_or(ABSENT);
+    *(IN_IOWAIT.slot)(&mut offsets) = place(&facts.bit_fields, &IN_IOWAIT).unwrap_or(ABSENT);
     let behind = size(facts, &integrity::REQUEST_BYTES, &mut offsets);
     if behind.is_ok() && offsets.disk_name != ABSENT {
         for kept in integrity::kept() {
@@ -82,10 +81,15 @@ fn size(facts: &Facts, structure: &Constant, offsets: &mut Offsets) -> Result<()
 
 fn fill(facts: &Facts, fields: &[Field], offsets: &mut Offsets) -> Result<(), String> {
     for field in fields {
-        let found = field.names.iter().find_map(|name| facts.members.get(*name));
-        *(field.slot)(offsets) = *found.ok_or_else(|| absent(facts, "member", field.names))?;
+        let found = place(&facts.members, field);
+        *(field.slot)(offsets) = found.ok_or_else(|| absent(facts, "member", field.names))?;
     }
     Ok(())
+}
+
+/// Where a kernel has a field, by the first of its names that it knows.
+fn place(places: &BTreeMap<String, u32>, field: &Field) -> Option<u32> {
+    field.names.iter().find_map(|name| places.get(*name)).copied()
 }
 
 fn constant(facts: &Facts, constant: &Constant, offsets: &mut Offsets) -> Result<(), String> {
