@@ -59,7 +59,7 @@ fn assert_refused(output: &Output, expected: &str) {
 #[test]
 fn every_buffered_profile_works_and_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();
-    let options = ["--profile=a", "--profile=b", "--profile=c", "--duration=200ms", "-q"];
+    let options = ["--profile=a", "--profile=b", "--profile=c", "--duration=1s", "-q"];
     let output = wac(dir.path(), &options).output().unwrap();
     assert!(output.status.success(), "{output:?}");
     assert!(output.stderr.is_empty(), "{output:?}");
@@ -82,7 +82,7 @@ fn every_sync_works_for_both_modes() {
     let dir = tempfile::tempdir().unwrap();
     for sync in ["sync_file_range", "fsync", "none"] {
         let sync = format!("--sync={sync}");
-        let options = ["--profile=c", "--duration=100ms", "--io-size=512", &sync];
+        let options = ["--profile=c", "--duration=1s", "--io-size=512", &sync];
         let output = wac(dir.path(), &options).output().unwrap();
         let events = lines(&output.stdout);
         let last = events.last().unwrap();
@@ -94,7 +94,7 @@ fn every_sync_works_for_both_modes() {
 #[test]
 fn direct_io_works_or_says_why_not() {
     let dir = tempfile::tempdir().unwrap();
-    let output = wac(dir.path(), &["--profile=d", "--duration=200ms", "-q"]).output().unwrap();
+    let output = wac(dir.path(), &["--profile=d", "--duration=1s", "-q"]).output().unwrap();
     if output.status.success() {
         let events = lines(&output.stdout);
         assert!(events.last().unwrap().operations > 0);
@@ -109,7 +109,10 @@ fn progress_comes_each_second_with_totals_so_far() {
     let dir = tempfile::tempdir().unwrap();
     let output = wac(dir.path(), &["--duration=2500ms"]).output().unwrap();
     let events = lines(&output.stdout);
-    assert_eq!(events.iter().filter(|e| e.state == WorkloadState::Progress).count(), 2);
+    let progress = events.iter().filter(|event| event.state == WorkloadState::Progress);
+    // A busy machine may skip one, but none is made up for.
+    let seconds: Vec<_> = progress.map(|event| event.elapsed_ns.unwrap() / 1_000_000_000).collect();
+    assert!([&[1, 2][..], &[1], &[2]].contains(&&seconds[..]), "{seconds:?}");
     assert!(events.is_sorted_by_key(|event| event.operations));
     let stderr = str::from_utf8(&output.stderr).unwrap();
     assert!(stderr.contains("operations"), "{stderr}");

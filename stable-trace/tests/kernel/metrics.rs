@@ -10,7 +10,8 @@ use rustix::process::Signal;
 use stable_trace::event::{Context, Event};
 
 use crate::bed::{
-    Agent, Disk, Fs, Need, Recording, Scrape, Scratch, Test, TracefsInstance, Wac, eventually, host,
+    Agent, Disk, Fs, Need, Recording, Scrape, Scratch, Test, TracefsInstance, Wac, eventually,
+    every_wait_is_accounted_for, host,
 };
 
 /// Stalls that are awaited before the workload is ended.
@@ -69,8 +70,7 @@ fn watch(options: &[&str]) -> Result<Seen> {
 fn exact(seen: &Seen) -> Result<()> {
     let Seen { during, after, recording, hits } = seen;
     let summary = recording.summary()?;
-    let accounted = summary.stalls_total + summary.waits_repeated + summary.waits_without_sleep;
-    ensure!(accounted == *hits, "tracefs has {hits} waits, we {accounted}: {summary:#?}");
+    every_wait_is_accounted_for(summary, *hits)?;
     #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
     let (total, lost) = (summary.stalls_total as f64, summary.events_lost as f64);
     let counted = after.sum("stable_trace_stall_seconds_count", &[]);

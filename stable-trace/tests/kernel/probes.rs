@@ -21,7 +21,7 @@ const MANY: u64 = 450;
 /// The disk takes this long for a command: long beside what tracer and probes take for a wait, for
 /// which an emulated machine needs a tenth of a millisecond, and now and then some milliseconds more
 /// if it is interrupted there.
-const COMMAND: Duration = Duration::from_millis(5);
+const COMMAND: Duration = Duration::from_millis(10);
 
 pub fn tests() -> Vec<Test> {
     let mut tests = Vec::new();

@@ -8,7 +8,10 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context as _, Result, ensure};
 use stable_trace::event::{Context, Summary};
 
-use crate::bed::{Agent, Disk, Fs, Need, Recording, Scratch, Test, TracefsInstance, Wac, host};
+use crate::bed::{
+    Agent, Disk, Fs, Need, Recording, Scratch, Test, TracefsInstance, Wac,
+    every_wait_is_accounted_for, host,
+};
 
 /// Stalls that are awaited before the workload is ended.
 const MANY: u64 = 5_000;
@@ -71,26 +74,12 @@ fn scratch(fs: Fs) -> Result<Scratch> {
     Scratch::with_stable_writes(fs, Disk::looped(320)?, true)
 }
 
-/// Every time that the tracepoint fired is a stall, a stall's repetition, or a wait that was none.
 fn all_accounted_for(fs: Fs) -> Result<()> {
     let scratch = scratch(fs)?;
     let seen = rewrite(&scratch)?;
     let summary = seen.recording.summary()?;
 
-    let accounted = summary.stalls_total
-        + summary.waits_repeated
-        + summary.waits_without_sleep
-        + summary.waits_unfinished;
-    // Linux 7 skips a program now and then while another task is in one, preempted, and counts it.
-    let begin = summary.probe_runs_missed.iter().find(|(probe, _)| probe.starts_with("writeback:"));
-    let skipped = begin.map_or(0, |(_, count)| *count);
-    ensure!(skipped == 0 || host::kernel_version() >= (7, 0), "the kernel skipped {skipped} runs");
-    // What was skipped may have been another process's wait, so it is a bound and no summand.
-    ensure!(
-        accounted <= seen.hits && seen.hits <= accounted + skipped,
-        "tracefs has {} waits, we {accounted}, and {skipped} were skipped: {summary:#?}",
-        seen.hits
-    );
+    every_wait_is_accounted_for(summary, seen.hits)?;
     // How often a waiter finds the folio under writeback again is up to the load and the file system:
     // it was 6 to 12 % of the waits on ext4 here, 15 % in a busy guest (by fexit, which sees each
     // return), and up to 20 % on xfs and btrfs.

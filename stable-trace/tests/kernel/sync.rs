@@ -8,7 +8,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result, ensure};
 use stable_trace::event::Context;
 
-use crate::bed::{Agent, Disk, Fs, Need, Recording, Scratch, Test, Wac};
+use crate::bed::{Agent, Disk, Fs, Need, Recording, Scratch, Test, Wac, program};
 
 /// Stalls that are awaited before a workload is ended.
 const MANY: u64 = 1_000;
@@ -58,15 +58,16 @@ fn no_write_waited(recording: &Recording) -> Result<()> {
 fn fsync_is_sync(fs: Fs) -> Result<()> {
     let scratch = scratch(fs)?;
     let of = format!("of={}", scratch.path().join("file").display());
-    let words = ["run", "--min-latency=0", "--stacks", "--comm=dd", "--"];
-    let dd = ["dd", "if=/dev/zero", &of, "bs=1M", "count=16", "conv=fsync", "status=none"];
-    let recording = Agent::run(words.into_iter().chain(dd))?;
+    let words = ["bs=1M", "count=16", "conv=fsync", "status=none"];
+    let mut agent = Agent::start(["--min-latency=0", "--stacks", "--comm=dd"])?;
+    agent.until_it_stalls(|| {
+        program::run("dd", &[&["if=/dev/zero", &of], &words[..]].concat()).map(drop)
+    })?;
+    let recording = agent.stop()?;
 
-    ensure!(recording.status.success(), "{}: {}", recording.status, recording.errors);
     no_write_waited(&recording)?;
     let other = recording.stalls().find(|stall| stall.context != Context::Sync);
     ensure!(other.is_none(), "dd waited for something else: {other:?}");
-    ensure!(recording.stalls().count() > 0, "an fsync of 16 MiB did not wait");
     Ok(())
 }
 
@@ -109,18 +110,17 @@ fn truncation_is_no_write(fs: Fs) -> Result<()> {
     let scratch = scratch(fs)?;
     let path = scratch.path().join("file");
     let pid = std::process::id().to_string();
-    let agent = Agent::start(["--min-latency=0", "--stacks", "--pid", &pid])?;
-    for _ in 0..20 {
-        let mut file = File::create(&path).context("cannot make a file")?;
-        file.write_all(&vec![1; 4 << 20]).context("cannot write")?;
-        start_writeback(&file)?;
-        file.set_len(4097).context("cannot truncate")?;
-    }
-    let recording = agent.stop()?;
-
-    no_write_waited(&recording)?;
-    ensure!(recording.stalls().count() > 0, "no truncation waited for writeback");
-    Ok(())
+    let mut agent = Agent::start(["--min-latency=0", "--stacks", "--pid", &pid])?;
+    agent.until_it_stalls(|| {
+        for _ in 0..20 {
+            let mut file = File::create(&path).context("cannot make a file")?;
+            file.write_all(&vec![1; 4 << 20]).context("cannot write")?;
+            start_writeback(&file)?;
+            file.set_len(4097).context("cannot truncate")?;
+        }
+        Ok(())
+    })?;
+    no_write_waited(&agent.stop()?)
 }
 
 /// Starts writeback of a whole file and does not wait for it.
@@ -136,16 +136,15 @@ fn start_writeback(file: &File) -> Result<()> {
 fn unmounting_is_no_write(fs: Fs) -> Result<()> {
     let scratch = scratch(fs)?;
     let pid = std::process::id().to_string();
-    let agent = Agent::start(["--min-latency=0", "--stacks", "--pid", &pid])?;
-    fill(&scratch.path().join("file"))?;
-    rustix::fs::sync();
+    let mut agent = Agent::start(["--min-latency=0", "--stacks", "--pid", &pid])?;
+    agent.until_it_stalls(|| {
+        fill(&scratch.path().join("file"))?;
+        rustix::fs::sync();
+        Ok(())
+    })?;
     fill(&scratch.path().join("other"))?;
     drop(scratch);
-    let recording = agent.stop()?;
-
-    no_write_waited(&recording)?;
-    ensure!(recording.stalls().count() > 0, "neither sync() nor umount() waited for writeback");
-    Ok(())
+    no_write_waited(&agent.stop()?)
 }
 
 /// Sixteen MiB that nobody has asked to be written back.

@@ -41,7 +41,7 @@ impl Default for GuestSelection {
             accel: Accel::Auto,
             // An emulated guest has one busy thread, whatever its CPUs.
             jobs: cores.min(Series::MATRIX.len()),
-            limit: Duration::from_mins(20),
+            limit: Duration::from_mins(30),
         }
     }
 }

@@ -19,6 +19,9 @@ const START: Duration = Duration::from_mins(2);
 /// How long the agent may take to its summary once it is told to stop.
 const STOP: Duration = Duration::from_mins(1);
 
+/// How long a line may be on its way while nothing presses, and some more.
+const TICK: Duration = Duration::from_millis(500);
+
 /// A running agent. Dropped, it is killed.
 #[derive(Debug)]
 pub struct Agent {
@@ -129,6 +132,28 @@ impl Agent {
             );
             seen.get() >= wanted
         })
+    }
+
+    /// Does something until it was seen to stall: once, unless the machine was so busy that all was on
+    /// the disk before anybody came to wait for it.
+    pub fn until_it_stalls(&mut self, mut work: impl FnMut() -> Result<()>) -> Result<()> {
+        let deadline = Instant::now() + START;
+        while Instant::now() < deadline {
+            work()?;
+            // A line takes at most a tick from the kernel to us.
+            let tick = Instant::now() + TICK;
+            while let Ok(line) =
+                self.inbox.recv_timeout(tick.saturating_duration_since(Instant::now()))
+            {
+                let line = line?;
+                let stalls = matches!(line.event, Event::Stall(_));
+                self.lines.push(line);
+                if stalls {
+                    return Ok(());
+                }
+            }
+        }
+        bail!("nothing waited for {} s", START.as_secs())
     }
 
     /// Presses Ctrl-C and returns everything it said, up to the summary.

@@ -1,5 +1,6 @@
 //! The test bed: disks, file systems, oracles, and the agent, so that a test reads like a story.
 
+pub mod account;
 pub mod agent;
 pub mod bpftool;
 pub mod cgroup;
@@ -28,6 +29,7 @@ pub mod tracefs;
 pub mod wac;
 pub mod watchdog;
 
+pub use account::every_wait_is_accounted_for;
 pub use agent::{Agent, Recording};
 pub use cgroup::Cgroup;
 pub use disk::Disk;

@@ -61,13 +61,28 @@ impl Wac {
         self.child.id()
     }
 
-    /// Has it begin, and returns once all its workers have.
+    /// Has it begin, and returns once all its workers are there. Their first operations may be yet
+    /// to come: whoever wants some waits until it [`works`](Self::works).
     pub fn go(&mut self) -> Result<()> {
         let mut go = self.go.take().context("the workload was told to go before")?;
         go.write_all(b"go\n").context("the workload does not listen")?;
         let first = self.next()?.context("the workload ended before it began")?;
         ensure!(first.state == WorkloadState::Started, "the workload began with {first:?}");
         Ok(())
+    }
+
+    /// Waits until it says, as it does each second, that it has done more than it said before.
+    pub fn works(&mut self) -> Result<()> {
+        let mut before = None;
+        loop {
+            let workload = self.next()?.context("the workload ended")?;
+            let operations = workload.operations;
+            ensure!(workload.state == WorkloadState::Progress, "no longer at work: {workload:?}");
+            if before.is_some_and(|before| operations > before) {
+                return Ok(());
+            }
+            before.get_or_insert(operations);
+        }
     }
 
     /// The file that it rewrites: the only one in its folder, while it runs.
