@@ -231,8 +231,14 @@ fn harmless() -> Result<()> {
     ensure!(line.is_none(), "told without being asked: {line:?}");
     let unstreamed = summary.unstable_writes_unstreamed;
     ensure!(unstreamed == counted(&silent)?, "{summary:#?}");
-    // One looks a moment after the other, and a page's writeback may end between.
-    ensure!(unstreamed.abs_diff(lines) * 20 <= lines, "not {lines}: {summary:#?}");
+    // One looks a moment after the other, and a page's writeback may end between: seen with up to 4 %
+    // on 7.3, where instructions are emulated. Linux 7 skips programs now and then, and counts that.
+    let missed = |recording: &Recording| -> Result<u64> {
+        Ok(recording.summary()?.probe_runs_missed.values().sum())
+    };
+    let missed = missed(&telling)? + missed(&silent)?;
+    eprintln!("unstable: {lines} told, {unstreamed} counted, {missed} runs missed");
+    ensure!(unstreamed.abs_diff(lines) <= lines / 10 + missed, "not {lines}: {summary:#?}");
     Ok(())
 }
 
