@@ -149,7 +149,7 @@ fn faults_in_calls(method: &str, fs: Fs) -> Result<()> {
     ensure!(summary.waits_unfinished == 0, "{summary:#?}");
     ensure!(summary.map_failures.is_empty(), "{:?}", summary.map_failures);
     let stalls: Vec<_> = recording.stalls().collect();
-    let spared = if method == "kprobe" && host::kernel_version() < (5, 16) { 1 } else { 0 };
+    let spared = usize::from(method == "kprobe" && host::kernel_version() < (5, 16));
     all_are(&stalls, mapped.file.metadata()?.ino(), Context::PageMkwrite, faults, spared)?;
     all_are(&stalls, written.metadata()?.ino(), Context::WriteBegin, writes, spared)
 }
