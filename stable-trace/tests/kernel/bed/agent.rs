@@ -140,16 +140,22 @@ impl Agent {
         let deadline = Instant::now() + START;
         while Instant::now() < deadline {
             work()?;
-            // A line takes at most a tick from the kernel to us.
             let tick = Instant::now() + TICK;
-            while let Ok(line) =
-                self.inbox.recv_timeout(tick.saturating_duration_since(Instant::now()))
-            {
-                let line = line?;
-                let stalls = matches!(line.event, Event::Stall(_));
-                self.lines.push(line);
-                if stalls {
-                    return Ok(());
+            loop {
+                match self.inbox.recv_timeout(tick.saturating_duration_since(Instant::now())) {
+                    Ok(line) => {
+                        let line = line?;
+                        let stalls = matches!(line.event, Event::Stall(_));
+                        self.lines.push(line);
+                        if stalls {
+                            return Ok(());
+                        }
+                    }
+                    Err(RecvTimeoutError::Timeout) => break,
+                    Err(RecvTimeoutError::Disconnected) => {
+                        let (status, errors) = self.end()?;
+                        bail!("the agent ended too early ({status}): {}", errors.trim());
+                    }
                 }
             }
         }

@@ -41,16 +41,22 @@ fn other_errors() -> Result<()> {
     Ok(())
 }
 
-/// The kernel aborts the command when its time is up.
+/// The kernel aborts the command when its time is up, and asks the disk in vain whether it is there,
+/// after each of the resets that it tries (`scsi_eh_tur`, `drivers/scsi/scsi_error.c`): for ten seconds
+/// each time, unless it is told otherwise.
 fn never_answered(disk: &Disk, direct: &Direct, block: u64) -> Result<()> {
-    const TIMEOUT: &str = "device/timeout";
+    const TIMEOUTS: [&str; 2] = ["device/timeout", "device/eh_timeout"];
     const STATE: &str = "device/state";
-    let before = disk.attribute(TIMEOUT).context("no time-out")?;
-    disk.set_attribute(TIMEOUT, "1")?;
+    let before = TIMEOUTS.map(|name| disk.attribute(name));
+    for name in TIMEOUTS {
+        disk.set_attribute(name, "1")?;
+    }
     let failing = Injection::with(Injection::TIMEOUT)?;
     let read = direct.read(block, 4096);
     drop(failing);
-    disk.set_attribute(TIMEOUT, &before)?;
+    for (name, before) in TIMEOUTS.iter().zip(before) {
+        disk.set_attribute(name, &before.with_context(|| format!("no {name}"))?)?;
+    }
     ensure!(read.is_err(), "a read that was never answered did well");
     crate::bed::eventually(|| {
         // The error handler's own commands were not answered either, so it gave the disk up
