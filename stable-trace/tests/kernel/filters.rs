@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use stable_trace::event::{Event, Stall};
 
 use crate::bed::{
-    Agent, Cgroup, Disk, Fs, Need, Recording, Scratch, Test, TracefsInstance, Wac, eventually,
+    Agent, Cgroup, Disk, Fs, Need, Recording, Scratch, Test, TracefsInstance, Wac,
     every_wait_is_accounted_for, host,
 };
 
@@ -73,10 +73,7 @@ impl Pair {
         self.ours.wac.go()?;
         agent.await_stalls(MANY)?;
         // Or the test shows nothing.
-        eventually(|| {
-            let others = self.others.waits.hits()?;
-            Ok((others < MANY).then(|| format!("the others hardly wait: {others} times")))
-        })?;
+        self.others.waits.await_hits(MANY).context("the others hardly wait")?;
         self.ours.wac.stop()?;
         self.others.wac.stop()?;
         Ok((agent.stop()?, self.ours.waits.hits()?))

@@ -2,8 +2,7 @@
 //! with the guard errors that come of it, and where somebody does.
 
 use std::os::unix::fs::MetadataExt as _;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use stable_trace::event::{Context, Event, Grade, Group, Start, UnstableWrite};
@@ -138,11 +137,7 @@ fn rewrite(profile: &str, context: Context, scratch: &Scratch, agent: &mut Agent
     wac.go()?;
     let (pid, ino) = (wac.pid(), wac.file()?.ino());
     await_unstable(agent, pid, MANY)?;
-    let deadline = Instant::now() + LIMIT;
-    while failed.hits()? == 0 {
-        ensure!(Instant::now() < deadline, "profile {profile}: not one guard error");
-        thread::sleep(Duration::from_millis(20));
-    }
+    failed.await_hits(1).with_context(|| format!("profile {profile}: not one guard error"))?;
     wac.stop()?;
     Ok(Run { context, pid, ino })
 }

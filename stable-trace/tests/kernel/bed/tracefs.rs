@@ -3,13 +3,21 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use super::host::TRACING;
 
 /// KiB of buffer for each CPU: room for some 100,000 events.
 const BUFFER_KIB: &str = "16384";
+
+/// How long events may be awaited: an emulated machine takes its time.
+const LIMIT: Duration = Duration::from_mins(2);
+
+/// Between two looks.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// How many there have been: two of one event have two names.
 static MADE: AtomicU32 = AtomicU32::new(0);
@@ -70,6 +78,19 @@ impl TracefsInstance {
         check_nothing_lost(&self.0)?;
         let entries = statistics(&self.0)?.into_iter().filter(|(name, _)| name == "entries");
         Ok(entries.map(|(_, value)| value).sum())
+    }
+
+    /// Waits until there have been so many.
+    pub fn await_hits(&self, wanted: u64) -> Result<()> {
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            let hits = self.hits()?;
+            if hits >= wanted {
+                return Ok(());
+            }
+            ensure!(Instant::now() < deadline, "tracefs has {hits} of {wanted} events awaited");
+            thread::sleep(LOOK);
+        }
     }
 
     fn write(&self, name: &str, value: &str) -> Result<()> {

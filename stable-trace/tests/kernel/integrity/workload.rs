@@ -2,7 +2,7 @@
 //! pages that nobody keeps stable.
 
 use std::os::unix::fs::MetadataExt as _;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use stable_trace::event::{Cause, Check, Operation, PageKind, Source};
@@ -20,9 +20,6 @@ const STORM: u64 = 1_000;
 /// Errors of a profile that are awaited where pages are not stable.
 const MANY: u64 = 10;
 
-/// How long an emulated machine may take.
-const LIMIT: Duration = Duration::from_mins(2);
-
 pub fn tests() -> Vec<Test> {
     let mut tests = vec![
         on_the_disk("a_shared_buffer_on_ext4", || shared_buffer(&[])),
@@ -38,19 +35,6 @@ pub fn tests() -> Vec<Test> {
     tests
 }
 
-/// Waits until so many completions have failed.
-fn await_failures(failed: &TracefsInstance, wanted: u64) -> Result<()> {
-    let deadline = Instant::now() + LIMIT;
-    loop {
-        let hits = failed.hits()?;
-        if hits >= wanted {
-            return Ok(());
-        }
-        ensure!(Instant::now() < deadline, "{hits} guard errors of {wanted}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
 /// Profile g. However small the ring, nothing is missing from the counts.
 fn shared_buffer(options: &[&str]) -> Result<()> {
     let _quiet = QuietConsole::new()?;
@@ -61,7 +45,7 @@ fn shared_buffer(options: &[&str]) -> Result<()> {
     let mut wac = Wac::ready(scratch.path(), "g")?;
     wac.go()?;
     let pid = wac.pid();
-    await_failures(&failed, STORM)?;
+    failed.await_hits(STORM)?;
     let last = wac.stop()?;
     let recording = agent.stop()?;
 
@@ -112,7 +96,7 @@ fn unstable_pages(fs: Fs) -> Result<()> {
         let mut wac = Wac::ready(scratch.path(), profile)?;
         wac.go()?;
         let file = wac.file()?;
-        await_failures(&failed, before + MANY).with_context(|| format!("profile {profile}"))?;
+        failed.await_hits(before + MANY).with_context(|| format!("profile {profile}"))?;
         files.push((file.ino(), file.size()));
         wac.stop()?;
         before = failed.hits()?;
