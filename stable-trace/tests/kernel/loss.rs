@@ -55,6 +55,7 @@ fn nothing_is_missing(recording: &Recording, hits: u64) -> Result<()> {
     );
     ensure!(recording.lost() == summary.events_lost, "{} said to be lost", recording.lost());
     ensure!(summary.counts.get("stall") == Some(&lines), "{lines} lines: {:?}", summary.counts);
+    ensure!(summary.waits_unfinished == 0, "nobody is left to wait: {summary:#?}");
     every_wait_is_accounted_for(summary, hits)
 }
 

@@ -70,6 +70,7 @@ fn watch(options: &[&str]) -> Result<Seen> {
 fn exact(seen: &Seen) -> Result<()> {
     let Seen { during, after, recording, hits } = seen;
     let summary = recording.summary()?;
+    ensure!(summary.waits_unfinished == 0, "nobody is left to wait: {summary:#?}");
     every_wait_is_accounted_for(summary, *hits)?;
     #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
     let (total, lost) = (summary.stalls_total as f64, summary.events_lost as f64);

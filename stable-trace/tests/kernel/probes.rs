@@ -76,7 +76,7 @@ fn agree(method: &str, fs: Fs) -> Result<()> {
     nothing_is_lost(&recording, summary)?;
     // Where the kernel preempts programs several do the same work, and a run is missed only if all
     // of them were skipped: there we say fewer than the kernel, which counts each.
-    let said = summary.probe_runs_missed.values().sum::<u64>();
+    let said = missed::by_summary(summary);
     let preempts = host::kernel_version() >= (7, 0);
     ensure!(
         said == missed || preempts && said < missed,
@@ -122,7 +122,7 @@ fn nothing_is_lost(recording: &Recording, summary: &Summary) -> Result<()> {
     // An end that was not seen is a stall less: what is compared below holds how many there may be.
     let unseen = |what: &&String| *what != "the end of a wait was not seen";
     let failures: Vec<_> = summary.map_failures.keys().filter(unseen).collect();
-    let missed: u64 = summary.probe_runs_missed.values().sum();
+    let missed = missed::by_summary(summary);
     let ends = summary.map_failures.values().sum::<u64>();
     ensure!(failures.is_empty() && ends <= missed, "{:?}", summary.map_failures);
     ensure!(summary.records_malformed == 0, "{} malformed", summary.records_malformed);

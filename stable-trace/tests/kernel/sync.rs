@@ -65,6 +65,7 @@ fn fsync_is_sync(fs: Fs) -> Result<()> {
     })?;
     let recording = agent.stop()?;
 
+    ensure!(recording.status.success(), "{}: {}", recording.status, recording.errors);
     no_write_waited(&recording)?;
     let other = recording.stalls().find(|stall| stall.context != Context::Sync);
     ensure!(other.is_none(), "dd waited for something else: {other:?}");

@@ -9,7 +9,7 @@ use stable_trace::event::{Context, Event, Grade, Group, Start, UnstableWrite};
 
 use crate::bed::console::QuietConsole;
 use crate::bed::injection::SlowDisk;
-use crate::bed::{Agent, Disk, Fs, Need, Recording, Scratch, Test, TracefsInstance, Wac};
+use crate::bed::{Agent, Disk, Fs, Need, Recording, Scratch, Test, TracefsInstance, Wac, missed};
 
 /// Unstable writes of one profile that are awaited before its workload is ended.
 const MANY: u64 = 50;
@@ -228,10 +228,7 @@ fn harmless() -> Result<()> {
     ensure!(unstreamed == counted(&silent)?, "{summary:#?}");
     // One looks a moment after the other, and a page's writeback may end between: seen with up to 4 %
     // on 7.3, where instructions are emulated. Linux 7 skips programs now and then, and counts that.
-    let missed = |recording: &Recording| -> Result<u64> {
-        Ok(recording.summary()?.probe_runs_missed.values().sum())
-    };
-    let missed = missed(&telling)? + missed(&silent)?;
+    let missed = missed::by_summary(telling.summary()?) + missed::by_summary(summary);
     eprintln!("unstable: {lines} told, {unstreamed} counted, {missed} runs missed");
     ensure!(unstreamed.abs_diff(lines) <= lines / 10 + missed, "not {lines}: {summary:#?}");
     Ok(())

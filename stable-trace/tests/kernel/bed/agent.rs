@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
 use stable_trace::event::{Event, Line, Stall, Start, Summary};
 
@@ -110,10 +110,7 @@ impl Agent {
             match self.next_line(left)? {
                 Some(line) if wanted(&line.event) => return Ok(()),
                 Some(_) => {}
-                None => {
-                    let (status, errors) = self.end()?;
-                    bail!("the agent ended too early ({status}): {}", errors.trim());
-                }
+                None => return Err(self.ended_too_early()),
             }
         }
     }
@@ -140,26 +137,31 @@ impl Agent {
         let deadline = Instant::now() + START;
         while Instant::now() < deadline {
             work()?;
-            let tick = Instant::now() + TICK;
-            loop {
-                match self.inbox.recv_timeout(tick.saturating_duration_since(Instant::now())) {
-                    Ok(line) => {
-                        let line = line?;
-                        let stalls = matches!(line.event, Event::Stall(_));
-                        self.lines.push(line);
-                        if stalls {
-                            return Ok(());
-                        }
-                    }
-                    Err(RecvTimeoutError::Timeout) => break,
-                    Err(RecvTimeoutError::Disconnected) => {
-                        let (status, errors) = self.end()?;
-                        bail!("the agent ended too early ({status}): {}", errors.trim());
-                    }
-                }
+            if self.stalls_within(TICK)? {
+                return Ok(());
             }
         }
         bail!("nothing waited for {} s", START.as_secs())
+    }
+
+    /// Whether a stall is streamed in that time.
+    fn stalls_within(&mut self, limit: Duration) -> Result<bool> {
+        let deadline = Instant::now() + limit;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.inbox.recv_timeout(left) {
+                Ok(line) => {
+                    let line = line?;
+                    let stalls = matches!(line.event, Event::Stall(_));
+                    self.lines.push(line);
+                    if stalls {
+                        return Ok(true);
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => return Ok(false),
+                Err(RecvTimeoutError::Disconnected) => return Err(self.ended_too_early()),
+            }
+        }
     }
 
     /// Presses Ctrl-C and returns everything it said, up to the summary.
@@ -238,6 +240,15 @@ impl Agent {
             Err(RecvTimeoutError::Timeout) => {
                 bail!("the agent said nothing of what was awaited for {} s", limit.as_secs())
             }
+        }
+    }
+
+    fn ended_too_early(&mut self) -> anyhow::Error {
+        match self.end() {
+            Ok((status, errors)) => {
+                anyhow!("the agent ended too early ({status}): {}", errors.trim())
+            }
+            Err(error) => error,
         }
     }
 

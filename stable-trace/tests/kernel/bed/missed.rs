@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
+use stable_trace::event::Summary;
 
 use super::host::TRACING;
 
@@ -12,6 +13,11 @@ use super::host::TRACING;
 /// was no kretprobe instance.
 pub fn by_kernel(pid: u32) -> Result<u64> {
     Ok(recursions(pid)? + instances(pid)?)
+}
+
+/// How many, as the agent says at its end.
+pub fn by_summary(summary: &Summary) -> u64 {
+    summary.probe_runs_missed.values().sum()
 }
 
 /// `recursion_misses` of every program that the process holds, once each.
