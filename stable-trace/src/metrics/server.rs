@@ -2,7 +2,8 @@
 //!
 //! It listens in a process that may do anything, so whoever connects is held to limits: of
 //! connections, of a request's header, and of time. No client can keep another one out: where all
-//! connections are taken, the one that has been waiting longest makes room.
+//! connections are taken, the one that has been waiting for its client longest makes room, or the first
+//! whose answer is given.
 
 mod connections;
 mod gather;
@@ -45,10 +46,13 @@ pub struct Limits {
     pub header_bytes: usize,
     /// From the first byte of a request, or of a connection's encryption, to the end of its header.
     pub header: Duration,
-    /// From the end of a request's header to the end of the answer.
+    /// From the end of a request's header to its answer, and how long a client may take none of it.
     pub answer: Duration,
     /// How long a connection may be open with no request.
     pub idle: Duration,
+    /// How long a connection may wait for its client before it makes room for another one, while
+    /// others are being answered.
+    pub grace: Duration,
 }
 
 impl Default for Limits {
@@ -60,6 +64,7 @@ impl Default for Limits {
             answer: Duration::from_secs(15),
             // Longer than the usual intervals of scrapes, which keep their connection.
             idle: Duration::from_mins(3),
+            grace: Duration::from_millis(100),
         }
     }
 }

@@ -1,16 +1,19 @@
 //! Clients that are slow, broken or malicious: whatever they do, the next scrape is answered.
 
 use std::{
-    io::{Read as _, Write as _},
-    net::Shutdown,
-    sync::Barrier,
+    io::{ErrorKind, Read as _, Write as _},
+    net::{Shutdown, TcpStream},
+    sync::{Barrier, mpsc},
     thread,
     time::{Duration, Instant},
 };
 
-use stable_trace::metrics::server::Limits;
+use stable_trace::metrics::{server::Limits, web_config::WebConfig};
 
-use super::{Bench, read_all};
+use super::{Bench, PATIENCE, read_all};
+
+const SCRAPE: &[u8] = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
+const LAST_SCRAPE: &[u8] = b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
 
 fn limits() -> Limits {
     Limits::default()
@@ -48,7 +51,7 @@ fn a_connection_is_kept_and_each_scrape_is_fresh() {
     let bench = Bench::plain(limits());
     let mut stream = bench.connect();
     for scrape in 1..=3 {
-        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        stream.write_all(SCRAPE).unwrap();
         let mut seen = String::new();
         let mut buffer = [0; 4096];
         // It comes last but one line of its family: the rest of the body follows.
@@ -185,8 +188,10 @@ fn who_says_nothing_is_cut_off() {
 
 #[test]
 fn who_asks_and_does_not_read_keeps_nobody_out() {
-    let bench = Bench::plain(limits());
-    let request = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n".repeat(200);
+    // Each look takes long enough for all connections to wait for one, again and again.
+    let slow = || thread::sleep(Duration::from_millis(100));
+    let bench = Bench::looking(limits(), WebConfig::default(), slow);
+    let request = SCRAPE.repeat(200);
     let deaf: Vec<_> = (0..100)
         .map(|_| {
             let mut stream = bench.connect();
@@ -199,6 +204,86 @@ fn who_asks_and_does_not_read_keeps_nobody_out() {
         bench.serves();
     }
     drop(deaf);
+}
+
+#[test]
+fn who_asks_and_does_not_read_is_cut_off() {
+    let answer = Duration::from_millis(300);
+    let bench = Bench::plain(Limits { answer, ..limits() });
+    let mut stream = bench.connect();
+    let request = SCRAPE.repeat(1_000);
+    let error = loop {
+        if let Err(error) = stream.write_all(&request) {
+            break error;
+        }
+    };
+    // Not this side's own patience, after which a write would block.
+    let cut = [ErrorKind::BrokenPipe, ErrorKind::ConnectionReset];
+    assert!(cut.contains(&error.kind()), "{error}");
+    bench.serves();
+}
+
+/// An endpoint whose looks wait for the sender to be dropped.
+fn held(limits: Limits) -> (Bench, mpsc::Sender<()>) {
+    let (release, held) = mpsc::channel::<()>();
+    // An error is the sender's end.
+    let hold = move || {
+        let _ = held.recv();
+    };
+    (Bench::looking(limits, WebConfig::default(), hold), release)
+}
+
+/// Asserts that a client is neither answered nor sent away.
+fn waits(mut client: &TcpStream) {
+    client.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    let read = client.read(&mut [0]);
+    let waiting = read.as_ref().is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
+    assert!(waiting, "an answer, or an end: {read:?}");
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+}
+
+/// Asserts that a client gets all of its answer before the endpoint closes.
+fn is_answered(mut client: TcpStream) {
+    let answer = read_all(&mut client);
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+    assert!(head.contains(&format!("content-length: {}\r\n", body.len())), "{head}");
+}
+
+#[test]
+fn who_comes_while_all_are_answered_waits() {
+    let (bench, release) = held(Limits { connections: 1, ..limits() });
+    let mut first = bench.connect();
+    first.write_all(SCRAPE).unwrap();
+    while bench.looks() == 0 {
+        thread::yield_now();
+    }
+    let mut second = bench.connect();
+    second.write_all(LAST_SCRAPE).unwrap();
+    waits(&second);
+    drop(release);
+    is_answered(first);
+    is_answered(second);
+}
+
+#[test]
+fn who_has_just_come_need_not_go_while_others_are_answered() {
+    let (bench, release) = held(Limits { connections: 2, grace: PATIENCE, ..limits() });
+    let mut first = bench.connect();
+    first.write_all(SCRAPE).unwrap();
+    while bench.looks() == 0 {
+        thread::yield_now();
+    }
+    let mut second = bench.connect();
+    let mut third = bench.connect();
+    third.write_all(LAST_SCRAPE).unwrap();
+    waits(&second);
+    waits(&third);
+    drop(release);
+    is_answered(first);
+    is_answered(third);
+    second.write_all(LAST_SCRAPE).unwrap();
+    is_answered(second);
 }
 
 #[test]
@@ -215,7 +300,7 @@ fn a_run_that_is_over_is_said_to_be() {
             revision: text("r"),
             kernel: text("6.12"),
         },
-        web: stable_trace::metrics::web_config::WebConfig::default(),
+        web: WebConfig::default(),
         limits: limits(),
     };
     let endpoint = stable_trace::metrics::server::Endpoint::start(listener, served).unwrap();

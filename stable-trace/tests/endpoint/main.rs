@@ -47,6 +47,11 @@ struct Bench {
 
 impl Bench {
     fn start(limits: Limits, web: WebConfig) -> Self {
+        Self::looking(limits, web, || {})
+    }
+
+    /// With something that happens within each look.
+    fn looking(limits: Limits, web: WebConfig, mut within: impl FnMut() + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (snapshots, mut questions) = mpsc::channel::<Question>(1);
         let looks = Arc::new(AtomicU64::new(0));
@@ -54,6 +59,7 @@ impl Bench {
         thread::spawn(move || {
             while let Some(question) = questions.blocking_recv() {
                 let look = counter.fetch_add(1, Relaxed) + 1;
+                within();
                 let _ = question.send(Ok(snapshot(look)));
             }
         });

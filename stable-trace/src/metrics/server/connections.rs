@@ -2,16 +2,25 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
-use hyper::{server::conn::http1, service::service_fn};
+use hyper::{
+    header::{CONNECTION, HeaderValue},
+    server::conn::http1,
+    service::service_fn,
+};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
+    sync::Notify,
     task::AbortHandle,
+    time::timeout,
 };
 
 use super::{
@@ -28,28 +37,55 @@ const HEADERS: usize = 64;
 
 /// The connections there are.
 #[derive(Clone, Debug, Default)]
-struct Connections(Arc<Mutex<HashMap<u64, (Watch, AbortHandle)>>>);
+struct Connections {
+    all: Arc<Mutex<HashMap<u64, (Watch, AbortHandle)>>>,
+    /// Told whenever there may be room.
+    room: Arc<Notify>,
+    /// Whether somebody waits for room, so that connections end with their answers.
+    crowded: Arc<AtomicBool>,
+}
 
 impl Connections {
     fn with<T>(&self, act: impl FnOnce(&mut HashMap<u64, (Watch, AbortHandle)>) -> T) -> T {
-        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        act(&mut self.all.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Whether there is room for one more, if need be made by ending the one that has been waiting
-    /// longest.
-    fn make_room(&self, limit: usize) -> bool {
+    /// Waits for room for one more. Where there is none the connection makes room that has been
+    /// waiting for its client longest; but where some are being answered, they end with their
+    /// answers first, so that nobody has to go who has only just come. An answer that a client waits
+    /// for is never cut short, and takes no longer than the limits say.
+    async fn room_for_one(&self, limits: Limits) {
+        while !self.make_room(limits) {
+            self.crowded.store(true, Relaxed);
+            // An error is that nothing has changed, but that some have waited longer now.
+            let _ = timeout(limits.grace, self.room.notified()).await;
+        }
+        self.crowded.store(false, Relaxed);
+    }
+
+    fn make_room(&self, limits: Limits) -> bool {
         self.with(|all| {
-            if all.len() < limit {
+            if all.len() < limits.connections {
                 return true;
             }
-            let waiting =
-                all.iter().filter_map(|(id, (watch, _))| Some((watch.waiting_since()?, *id)));
-            let Some((_, longest)) = waiting.min() else { return false };
-            if let Some((_, task)) = all.remove(&longest) {
+            let waiting: Vec<_> = all
+                .iter()
+                .filter_map(|(id, (watch, _))| Some((watch.waiting_since()?, *id)))
+                .collect();
+            let Some((since, longest)) = waiting.iter().min() else { return false };
+            if waiting.len() < all.len() && since.elapsed() < limits.grace {
+                return false;
+            }
+            if let Some((_, task)) = all.remove(longest) {
                 task.abort();
             }
             true
         })
+    }
+
+    fn remove(&self, id: u64) {
+        self.with(|all| all.remove(&id));
+        self.room.notify_one();
     }
 }
 
@@ -67,35 +103,38 @@ pub async fn serve(listener: TcpListener, site: Arc<Site>, limits: Limits) {
                 continue;
             }
         };
-        if !connections.make_room(limits.connections) {
-            log::debug!("a connection to the metrics was refused: all are busy");
-            continue;
-        }
+        connections.room_for_one(limits).await;
         id += 1;
-        let watch = Watch::new(limits);
+        let watch = Watch::new(limits, Arc::clone(&connections.room));
         let (site, all, own) = (Arc::clone(&site), connections.clone(), watch.clone());
         // The lock is held until the connection is in the list: it cannot end before.
         connections.with(|list| {
             let task = tokio::spawn(async move {
                 tokio::select! {
-                    () = converse(stream, site, &own, limits) => {}
+                    () = converse(stream, site, &own, &all.crowded, limits) => {}
                     () = own.overdue() => {}
                 }
-                all.with(|all| all.remove(&id));
+                all.remove(id);
             });
             list.insert(id, (watch, task.abort_handle()));
         });
     }
 }
 
-async fn converse(stream: TcpStream, site: Arc<Site>, watch: &Watch, limits: Limits) {
+async fn converse(
+    stream: TcpStream,
+    site: Arc<Site>,
+    watch: &Watch,
+    crowded: &AtomicBool,
+    limits: Limits,
+) {
     // Answers are written at once.
     let _ = stream.set_nodelay(true);
     let stream = Guarded::new(stream, watch.clone());
     match &site.web.tls {
-        None => answer(stream, site, watch, limits).await,
+        None => answer(stream, site, watch, crowded, limits).await,
         Some(tls) => match tls.accept(stream).await {
-            Ok(stream) => answer(stream, site, watch, limits).await,
+            Ok(stream) => answer(stream, site, watch, crowded, limits).await,
             Err(error) => log::debug!("a connection to the metrics was not encrypted: {error}"),
         },
     }
@@ -106,12 +145,19 @@ async fn answer<S: AsyncRead + AsyncWrite + Unpin + Send>(
     stream: S,
     site: Arc<Site>,
     watch: &Watch,
+    crowded: &AtomicBool,
     limits: Limits,
 ) {
     let service = service_fn(|request| {
         let site = Arc::clone(&site);
         watch.answering();
-        async move { Ok::<_, std::convert::Infallible>(site.answer(&request, watch).await) }
+        async move {
+            let mut response = site.answer(&request, watch).await;
+            if crowded.load(Relaxed) {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, std::convert::Infallible>(response)
+        }
     });
     let outcome = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -27,33 +27,55 @@ enum Doing {
     Answering,
 }
 
+/// A connection at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct State {
+    doing: Doing,
+    /// Since when it has been doing that.
+    since: Instant,
+    /// Since when the client has taken nothing of what was written to it; nothing if it takes all.
+    /// It may be doing anything meanwhile: whoever sends several requests in one piece has the next
+    /// one answered while the answer before is still on its way.
+    untaken: Option<Instant>,
+}
+
 /// One connection, as the one who serves it and the one who counts it see it.
 #[derive(Clone, Debug)]
 pub struct Watch {
-    state: Arc<Mutex<(Doing, Instant)>>,
+    state: Arc<Mutex<State>>,
     changed: Arc<Notify>,
+    /// Told whenever the connection begins to wait for its client.
+    waits: Arc<Notify>,
     limits: Limits,
 }
 
 impl Watch {
-    /// A new connection.
-    pub fn new(limits: Limits) -> Self {
-        let state = Arc::new(Mutex::new((Doing::Idle, Instant::now())));
-        Self { state, changed: Arc::new(Notify::new()), limits }
+    /// A new connection, and who is told whenever it begins to wait for its client.
+    pub fn new(limits: Limits, waits: Arc<Notify>) -> Self {
+        let state = State { doing: Doing::Idle, since: Instant::now(), untaken: None };
+        let state = Arc::new(Mutex::new(state));
+        Self { state, changed: Arc::new(Notify::new()), waits, limits }
     }
 
-    fn state(&self) -> (Doing, Instant) {
+    fn state(&self) -> State {
         *self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn set(&self, doing: Doing) {
-        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = (doing, Instant::now());
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
         self.changed.notify_one();
+        if self.waiting_since().is_some() {
+            self.waits.notify_one();
+        }
+    }
+
+    fn set(&self, doing: Doing) {
+        self.change(|state| (state.doing, state.since) = (doing, Instant::now()));
     }
 
     /// Bytes have come.
     fn received(&self) {
-        if self.state().0 == Doing::Idle {
+        if self.state().doing == Doing::Idle {
             self.set(Doing::Receiving);
         }
     }
@@ -63,24 +85,37 @@ impl Watch {
         self.set(Doing::Answering);
     }
 
-    /// Since when it has had no request to answer; nothing if it has one.
-    pub fn waiting_since(&self) -> Option<Instant> {
-        let (doing, since) = self.state();
-        (doing != Doing::Answering).then_some(since)
+    /// Something was to be written: the client has taken some of it, or nothing.
+    fn written(&self, taken: bool) {
+        match (taken, self.state().untaken) {
+            (true, Some(_)) => self.change(|state| state.untaken = None),
+            (false, None) => self.change(|state| state.untaken = Some(Instant::now())),
+            _ => {}
+        }
     }
 
-    /// Returns once it has been doing the same for longer than it may.
+    /// Since when it has been waiting for its client, to ask or to take an answer; nothing if the
+    /// client waits for it.
+    pub fn waiting_since(&self) -> Option<Instant> {
+        let state = self.state();
+        state.untaken.or_else(|| (state.doing != Doing::Answering).then_some(state.since))
+    }
+
+    /// Returns once it has been doing the same, or the client has taken nothing, for longer than may
+    /// be.
     pub async fn overdue(&self) {
         loop {
-            let (doing, since) = self.state();
-            let limit = match doing {
+            let state = self.state();
+            let limit = match state.doing {
                 Doing::Idle => self.limits.idle,
                 Doing::Receiving => self.limits.header,
                 Doing::Answering => self.limits.answer,
             };
+            let end = state.since + limit;
+            let end = state.untaken.map_or(end, |since| end.min(since + self.limits.answer));
             tokio::select! {
-                () = sleep_until(since + limit) => {
-                    if self.state() == (doing, since) {
+                () = sleep_until(end) => {
+                    if self.state() == state {
                         return;
                     }
                 }
@@ -90,7 +125,7 @@ impl Watch {
     }
 }
 
-/// A stream that tells its watch when bytes come.
+/// A stream that tells its watch when bytes come, and whether they go.
 #[derive(Debug)]
 pub struct Guarded<S> {
     stream: S,
@@ -125,7 +160,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.watch.written(written.is_ready());
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
