@@ -227,10 +227,10 @@ fn who_asks_and_does_not_read_is_cut_off() {
 fn held(limits: Limits) -> (Bench, mpsc::Sender<()>) {
     let (release, held) = mpsc::channel::<()>();
     // An error is the sender's end.
-    let hold = move || {
+    let hold_on = move || {
         let _ = held.recv();
     };
-    (Bench::looking(limits, WebConfig::default(), hold), release)
+    (Bench::looking(limits, WebConfig::default(), hold_on), release)
 }
 
 /// Asserts that a client is neither answered nor sent away.
