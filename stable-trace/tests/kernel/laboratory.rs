@@ -11,6 +11,7 @@ use crate::bed::direct::Direct;
 use crate::bed::function_graph::{call, calls};
 use crate::bed::injection::SlowDisk;
 use crate::bed::scratch::drop_caches;
+use crate::bed::unreadable;
 use crate::bed::{
     Agent, Disk, Dmesg, Fs, FunctionGraph, Injection, Need, Scratch, Test, TracefsInstance, host,
 };
@@ -117,10 +118,11 @@ fn ten_injected_guard_errors_are_ten() -> Result<()> {
 }
 
 fn one_changed_byte_fails_one_nvme_read() -> Result<()> {
-    let disk = Direct::open(&Disk::nvme_pi()?.path)?;
+    let nvme = Disk::nvme_pi()?;
+    let disk = Direct::open(&nvme.path)?;
     let image = std::env::var("LAB_NVME_IMAGE").context("LAB_NVME_IMAGE")?;
     let image = fs::OpenOptions::new().write(true).open(&image).context(image)?;
-    disk.write(0, &vec![0; 8 * 4096]).context("cannot write")?;
+    disk.write(0, &vec![b'?'; 8 * 4096]).context("cannot write")?;
     std::os::unix::fs::FileExt::write_all_at(&image, b"!", 3 * 4096 + 100)?;
     let completions = TracefsInstance::recording_integrity_completions()?;
 
@@ -131,8 +133,12 @@ fn one_changed_byte_fails_one_nvme_read() -> Result<()> {
     expected[3] = Some(EILSEQ);
     ensure!(errors == expected, "the readers got {errors:?}");
     ensure!(completions.count()? == 1, "tracefs has {:#?}", completions.lines()?);
-    disk.write(0, &vec![0; 8 * 4096]).context("cannot write the block anew")?;
-    disk.read(3 * 4096, 4096).context("the block is not sound again")?;
+
+    let mended = unreadable::mend(&nvme)?;
+    ensure!(mended == 1, "{mended} blocks were mended");
+    let bytes = disk.read(2 * 4096, 2 * 4096).context("the block is not sound again")?;
+    let (sound, anew) = bytes.split_at(4096);
+    ensure!(sound == [b'?'; 4096] && anew == [0; 4096], "another block was written, or not all");
     Ok(())
 }
 

@@ -26,6 +26,7 @@ pub mod scrape;
 pub mod scratch;
 pub mod test;
 pub mod tracefs;
+pub mod unreadable;
 pub mod wac;
 pub mod watchdog;
 

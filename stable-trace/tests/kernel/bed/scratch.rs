@@ -10,7 +10,7 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use tempfile::TempDir;
 
 use super::disk::Disk;
-use super::program;
+use super::{program, unreadable};
 
 /// A file system's type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +72,8 @@ pub struct Scratch {
     folder: Option<TempDir>,
     disk: Disk,
     stable_writes_before: Option<String>,
+    /// Whether pages may have changed on their way to the disk.
+    unstable: bool,
 }
 
 const STABLE_WRITES: &str = "queue/stable_writes";
@@ -90,7 +92,12 @@ impl Scratch {
     fn mounted(fs: Fs, disk: Disk, stable: Option<bool>) -> Result<Self> {
         let device = disk.path.to_string_lossy().into_owned();
         fs.make(&device)?;
-        let mut scratch = Self { folder: None, disk, stable_writes_before: None };
+        let mut scratch = Self {
+            folder: None,
+            disk,
+            stable_writes_before: None,
+            unstable: stable == Some(false),
+        };
         if let Some(stable) = stable {
             scratch.stable_writes_before = scratch.disk.attribute(STABLE_WRITES);
             scratch.disk.set_attribute(STABLE_WRITES, if stable { "1" } else { "0" })?;
@@ -132,6 +139,13 @@ impl Drop for Scratch {
             && let Err(error) = self.disk.set_attribute(STABLE_WRITES, &before)
         {
             eprintln!("{error:#}");
+        }
+        if self.unstable {
+            match unreadable::mend(&self.disk) {
+                Ok(0) => {}
+                Ok(mended) => eprintln!("{}: {mended} blocks could not be read", self.disk.name),
+                Err(error) => eprintln!("{error:#}"),
+            }
         }
     }
 }
