@@ -40,7 +40,7 @@ struct Paired {
 
 fn run(profile: &str, stable: bool) -> Result<Paired> {
     let _quiet = QuietConsole::new()?;
-    let scratch = Scratch::with_stable_writes(Fs::Ext4, Disk::pi()?, stable)?;
+    let scratch = Scratch::with_stable_writes(Fs::Ext4, Disk::pi()?, stable)?.with_shared_buffers();
     let _slow = SlowDisk::new(scratch.disk(), Duration::from_millis(2), 4)?;
     let failed = TracefsInstance::recording_integrity_completions()?;
     let path = scratch.path().to_string_lossy();

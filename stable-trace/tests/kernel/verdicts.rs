@@ -107,7 +107,8 @@ fn three_causes() -> Result<()> {
     let _quiet = QuietConsole::new()?;
     let unstable = host::kernel_version() < (6, 11);
     let medium = Medium::changed()?;
-    let scratch = Scratch::with_stable_writes(Fs::Ext4, Disk::pi()?, !unstable)?;
+    let scratch =
+        Scratch::with_stable_writes(Fs::Ext4, Disk::pi()?, !unstable)?.with_shared_buffers();
     let _slow = SlowDisk::new(scratch.disk(), Duration::from_millis(2), 4)?;
     let folders = [scratch.path().join("cached"), scratch.path().join("direct")];
     for folder in &folders {

@@ -72,8 +72,8 @@ pub struct Scratch {
     folder: Option<TempDir>,
     disk: Disk,
     stable_writes_before: Option<String>,
-    /// Whether pages may have changed on their way to the disk.
-    unstable: bool,
+    /// Whether what is written may change on its way to the disk.
+    in_flux: bool,
 }
 
 const STABLE_WRITES: &str = "queue/stable_writes";
@@ -92,12 +92,8 @@ impl Scratch {
     fn mounted(fs: Fs, disk: Disk, stable: Option<bool>) -> Result<Self> {
         let device = disk.path.to_string_lossy().into_owned();
         fs.make(&device)?;
-        let mut scratch = Self {
-            folder: None,
-            disk,
-            stable_writes_before: None,
-            unstable: stable == Some(false),
-        };
+        let mut scratch =
+            Self { folder: None, disk, stable_writes_before: None, in_flux: stable == Some(false) };
         if let Some(stable) = stable {
             scratch.stable_writes_before = scratch.disk.attribute(STABLE_WRITES);
             scratch.disk.set_attribute(STABLE_WRITES, if stable { "1" } else { "0" })?;
@@ -110,6 +106,12 @@ impl Scratch {
             .with_context(|| format!("cannot mount {fs} on {device}"))?;
         scratch.folder = Some(folder);
         Ok(scratch)
+    }
+
+    /// For direct I/O from buffers that change meanwhile, whatever is kept stable in the page cache.
+    pub const fn with_shared_buffers(mut self) -> Self {
+        self.in_flux = true;
+        self
     }
 
     /// Where it is mounted.
@@ -140,7 +142,7 @@ impl Drop for Scratch {
         {
             eprintln!("{error:#}");
         }
-        if self.unstable {
+        if self.in_flux {
             match unreadable::mend(&self.disk) {
                 Ok(0) => {}
                 Ok(mended) => eprintln!("{}: {mended} blocks could not be read", self.disk.name),

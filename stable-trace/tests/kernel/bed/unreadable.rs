@@ -1,9 +1,9 @@
 //! Blocks whose tags do not go with what is in them.
 //!
-//! Where pages are not kept stable a page may change after the disk has checked it and before the
-//! disk has copied it (`resp_write_dt0`, `drivers/scsi/scsi_debug.c`): such a write does well, and
-//! each read of the block fails from then on, also that of the next test's `mkfs`. No file system
-//! need write the block again: pages of a file that is deleted are dropped.
+//! What is not kept stable, a page or a buffer of direct I/O, may change after the disk has checked
+//! it and before the disk has copied it (`resp_write_dt0`, `drivers/scsi/scsi_debug.c`): such a write
+//! does well, and each read of the block fails from then on, also that of the next test's `mkfs`. No
+//! file system need write the block again: pages of a file that is deleted are dropped.
 
 use anyhow::{Context as _, Result};
 

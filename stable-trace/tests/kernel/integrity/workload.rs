@@ -38,7 +38,7 @@ pub fn tests() -> Vec<Test> {
 /// Profile g. However small the ring, nothing is missing from the counts.
 fn shared_buffer(options: &[&str]) -> Result<()> {
     let _quiet = QuietConsole::new()?;
-    let scratch = Scratch::new(Fs::Ext4, Disk::pi()?)?;
+    let scratch = Scratch::new(Fs::Ext4, Disk::pi()?)?.with_shared_buffers();
     let disk = scratch.disk();
     let agent = Agent::start(options.iter().chain(&["-q", "--min-latency=1m"]))?;
     let failed = TracefsInstance::recording_integrity_completions()?;
