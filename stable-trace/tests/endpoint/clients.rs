@@ -223,14 +223,20 @@ fn who_asks_and_does_not_read_is_cut_off() {
     bench.serves();
 }
 
-/// An endpoint whose looks wait for the sender to be dropped.
-fn held(limits: Limits) -> (Bench, mpsc::Sender<()>) {
+/// An endpoint whose looks wait for the sender to be dropped, and a client that is being answered.
+fn held(limits: Limits) -> (Bench, mpsc::Sender<()>, TcpStream) {
     let (release, held) = mpsc::channel::<()>();
     // An error is the sender's end.
     let hold_on = move || {
         let _ = held.recv();
     };
-    (Bench::looking(limits, WebConfig::default(), hold_on), release)
+    let bench = Bench::looking(limits, WebConfig::default(), hold_on);
+    let mut first = bench.connect();
+    first.write_all(SCRAPE).unwrap();
+    while bench.looks() == 0 {
+        thread::yield_now();
+    }
+    (bench, release, first)
 }
 
 /// Asserts that a client is neither answered nor sent away.
@@ -252,12 +258,7 @@ fn is_answered(mut client: TcpStream) {
 
 #[test]
 fn who_comes_while_all_are_answered_waits() {
-    let (bench, release) = held(Limits { connections: 1, ..limits() });
-    let mut first = bench.connect();
-    first.write_all(SCRAPE).unwrap();
-    while bench.looks() == 0 {
-        thread::yield_now();
-    }
+    let (bench, release, first) = held(Limits { connections: 1, ..limits() });
     let mut second = bench.connect();
     second.write_all(LAST_SCRAPE).unwrap();
     waits(&second);
@@ -268,12 +269,7 @@ fn who_comes_while_all_are_answered_waits() {
 
 #[test]
 fn who_has_just_come_need_not_go_while_others_are_answered() {
-    let (bench, release) = held(Limits { connections: 2, grace: PATIENCE, ..limits() });
-    let mut first = bench.connect();
-    first.write_all(SCRAPE).unwrap();
-    while bench.looks() == 0 {
-        thread::yield_now();
-    }
+    let (bench, release, first) = held(Limits { connections: 2, grace: PATIENCE, ..limits() });
     let mut second = bench.connect();
     let mut third = bench.connect();
     third.write_all(LAST_SCRAPE).unwrap();

@@ -100,6 +100,12 @@ impl Disk {
             .with_context(|| format!("cannot write {value} to {}", path.display()))
     }
 
+    /// Its size, in 512-byte sectors.
+    pub fn sectors(&self) -> Result<u64> {
+        let sectors = self.attribute("size").context("a disk without a size")?;
+        sectors.parse().with_context(|| format!("{} has {sectors:?} sectors", self.name))
+    }
+
     /// `T10-DIF-TYPE1-CRC`, `none`, or nothing.
     pub fn integrity_format(&self) -> Option<String> {
         self.attribute("integrity/format")

@@ -35,7 +35,7 @@ impl Linear {
     /// Maps it.
     pub fn over(disk: &Disk) -> Result<Self> {
         program::run("modprobe", &["dm-mod"])?;
-        let sectors = disk.attribute("size").context("a disk without a size")?;
+        let sectors = disk.sectors()?;
         let table = format!("0 {sectors} linear {} 0", disk.path.display());
         quietly("dmsetup", &["create", Self::NAME, "--table", &table])?;
         Ok(Self(PathBuf::from("/dev/mapper").join(Self::NAME)))

@@ -30,7 +30,7 @@ impl Medium {
     pub fn changed() -> Result<Self> {
         let disk = Disk::nvme_pi()?;
         let direct = Direct::open(&disk.path)?;
-        let sectors: usize = disk.attribute("size").context("a disk without a size")?.parse()?;
+        let sectors = usize::try_from(disk.sectors()?)?;
         let medium = Self { disk, direct, first: sectors * 512 / BLOCK - BLOCKS };
         medium.mend()?;
         let image = std::env::var("LAB_NVME_IMAGE").context("LAB_NVME_IMAGE")?;

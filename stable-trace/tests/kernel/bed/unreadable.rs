@@ -22,8 +22,7 @@ const BLOCK: usize = 4096;
 /// The disk cannot be opened, or a block cannot be written.
 pub fn mend(disk: &Disk) -> Result<u64> {
     let device = Direct::open(&disk.path)?;
-    let sectors = disk.attribute("size").context("a disk has no size")?;
-    let size = sectors.parse::<u64>().context("a disk's size is no number")? * 512;
+    let size = disk.sectors()? * 512;
     let mut mended = 0;
     for piece in (0..size).step_by(PIECE) {
         let length = PIECE.min(usize::try_from(size - piece)?);
