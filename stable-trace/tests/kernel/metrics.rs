@@ -10,12 +10,15 @@ use rustix::process::Signal;
 use stable_trace::event::{Context, Event};
 
 use crate::bed::{
-    Agent, Disk, Fs, Need, Recording, Scrape, Scratch, Test, TracefsInstance, Wac, eventually,
-    every_wait_is_accounted_for, host,
+    Agent, Disk, Fs, Held, Need, Recording, Scrape, Scratch, Test, TracefsInstance, Wac,
+    eventually, every_wait_is_accounted_for, host,
 };
 
 /// Stalls that are awaited before the workload is ended.
 const MANY: u64 = 3_000;
+
+/// Waits while the agent stands still: several times what a ring of one page has room for.
+const FLOOD: u64 = 500;
 
 pub fn tests() -> Vec<Test> {
     let native = |name: &str, story: fn() -> Result<()>| {
@@ -46,7 +49,8 @@ struct Seen {
     hits: u64,
 }
 
-fn watch(options: &[&str]) -> Result<Seen> {
+/// With `flooded`, the agent stands still for a time, so that a small ring overflows.
+fn watch(options: &[&str], flooded: bool) -> Result<Seen> {
     let scratch = Scratch::with_stable_writes(Fs::Ext4, Disk::looped(64)?, true)?;
     let mut wac = Wac::ready(scratch.path(), "a")?;
     let pid = wac.pid();
@@ -56,6 +60,10 @@ fn watch(options: &[&str]) -> Result<Seen> {
     let mut agent = Agent::start(fixed.iter().chain(options))?;
     let mut during = vec![Scrape::of(&agent)?];
     wac.go()?;
+    if flooded {
+        let _held = Held::process(agent.pid())?;
+        oracle.await_hits(oracle.hits()? + FLOOD)?;
+    }
     for part in 0..4 {
         agent.await_stalls(MANY / 4).with_context(|| format!("part {part}"))?;
         during.push(Scrape::of(&agent)?);
@@ -152,7 +160,7 @@ fn near(one: f64, other: f64) -> bool {
 }
 
 fn metrics_equal_the_summary_and_tracefs() -> Result<()> {
-    let seen = watch(&["--ring-size=64MiB"])?;
+    let seen = watch(&["--ring-size=64MiB"], false)?;
     exact(&seen)?;
     let summary = seen.recording.summary()?;
     ensure!(summary.events_lost == 0, "{} lost", summary.events_lost);
@@ -182,7 +190,7 @@ fn metrics_equal_the_summary_and_tracefs() -> Result<()> {
 }
 
 fn metrics_are_exact_when_the_stream_drops() -> Result<()> {
-    let seen = watch(&["--ring-size=4096"])?;
+    let seen = watch(&["--ring-size=4096"], true)?;
     exact(&seen)?;
     let lost = seen.recording.summary()?.events_lost;
     ensure!(lost > 0, "nothing was lost: the test shows nothing");

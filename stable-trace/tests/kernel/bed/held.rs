@@ -1,4 +1,4 @@
-//! A process that stands still.
+//! Processes that stand still.
 
 use std::fs;
 use std::path::Path;
@@ -8,21 +8,32 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::eventually;
 
-/// The children of a process, stopped until this is dropped.
+/// Processes that are stopped until this is dropped.
 #[derive(Debug)]
 pub struct Held(Vec<Pid>);
 
 impl Held {
-    /// Stops them, and returns once no thread of them runs or waits for a disk.
+    /// Stops one process, and returns once no thread of it runs or waits for a disk.
+    pub fn process(pid: u32) -> Result<Self> {
+        let pid = Pid::from_raw(pid.cast_signed()).with_context(|| format!("no process {pid}"))?;
+        Self::all([pid])
+    }
+
+    /// The same for the children of a process, of which it has at least one.
     pub fn children_of(pid: u32) -> Result<Self> {
+        let children = children(pid)?;
+        ensure!(!children.is_empty(), "process {pid} has no child");
+        Self::all(children)
+    }
+
+    fn all(processes: impl IntoIterator<Item = Pid>) -> Result<Self> {
         let mut held = Self(Vec::new());
-        for child in children(pid)? {
-            kill_process(child, Signal::STOP).context("cannot stop a child")?;
-            held.0.push(child);
+        for process in processes {
+            kill_process(process, Signal::STOP).context("cannot stop a process")?;
+            held.0.push(process);
         }
-        ensure!(!held.0.is_empty(), "process {pid} has no child");
         eventually(|| {
-            let mut moving = held.0.iter().filter_map(|child| moving(*child).transpose());
+            let mut moving = held.0.iter().filter_map(|process| moving(*process).transpose());
             moving.next().transpose()
         })?;
         Ok(held)
@@ -31,9 +42,9 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        for child in &self.0 {
+        for process in &self.0 {
             // It may have been killed meanwhile.
-            let _ = kill_process(*child, Signal::CONT);
+            let _ = kill_process(*process, Signal::CONT);
         }
     }
 }

@@ -10,6 +10,7 @@ use stable_trace::event::{Cause, Check, Operation, PageKind, Source};
 use super::on_the_disk;
 use crate::bed::console::QuietConsole;
 use crate::bed::failures::{agree, checks_are_known, completed, integrity};
+use crate::bed::held::Held;
 use crate::bed::injection::SlowDisk;
 use crate::bed::{Agent, Disk, Fs, Need, Scratch, Test, TracefsInstance, Wac};
 use crate::verdicts::{judged, mostly};
@@ -22,8 +23,8 @@ const MANY: u64 = 10;
 
 pub fn tests() -> Vec<Test> {
     let mut tests = vec![
-        on_the_disk("a_shared_buffer_on_ext4", || shared_buffer(&[])),
-        on_the_disk("a_shared_buffer_in_a_small_ring", || shared_buffer(&["--ring-size=16KiB"])),
+        on_the_disk("a_shared_buffer_on_ext4", || shared_buffer(Ring::WithRoom)),
+        on_the_disk("a_shared_buffer_in_a_small_ring", || shared_buffer(Ring::Full)),
     ];
     for fs in [Fs::Ext4, Fs::Xfs] {
         // Later the checksums alone have the pages kept stable (`bdev_stable_writes`,
@@ -35,17 +36,30 @@ pub fn tests() -> Vec<Test> {
     tests
 }
 
+/// Whether the stream can carry all that happens.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ring {
+    WithRoom,
+    /// A small one, of an agent that stands still while the errors come. Left to itself it may well
+    /// keep up: 985 to 998 of some 1,000 errors were streamed by agents of 6.1.
+    Full,
+}
+
 /// Profile g. However small the ring, nothing is missing from the counts.
-fn shared_buffer(options: &[&str]) -> Result<()> {
+fn shared_buffer(ring: Ring) -> Result<()> {
     let _quiet = QuietConsole::new()?;
     let scratch = Scratch::new(Fs::Ext4, Disk::pi()?)?.with_shared_buffers();
     let disk = scratch.disk();
-    let agent = Agent::start(options.iter().chain(&["-q", "--min-latency=1m"]))?;
+    // Of the small one some 400 errors are told.
+    let size = (ring == Ring::Full).then_some("--ring-size=256KiB");
+    let agent = Agent::start(["-q", "--min-latency=1m"].into_iter().chain(size))?;
     let failed = TracefsInstance::recording_integrity_completions()?;
     let mut wac = Wac::ready(scratch.path(), "g")?;
     wac.go()?;
     let pid = wac.pid();
+    let held = (ring == Ring::Full).then(|| Held::process(agent.pid())).transpose()?;
     failed.await_hits(STORM)?;
+    drop(held);
     let last = wac.stop()?;
     let recording = agent.stop()?;
 
@@ -60,11 +74,11 @@ fn shared_buffer(options: &[&str]) -> Result<()> {
     ensure!(refused == blocks, "{blocks} blocks failed, the workload got {last:?}");
     let lines = integrity(&recording).count() as u64;
     ensure!(lines + recording.lost() == total, "{lines} lines: {summary:#?}");
-    if options.is_empty() {
+    if ring == Ring::WithRoom {
         agree(&recording, &failed, disk)?;
         mostly(&judged(&recording)?, Cause::DirectIoBuffer, 99)?;
     } else {
-        ensure!(recording.lost() > 0, "the ring had room for all of it");
+        ensure!(recording.lost() > 0, "the ring had room for all of it: {summary:#?}");
     }
     let strange = integrity(&recording).find(|error| {
         error.op != Operation::Write
