@@ -10,9 +10,8 @@ use stable_trace::event::{Cause, Check, Operation, PageKind, Source};
 use super::on_the_disk;
 use crate::bed::console::QuietConsole;
 use crate::bed::failures::{agree, checks_are_known, completed, integrity};
-use crate::bed::held::Held;
 use crate::bed::injection::SlowDisk;
-use crate::bed::{Agent, Disk, Fs, Need, Scratch, Test, TracefsInstance, Wac};
+use crate::bed::{Agent, Disk, Fs, Held, Need, Scratch, Test, TracefsInstance, Wac};
 use crate::verdicts::{judged, mostly};
 
 /// Errors of a shared buffer that are awaited.
@@ -55,9 +54,9 @@ fn shared_buffer(ring: Ring) -> Result<()> {
     let agent = Agent::start(["-q", "--min-latency=1m"].into_iter().chain(size))?;
     let failed = TracefsInstance::recording_integrity_completions()?;
     let mut wac = Wac::ready(scratch.path(), "g")?;
+    let held = (ring == Ring::Full).then(|| Held::process(agent.pid())).transpose()?;
     wac.go()?;
     let pid = wac.pid();
-    let held = (ring == Ring::Full).then(|| Held::process(agent.pid())).transpose()?;
     failed.await_hits(STORM)?;
     drop(held);
     let last = wac.stop()?;
