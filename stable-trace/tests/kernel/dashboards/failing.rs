@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use stable_trace::event::Operation;
+use stable_trace_analysis::event::Operation;
 use stable_trace_dashboards::asked::Times;
 
 use super::alerts::{Alert, Expected, alert_as_expected};
