@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod correlate;
+pub mod error_chain;
 pub mod event;
 pub mod recording;
 pub mod report;
