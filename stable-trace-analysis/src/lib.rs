@@ -13,4 +13,5 @@ pub mod recording;
 pub mod report;
 pub mod sink;
 pub mod statistics;
+pub mod svg;
 pub mod units;

@@ -1,21 +1,20 @@
-//! Recordings: the stream of a run in a file, written as it happens and read back line by line.
+//! Recordings: writes the stream of a run to a file as it happens, and reads it back line by line.
 //!
-//! A recording is the JSON stream, one object a line, with nothing added: what `--format json` prints
-//! is a recording, too. Where its file's name ends in `.zst` it is compressed, in a frame each second,
-//! so that a recording that was cut can be read up to the last whole frame.
+//! A recording is the JSON stream, one object a line: the output of `--format json` is a recording,
+//! too. A file whose name ends in `.zst` is compressed, in one frame a second, so that a recording
+//! that was cut off can be read up to its last complete frame.
 
-mod ahead;
-mod fault;
-mod flat;
+mod flat_json;
 mod line;
 mod open;
 mod read;
+mod read_ahead;
+mod read_error;
 mod write;
 mod zstd;
 
-pub use ahead::ahead;
-pub use fault::{Fault, Place};
-pub use line::{Parsed, parse};
-pub use open::{Growing, OpenError, open};
+pub use open::{OpenError, open};
 pub use read::Reader;
+pub use read_ahead::read_ahead;
+pub use read_error::{Position, ReadError};
 pub use write::Recorder;

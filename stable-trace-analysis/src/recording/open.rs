@@ -1,4 +1,4 @@
-//! Opening a recording, whole or still growing.
+//! Opens a recording, complete or still growing.
 
 use std::{
     fs::File,
@@ -12,61 +12,58 @@ use std::{
     time::Duration,
 };
 
-use super::zstd::{Frames, MAGIC};
+use super::zstd::{FrameReader, MAGIC};
 
 const BUFFER_BYTES: usize = 256 << 10;
 
-/// How often a recording that grows is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How often the end of a growing recording is polled.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Why there is no recording to read.
+/// A recording cannot be opened.
 #[derive(Debug, thiserror::Error)]
-#[error("{}: the recording cannot be opened: {source}", path.display())]
+#[error("cannot open the recording {}", path.display())]
 pub struct OpenError {
     path: PathBuf,
     #[source]
     source: io::Error,
 }
 
-/// Opens a recording, compressed or not. With `until` it is read as it grows: its end comes once that
-/// is set.
-///
-/// # Errors
-/// [`OpenError`] if it is not there or is no file.
+/// Opens a recording, compressed or not. With `stop` it is read as it grows: reading ends at the end
+/// of the file once `stop` is set.
 pub fn open(
     path: &Path,
-    until: Option<Arc<AtomicBool>>,
+    stop: Option<Arc<AtomicBool>>,
 ) -> Result<Box<dyn BufRead + Send>, OpenError> {
     let failed = |source| OpenError { path: path.to_owned(), source };
     let file = File::open(path).map_err(failed)?;
     if file.metadata().map_err(failed)?.is_dir() {
         return Err(failed(io::ErrorKind::IsADirectory.into()));
     }
-    let input: Box<dyn Read + Send> = match until {
-        Some(until) => Box::new(Growing { input: file, until }),
+    let input: Box<dyn Read + Send> = match stop {
+        Some(stop) => Box::new(GrowingFile { file, stop }),
         None => Box::new(file),
     };
     let mut input = BufReader::with_capacity(BUFFER_BYTES, input);
     let first = input.fill_buf().map_err(failed)?;
     Ok(if first.starts_with(&MAGIC) {
-        Box::new(BufReader::with_capacity(BUFFER_BYTES, Frames::new(input)))
+        Box::new(BufReader::with_capacity(BUFFER_BYTES, FrameReader::new(input)))
     } else {
         Box::new(input)
     })
 }
 
-/// A file that somebody else still writes: at its end, more is awaited.
-pub struct Growing<R> {
-    input: R,
-    until: Arc<AtomicBool>,
+/// A file that another process still writes to. Reads at its end wait for more.
+struct GrowingFile {
+    file: File,
+    stop: Arc<AtomicBool>,
 }
 
-impl<R: Read> Read for Growing<R> {
+impl Read for GrowingFile {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         loop {
-            match self.input.read(out) {
-                Ok(0) if !out.is_empty() && !self.until.load(Ordering::Relaxed) => {
-                    thread::sleep(LOOK_EVERY);
+            match self.file.read(out) {
+                Ok(0) if !out.is_empty() && !self.stop.load(Ordering::Relaxed) => {
+                    thread::sleep(POLL_INTERVAL);
                 }
                 outcome => return outcome,
             }
@@ -81,24 +78,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_later_is_read_and_the_end_comes_when_told() {
+    fn a_growing_file_is_read_until_stopped() {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(b"one\n").unwrap();
-        let until = Arc::new(AtomicBool::new(false));
-        let mut input = open(file.path(), Some(Arc::clone(&until))).unwrap();
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut input = open(file.path(), Some(Arc::clone(&stop))).unwrap();
         let mut text = String::new();
         input.read_line(&mut text).unwrap();
         file.write_all(b"two\n").unwrap();
         input.read_line(&mut text).unwrap();
         assert_eq!(text, "one\ntwo\n");
-        until.store(true, Ordering::Relaxed);
+        stop.store(true, Ordering::Relaxed);
         assert_eq!(input.read_line(&mut text).unwrap(), 0);
     }
 
     #[test]
-    fn what_is_not_there_is_named() {
+    fn a_missing_file_is_named() {
         let error = open(Path::new("/no/such/recording"), None).err().unwrap().to_string();
-        assert!(error.starts_with("/no/such/recording: "), "{error}");
+        assert_eq!(error, "cannot open the recording /no/such/recording");
         let folder = tempfile::tempdir().unwrap();
         assert!(open(folder.path(), None).is_err());
     }

@@ -1,118 +1,111 @@
-//! Reading a recording, whatever became of it.
+//! Reads a recording, also a damaged or truncated one.
 
 use std::{
     collections::BTreeSet,
     io::{self, BufRead, Read as _},
+    mem::replace,
 };
 
 use super::{
-    fault::{Fault, Place},
-    line::{self, Parsed, parse},
+    line::{Parsed, parse, sequence_number},
+    read_error::{Position, ReadError},
 };
 use crate::event::{Event, FORMAT, Line, Start};
 
-/// The most bytes that a line may have. The longest of real ones is a `start` with every probe and
-/// device, which is some tens of KiB.
-const LONGEST: u64 = 4 << 20;
+/// The length limit of a line. The longest real one is a `start` with every probe and device: some
+/// tens of KiB.
+const MAX_LINE_BYTES: u64 = 4 << 20;
 
-/// Reads a recording line by line: what can be read, and what is wrong with the rest. A line that is
-/// damaged is passed over. Needs no more memory than the longest line.
+/// Iterates over the lines of a recording, with an error in place of each damaged line. Needs no
+/// more memory than the longest line.
 pub struct Reader<R> {
     input: R,
-    longest: u64,
     buffer: Vec<u8>,
-    /// Where the next line begins.
-    next: Place,
+    /// The position of the next line.
+    next: Position,
     state: State,
+    /// The sequence number of the last line.
     seq: u64,
-    newer: bool,
+    /// Whether a newer version wrote the recording.
+    is_newer: bool,
     wanted: Option<BTreeSet<u64>>,
-    /// What is said before anything else is read.
-    pending: Option<Fault>,
+    /// An error to return before the next line.
+    pending: Option<ReadError>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
-    Fresh,
-    Started,
-    Summed,
-    Over,
+    BeforeStart,
+    InRun,
+    AfterSummary,
+    Ended,
 }
 
-/// What was found where a line should be.
-enum Found {
-    /// A line, with its end or not.
-    Text {
-        ended: bool,
-    },
-    Long,
-    Nothing,
+/// The result of reading one line into the buffer.
+enum Fetched {
+    Line { has_newline: bool },
+    TooLong,
+    EndOfFile,
 }
 
 impl<R: BufRead> Reader<R> {
-    /// Reads from `input`.
+    /// Reads the text of a recording from `input`.
     pub const fn new(input: R) -> Self {
         Self {
             input,
-            longest: LONGEST,
             buffer: Vec::new(),
-            next: Place { line: 1, byte: 0 },
-            state: State::Fresh,
+            next: Position { line: 1, byte: 0 },
+            state: State::BeforeStart,
             seq: 0,
-            newer: false,
+            is_newer: false,
             wanted: None,
             pending: None,
         }
     }
 
-    /// Passes over most lines of other numbers than these without looking whether they are whole: for
-    /// a recording that is known to be.
+    /// Skips most lines with other sequence numbers without checking them: for a recording that is
+    /// known to be undamaged.
     #[must_use]
     pub fn only(self, wanted: BTreeSet<u64>) -> Self {
         Self { wanted: Some(wanted), ..self }
     }
 
-    /// The next line, or what is wrong in its place; nothing after the end.
-    fn advance(&mut self) -> Option<Result<Line, Fault>> {
-        if let Some(fault) = self.pending.take() {
-            return Some(Err(fault));
+    fn advance(&mut self) -> Option<Result<Line, ReadError>> {
+        if let Some(error) = self.pending.take() {
+            return Some(Err(error));
         }
         loop {
-            if self.state == State::Over {
+            if self.state == State::Ended {
                 return None;
             }
-            let place = self.next;
-            let found = match self.fetch() {
-                Ok(found) => found,
-                Err(source) => return Some(Err(self.unreadable(place, source))),
+            let position = self.next;
+            let fetched = match self.fetch_line() {
+                Ok(fetched) => fetched,
+                Err(source) => return Some(Err(self.io_error(position, source))),
             };
-            let fault = match found {
-                Found::Nothing => self.end(place),
-                _ if self.state == State::Summed => {
-                    if self.buffer.trim_ascii().is_empty() && !matches!(found, Found::Long) {
-                        continue;
-                    }
-                    self.state = State::Over;
-                    Some(Fault::AfterEnd { place })
+            let error = match fetched {
+                Fetched::EndOfFile => self.end(position)?,
+                Fetched::Line { .. } if self.buffer.trim_ascii().is_empty() => continue,
+                _ if self.state == State::AfterSummary => {
+                    self.state = State::Ended;
+                    ReadError::AfterSummary { position }
                 }
-                Found::Long => Some(Fault::TooLong { place, limit: self.longest }),
-                Found::Text { .. } if self.buffer.trim_ascii().is_empty() => continue,
-                Found::Text { .. } if self.is_unwanted() => continue,
-                Found::Text { ended } => return Some(self.understand(place, ended)),
+                Fetched::TooLong => ReadError::TooLong { position, limit: MAX_LINE_BYTES },
+                Fetched::Line { .. } if self.skip_unwanted() => continue,
+                Fetched::Line { has_newline } => {
+                    return Some(self.parse_line(position, has_newline));
+                }
             };
-            match fault {
-                Some(fault) => return Some(Err(self.judge(place, fault))),
-                None => return None,
-            }
+            return Some(Err(self.classify(position, error)));
         }
     }
 
-    /// Whether nobody wants the line: then it counts as read.
-    fn is_unwanted(&mut self) -> bool {
-        let Some(wanted) = self.wanted.as_ref().filter(|_| self.state == State::Started) else {
+    /// Skips the line in the buffer if it is unwanted. Returns whether it is.
+    fn skip_unwanted(&mut self) -> bool {
+        let Some(wanted) = self.wanted.as_ref().filter(|_| self.state == State::InRun) else {
             return false;
         };
-        let Some(seq) = line::number(&self.buffer) else { return false };
+        let Some(seq) = sequence_number(&self.buffer) else { return false };
         let unwanted = seq > self.seq && !wanted.contains(&seq);
         if unwanted {
             self.seq = seq;
@@ -120,167 +113,171 @@ impl<R: BufRead> Reader<R> {
         unwanted
     }
 
-    /// Takes the next line into the buffer.
-    fn fetch(&mut self) -> io::Result<Found> {
+    /// Reads the next line into the buffer.
+    fn fetch_line(&mut self) -> io::Result<Fetched> {
         self.buffer.clear();
-        let mut limited = (&mut self.input).take(self.longest + 1);
+        let mut limited = (&mut self.input).take(MAX_LINE_BYTES + 1);
         let read = limited.read_until(b'\n', &mut self.buffer)? as u64;
         self.next.byte += read;
         if read == 0 {
-            return Ok(Found::Nothing);
+            return Ok(Fetched::EndOfFile);
         }
         self.next.line += 1;
-        let ended = self.buffer.last() == Some(&b'\n');
-        if read <= self.longest || ended {
-            return Ok(Found::Text { ended });
+        let has_newline = self.buffer.last() == Some(&b'\n');
+        if read <= MAX_LINE_BYTES || has_newline {
+            return Ok(Fetched::Line { has_newline });
         }
         self.buffer.clear();
-        self.skip_line()?;
-        Ok(Found::Long)
+        self.skip_rest_of_line()?;
+        Ok(Fetched::TooLong)
     }
 
-    /// Passes over the rest of a line without keeping it.
-    fn skip_line(&mut self) -> io::Result<()> {
+    fn skip_rest_of_line(&mut self) -> io::Result<()> {
         loop {
             let bytes = self.input.fill_buf()?;
             let end = bytes.iter().position(|byte| *byte == b'\n');
-            let passed = end.map_or(bytes.len(), |end| end + 1);
-            self.input.consume(passed);
-            self.next.byte += passed as u64;
-            if end.is_some() || passed == 0 {
+            let skipped = end.map_or(bytes.len(), |end| end + 1);
+            self.input.consume(skipped);
+            self.next.byte += skipped as u64;
+            if end.is_some() || skipped == 0 {
                 return Ok(());
             }
         }
     }
 
-    /// What the end of the file means.
-    fn end(&mut self, place: Place) -> Option<Fault> {
-        let state = self.state;
-        self.state = State::Over;
-        match state {
-            State::Fresh => Some(Fault::Empty),
-            State::Started => Some(Fault::NoEnd { place }),
-            State::Summed | State::Over => None,
+    /// Ends at the end of the file. Returns the error that this is, if it is one.
+    fn end(&mut self, position: Position) -> Option<ReadError> {
+        match replace(&mut self.state, State::Ended) {
+            State::BeforeStart => Some(ReadError::Empty),
+            State::InRun => Some(ReadError::NoSummary { position }),
+            State::AfterSummary | State::Ended => None,
         }
     }
 
-    fn unreadable(&mut self, place: Place, source: io::Error) -> Fault {
-        let fresh = self.state == State::Fresh;
-        self.state = State::Over;
+    fn io_error(&mut self, position: Position, source: io::Error) -> ReadError {
+        let state = replace(&mut self.state, State::Ended);
         match source.kind() {
-            io::ErrorKind::UnexpectedEof if fresh => Fault::Empty,
-            io::ErrorKind::UnexpectedEof => Fault::Cut { place },
-            _ => Fault::Read { place, source },
+            io::ErrorKind::UnexpectedEof if state == State::BeforeStart => ReadError::Empty,
+            io::ErrorKind::UnexpectedEof => ReadError::Truncated { position },
+            _ => ReadError::Io { position, source },
         }
     }
 
-    /// A file whose first line is at fault is no recording, and is read no further.
-    fn judge(&mut self, place: Place, fault: Fault) -> Fault {
-        let reason = match fault {
-            Fault::Garbled { .. } | Fault::TooLong { .. } if self.state != State::Fresh => {
-                // It had a number, too.
+    /// A file whose first line is malformed is not a recording: reading ends. Later in the file the
+    /// malformed line is skipped.
+    fn classify(&mut self, position: Position, error: ReadError) -> ReadError {
+        let reason = match error {
+            ReadError::Malformed { .. } | ReadError::TooLong { .. }
+                if self.state != State::BeforeStart =>
+            {
+                // The malformed line had a sequence number.
                 self.seq = self.seq.saturating_add(1);
-                return fault;
+                return error;
             }
-            Fault::Garbled { reason, .. } => reason,
-            Fault::TooLong { limit, .. } => format!("it is longer than {limit} bytes"),
-            _ => return fault,
+            ReadError::Malformed { reason, .. } => reason,
+            ReadError::TooLong { limit, .. } => format!("it is longer than {limit} bytes"),
+            _ => return error,
         };
-        self.state = State::Over;
-        Fault::Foreign { place, reason }
+        self.state = State::Ended;
+        ReadError::NotARecording { position, reason }
     }
 
-    fn understand(&mut self, place: Place, ended: bool) -> Result<Line, Fault> {
-        let fault = match parse(&self.buffer) {
-            Ok(Parsed::Line(line)) => match self.follow(place, *line) {
+    /// Parses the line in the buffer.
+    fn parse_line(&mut self, position: Position, has_newline: bool) -> Result<Line, ReadError> {
+        let error = match parse(&self.buffer) {
+            Ok(Parsed::Line(line)) => match self.check_order(position, *line) {
                 Ok(line) => return Ok(line),
-                Err(fault) => fault,
+                Err(error) => error,
             },
-            Ok(Parsed::Unknown { kind, .. }) if self.state == State::Fresh => {
-                Fault::Garbled { place, reason: format!("it is a `{kind}`, not a `start`") }
+            Ok(Parsed::UnknownType { kind, .. }) if self.state == State::BeforeStart => {
+                ReadError::Malformed { position, reason: not_a_start(&kind) }
             }
-            Ok(Parsed::Unknown { seq, kind }) => {
+            Ok(Parsed::UnknownType { seq, kind }) => {
                 self.seq = self.seq.max(seq);
-                Fault::Unknown { place, kind }
+                ReadError::UnknownType { position, kind }
             }
-            Err(_) if !ended => {
-                let fresh = self.state == State::Fresh;
-                self.state = State::Over;
-                // Whatever begins with a brace may be the beginning of a `start`.
-                return Err(if fresh && !self.buffer.starts_with(b"{") {
-                    Fault::Foreign { place, reason: "it is no JSON object".to_owned() }
+            Err(_) if !has_newline => {
+                let state = replace(&mut self.state, State::Ended);
+                // An incomplete first line that begins with a brace may be part of a `start`.
+                return Err(if state == State::BeforeStart && !self.buffer.starts_with(b"{") {
+                    let reason = "it is not a JSON object".to_owned();
+                    ReadError::NotARecording { position, reason }
                 } else {
-                    Fault::Cut { place }
+                    ReadError::Truncated { position }
                 });
             }
-            // What a later version added to what is known here.
-            Err(error) if self.newer && error.is_data() => {
+            Err(error) if self.is_newer && error.is_data() => {
                 self.seq = self.seq.saturating_add(1);
-                Fault::Unfamiliar { place, reason: without_position(&error) }
+                ReadError::UnknownContent { position, reason: reason(&error) }
             }
-            Err(error) => Fault::Garbled { place, reason: without_position(&error) },
+            Err(error) => ReadError::Malformed { position, reason: reason(&error) },
         };
-        Err(self.judge(place, fault))
+        Err(self.classify(position, error))
     }
 
-    /// Whether a line belongs where it stands.
-    fn follow(&mut self, place: Place, line: Line) -> Result<Line, Fault> {
+    /// Checks that the line's type and sequence number can follow the lines before it.
+    fn check_order(&mut self, position: Position, line: Line) -> Result<Line, ReadError> {
         match (&line.event, self.state) {
-            (Event::Start(start), State::Fresh) => self.begin(start)?,
-            (event, State::Fresh) => {
-                let reason = format!("it is a `{}`, not a `start`", event.kind());
-                return Err(Fault::Garbled { place, reason });
+            (Event::Start(start), State::BeforeStart) => self.begin(start)?,
+            (event, State::BeforeStart) => {
+                let reason = not_a_start(event.kind());
+                return Err(ReadError::Malformed { position, reason });
             }
             (Event::Start(_), _) => {
-                self.state = State::Over;
-                return Err(Fault::SecondRun { place });
+                self.state = State::Ended;
+                return Err(ReadError::SecondRun { position });
             }
-            _ if line.seq <= self.seq => return Err(Fault::Backwards { place }),
-            (Event::Summary(_), _) => self.state = State::Summed,
+            _ if line.seq <= self.seq => return Err(ReadError::OutOfOrder { position }),
+            (Event::Summary(_), _) => self.state = State::AfterSummary,
             _ => {}
         }
         let missing = line.seq - self.seq.saturating_add(1).min(line.seq);
         self.seq = line.seq;
         if missing > 0 && self.pending.is_none() {
-            self.pending = Some(Fault::Gap { place, missing });
+            self.pending = Some(ReadError::MissingLines { position, missing });
         }
         Ok(line)
     }
 
-    fn begin(&mut self, start: &Start) -> Result<(), Fault> {
+    fn begin(&mut self, start: &Start) -> Result<(), ReadError> {
         if start.format > FORMAT {
-            self.state = State::Over;
-            return Err(Fault::NewerFormat { format: start.format });
+            self.state = State::Ended;
+            return Err(ReadError::NewerFormat { format: start.format });
         }
-        self.state = State::Started;
-        self.newer = version(&start.version) > version(env!("CARGO_PKG_VERSION"));
-        if self.newer {
-            self.pending = Some(Fault::Newer { version: start.version.clone() });
+        self.state = State::InRun;
+        self.is_newer = version(&start.version) > version(env!("CARGO_PKG_VERSION"));
+        if self.is_newer {
+            self.pending = Some(ReadError::NewerVersion { version: start.version.clone() });
         }
         Ok(())
     }
 }
 
 impl<R: BufRead> Iterator for Reader<R> {
-    type Item = Result<Line, Fault>;
+    type Item = Result<Line, ReadError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         self.advance()
     }
 }
 
-/// The numbers of a version, for comparing.
+/// The major, minor and patch numbers of a version.
 fn version(text: &str) -> Vec<u64> {
     text.split(['.', '-', '+']).map_while(|part| part.parse().ok()).take(3).collect()
 }
 
-/// What serde says, without the place, which is that of one line alone.
-fn without_position(error: &serde_json::Error) -> String {
+fn not_a_start(kind: &str) -> String {
+    format!("it is a `{kind}`, not a `start`")
+}
+
+/// The message of a `serde_json` error, with its column in place of its position: it parses each
+/// line by itself, so its line number is always 1.
+fn reason(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let column = error.column();
     let end = text.rfind(" at line ").unwrap_or(text.len());
     let text: String = text.chars().take(end).filter(|char| !char.is_control()).collect();
-    format!("{} at its byte {column}", text.trim())
+    format!("{} at byte {column} of the line", text.trim())
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Writing a recording while it happens.
+//! Writes a recording as the run goes on.
 
 use std::{
     fs::File,
@@ -9,76 +9,88 @@ use std::{
 
 use super::zstd;
 use crate::{
+    error_chain::ErrorChain,
     event::{Event, Line},
     sink::EventSink,
 };
 
-/// Text that is kept before it is written without being asked to.
-const PENDING: usize = 256 << 10;
-/// The same where it is compressed: a frame of much text is smaller than the frames of its parts.
-const PENDING_FRAME: usize = 1 << 20;
-/// How long text may wait for its frame.
-const FRAME_EVERY: Duration = Duration::from_secs(1);
+/// Bytes that are buffered before they are written without a flush.
+const BUFFER_BYTES: usize = 256 << 10;
+/// The same for a compressed recording: large frames compress better.
+const FRAME_BYTES: usize = 1 << 20;
+/// The longest time that a flushed line waits for its frame to be closed.
+const FRAME_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Writes a recording: whole lines at a time, so that whoever reads it meanwhile sees no part of one.
+/// A recording cannot be written.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write the recording {} (--record)", path.display())]
+struct WriteError {
+    path: PathBuf,
+    #[source]
+    source: io::Error,
+}
+
+/// Writes a recording, in complete lines, so that a concurrent reader never sees part of one.
 pub struct Recorder<W: Write> {
     out: W,
-    /// What errors name.
     path: PathBuf,
     compressed: bool,
-    pending: Vec<u8>,
-    framed: Instant,
+    buffer: Vec<u8>,
+    last_written: Instant,
     ended: bool,
 }
 
 impl Recorder<File> {
-    /// Makes the file, or empties it. Compresses if its name ends in `.zst`.
-    ///
-    /// # Errors
-    /// It cannot be made.
+    /// Creates or truncates the file. Compresses if its name ends in `.zst`.
     pub fn create(path: &Path) -> io::Result<Self> {
-        let compressed = path.extension().is_some_and(|ending| ending == "zst");
+        let compressed = path.extension().is_some_and(|extension| extension == "zst");
         Ok(Self::new(File::create(path)?, path, compressed))
     }
 }
 
 impl<W: Write> Recorder<W> {
-    /// Writes to `out`; `path` is what errors name.
+    /// Writes to `out`. `path` appears in errors.
     pub fn new(out: W, path: &Path, compressed: bool) -> Self {
-        let path = path.to_owned();
-        Self { out, path, compressed, pending: Vec::new(), framed: Instant::now(), ended: false }
+        Self {
+            out,
+            path: path.to_owned(),
+            compressed,
+            buffer: Vec::new(),
+            last_written: Instant::now(),
+            ended: false,
+        }
     }
 
     fn write_out(&mut self) -> io::Result<()> {
-        self.framed = Instant::now();
-        if self.pending.is_empty() {
+        self.last_written = Instant::now();
+        if self.buffer.is_empty() {
             return Ok(());
         }
         let written = if self.compressed {
-            self.out.write_all(&zstd::frame(&self.pending))
+            self.out.write_all(&zstd::compress_frame(&self.buffer))
         } else {
-            self.out.write_all(&self.pending)
+            self.out.write_all(&self.buffer)
         };
-        // Not again, whatever came of it: part of it may be in the file.
-        self.pending.clear();
-        // Of a kind of its own: a pipe that nobody reads ends a stream, but a recording is lost.
+        // Also after a failure, because part of it may be in the file.
+        self.buffer.clear();
+        // Never `BrokenPipe`, which ends a stream without an error.
         written
             .and_then(|()| self.out.flush())
-            .map_err(|error| io::Error::other(format!("--record {}: {error}", self.path.display())))
+            .map_err(|source| io::Error::other(WriteError { path: self.path.clone(), source }))
     }
 }
 
 impl<W: Write> EventSink for Recorder<W> {
     fn line(&mut self, line: &Line) -> io::Result<()> {
-        serde_json::to_writer(&mut self.pending, line).map_err(io::Error::from)?;
-        self.pending.push(b'\n');
+        serde_json::to_writer(&mut self.buffer, line).map_err(io::Error::from)?;
+        self.buffer.push(b'\n');
         self.ended |= matches!(line.event, Event::Summary(_));
-        let most = if self.compressed { PENDING_FRAME } else { PENDING };
-        if self.pending.len() >= most { self.write_out() } else { Ok(()) }
+        let limit = if self.compressed { FRAME_BYTES } else { BUFFER_BYTES };
+        if self.buffer.len() >= limit { self.write_out() } else { Ok(()) }
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        if !self.compressed || self.ended || self.framed.elapsed() >= FRAME_EVERY {
+        if !self.compressed || self.ended || self.last_written.elapsed() >= FRAME_INTERVAL {
             self.write_out()
         } else {
             Ok(())
@@ -86,11 +98,11 @@ impl<W: Write> EventSink for Recorder<W> {
     }
 }
 
-/// A run that ends early leaves what it had.
+/// Writes the buffered lines of a run that ends early.
 impl<W: Write> Drop for Recorder<W> {
     fn drop(&mut self) {
         if let Err(error) = self.write_out() {
-            log::warn!("{error}");
+            log::warn!("{}", ErrorChain(&error));
         }
     }
 }
@@ -112,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flush_leaves_whole_lines() {
+    fn a_flush_writes_complete_lines() {
         let mut out = Vec::new();
         let mut recorder = Recorder::new(&mut out, Path::new("r"), false);
         recorder.line(&lost(1)).unwrap();
@@ -128,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_line_closes_its_frame_at_once() {
+    fn the_summary_closes_its_frame_at_once() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("run.jsonl.zst");
         let mut recorder = Recorder::create(&path).unwrap();
@@ -143,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_recording_that_cannot_be_written_is_named() {
+    fn a_recording_that_cannot_be_written_is_named_in_the_error() {
         struct Full;
         impl Write for Full {
             fn write(&mut self, _: &[u8]) -> io::Result<usize> {
@@ -157,6 +169,6 @@ mod tests {
         recorder.line(&lost(1)).unwrap();
         let error = recorder.flush().unwrap_err();
         assert!(error.to_string().contains("full.jsonl"), "{error}");
-        assert_ne!(error.kind(), io::ErrorKind::BrokenPipe, "that would pass for a reader's leave");
+        assert_ne!(error.kind(), io::ErrorKind::BrokenPipe, "taken for a closed output");
     }
 }

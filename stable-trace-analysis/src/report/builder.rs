@@ -1,13 +1,13 @@
-//! From a recording's lines to a report.
+//! Builds a report from the lines of a recording.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
-    names::Names,
+    interner::Interner,
     timeline::Timeline,
     top::{Top, TopFile, TopProcess},
     totals::Totals,
-    verdicts::{Agreement, Verdicts},
+    verdict_check::{Agreement, VerdictCheck},
 };
 use crate::{
     correlate::tally::Tally,
@@ -15,100 +15,97 @@ use crate::{
     units::{DeviceId, Timestamp},
 };
 
-/// The most verdicts that are listed one by one; the others are counted.
-const LISTED: usize = 500;
+/// The limit of verdicts that are kept. All are counted.
+const MAX_VERDICTS: usize = 500;
 
-/// The most errors that wait for their verdict.
-const WAITING: usize = 4096;
+/// The limit of integrity errors that are kept for their verdicts.
+const MAX_PENDING_ERRORS: usize = 4096;
 
-/// The most workload phases that are kept.
-const PHASES: usize = 64;
+/// The limit of workload phases.
+const MAX_PHASES: usize = 64;
 
-/// A verdict with the error that it is about.
+/// A verdict with its integrity error.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Listed {
-    /// What it says.
+pub struct VerdictEntry {
+    /// The verdict.
     pub verdict: Verdict,
-    /// When the error was, as the recording has it; and the error. Nothing if the recording lacks
-    /// its line.
+    /// The time of the error, and the error. `None` if its line is missing.
     pub error: Option<(Timestamp, IntegrityError)>,
 }
 
-/// A workload from start to end.
+/// A workload from its start to its end.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Phase {
-    /// Its profile.
+pub struct WorkloadPhase {
+    /// The profile of `wac`.
     pub profile: String,
-    /// When it began, in ns since 1970.
+    /// The time of its start, in ns since 1970.
     pub from_ns: u64,
-    /// When it ended, if it did.
+    /// The time of its end, in ns since 1970. `None` if it has not ended.
     pub to_ns: Option<u64>,
-    /// The last that it said.
+    /// Its last report.
     pub workload: Workload,
 }
 
-/// Takes lines.
+/// Builds a [`Report`] line by line.
 pub struct ReportBuilder {
     report: Report,
     totals: Totals,
-    verdicts: Verdicts,
-    waiting: BTreeMap<u64, (Timestamp, IntegrityError)>,
-    names: Names,
+    verdict_check: VerdictCheck,
+    /// Integrity errors without a verdict so far, by sequence number.
+    pending_errors: BTreeMap<u64, (Timestamp, IntegrityError)>,
+    names: Interner,
     last_line: (u64, Timestamp),
 }
 
-/// What a recording tells.
+/// The contents of a recording in bounded size.
 #[derive(Default)]
 pub struct Report {
-    /// Its first line.
+    /// The first line.
     pub start: Option<Start>,
-    /// When that was, as the recording has it.
+    /// The time of the first line.
     pub began: Timestamp,
-    /// The first and the last time, in ns since 1970.
+    /// The times of the earliest and the latest event, in ns since 1970.
     pub span_ns: (u64, u64),
-    /// Its last line, or one made from the others.
+    /// The recorded summary, or one computed from the other lines.
     pub summary: Summary,
-    /// That as a line of the stream.
+    /// The summary as a line of the stream.
     pub last: Option<Line>,
-    /// Stalls over time.
-    pub heat: Timeline,
-    /// Those that were streamed, by place.
+    /// Events over time.
+    pub timeline: Timeline,
+    /// The streamed stalls by context, device and file system.
     pub streamed: Tally,
-    /// Files by device number and inode.
+    /// The most stalled files, by device number and inode.
     pub files: Top<(Option<DeviceId>, u64), TopFile>,
-    /// Processes.
+    /// The most stalled processes, by pid.
     pub processes: Top<u32, TopProcess>,
-    /// Workloads.
-    pub phases: Vec<Phase>,
+    /// The workloads of the run.
+    pub phases: Vec<WorkloadPhase>,
     /// The first verdicts.
-    pub verdicts: Vec<Listed>,
-    /// How many there are.
+    pub verdicts: Vec<VerdictEntry>,
+    /// The number of verdicts.
     pub verdicts_total: u64,
-    /// Verdicts that the recording should have and has not: it was cut before them. As lines of the
-    /// stream.
+    /// Verdicts that the recording lacks because it is truncated, as lines of the stream.
     pub added: Vec<Line>,
-    /// How the recorded verdicts compare with what this program makes of the other lines.
+    /// How the recorded verdicts compare with those that this version computes.
     pub agreement: Agreement,
-    /// Whether the verdicts are of another window than the run's.
-    pub anew: bool,
+    /// Whether the verdicts are computed with another correlation window than the run's.
+    pub recomputed: bool,
 }
 
 impl ReportBuilder {
-    /// Has seen nothing; with a window for the verdicts, if not the run's own.
-    #[must_use]
+    /// Starts an empty report. `window` overrides the correlation window of the run.
     pub fn new(window: Option<Duration>) -> Self {
         Self {
             report: Report::default(),
             totals: Totals::default(),
-            verdicts: Verdicts::new(window),
-            waiting: BTreeMap::new(),
-            names: Names::default(),
+            verdict_check: VerdictCheck::new(window),
+            pending_errors: BTreeMap::new(),
+            names: Interner::default(),
             last_line: (0, Timestamp::default()),
         }
     }
 
-    /// Takes the next line. Gives the verdicts that are due now and stand in place of the recorded
-    /// ones, if those do not count.
+    /// Adds the next line. Returns the verdicts that are now due and replace recorded ones.
     pub fn line(&mut self, line: &Line) -> Vec<Line> {
         self.last_line = (line.seq, line.time);
         let time_ns = line.time.unix_ns();
@@ -116,19 +113,19 @@ impl ReportBuilder {
         span.0 = if span.0 == 0 { time_ns } else { span.0.min(time_ns) };
         span.1 = span.1.max(time_ns);
         self.totals.add(&line.event);
-        let due = self.verdicts.line(line);
+        let due = self.verdict_check.line(line);
         self.event(line, time_ns);
         let as_line = |verdict: Verdict| {
-            self.list(&verdict);
+            self.add_verdict(&verdict);
             Line { seq: line.seq, time: line.time, event: Event::Verdict(verdict) }
         };
         due.into_iter().map(as_line).collect()
     }
 
-    /// Whether a line counts as it stands in the recording.
-    #[must_use]
-    pub fn counts(&self, line: &Line) -> bool {
-        !(self.verdicts.anew && matches!(line.event, Event::Verdict(_)))
+    /// Whether a line is valid as recorded. Verdicts are not if they are computed again with another
+    /// window.
+    pub fn is_valid(&self, line: &Line) -> bool {
+        !(self.verdict_check.recomputes && matches!(line.event, Event::Verdict(_)))
     }
 
     fn event(&mut self, line: &Line, time_ns: u64) {
@@ -137,22 +134,24 @@ impl ReportBuilder {
             Event::Start(start) => {
                 report.start = Some(start.clone());
                 report.began = line.time;
-                report.heat.at(time_ns);
+                report.timeline.at(time_ns);
             }
             Event::Stall(stall) => {
-                report.heat.stall(time_ns, stall.duration_ns);
+                report.timeline.stall(time_ns, stall.duration_ns);
                 report.stall(stall, &mut self.names);
             }
-            Event::UnstableWrite(_) => report.heat.at(time_ns).unstable += 1,
-            Event::Lost(lost) => report.heat.at(time_ns).lost += lost.count,
+            Event::UnstableWrite(_) => report.timeline.at(time_ns).unstable += 1,
+            Event::Lost(lost) => report.timeline.at(time_ns).lost += lost.count,
             Event::Integrity(error) => {
-                report.heat.at(time_ns).errors += 1;
-                self.waiting.insert(line.seq, (line.time, error.clone()));
-                if self.waiting.len() > WAITING {
-                    self.waiting.pop_first();
+                report.timeline.at(time_ns).errors += 1;
+                self.pending_errors.insert(line.seq, (line.time, error.clone()));
+                if self.pending_errors.len() > MAX_PENDING_ERRORS {
+                    self.pending_errors.pop_first();
                 }
             }
-            Event::Verdict(verdict) if !self.verdicts.anew => self.list(verdict),
+            Event::Verdict(verdict) if !self.verdict_check.recomputes => {
+                self.add_verdict(verdict);
+            }
             Event::Verdict(_) => {}
             Event::Workload(workload) => report.workload(workload, time_ns),
             Event::Summary(summary) => {
@@ -162,17 +161,16 @@ impl ReportBuilder {
         }
     }
 
-    fn list(&mut self, verdict: &Verdict) {
+    fn add_verdict(&mut self, verdict: &Verdict) {
         let report = &mut self.report;
         report.verdicts_total += 1;
-        let error = self.waiting.remove(&verdict.integrity_seq);
-        if report.verdicts.len() < LISTED {
-            report.verdicts.push(Listed { verdict: verdict.clone(), error });
+        let error = self.pending_errors.remove(&verdict.integrity_seq);
+        if report.verdicts.len() < MAX_VERDICTS {
+            report.verdicts.push(VerdictEntry { verdict: verdict.clone(), error });
         }
     }
 
-    /// Ends. Where the recording had no summary, one is made from its lines.
-    #[must_use]
+    /// Completes the report. Computes a summary if the recording has none.
     pub fn finish(mut self) -> Report {
         let (first, last) = self.report.span_ns;
         let ended = self.report.last.is_some();
@@ -181,17 +179,17 @@ impl ReportBuilder {
         } else {
             self.totals.summary(last.saturating_sub(first))
         };
-        self.report.anew = self.verdicts.anew;
-        let verdicts = std::mem::replace(&mut self.verdicts, Verdicts::new(None));
-        let (left, agreement) = verdicts.finish(&mut summary, ended);
+        self.report.recomputed = self.verdict_check.recomputes;
+        let check = std::mem::replace(&mut self.verdict_check, VerdictCheck::new(None));
+        let (added, agreement) = check.finish(&mut summary, ended);
         self.report.agreement = agreement;
         let (mut seq, time) = self.last_line;
         if ended {
-            // Before the summary.
+            // The sequence numbers before the summary.
             seq = seq.saturating_sub(1);
         }
-        for verdict in left {
-            self.list(&verdict);
+        for verdict in added {
+            self.add_verdict(&verdict);
             seq = seq.saturating_add(1);
             let event = Event::Verdict(verdict);
             self.report.added.push(Line { seq, time, event });
@@ -211,22 +209,23 @@ impl ReportBuilder {
 }
 
 impl Report {
-    fn stall(&mut self, stall: &Stall, names: &mut Names) {
+    fn stall(&mut self, stall: &Stall, names: &mut Interner) {
         let file = || TopFile {
-            device: stall.device.as_deref().map(|device| names.share(device)),
-            fs: stall.fs.as_deref().map(|fs| names.share(fs)),
+            device: stall.device.as_deref().map(|device| names.intern(device)),
+            fs: stall.fs.as_deref().map(|fs| names.intern(fs)),
             ino: stall.ino,
             path: stall.path.clone(),
         };
         let key = (stall.dev, stall.ino);
         self.files.add(key, stall.duration_ns, file, |_| {});
         let process = || TopProcess { pid: stall.pid, comm: stall.comm.clone() };
-        self.processes.add(stall.pid, stall.duration_ns, process, |known| known.also(&stall.comm));
+        self.processes
+            .add(stall.pid, stall.duration_ns, process, |process| process.add_thread(&stall.comm));
     }
 
     fn workload(&mut self, workload: &Workload, time_ns: u64) {
         let ended = workload.state == WorkloadState::Finished;
-        let room = self.phases.len() < PHASES;
+        let has_room = self.phases.len() < MAX_PHASES;
         let open = self
             .phases
             .iter_mut()
@@ -237,7 +236,7 @@ impl Report {
                 phase.workload = workload.clone();
                 phase.to_ns = ended.then_some(time_ns);
             }
-            _ if room => self.phases.push(Phase {
+            _ if has_room => self.phases.push(WorkloadPhase {
                 profile: workload.profile.clone(),
                 from_ns: time_ns,
                 to_ns: ended.then_some(time_ns),
@@ -255,17 +254,17 @@ mod tests {
 
     const RECORDED: &str = include_str!("../../tests/fixtures/recordings/format-1.jsonl");
 
-    fn fold(text: &str) -> Report {
-        let mut fold = ReportBuilder::new(None);
+    fn report(text: &str) -> Report {
+        let mut builder = ReportBuilder::new(None);
         for line in Reader::new(text.as_bytes()).flatten() {
-            fold.line(&line);
+            builder.line(&line);
         }
-        fold.finish()
+        builder.finish()
     }
 
     #[test]
-    fn a_summary_is_passed_on_as_it_was() {
-        let report = fold(RECORDED);
+    fn a_recorded_summary_is_unchanged() {
+        let report = report(RECORDED);
         let last: Line = serde_json::from_str(RECORDED.lines().last().unwrap()).unwrap();
         assert_eq!(report.last, Some(last));
         assert!(!report.summary.incomplete);
@@ -274,9 +273,9 @@ mod tests {
     }
 
     #[test]
-    fn without_one_it_is_made_from_the_lines() {
+    fn a_missing_summary_is_computed_from_the_lines() {
         let (lines, summary) = RECORDED.trim_end().rsplit_once('\n').unwrap();
-        let report = fold(lines);
+        let report = report(lines);
         let Event::Summary(recorded) = serde_json::from_str::<Line>(summary).unwrap().event else {
             panic!("no summary")
         };
@@ -285,14 +284,14 @@ mod tests {
         assert_eq!(report.summary.stalls_total, recorded.counts["stall"]);
         assert_eq!(report.summary.workload, recorded.workload);
         let longest = |summary: &Summary| summary.stalls.iter().map(|line| line.max_ns).max();
-        assert_eq!(longest(&report.summary), longest(&recorded), "the longest was streamed");
+        assert_eq!(longest(&report.summary), longest(&recorded), "the longest stall was streamed");
         let seq = report.last.unwrap().seq;
         assert_eq!(seq, lines.lines().count() as u64 + 1);
     }
 
     #[test]
     fn the_files_and_processes_are_those_of_the_stalls() {
-        let report = fold(RECORDED);
+        let report = report(RECORDED);
         let files = report.files.first(9);
         let sum: u64 = files.iter().map(|(_, stalled)| stalled.count).sum();
         assert_eq!(sum, report.summary.counts["stall"]);

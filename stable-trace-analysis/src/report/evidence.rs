@@ -1,4 +1,4 @@
-//! The lines that verdicts rest on, fetched from a recording once it is known which they are.
+//! Reads the lines that verdicts cite as evidence, in a second pass over the recording.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,28 +8,26 @@ use std::{
 use super::Report;
 use crate::{event::Line, recording::Reader};
 
-/// The most lines that are shown of one verdict.
-const OF_ONE: usize = 12;
+/// The limit of lines that are shown for one verdict.
+const MAX_LINES: usize = 12;
 
-/// The numbers of the lines to fetch: of each verdict listed, its error and the first of its evidence.
-#[must_use]
-pub fn wanted(report: &Report) -> BTreeSet<u64> {
-    let listed = report.verdicts.iter();
-    listed.flat_map(|listed| shown(&listed.verdict.evidence).iter().copied()).collect()
+/// The sequence numbers of all evidence that a report shows.
+pub fn sequence_numbers(report: &Report) -> BTreeSet<u64> {
+    let entries = report.verdicts.iter();
+    entries.flat_map(|entry| shown(&entry.verdict.evidence).iter().copied()).collect()
 }
 
-/// The evidence that is shown of a verdict.
-#[must_use]
-pub fn shown(evidence: &[u64]) -> &[u64] {
-    evidence.get(..OF_ONE).unwrap_or(evidence)
+/// The part of a verdict's evidence that is shown.
+pub(super) fn shown(evidence: &[u64]) -> &[u64] {
+    evidence.get(..MAX_LINES).unwrap_or(evidence)
 }
 
-/// Fetches lines by their numbers; what cannot be read is left out. If the recording is known to be
-/// `sound`, the other lines are hardly looked at.
-pub fn fetch(input: impl BufRead, wanted: &BTreeSet<u64>, sound: bool) -> BTreeMap<u64, Line> {
+/// Reads the lines with these sequence numbers. Skips lines that cannot be read. If the recording is
+/// known to be `undamaged`, other lines are not parsed.
+pub fn read(input: impl BufRead, wanted: &BTreeSet<u64>, undamaged: bool) -> BTreeMap<u64, Line> {
     let Some(last) = wanted.last() else { return BTreeMap::new() };
     let reader = Reader::new(input);
-    let reader = if sound { reader.only(wanted.clone()) } else { reader };
+    let reader = if undamaged { reader.only(wanted.clone()) } else { reader };
     reader
         .filter_map(Result::ok)
         .take_while(|line| line.seq <= *last)
@@ -45,13 +43,13 @@ mod tests {
     const RECORDED: &str = include_str!("../../tests/fixtures/recordings/format-1.jsonl");
 
     #[test]
-    fn of_a_sound_recording_the_lines_are_the_same() {
+    fn skipping_other_lines_reads_the_same_evidence() {
         let count = RECORDED.lines().count() as u64;
         for first in [1, 2, 50] {
             let wanted: BTreeSet<u64> = (first..=count).step_by(7).collect();
-            let lines = fetch(RECORDED.as_bytes(), &wanted, false);
+            let lines = read(RECORDED.as_bytes(), &wanted, false);
             assert!(lines.keys().eq(&wanted));
-            assert_eq!(fetch(RECORDED.as_bytes(), &wanted, true), lines);
+            assert_eq!(read(RECORDED.as_bytes(), &wanted, true), lines);
         }
     }
 }

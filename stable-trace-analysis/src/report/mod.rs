@@ -1,18 +1,18 @@
-//! What a recording tells: its summary, its verdicts, and the page that shows them.
+//! Reports: the summary of a recording, its verdicts, and an HTML page.
 //!
-//! A [`ReportBuilder`] takes a recording's lines one by one, in memory that does not grow with them, and ends
-//! as a [`Report`].
+//! A [`ReportBuilder`] takes the lines of a recording one by one, in bounded memory, and builds a
+//! [`Report`].
 
 mod builder;
 pub mod evidence;
 pub mod html;
-mod names;
+mod interner;
 mod timeline;
 mod top;
 mod totals;
-mod verdicts;
+mod verdict_check;
 
-pub use builder::{Listed, Phase, Report, ReportBuilder};
+pub use builder::{Report, ReportBuilder, VerdictEntry, WorkloadPhase};
 pub use timeline::{Bin, Timeline};
-pub use top::{Stalled, Top, TopFile, TopProcess};
-pub use verdicts::Agreement;
+pub use top::{StallTotals, Top, TopFile, TopProcess};
+pub use verdict_check::Agreement;

@@ -1,23 +1,23 @@
-//! What happened when, in a number of bins that does not depend on how long it took.
+//! Counts events over time, in a bounded number of bins.
 
 use stable_trace_common::histogram::{BUCKETS, bucket};
 
-/// The most bins. A multiple of what pictures have, so that theirs are whole sums.
+/// The number of bins: a multiple of the columns of each chart.
 const BINS: usize = 480;
 
-/// The width that bins begin with, in ns.
-const NARROWEST_NS: u64 = 1_000_000;
+/// The initial width of a bin, in ns.
+const INITIAL_WIDTH_NS: u64 = 1_000_000;
 
-/// What happened within a span of time.
+/// The events within one bin.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Bin {
-    /// Stalls that ended, by the bucket of their length.
+    /// Stalls that ended, by the histogram bucket of their duration.
     pub stalls: [u64; BUCKETS],
-    /// Checks that failed.
+    /// Integrity errors.
     pub errors: u64,
-    /// Pages that changed under writeback.
+    /// Unstable writes.
     pub unstable: u64,
-    /// Lines that were lost.
+    /// Lost lines.
     pub lost: u64,
 }
 
@@ -33,21 +33,22 @@ impl Bin {
     }
 }
 
-/// Bins from the first event on. When they no longer reach, each two become one.
+/// Bins of equal width from the first event on. The width doubles whenever an event is past the last
+/// bin.
 #[derive(Clone, Debug, Default)]
 pub struct Timeline {
     origin_ns: Option<u64>,
     width_ns: u64,
     bins: Vec<Bin>,
-    /// What there is no bin for: nothing, but indexing must not panic.
+    /// Returned in place of an index out of bounds, which does not occur.
     outside: Bin,
 }
 
 impl Timeline {
-    /// The bin of a time in ns; the first one for what was before the first event.
-    pub fn at(&mut self, time_ns: u64) -> &mut Bin {
+    /// The bin of a time in ns. Times before the first event are in the first bin.
+    pub(super) fn at(&mut self, time_ns: u64) -> &mut Bin {
         if self.width_ns == 0 {
-            self.width_ns = NARROWEST_NS;
+            self.width_ns = INITIAL_WIDTH_NS;
             self.bins = vec![Bin::default(); BINS];
         }
         let since = time_ns.saturating_sub(*self.origin_ns.get_or_insert(time_ns));
@@ -75,27 +76,23 @@ impl Timeline {
         }
     }
 
-    /// Counts a stall.
-    pub fn stall(&mut self, time_ns: u64, duration_ns: u64) {
+    pub(super) fn stall(&mut self, time_ns: u64, duration_ns: u64) {
         if let Some(count) = self.at(time_ns).stalls.get_mut(bucket(duration_ns)) {
             *count += 1;
         }
     }
 
-    /// The time of the first bin in ns.
-    #[must_use]
-    pub fn origin_ns(&self) -> u64 {
+    /// The start of the first bin, in ns since 1970.
+    pub(super) fn origin_ns(&self) -> u64 {
         self.origin_ns.unwrap_or(0)
     }
 
-    /// What happened from the first bin to a time, in at most so many bins, and how wide they are
-    /// in ns.
-    #[must_use]
-    pub fn bins(&self, most: usize, until_ns: u64) -> (u64, Vec<Bin>) {
+    /// Merges the bins up to a time into at most `limit` bins. Returns their width in ns, and the bins.
+    pub(super) fn bins(&self, limit: usize, until_ns: u64) -> (u64, Vec<Bin>) {
         let since = until_ns.saturating_sub(self.origin_ns());
         let filled = self.bins.iter().rposition(|bin| *bin != Bin::default()).unwrap_or(0);
         let used = (self.index(since).max(filled) + 1).min(BINS);
-        let merged = used.div_ceil(most.max(1));
+        let merged = used.div_ceil(limit.max(1));
         let mut bins: Vec<Bin> = Vec::new();
         for part in self.bins.iter().take(used).collect::<Vec<_>>().chunks(merged) {
             let mut sum = Bin::default();
@@ -119,13 +116,13 @@ mod tests {
     }
 
     #[test]
-    fn a_minute_later_the_bins_are_wider() {
-        let mut heat = Timeline::default();
-        heat.stall(5_000_000_000, 1_000_000);
-        heat.stall(5_100_000_000, 1_000_000);
-        heat.stall(65_000_000_000, 90_000_000);
-        heat.at(65_000_000_000).errors += 2;
-        let (width, bins) = heat.bins(120, 65_000_000_000);
+    fn bins_widen_with_the_time_span() {
+        let mut timeline = Timeline::default();
+        timeline.stall(5_000_000_000, 1_000_000);
+        timeline.stall(5_100_000_000, 1_000_000);
+        timeline.stall(65_000_000_000, 90_000_000);
+        timeline.at(65_000_000_000).errors += 2;
+        let (width, bins) = timeline.bins(120, 65_000_000_000);
         assert_eq!(stalls(&bins), 3);
         assert_eq!(stalls(&bins[..1]), 2);
         assert!(bins.len() <= 120 && width * bins.len() as u64 >= 60_000_000_000);
@@ -135,15 +132,15 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_is_lost_whatever_the_times(times in proptest::collection::vec(any::<u64>(), 1..60)) {
-            let mut heat = Timeline::default();
+        fn every_stall_is_in_a_bin(times in proptest::collection::vec(any::<u64>(), 1..60)) {
+            let mut timeline = Timeline::default();
             for &time in &times {
-                heat.stall(time, time);
+                timeline.stall(time, time);
             }
             let until = times.iter().copied().max().unwrap_or(0);
-            for most in [1, 40, 120, 1000] {
-                let (_, bins) = heat.bins(most, until);
-                prop_assert!(bins.len() <= most);
+            for limit in [1, 40, 120, 1000] {
+                let (_, bins) = timeline.bins(limit, until);
+                prop_assert!(bins.len() <= limit);
                 prop_assert_eq!(stalls(&bins), times.len() as u64);
             }
         }

@@ -1,32 +1,32 @@
-//! The files and processes that stalled longest, without keeping every one there was.
+//! The most stalled files and processes, in bounded memory.
 
 use std::{hash::Hash, rc::Rc};
 
 use hashbrown::HashMap;
 
-/// The most that are kept of each.
-const KEPT: usize = 1 << 15;
+/// The limit of entries.
+const CAPACITY: usize = 1 << 15;
 
-/// Stalled time by something.
+/// Stall totals by key, each with a label. Drops the smallest totals when it is full.
 #[derive(Clone, Debug)]
 pub struct Top<K, L> {
-    /// What is looked up for each stall is small, and labels lie apart.
-    kept: HashMap<K, (Stalled, Box<L>)>,
-    forgotten: bool,
+    /// Labels are boxed, so that the table that each stall looks up stays small.
+    entries: HashMap<K, (StallTotals, Box<L>)>,
+    has_dropped: bool,
 }
 
-/// How often, and how long in all.
+/// The number of stalls and their durations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stalled {
-    /// Stalls.
+pub struct StallTotals {
+    /// The number of stalls.
     pub count: u64,
-    /// Their sum in ns.
+    /// The sum of their durations in ns.
     pub total_ns: u64,
-    /// The longest in ns.
+    /// The longest duration in ns.
     pub max_ns: u64,
 }
 
-impl Stalled {
+impl StallTotals {
     fn add(&mut self, duration_ns: u64) {
         self.count += 1;
         self.total_ns = self.total_ns.saturating_add(duration_ns);
@@ -34,96 +34,94 @@ impl Stalled {
     }
 }
 
-/// A file that was waited for.
+/// A file whose pages tasks waited for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TopFile {
-    /// The device, where it is known.
+    /// The device, if known.
     pub device: Option<Rc<str>>,
-    /// The file system's type, where it is known.
+    /// The file system's type, if known.
     pub fs: Option<Rc<str>>,
-    /// Its inode.
+    /// The inode.
     pub ino: u64,
-    /// Its path, where it is known.
+    /// The path, if known.
     pub path: Option<String>,
 }
 
-/// A process that waited.
+/// A process whose threads waited.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TopProcess {
-    /// Its number.
+    /// The process id.
     pub pid: u32,
-    /// What the names of its threads begin with; with a star if they differ.
+    /// The common prefix of its thread names, with a `*` if they differ.
     pub comm: String,
 }
 
 impl<K, L> Default for Top<K, L> {
     fn default() -> Self {
-        Self { kept: HashMap::new(), forgotten: false }
+        Self { entries: HashMap::new(), has_dropped: false }
     }
 }
 
 impl<K: Hash + Eq + Copy, L> Top<K, L> {
-    /// Counts a stall. `label` is asked for the first time; `again` looks at what it gave then.
-    pub fn add(
+    /// Adds a stall. The first stall of a key calls `label`, each later one calls `update`.
+    pub(super) fn add(
         &mut self,
         key: K,
         duration_ns: u64,
         label: impl FnOnce() -> L,
-        again: impl FnOnce(&mut L),
+        update: impl FnOnce(&mut L),
     ) {
-        if let Some((stalled, label)) = self.kept.get_mut(&key) {
-            again(label);
-            stalled.add(duration_ns);
+        if let Some((totals, label)) = self.entries.get_mut(&key) {
+            update(label);
+            totals.add(duration_ns);
             return;
         }
-        if self.kept.len() >= KEPT {
-            self.forget();
+        if self.entries.len() >= CAPACITY {
+            self.drop_smaller_half();
         }
-        let mut stalled = Stalled::default();
-        stalled.add(duration_ns);
-        self.kept.insert(key, (stalled, Box::new(label())));
+        let mut totals = StallTotals::default();
+        totals.add(duration_ns);
+        self.entries.insert(key, (totals, Box::new(label())));
     }
 
-    /// Makes room: the half that stalled least goes.
-    fn forget(&mut self) {
-        let mut totals: Vec<_> = self.kept.values().map(|(stalled, _)| stalled.total_ns).collect();
-        let middle = totals.len() / 2;
-        let (_, median, _) = totals.select_nth_unstable(middle);
+    /// Drops the entries up to the median of stalled time.
+    fn drop_smaller_half(&mut self) {
+        let mut times: Vec<_> = self.entries.values().map(|(totals, _)| totals.total_ns).collect();
+        let middle = times.len() / 2;
+        let (_, median, _) = times.select_nth_unstable(middle);
         let median = *median;
-        self.kept.retain(|_, (stalled, _)| stalled.total_ns > median);
-        self.forgotten = true;
+        self.entries.retain(|_, (totals, _)| totals.total_ns > median);
+        self.has_dropped = true;
     }
 
-    /// Whether some were forgotten, so that what is left may lack a part of its time.
-    #[must_use]
-    pub const fn is_approximate(&self) -> bool {
-        self.forgotten
+    /// Whether entries were dropped. Then the remaining totals are lower bounds.
+    pub(super) const fn is_approximate(&self) -> bool {
+        self.has_dropped
     }
 
-    /// The first of them, the most stalled time first.
-    #[must_use]
-    pub fn first(&self, most: usize) -> Vec<(&L, Stalled)>
+    /// The entries with the most stalled time, in descending order.
+    pub(super) fn first(&self, limit: usize) -> Vec<(&L, StallTotals)>
     where
         K: Ord,
     {
-        let mut all: Vec<_> = self.kept.iter().collect();
-        all.sort_by_key(|(key, (stalled, _))| (std::cmp::Reverse(stalled.total_ns), **key));
-        all.into_iter().take(most).map(|(_, (stalled, label))| (&**label, *stalled)).collect()
+        let mut all: Vec<_> = self.entries.iter().collect();
+        all.sort_by_key(|(key, (totals, _))| (std::cmp::Reverse(totals.total_ns), **key));
+        all.into_iter().take(limit).map(|(_, (totals, label))| (&**label, *totals)).collect()
     }
 }
 
 impl TopProcess {
-    /// Another thread's name.
-    pub fn also(&mut self, comm: &str) {
+    /// Adds the name of a thread.
+    pub(super) fn add_thread(&mut self, comm: &str) {
         if self.comm == comm {
             return;
         }
-        let known = self.comm.strip_suffix('*').unwrap_or(&self.comm);
-        if comm.starts_with(known) && self.comm.ends_with('*') {
+        let prefix = self.comm.strip_suffix('*').unwrap_or(&self.comm);
+        if comm.starts_with(prefix) && self.comm.ends_with('*') {
             return;
         }
-        let same = known.chars().zip(comm.chars()).take_while(|(one, other)| one == other);
-        self.comm = same.map(|(char, _)| char).chain(['*']).collect();
+        let common = prefix.chars().zip(comm.chars()).take_while(|(one, other)| one == other);
+        self.comm = common.map(|(char, _)| char).chain(['*']).collect();
     }
 }
 
@@ -139,13 +137,13 @@ mod tests {
         }
         let first = top.first(2);
         assert_eq!(first[0].0, "file 2");
-        let stalled = Stalled { count: 2, total_ns: 25, max_ns: 15 };
-        assert_eq!(first[1], (&"file 1".to_owned(), stalled));
+        let totals = StallTotals { count: 2, total_ns: 25, max_ns: 15 };
+        assert_eq!(first[1], (&"file 1".to_owned(), totals));
         assert!(!top.is_approximate());
     }
 
     #[test]
-    fn it_stays_small_and_keeps_the_large_ones() {
+    fn a_full_table_drops_the_smallest_totals() {
         let mut top = Top::default();
         for round in 0_u32..10 {
             top.add(u32::MAX, 1_000_000, || "large", |_| {});
@@ -153,22 +151,22 @@ mod tests {
                 top.add(round * 40_000 + key, 1, || "small", |_| {});
             }
         }
-        assert!(top.kept.len() <= KEPT);
+        assert!(top.entries.len() <= CAPACITY);
         assert!(top.is_approximate());
         assert_eq!(
             top.first(1),
-            [(&"large", Stalled { count: 10, total_ns: 10_000_000, max_ns: 1_000_000 })]
+            [(&"large", StallTotals { count: 10, total_ns: 10_000_000, max_ns: 1_000_000 })]
         );
     }
 
     #[test]
-    fn threads_of_a_process_share_a_name() {
+    fn a_process_has_the_common_prefix_of_its_thread_names() {
         let mut process = TopProcess { pid: 1, comm: "wac-write-1".into() };
-        process.also("wac-write-1");
+        process.add_thread("wac-write-1");
         assert_eq!(process.comm, "wac-write-1");
-        process.also("wac-write-2");
-        process.also("wac-write-1");
-        process.also("wac-mmap-1");
+        process.add_thread("wac-write-2");
+        process.add_thread("wac-write-1");
+        process.add_thread("wac-mmap-1");
         assert_eq!(process.comm, "wac-*");
     }
 }

@@ -1,4 +1,4 @@
-//! A summary from the lines of a recording that has none of its own.
+//! Computes a summary from the lines of a recording that has none.
 
 use std::collections::BTreeMap;
 
@@ -14,39 +14,38 @@ use crate::{
 
 type Name = Option<String>;
 
-/// Counts by what the summary has.
+/// Counts events by the keys of a summary.
 #[derive(Clone, Debug, Default)]
-pub struct Totals {
+pub(super) struct Totals {
     counts: BTreeMap<&'static str, u64>,
-    stalls: Vec<Stalls>,
-    /// Where the last stall was counted: the next one is often of the same place.
-    last: usize,
+    stalls: Vec<StallGroup>,
+    /// The index of the last stall's group: consecutive stalls often belong to one group.
+    last_group: usize,
     unstable: BTreeMap<(Context, Grade, Name, Name), u64>,
     integrity: BTreeMap<(Name, Operation, Check, Source), u64>,
     lost: u64,
-    workloads: Vec<Workload>,
-    /// The last that was said of a workload that has not finished.
+    finished: Vec<Workload>,
+    /// The last report of a workload that has not finished.
     running: Option<Workload>,
 }
 
-/// The stalls of one place.
+/// The stalls of one context, device and file system.
 #[derive(Clone, Debug)]
-struct Stalls {
+struct StallGroup {
     context: Context,
     device: Name,
     fs: Name,
     histogram: Histogram,
 }
 
-impl Stalls {
-    fn takes(&self, stall: &Stall) -> bool {
+impl StallGroup {
+    fn contains(&self, stall: &Stall) -> bool {
         self.context == stall.context && self.device == stall.device && self.fs == stall.fs
     }
 }
 
 impl Totals {
-    /// Counts an event.
-    pub fn add(&mut self, event: &Event) {
+    pub(super) fn add(&mut self, event: &Event) {
         *self.counts.entry(event.kind()).or_default() += 1;
         match event {
             Event::Stall(stall) => self.stall(stall),
@@ -60,21 +59,21 @@ impl Totals {
             }
             Event::Workload(workload) if workload.state == WorkloadState::Finished => {
                 self.running = None;
-                self.workloads.push(workload.clone());
+                self.finished.push(workload.clone());
             }
             Event::Workload(workload) => self.running = Some(workload.clone()),
             Event::Lost(lost) => self.lost = self.lost.saturating_add(lost.count),
-            // What is said of verdicts is the engine's.
+            // The correlation engine counts verdicts.
             Event::Start(_) | Event::Verdict(_) | Event::Summary(_) => {}
         }
     }
 
     fn stall(&mut self, stall: &Stall) {
-        // Devices are few, and a look at the names makes no copy of them.
-        if !self.stalls.get(self.last).is_some_and(|stalls| stalls.takes(stall)) {
-            let known = self.stalls.iter().position(|stalls| stalls.takes(stall));
-            self.last = known.unwrap_or_else(|| {
-                self.stalls.push(Stalls {
+        // A linear search: groups are few, and comparing names copies none.
+        if !self.stalls.get(self.last_group).is_some_and(|group| group.contains(stall)) {
+            let index = self.stalls.iter().position(|group| group.contains(stall));
+            self.last_group = index.unwrap_or_else(|| {
+                self.stalls.push(StallGroup {
                     context: stall.context,
                     device: stall.device.clone(),
                     fs: stall.fs.clone(),
@@ -83,29 +82,29 @@ impl Totals {
                 self.stalls.len() - 1
             });
         }
-        if let Some(stalls) = self.stalls.get_mut(self.last) {
-            stalls.histogram.record(stall.duration_ns);
+        if let Some(group) = self.stalls.get_mut(self.last_group) {
+            group.histogram.record(stall.duration_ns);
         }
     }
 
-    /// The streamed stalls, by place.
-    pub fn tally(&self) -> Tally {
+    /// The streamed stalls by context, device and file system.
+    pub(super) fn tally(&self) -> Tally {
         let mut tally = Tally::default();
-        for stalls in &self.stalls {
-            let place = (stalls.context, stalls.device.clone(), stalls.fs.clone());
-            tally.add(place, &stalls.histogram);
+        for group in &self.stalls {
+            let key = (group.context, group.device.clone(), group.fs.clone());
+            tally.add(key, &group.histogram);
         }
         tally
     }
 
-    /// All of it, over so many ns, but for verdicts and associations.
-    pub fn summary(&self, elapsed_ns: u64) -> Summary {
+    /// The summary, without verdicts and associations.
+    pub(super) fn summary(&self, elapsed_ns: u64) -> Summary {
         let kinds =
             ["start", "stall", "unstable_write", "integrity", "verdict", "workload", "lost"];
         let count = |kind: &str| self.counts.get(kind).copied().unwrap_or(0);
         let tally = self.tally();
         let workloads: Vec<_> =
-            self.workloads.iter().chain(self.running.as_ref()).cloned().collect();
+            self.finished.iter().chain(self.running.as_ref()).cloned().collect();
         let unstable = self.unstable.iter();
         let unstable = unstable.map(|((context, grade, device, fs), &count)| UnstableSummary {
             context: *context,

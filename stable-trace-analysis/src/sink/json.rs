@@ -1,23 +1,23 @@
-//! One JSON object a line.
+//! JSON lines: one object a line.
 
 use std::io::{self, Write};
 
 use super::EventSink;
 use crate::event::Line;
 
-/// Writes JSON lines.
-pub struct Json<W> {
+/// Writes a stream as JSON lines.
+pub struct JsonSink<W> {
     out: W,
 }
 
-impl<W: Write> Json<W> {
-    /// Writes to `out`, which should buffer.
+impl<W: Write> JsonSink<W> {
+    /// Writes to `out`, which should be buffered.
     pub const fn new(out: W) -> Self {
         Self { out }
     }
 }
 
-impl<W: Write> EventSink for Json<W> {
+impl<W: Write> EventSink for JsonSink<W> {
     fn line(&mut self, line: &Line) -> io::Result<()> {
         serde_json::to_writer(&mut self.out, line).map_err(io::Error::from)?;
         self.out.write_all(b"\n")
@@ -41,7 +41,7 @@ mod tests {
             time: "2026-01-02T03:04:05.000000006Z".parse().unwrap(),
             event: Event::Lost(Lost { count: 3, since_seq: 6, within_ns: None }),
         };
-        Json::new(&mut out).line(&line).unwrap();
+        JsonSink::new(&mut out).line(&line).unwrap();
         assert!(out.ends_with(b"\n"));
         let object: serde_json::Value = serde_json::from_slice(&out).unwrap();
         assert_eq!(

@@ -1,26 +1,43 @@
-//! What people and programs read: each form of the stream behind one trait.
+//! Output formats of the stream, behind one trait.
 
+pub(crate) mod bucket_range;
+pub mod format;
 pub mod json;
 pub mod style;
 pub mod tee;
 pub mod text;
-mod workload_errors;
 
 use std::io;
 
 use crate::event::Line;
 
-/// A form of the stream.
+/// Takes the lines of a stream.
 pub trait EventSink {
-    /// Writes one line of the stream.
-    ///
-    /// # Errors
-    /// What the writer says.
+    /// Writes one line.
     fn line(&mut self, line: &Line) -> io::Result<()>;
 
-    /// Hands what was written to whoever reads.
-    ///
-    /// # Errors
-    /// What the writer says.
+    /// Writes everything that is buffered.
     fn flush(&mut self) -> io::Result<()>;
+}
+
+/// Whether an output still has a reader, by the outcome of writing to it. `BrokenPipe` is no error:
+/// the reader has closed the pipe and wants no more.
+pub fn has_reader(outcome: io::Result<()>) -> io::Result<bool> {
+    match outcome {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_closed_pipe_is_no_error() {
+        assert!(has_reader(Ok(())).unwrap());
+        assert!(!has_reader(Err(io::ErrorKind::BrokenPipe.into())).unwrap());
+        assert!(has_reader(Err(io::ErrorKind::StorageFull.into())).is_err());
+    }
 }

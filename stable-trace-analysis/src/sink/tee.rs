@@ -1,30 +1,29 @@
-//! One stream in several sinks.
+//! Sends one stream to several sinks.
 
 use std::io;
 
 use super::EventSink;
 use crate::event::Line;
 
-/// Hands every line to each of several sinks.
+/// Passes each line to every one of its sinks, in order.
 pub struct Tee {
     sinks: Vec<Box<dyn EventSink>>,
 }
 
 impl Tee {
-    /// Of these, in this order.
-    #[must_use]
+    /// Combines sinks.
     pub fn new(sinks: Vec<Box<dyn EventSink>>) -> Self {
         Self { sinks }
     }
 
-    /// Asks each, whatever the others say; what the first of them says that says something.
+    /// Calls every sink, also after a failure, and returns the first error.
     fn each(
         &mut self,
-        mut ask: impl FnMut(&mut dyn EventSink) -> io::Result<()>,
+        mut call: impl FnMut(&mut dyn EventSink) -> io::Result<()>,
     ) -> io::Result<()> {
         let mut outcome = Ok(());
-        for form in &mut self.sinks {
-            outcome = outcome.and(ask(form.as_mut()));
+        for sink in &mut self.sinks {
+            outcome = outcome.and(call(sink.as_mut()));
         }
         outcome
     }
@@ -32,11 +31,11 @@ impl Tee {
 
 impl EventSink for Tee {
     fn line(&mut self, line: &Line) -> io::Result<()> {
-        self.each(|form| form.line(line))
+        self.each(|sink| sink.line(line))
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.each(|form| form.flush())
+        self.each(|sink| sink.flush())
     }
 }
 
@@ -45,10 +44,10 @@ mod tests {
     use super::*;
     use crate::{
         event::{Event, Lost},
-        sink::json::Json,
+        sink::json::JsonSink,
     };
 
-    /// A pipe that nobody reads.
+    /// A pipe without a reader.
     struct Closed;
 
     impl EventSink for Closed {
@@ -73,9 +72,9 @@ mod tests {
     }
 
     #[test]
-    fn one_that_fails_keeps_no_line_from_the_others() {
+    fn a_failed_sink_does_not_keep_lines_from_the_others() {
         let text = Shared::default();
-        let mut tee = Tee::new(vec![Box::new(Closed), Box::new(Json::new(text.clone()))]);
+        let mut tee = Tee::new(vec![Box::new(Closed), Box::new(JsonSink::new(text.clone()))]);
         let event = Event::Lost(Lost { count: 1, since_seq: 0, within_ns: None });
         let line = Line { seq: 1, time: crate::units::Timestamp::default(), event };
         assert_eq!(tee.line(&line).unwrap_err().kind(), io::ErrorKind::BrokenPipe);

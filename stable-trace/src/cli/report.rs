@@ -12,10 +12,11 @@ use std::{
 use anyhow::{Context as _, bail};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use stable_trace_analysis::{
+    error_chain::ErrorChain,
     event::{Event, Line},
-    recording::{Fault, Reader, ahead, open},
+    recording::{ReadError, Reader, open, read_ahead},
     report::{Report, ReportBuilder, evidence, html},
-    sink::EventSink,
+    sink::{EventSink, has_reader},
 };
 
 use super::{
@@ -68,7 +69,7 @@ struct Telling {
 impl Telling {
     fn lines(&mut self, mut reader: Reader<impl BufRead + Send>) -> io::Result<()> {
         if !self.follow {
-            return ahead(reader, |item| self.take(item));
+            return read_ahead(reader, |item| self.take(item));
         }
         // One by one: each is shown as it comes. Nothing follows the summary, and whoever asked on
         // would wait for it.
@@ -85,11 +86,11 @@ impl Telling {
             .unwrap_or(Ok(()))
     }
 
-    fn take(&mut self, item: &Result<Line, Fault>) -> io::Result<()> {
+    fn take(&mut self, item: &Result<Line, ReadError>) -> io::Result<()> {
         let line = match item {
             Ok(line) => line,
-            Err(fault) => {
-                self.damage.take(fault);
+            Err(error) => {
+                self.damage.take(error);
                 return Ok(());
             }
         };
@@ -99,7 +100,7 @@ impl Telling {
         let told = match line.event {
             // It comes last, when it is known whether its verdicts are the run's.
             Event::Summary(_) => false,
-            Event::Start(_) | Event::Verdict(_) => self.fold.counts(line),
+            Event::Start(_) | Event::Verdict(_) => self.fold.is_valid(line),
             _ => self.follow,
         };
         if told {
@@ -119,7 +120,7 @@ fn end(form: &mut dyn EventSink, report: &Report) -> io::Result<()> {
 
 /// Says what the reader should know of the verdicts.
 fn warn(report: &Report) {
-    if report.anew {
+    if report.recomputed {
         log::warn!("the verdicts are of the window given here, not of the run's");
     }
     let different = report.agreement.different;
@@ -132,8 +133,8 @@ fn warn(report: &Report) {
 
 /// Writes the page into place, so that whoever has the old one open never sees a part.
 fn write_page(recording: &Path, page: &Path, report: &Report, sound: bool) -> anyhow::Result<()> {
-    let wanted = evidence::wanted(report);
-    let lines = evidence::fetch(open(recording, None)?, &wanted, sound);
+    let wanted = evidence::sequence_numbers(report);
+    let lines = evidence::read(open(recording, None)?, &wanted, sound);
     let name = recording.file_name().unwrap_or(recording.as_os_str()).to_string_lossy();
     let text = html::page(report, &lines, &name).context("the page cannot be drawn")?;
     fs::write(page, text)
@@ -154,16 +155,16 @@ struct Damage {
 const NEWS: u64 = 5;
 
 impl Damage {
-    fn take(&mut self, fault: &Fault) {
-        if fault.is_news() {
+    fn take(&mut self, error: &ReadError) {
+        if error.is_from_newer_version() {
             self.news += 1;
             if self.news <= NEWS {
-                log::warn!("{fault}");
+                log::warn!("{}", ErrorChain(error));
             }
         } else if self.first.is_some() {
             self.more += 1;
         } else {
-            self.first = Some((fault.to_string(), fault.is_cut()));
+            self.first = Some((ErrorChain(error).to_string(), error.is_truncation()));
         }
     }
 
@@ -188,11 +189,6 @@ impl Damage {
     }
 }
 
-/// Whether somebody still reads; a closed pipe is a reader that has seen enough.
 fn still_read(outcome: io::Result<()>) -> anyhow::Result<bool> {
-    match outcome {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
-        Err(error) => Err(error).context("the report cannot be written"),
-    }
+    has_reader(outcome).context("the report cannot be written")
 }

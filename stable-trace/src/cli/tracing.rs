@@ -17,11 +17,11 @@ use stable_trace_analysis::{
     event::Probe,
     recording::Recorder,
     sink::{
-        EventSink,
-        json::Json,
+        EventSink, has_reader,
+        json::JsonSink,
         style::Style,
         tee::Tee,
-        text::{Text, Width},
+        text::{TextSink, Width},
     },
 };
 
@@ -89,13 +89,8 @@ pub fn doctor(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
             write!(out, "{}", report.to_text())
         }
     };
-    match written {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(error).context("the report cannot be written")
-        }
-        _ if report.can_trace() => Ok(ExitCode::SUCCESS),
-        _ => Ok(ExitCode::FAILURE),
-    }
+    has_reader(written).context("the report cannot be written")?;
+    Ok(if report.can_trace() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// `stable-trace facts`.
@@ -231,10 +226,10 @@ pub fn form(
     };
     let out = BufWriter::with_capacity(BUFFER_BYTES, out);
     Ok(match format {
-        Format::Json => Box::new(Json::new(out)),
+        Format::Json => Box::new(JsonSink::new(out)),
         Format::Text => {
             let width = if terminal { Width::Terminal(terminal_width) } else { Width::Unlimited };
-            Box::new(Text::new(out, Style { color: color.on(terminal) }, width))
+            Box::new(TextSink::new(out, Style { color: color.on(terminal) }, width))
         }
     })
 }

@@ -5,7 +5,7 @@ use std::{
     io::{self, Write},
 };
 
-use stable_trace_analysis::sink::style::duration;
+use stable_trace_analysis::sink::format::duration;
 
 use super::{args::Format, cell::Cell};
 use crate::workload::progress::size;

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use stable_trace_analysis::{
     correlate::verdict::Limits,
     event::{Event, FORMAT, Start, Summary, Workload, WorkloadState},
-    sink::EventSink,
+    sink::{EventSink, has_reader},
 };
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -163,13 +163,8 @@ async fn leave(mut subject: Running) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Whether somebody still reads. A closed pipe is a reader that has seen enough, not an error.
 fn still_read(outcome: io::Result<()>) -> anyhow::Result<bool> {
-    match outcome {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
-        Err(error) => Err(error).context("the stream cannot be written"),
-    }
+    has_reader(outcome).context("the stream cannot be written")
 }
 
 async fn until(end: Option<Instant>) {

@@ -1,19 +1,18 @@
-//! An axis whose labels stand where we say.
+//! A plotters axis with given ticks.
 
 use std::ops::Range;
 
 use plotters::coord::ranged1d::{DefaultFormatting, KeyPointHint, Ranged};
 
-/// From one number to another, with these ticks.
+/// A linear axis. Unlike plotters' own axes, it does not choose its ticks.
 #[derive(Clone, Debug)]
-pub struct Axis {
+pub(super) struct Axis {
     range: Range<f64>,
     ticks: Vec<f64>,
 }
 
 impl Axis {
-    /// A range with ticks.
-    pub const fn new(range: Range<f64>, ticks: Vec<f64>) -> Self {
+    pub(super) const fn new(range: Range<f64>, ticks: Vec<f64>) -> Self {
         Self { range, ticks }
     }
 }

@@ -1,24 +1,23 @@
-//! Where the recording was made, and what could be seen there.
+//! The section about the traced machine: its kernel, probes and devices, and the cost of the run.
 
 use maud::{Markup, html};
 
-use super::{grouped, or_dash};
+use super::labels::{grouped, or_dash};
 use crate::{
     event::{Device, Probe, Start},
     report::Report,
-    sink::style::duration,
+    sink::format::duration,
     units::DeviceId,
 };
 
-/// The most devices, probes and counters that are shown.
-const ROWS: usize = 100;
+/// The limit of rows in each table.
+const MAX_ROWS: usize = 100;
 
-/// The section.
-pub fn section(report: &Report) -> Markup {
+pub(super) fn section(report: &Report) -> Markup {
     let Some(start) = &report.start else { return html! {} };
     html! {
         section #environment aria-labelledby="environment-title" {
-            h2 #environment-title { "Where this was" }
+            h2 #environment-title { "Environment" }
             (system(start, report))
             (probes(&start.probes))
             (devices(&start.devices))
@@ -38,10 +37,10 @@ fn system(start: &Start, report: &Report) -> Markup {
             div { dt { "Machine" } dd { (start.hostname) ", " (start.arch) } }
             @if let Some(preemption) = preemption { div { dt { "Preemption" } dd { (preemption) } } }
             div { dt { "stable-trace" } dd { (start.version) ", format " (start.format) } }
-            @if let Some(ns) = start.min_latency_ns { div { dt { "Listed from" } dd { (duration(ns)) } } }
-            @if start.filtered { div { dt { "Traced" } dd { "only some waiters and writers (--pid, --comm, --cgroup)" } } }
-            @if !start.only_devices.is_empty() { div { dt { "Traced devices" } dd { "only " (listed(&start.only_devices)) } } }
-            @if let Some(ns) = start.window_ns { div { dt { "Window of verdicts" } dd { (duration(ns)) } } }
+            @if let Some(ns) = start.min_latency_ns { div { dt { "Stall threshold" } dd { (duration(ns)) } } }
+            @if start.filtered { div { dt { "Traced tasks" } dd { "filtered by --pid, --comm or --cgroup" } } }
+            @if !start.only_devices.is_empty() { div { dt { "Traced devices" } dd { "only " (joined(&start.only_devices)) } } }
+            @if let Some(ns) = start.window_ns { div { dt { "Correlation window" } dd { (duration(ns)) } } }
             @if let Some(workload) = &report.summary.workload {
                 div { dt { "Workload" } dd {
                     "wac " (workload.profile) ", " (workload.threads) " threads: " (grouped(workload.operations)) " operations"
@@ -63,12 +62,12 @@ fn probes(probes: &[Probe]) -> Markup {
         }
         @if missing > 0 {
             details open[probes.len() == missing] {
-                summary { "What did not attach, and why" }
+                summary { "Probes that are not attached" }
                 (probe_table(probes, false))
             }
         }
         details {
-            summary { "What is attached" }
+            summary { "Attached probes" }
             (probe_table(probes, true))
         }
     }
@@ -79,9 +78,9 @@ fn probe_table(probes: &[Probe], attached: bool) -> Markup {
     html! {
         div .scroll tabindex="0" role="region" aria-label=(label) {
             table {
-                thead { tr { th { "Group" } th { "Function" } th { "Method" } @if !attached { th { "Why not" } } } }
+                thead { tr { th { "Group" } th { "Function" } th { "Method" } @if !attached { th { "Reason" } } } }
                 tbody {
-                    @for probe in probes.iter().filter(|probe| probe.attached == attached).take(ROWS) {
+                    @for probe in probes.iter().filter(|probe| probe.attached == attached).take(MAX_ROWS) {
                         tr {
                             td { code { (probe.group.name()) } }
                             td { code { (probe.function) } }
@@ -102,7 +101,7 @@ fn devices(devices: &[Device]) -> Markup {
             table #devices {
                 thead { tr { th { "Device" } th { "Number" } th { "Stable pages" } th { "Protection information" } } }
                 tbody {
-                    @for device in devices.iter().take(ROWS) {
+                    @for device in devices.iter().take(MAX_ROWS) {
                         tr {
                             td { (device.device) }
                             td { (device.dev) }
@@ -117,24 +116,24 @@ fn devices(devices: &[Device]) -> Markup {
                 }
             }
         }
-        @if devices.len() > ROWS { p .note { (devices.len() - ROWS) " more are not shown." } }
+        @if devices.len() > MAX_ROWS { p .note { (devices.len() - MAX_ROWS) " more are not shown." } }
     }
 }
 
-/// What the run cost, and what it could not count.
+/// Losses and overhead of the run.
 fn cost(report: &Report) -> Markup {
     let summary = &report.summary;
     let missed: u64 = summary.probe_runs_missed.values().sum();
     html! {
         @if !summary.incomplete {
-            h3 { "How complete, and at what cost" }
+            h3 { "Completeness and overhead" }
             dl .list {
-                div { dt { "Shorter than listed" } dd { (grouped(summary.stalls_below_threshold)) " stalls, counted all the same" } }
-                div { dt { "Lines lost" } dd { (grouped(summary.events_lost)) } }
-                div { dt { "Probe runs missed" } dd { (grouped(missed)) } }
-                div { dt { "Waits not over at the end" } dd { (grouped(summary.waits_unfinished)) } }
-                @for (what, count) in summary.map_failures.iter().take(ROWS) {
-                    div { dt { "No room" } dd { (grouped(*count)) " times: " (what) } }
+                div { dt { "Stalls below the threshold" } dd { (grouped(summary.stalls_below_threshold)) ", counted but not streamed" } }
+                div { dt { "Lost events" } dd { (grouped(summary.events_lost)) } }
+                div { dt { "Missed probe runs" } dd { (grouped(missed)) } }
+                div { dt { "Unfinished waits at the end" } dd { (grouped(summary.waits_unfinished)) } }
+                @for (what, count) in summary.map_failures.iter().take(MAX_ROWS) {
+                    div { dt { "Insertions into a full map" } dd { (grouped(*count)) ": " (what) } }
                 }
                 div { dt { "CPU of the agent" } dd { (duration(summary.agent_cpu_ns)) } }
                 div { dt { "CPU of the probes" } dd { (duration(summary.bpf_cpu_ns)) } }
@@ -143,7 +142,7 @@ fn cost(report: &Report) -> Markup {
     }
 }
 
-/// Device numbers, separated by commas.
-fn listed(devices: &[DeviceId]) -> String {
+/// Joins device numbers by commas.
+fn joined(devices: &[DeviceId]) -> String {
     devices.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }

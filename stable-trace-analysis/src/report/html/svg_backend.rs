@@ -1,47 +1,50 @@
-//! SVG whose colours are names: the style sheet decides what they look like, in light, in dark and on
-//! paper. What is drawn can have a title, which browsers show and screen readers say.
+//! A plotters backend that writes SVG with CSS classes in place of colours, so that the style sheet
+//! decides what they look like in light mode, in dark mode and on paper.
+//!
+//! Marks can have a title, which browsers show as a tooltip and screen readers read out.
 
 use std::{
     cell::RefCell,
-    fmt::{self, Write as _},
+    fmt::{self, Display},
     rc::Rc,
 };
 
-use maud::Escaper;
 use plotters::style::RGBColor;
 use plotters_backend::{
     BackendColor, BackendCoord, BackendStyle, BackendTextStyle, DrawingBackend, DrawingErrorKind,
     text_anchor::{HPos, VPos},
 };
 
-/// What a mark stands for; the style sheet has a class for each.
+use crate::svg::{Attributes, SvgWriter};
+
+/// A CSS class of a mark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ink {
+pub(super) enum Class {
     /// Axes and their labels.
     Axis,
     /// A cell of the heat map, from 0 (few) to 6 (many).
-    Timeline(u8),
-    /// A failed check.
+    Heat(u8),
+    /// An integrity error.
     Error,
-    /// The line of a failed check through what happened at the same time.
+    /// The line of an integrity error through the stalls of the same time.
     ErrorLine,
-    /// Lines that were lost.
+    /// Lost lines.
     Lost,
     /// A workload.
     Phase,
-    /// A workload's name.
+    /// The name of a workload.
     PhaseName,
-    /// Stalls that nobody minds.
+    /// Stalls below 10 ms.
     Quick,
-    /// Stalls of 10 ms and more.
+    /// Stalls of 10 ms or more.
     Slow,
-    /// Stalls of 100 ms and more.
+    /// Stalls of 100 ms or more.
     Bad,
 }
 
-impl Ink {
-    /// Its stand-in while plotters draws: a plot knows colours only.
-    pub const fn color(self) -> RGBColor {
+impl Class {
+    /// A colour that stands for the class: plotters passes only colours to its backend.
+    pub(super) const fn color(self) -> RGBColor {
         let number = match self {
             Self::Axis => 0,
             Self::Error => 1,
@@ -52,12 +55,13 @@ impl Ink {
             Self::Quick => 6,
             Self::Slow => 7,
             Self::Bad => 8,
-            Self::Timeline(level) => 16 + level,
+            Self::Heat(level) => 16 + level,
         };
         RGBColor(0, 0, number)
     }
 
-    fn class(color: BackendColor) -> String {
+    /// The name of the class that a colour stands for.
+    fn name(color: BackendColor) -> String {
         let name = match color.rgb.2 {
             1 => "error",
             2 => "error-line",
@@ -67,94 +71,102 @@ impl Ink {
             6 => "quick",
             7 => "slow",
             8 => "bad",
-            level @ 16.. => return format!("h{}", level - 16),
+            number @ 16.. => return format!("h{}", number - 16),
             _ => "axis",
         };
         name.to_owned()
     }
 }
 
-/// What both the one who draws and the one who gathers hold.
+/// A picture that plotters draws through one or more [`SvgBackend`]s.
 #[derive(Clone, Debug, Default)]
-pub struct Sheet {
-    marks: Rc<RefCell<String>>,
+pub(super) struct Picture {
+    marks: Rc<RefCell<SvgWriter>>,
     title: Rc<RefCell<String>>,
 }
 
-impl Sheet {
-    /// What is drawn from now on has this title; an empty one is none.
-    pub fn title(&self, title: impl Into<String>) {
+impl Picture {
+    /// Sets the title of the marks that follow. An empty title is none.
+    pub(super) fn set_title(&self, title: impl Into<String>) {
         *self.title.borrow_mut() = title.into();
     }
 
-    /// Where plotters draws.
-    pub fn canvas(&self, width: u32, height: u32) -> Canvas {
-        Canvas { sheet: self.clone(), size: (width, height) }
+    pub(super) fn backend(&self, size: (u32, u32)) -> SvgBackend {
+        SvgBackend { picture: self.clone(), size }
     }
 
-    /// The picture, with what it shows in words and a class.
-    pub fn svg(&self, (width, height): (u32, u32), class: &str, label: &str) -> String {
-        let mut out = format!(
-            "<svg class=\"{class}\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" height=\"{height}\" role=\"img\" aria-label=\""
+    /// The `svg` element, with a class and a label for screen readers.
+    pub(super) fn into_svg(self, (width, height): (u32, u32), class: &str, label: &str) -> String {
+        let mut svg = SvgWriter::default();
+        svg.start_element(
+            "svg",
+            &[
+                ("class", &class),
+                ("viewBox", &format_args!("0 0 {width} {height}")),
+                ("width", &width),
+                ("height", &height),
+                ("role", &"img"),
+                ("aria-label", &label),
+            ],
         );
-        // Writing to a string does not fail.
-        let _ = Escaper::new(&mut out).write_str(label);
-        out.push_str("\">");
-        out.push_str(&self.marks.borrow());
-        out.push_str("</svg>");
-        out
+        svg.append(&self.marks.borrow());
+        svg.end_element("svg");
+        svg.into_string()
     }
 
-    fn mark(&self, element: &str, class: &str, attributes: fmt::Arguments<'_>) {
+    fn mark(&self, element: &str, attributes: Attributes<'_>) {
         let mut marks = self.marks.borrow_mut();
         let title = self.title.borrow();
-        let _ = write!(marks, "<{element} class=\"{class}\" {attributes}");
         if title.is_empty() {
-            marks.push_str("/>");
+            marks.empty_element(element, attributes);
         } else {
-            marks.push_str("><title>");
-            let _ = Escaper::new(&mut marks).write_str(&title);
-            let _ = write!(marks, "</title></{element}>");
+            marks.start_element(element, attributes);
+            marks.text_element("title", &[], &title);
+            marks.end_element(element);
         }
+    }
+
+    fn line(&self, element: &str, color: BackendColor, coordinates: &[(&str, &dyn Display)]) {
+        let class = format!("line {}", Class::name(color));
+        self.mark(element, &[&[("class", &class as &dyn Display)], coordinates].concat());
+    }
+
+    fn area(&self, element: &str, color: BackendColor, coordinates: &[(&str, &dyn Display)]) {
+        let class = Class::name(color);
+        self.mark(element, &[&[("class", &class as &dyn Display)], coordinates].concat());
     }
 }
 
-/// Draws what plotters asks for onto a sheet.
 #[derive(Clone, Debug)]
-pub struct Canvas {
-    sheet: Sheet,
+pub(super) struct SvgBackend {
+    picture: Picture,
     size: (u32, u32),
 }
 
-type Outcome = Result<(), DrawingErrorKind<fmt::Error>>;
+type DrawResult = Result<(), DrawingErrorKind<fmt::Error>>;
 
 fn points(path: impl IntoIterator<Item = BackendCoord>) -> String {
-    let mut points = String::new();
-    for (x, y) in path {
-        let _ = write!(points, "{x},{y} ");
-    }
-    points.truncate(points.trim_end().len());
-    points
+    let points: Vec<_> = path.into_iter().map(|(x, y)| format!("{x},{y}")).collect();
+    points.join(" ")
 }
 
-impl DrawingBackend for Canvas {
+impl DrawingBackend for SvgBackend {
     type ErrorType = fmt::Error;
 
     fn get_size(&self) -> (u32, u32) {
         self.size
     }
 
-    fn ensure_prepared(&mut self) -> Outcome {
+    fn ensure_prepared(&mut self) -> DrawResult {
         Ok(())
     }
 
-    fn present(&mut self) -> Outcome {
+    fn present(&mut self) -> DrawResult {
         Ok(())
     }
 
-    fn draw_pixel(&mut self, (x, y): BackendCoord, color: BackendColor) -> Outcome {
-        let at = format_args!("x=\"{x}\" y=\"{y}\" width=\"1\" height=\"1\"");
-        self.sheet.mark("rect", &Ink::class(color), at);
+    fn draw_pixel(&mut self, (x, y): BackendCoord, color: BackendColor) -> DrawResult {
+        self.picture.area("rect", color, &[("x", &x), ("y", &y), ("width", &1), ("height", &1)]);
         Ok(())
     }
 
@@ -163,9 +175,9 @@ impl DrawingBackend for Canvas {
         (x1, y1): BackendCoord,
         (x2, y2): BackendCoord,
         style: &S,
-    ) -> Outcome {
-        let at = format_args!("x1=\"{x1}\" y1=\"{y1}\" x2=\"{x2}\" y2=\"{y2}\"");
-        self.sheet.mark("line", &format!("line {}", Ink::class(style.color())), at);
+    ) -> DrawResult {
+        let ends: Attributes<'_> = &[("x1", &x1), ("y1", &y1), ("x2", &x2), ("y2", &y2)];
+        self.picture.line("line", style.color(), ends);
         Ok(())
     }
 
@@ -175,10 +187,11 @@ impl DrawingBackend for Canvas {
         (right, bottom): BackendCoord,
         style: &S,
         _fill: bool,
-    ) -> Outcome {
+    ) -> DrawResult {
         let (width, height) = ((right - left).max(1), (bottom - top).max(1));
-        let at = format_args!("x=\"{left}\" y=\"{top}\" width=\"{width}\" height=\"{height}\"");
-        self.sheet.mark("rect", &Ink::class(style.color()), at);
+        let sides: Attributes<'_> =
+            &[("x", &left), ("y", &top), ("width", &width), ("height", &height)];
+        self.picture.area("rect", style.color(), sides);
         Ok(())
     }
 
@@ -186,10 +199,8 @@ impl DrawingBackend for Canvas {
         &mut self,
         path: I,
         style: &S,
-    ) -> Outcome {
-        let at = points(path);
-        let class = format!("line {}", Ink::class(style.color()));
-        self.sheet.mark("polyline", &class, format_args!("points=\"{at}\""));
+    ) -> DrawResult {
+        self.picture.line("polyline", style.color(), &[("points", &points(path))]);
         Ok(())
     }
 
@@ -199,9 +210,8 @@ impl DrawingBackend for Canvas {
         radius: u32,
         style: &S,
         _fill: bool,
-    ) -> Outcome {
-        let at = format_args!("cx=\"{x}\" cy=\"{y}\" r=\"{radius}\"");
-        self.sheet.mark("circle", &Ink::class(style.color()), at);
+    ) -> DrawResult {
+        self.picture.area("circle", style.color(), &[("cx", &x), ("cy", &y), ("r", &radius)]);
         Ok(())
     }
 
@@ -209,9 +219,8 @@ impl DrawingBackend for Canvas {
         &mut self,
         path: I,
         style: &S,
-    ) -> Outcome {
-        let at = points(path);
-        self.sheet.mark("polygon", &Ink::class(style.color()), format_args!("points=\"{at}\""));
+    ) -> DrawResult {
+        self.picture.area("polygon", style.color(), &[("points", &points(path))]);
         Ok(())
     }
 
@@ -220,30 +229,26 @@ impl DrawingBackend for Canvas {
         text: &str,
         style: &T,
         (x, y): BackendCoord,
-    ) -> Outcome {
+    ) -> DrawResult {
         let anchor = match style.anchor().h_pos {
             HPos::Left => "start",
             HPos::Center => "middle",
             HPos::Right => "end",
         };
-        // In parts of the font's size; `dominant-baseline` differs between browsers.
+        // In em of the font, because browsers differ in `dominant-baseline`.
         let down = match style.anchor().v_pos {
             VPos::Top => "0.8em",
             VPos::Center => "0.35em",
             VPos::Bottom => "-0.2em",
         };
-        let mut marks = self.sheet.marks.borrow_mut();
-        let _ = write!(
-            marks,
-            "<text class=\"{}\" x=\"{x}\" y=\"{y}\" dy=\"{down}\" text-anchor=\"{anchor}\">",
-            Ink::class(style.color())
-        );
-        let _ = Escaper::new(&mut marks).write_str(text);
-        marks.push_str("</text>");
+        let class = Class::name(style.color());
+        let attributes: Attributes<'_> =
+            &[("class", &class), ("x", &x), ("y", &y), ("dy", &down), ("text-anchor", &anchor)];
+        self.picture.marks.borrow_mut().text_element("text", attributes, text);
         Ok(())
     }
 
-    /// What most fonts come to: the style sheet decides which it is.
+    /// An estimate that fits most fonts: the style sheet decides which font is used.
     fn estimate_text_size<T: BackendTextStyle>(
         &self,
         text: &str,

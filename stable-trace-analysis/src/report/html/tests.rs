@@ -1,4 +1,4 @@
-//! What no browser is needed for.
+//! Tests of the page that need no browser.
 
 use proptest::prelude::*;
 
@@ -11,15 +11,15 @@ use crate::{
 
 const RECORDED: &str = include_str!("../../../tests/fixtures/recordings/format-1.jsonl");
 
-fn fold(lines: impl IntoIterator<Item = Line>) -> Report {
-    let mut fold = ReportBuilder::new(None);
+fn report(lines: impl IntoIterator<Item = Line>) -> Report {
+    let mut builder = ReportBuilder::new(None);
     for line in lines {
-        let _due = fold.line(&line);
+        builder.line(&line);
     }
-    fold.finish()
+    builder.finish()
 }
 
-fn shown(report: &Report) -> String {
+fn html(report: &Report) -> String {
     page(report, &BTreeMap::new(), "run").unwrap()
 }
 
@@ -46,38 +46,31 @@ fn stall(seq: u64, duration_ns: u64, comm: &str) -> Line {
 }
 
 #[test]
-fn a_page_asks_nobody_for_anything() {
-    let page = shown(&fold(Reader::new(RECORDED.as_bytes()).flatten()));
-    for fetched in ["http:", "https:", "src=", "<script", "@import", "url("] {
-        assert!(!page.contains(fetched), "{fetched}");
+fn a_page_loads_nothing() {
+    let page = html(&report(Reader::new(RECORDED.as_bytes()).flatten()));
+    for request in ["http:", "https:", "src=", "<script", "@import", "url("] {
+        assert!(!page.contains(request), "{request}");
     }
     assert!(page.contains("default-src 'none'"));
 }
 
 #[test]
-fn a_report_of_nothing_is_a_page_too() {
-    let page = shown(&Report::default());
+fn an_empty_report_has_a_page() {
+    let page = html(&Report::default());
     assert!(page.starts_with("<!DOCTYPE html>") && page.ends_with("</html>"), "{page}");
 }
 
 #[test]
-fn a_page_has_a_bound_whatever_the_recording() {
-    let page = shown(&fold((1..20_000).map(|seq| stall(seq, seq.pow(2) * 100, "name"))));
+fn the_size_of_a_page_is_bounded() {
+    let page = html(&report((1..20_000).map(|seq| stall(seq, seq.pow(2) * 100, "name"))));
     assert!(page.len() < 2 << 20, "{} bytes", page.len());
 }
 
-#[test]
-fn thousands_are_apart() {
-    assert_eq!(grouped(0), "0");
-    assert_eq!(grouped(1_234_567), "1\u{202f}234\u{202f}567");
-}
-
 proptest! {
-    /// Whatever a name is, it is text: an element that it would be is not there.
     #[test]
-    fn names_are_text(name in "\\PC{0,20}") {
+    fn names_are_escaped(name in "\\PC{0,20}") {
         let hostile = format!("<i id=x>{name}\"'>&");
-        let page = shown(&fold((1..5).map(|seq| stall(seq, 5_000_000, &hostile))));
+        let page = html(&report((1..5).map(|seq| stall(seq, 5_000_000, &hostile))));
         prop_assert!(!page.contains("<i id=x>"));
         prop_assert!(page.contains("&lt;i id=x&gt;"));
     }

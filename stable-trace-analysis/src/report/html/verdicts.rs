@@ -1,45 +1,45 @@
-//! What caused each integrity error, with the evidence.
+//! The section about integrity errors: their verdicts with the evidence, and associations.
 
 use std::collections::BTreeMap;
 
 use maud::{Markup, html};
 
-use super::{grouped, or_dash};
+use super::labels::{grouped, lag, or_dash, time_of_day};
 use crate::{
-    event::{Association, Cause, Event, IntegrityError, Line, PageKind, Stall, UnstableWrite},
-    report::{Listed, Report, evidence::shown},
-    sink::{
-        style::{duration, p_value},
-        text::findings::{cause_words, percent},
+    event::{
+        Association, Cause, Event, Group, IntegrityError, Line, PageKind, Stall, UnstableWrite,
     },
-    units::Timestamp,
+    report::{Report, VerdictEntry, evidence::shown},
+    sink::{
+        format::{duration, p_value, percent},
+        text::findings::cause_label,
+    },
 };
 
-/// The most pages that are shown of an error.
-const PAGES: usize = 8;
+/// The limit of pages that are shown for one error.
+const MAX_PAGES: usize = 8;
 
-/// The section.
-pub fn section(report: &Report, evidence: &BTreeMap<u64, Line>) -> Markup {
+pub(super) fn section(report: &Report, evidence: &BTreeMap<u64, Line>) -> Markup {
     let summary = &report.summary;
-    let listed = report.verdicts.len() as u64;
+    let shown = report.verdicts.len() as u64;
     html! {
         section #findings aria-labelledby="findings-title" {
             h2 #findings-title { "Integrity errors and their verdicts" }
             @if summary.integrity_errors_total == 0 && report.verdicts_total == 0 {
                 p .calm { "No check of protection information failed"
-                    @if !integrity_seen(report) { ", as far as could be seen: no probe of the group " code { "integrity" } " was attached" }
+                    @if !has_integrity_probe(report) { ", as far as is known: no probe of the group " code { "integrity" } " was attached" }
                     "." }
             } @else {
-                @if report.anew {
-                    p .warning role="note" { "The verdicts are of another window than the run's." }
+                @if report.recomputed {
+                    p .warning role="note" { "The verdicts are computed with another correlation window than the run's." }
                 }
                 (by_cause(report))
                 (by_check(report))
                 div #verdicts {
-                    @for verdict in &report.verdicts { (one(verdict, evidence)) }
+                    @for entry in &report.verdicts { (verdict(entry, evidence)) }
                 }
-                @if report.verdicts_total > listed {
-                    p .note { "The first " (grouped(listed)) " of " (grouped(report.verdicts_total)) " verdicts." }
+                @if report.verdicts_total > shown {
+                    p .note { "The first " (grouped(shown)) " of " (grouped(report.verdicts_total)) " verdicts." }
                 }
             }
             (associations(&summary.associations))
@@ -47,9 +47,9 @@ pub fn section(report: &Report, evidence: &BTreeMap<u64, Line>) -> Markup {
     }
 }
 
-fn integrity_seen(report: &Report) -> bool {
+fn has_integrity_probe(report: &Report) -> bool {
     let probes = report.start.iter().flat_map(|start| &start.probes);
-    probes.into_iter().any(|probe| probe.group == crate::event::Group::Integrity && probe.attached)
+    probes.into_iter().any(|probe| probe.group == Group::Integrity && probe.attached)
 }
 
 fn by_cause(report: &Report) -> Markup {
@@ -58,9 +58,9 @@ fn by_cause(report: &Report) -> Markup {
             @for cause in Cause::ALL {
                 @let count: u64 = report.summary.verdicts.iter().filter(|line| line.cause == cause).map(|line| line.count).sum();
                 @if count > 0 {
-                    li class=(class(cause)) {
+                    li class=(css_class(cause)) {
                         b data-name=(format!("cause-{}", cause.name())) data-value=(count) { (grouped(count)) }
-                        " " (cause_words(cause))
+                        " " (cause_label(cause))
                     }
                 }
             }
@@ -84,7 +84,7 @@ fn by_check(report: &Report) -> Markup {
     }
 }
 
-const fn class(cause: Cause) -> &'static str {
+const fn css_class(cause: Cause) -> &'static str {
     match cause {
         Cause::PageRewrittenInFlight => "cause rewritten",
         Cause::DirectIoBuffer => "cause buffer",
@@ -93,17 +93,17 @@ const fn class(cause: Cause) -> &'static str {
     }
 }
 
-fn one(listed: &Listed, evidence: &BTreeMap<u64, Line>) -> Markup {
-    let verdict = &listed.verdict;
+fn verdict(entry: &VerdictEntry, evidence: &BTreeMap<u64, Line>) -> Markup {
+    let verdict = &entry.verdict;
     let device = verdict.device.as_deref();
     html! {
         details .verdict data-integrity-seq=(verdict.integrity_seq) data-cause=(verdict.cause.name()) data-confidence=(verdict.confidence) {
             summary {
-                span class=(class(verdict.cause)) { (cause_words(verdict.cause)) }
+                span class=(css_class(verdict.cause)) { (cause_label(verdict.cause)) }
                 span .sure { (percent(verdict.confidence)) " sure" }
-                @if let Some((time, error)) = &listed.error {
+                @if let Some((time, error)) = &entry.error {
                     span .where {
-                        (clock(*time)) " · " (or_dash(error.device.as_deref())) " · "
+                        (time_of_day(*time)) " · " (or_dash(error.device.as_deref())) " · "
                         (error.op.name()) " of " (error.sectors) " sectors at " (error.sector)
                     }
                 } @else {
@@ -112,20 +112,19 @@ fn one(listed: &Listed, evidence: &BTreeMap<u64, Line>) -> Markup {
                 span .why { (verdict.explanation) }
             }
             div .inside {
-                @if let Some((_, error)) = &listed.error { (failed(error)) }
+                @if let Some((_, error)) = &entry.error { (failed_check(error)) }
                 p {
                     "Stalls near it: " (grouped(verdict.stalls_same_page)) " on the page, "
                     (grouped(verdict.stalls_same_file)) " on the file, "
                     (grouped(verdict.stalls_same_device)) " on the device."
                 }
-                (rests_on(&verdict.evidence, evidence))
+                (evidence_lines(&verdict.evidence, evidence))
             }
         }
     }
 }
 
-/// The error itself.
-fn failed(error: &IntegrityError) -> Markup {
+fn failed_check(error: &IntegrityError) -> Markup {
     let pages = &error.pages;
     html! {
         p {
@@ -138,36 +137,36 @@ fn failed(error: &IntegrityError) -> Markup {
         @if !pages.is_empty() {
             p {
                 "Its pages: "
-                @for (index, page) in pages.iter().take(PAGES).enumerate() {
+                @for (index, page) in pages.iter().take(MAX_PAGES).enumerate() {
                     @if index > 0 { ", " }
                     @match page.kind {
                         PageKind::File => { "page " @if let Some(index) = page.index { (index) } @else { "?" } " of inode " @if let Some(ino) = page.ino { (ino) } @else { "?" } },
-                        PageKind::Anonymous => { "a process's own" },
+                        PageKind::Anonymous => { "anonymous" },
                         PageKind::Unknown => { "unknown" },
                     }
-                    @if page.stable == Some(false) { " (need not hold still)" }
+                    @if page.stable == Some(false) { " (not required to be stable)" }
                 }
                 @let total = error.pages_total.unwrap_or(pages.len() as u64);
-                @if total > PAGES.min(pages.len()) as u64 { " and " (total - PAGES.min(pages.len()) as u64) " more" }
+                @if total > MAX_PAGES.min(pages.len()) as u64 { " and " (total - MAX_PAGES.min(pages.len()) as u64) " more" }
                 "."
             }
         }
     }
 }
 
-fn rests_on(all: &[u64], evidence: &BTreeMap<u64, Line>) -> Markup {
+fn evidence_lines(all: &[u64], evidence: &BTreeMap<u64, Line>) -> Markup {
     let part = shown(all);
     html! {
         @if all.is_empty() {
-            p .note { "It rests on the error alone." }
+            p .note { "There is no evidence but the error itself." }
         } @else {
-            p { "It rests on:" }
+            p { "Evidence:" }
             ol .evidence {
                 @for seq in part {
                     li value=(seq) {
                         @match evidence.get(seq) {
-                            Some(line) => { time { (clock(line.time)) } " " (event(&line.event)) },
-                            None => { "a line that the recording lacks" },
+                            Some(line) => { time { (time_of_day(line.time)) } " " (event(&line.event)) },
+                            None => { "a line that is missing in the recording" },
                         }
                     }
                 }
@@ -179,8 +178,8 @@ fn rests_on(all: &[u64], evidence: &BTreeMap<u64, Line>) -> Markup {
 
 fn event(event: &Event) -> Markup {
     match event {
-        Event::Stall(stall) => of_stall(stall),
-        Event::UnstableWrite(write) => of_unstable(write),
+        Event::Stall(stall) => stall_line(stall),
+        Event::UnstableWrite(write) => unstable_write_line(write),
         Event::Integrity(error) => html! {
             "integrity error: " (error.op.name()) " of " (error.sectors) " sectors at " (error.sector)
             " of " (or_dash(error.device.as_deref())) ", " (error.check.name().replace('_', " "))
@@ -189,13 +188,13 @@ fn event(event: &Event) -> Markup {
             "workload " (workload.profile) ": " (grouped(workload.operations)) " operations"
             @for (errno, count) in &workload.errors { ", " (count) " " (errno) }
         },
-        Event::Lost(lost) => html! { (grouped(lost.count)) " lines lost" },
-        Event::Start(_) => html! { "the start: what the devices ask for, and what was attached" },
+        Event::Lost(lost) => html! { (grouped(lost.count)) " lost events" },
+        Event::Start(_) => html! { "the start of the run, with its devices and probes" },
         other => html! { (other.kind()) },
     }
 }
 
-fn of_stall(stall: &Stall) -> Markup {
+fn stall_line(stall: &Stall) -> Markup {
     html! {
         (stall.comm) "[" (stall.tid) "] stalled " b { (duration(stall.duration_ns)) } " in "
         code { (stall.function) } " (" (stall.context.name()) "), page " (stall.index)
@@ -203,7 +202,7 @@ fn of_stall(stall: &Stall) -> Markup {
     }
 }
 
-fn of_unstable(write: &UnstableWrite) -> Markup {
+fn unstable_write_line(write: &UnstableWrite) -> Markup {
     html! {
         (write.comm) "[" (write.tid) "] was given page " (write.index) " of inode " (write.ino)
         " on " (or_dash(write.device.as_deref())) " under writeback (" b { (write.grade.name()) } ", "
@@ -211,12 +210,11 @@ fn of_unstable(write: &UnstableWrite) -> Markup {
     }
 }
 
-/// How stalls and integrity errors go together.
 fn associations(lines: &[Association]) -> Markup {
     html! {
         @if !lines.is_empty() {
             h3 { "Stalls around integrity errors, and elsewhere" }
-            p .note { "An association is no cause: a disk that is busy stalls more, and fails more." }
+            p .note { "An association is not a cause: a busy disk stalls more and fails more." }
             div .scroll tabindex="0" role="region" aria-label="Stalls around integrity errors" {
                 table #associations {
                     thead { tr {
@@ -254,17 +252,4 @@ fn association(line: &Association) -> Markup {
             }
         }
     }
-}
-
-/// A time before or after.
-fn lag(ns: i64) -> String {
-    let sign = if ns < 0 { "−" } else { "+" };
-    format!("{sign}{}", duration(ns.unsigned_abs()))
-}
-
-/// The time of the day with milliseconds.
-fn clock(time: Timestamp) -> String {
-    let mut text = time.time_of_day();
-    text.truncate("03:04:05.006".len());
-    text
 }

@@ -1,34 +1,29 @@
-//! The columns of the live table, and what becomes of them where there is little room.
+//! The columns of the live table, and how they adapt to the width of the terminal.
 
-/// What a column is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Column {
-    /// Time of day.
+pub(super) enum Column {
+    /// The time of the day.
     Time,
-    /// How long, or what it was instead of a stall.
-    What,
-    /// Why.
+    /// The duration of a stall, or the kind of another event.
+    Stall,
     Context,
-    /// Where in the kernel.
     Function,
-    /// Which device.
     Device,
-    /// Which type of file system.
+    /// The type of the file system.
     Fs,
-    /// Which file: its inode, or its path.
+    /// The inode, or the path.
     File,
-    /// Which page of it.
+    /// The page's index in the file.
     Page,
-    /// Who.
     Task,
 }
 
-use Column::{Context, Device, File, Fs, Function, Page, Task, Time, What};
+use Column::{Context, Device, File, Fs, Function, Page, Stall, Task, Time};
 
-/// In the order of the line: heading, width where there is room, least width.
+/// In the order of the line: heading, preferred width, minimum width.
 const COLUMNS: [(Column, &str, usize, usize); 9] = [
     (Time, "TIME", 15, 12),
-    (What, "STALL", 8, 8),
+    (Stall, "STALL", 8, 8),
     (Context, "CONTEXT", 12, 12),
     (Function, "FUNCTION", 28, 16),
     (Device, "DEVICE", 10, 7),
@@ -38,31 +33,27 @@ const COLUMNS: [(Column, &str, usize, usize); 9] = [
     (Task, "TASK", 24, 18),
 ];
 
-/// Those that shrink, first to last.
-const SHRINK: [Column; 7] = [Function, Task, Time, Device, Page, File, Fs];
+/// The order in which columns shrink on a narrow terminal.
+const SHRINK_ORDER: [Column; 7] = [Function, Task, Time, Device, Page, File, Fs];
 
-/// Those that go where even that is not enough, first to last; the others stay.
-const LEAVE: [Column; 6] = [Fs, Function, Page, File, Device, Time];
+/// The order in which columns are dropped if that is not enough. The others always stay.
+const DROP_ORDER: [Column; 6] = [Fs, Function, Page, File, Device, Time];
 
-/// One column as it is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Shown {
-    /// What it is about.
-    pub column: Column,
-    /// Its heading.
-    pub heading: &'static str,
-    /// Its cells; nothing if it takes what it needs.
-    pub width: Option<usize>,
+pub(super) struct VisibleColumn {
+    pub(super) column: Column,
+    pub(super) heading: &'static str,
+    /// In terminal cells; `None` if the text's own width.
+    pub(super) width: Option<usize>,
 }
 
 impl Column {
-    /// Whether numbers stand in it, which belong to the right.
-    pub const fn is_right(self) -> bool {
-        matches!(self, What | File | Page)
+    pub(super) const fn is_right_aligned(self) -> bool {
+        matches!(self, Stall | File | Page)
     }
 
-    /// The cells between this and the column before it.
-    pub const fn gap(self) -> usize {
+    /// The cells between this column and the one before.
+    pub(super) const fn gap(self) -> usize {
         match self {
             Time => 0,
             Context | Task => 2,
@@ -71,29 +62,35 @@ impl Column {
     }
 }
 
-/// The columns for a terminal of so many cells, or for whatever has no width.
-pub fn columns(width: Option<usize>) -> Vec<Shown> {
+/// The columns that are shown in a terminal of this width, or without a limit.
+pub(super) fn columns(width: Option<usize>) -> Vec<VisibleColumn> {
     let mut columns: Vec<_> = COLUMNS
         .iter()
-        .map(|&(column, heading, most, _)| Shown { column, heading, width: Some(most) })
+        .map(|&(column, heading, preferred, _)| VisibleColumn {
+            column,
+            heading,
+            width: Some(preferred),
+        })
         .collect();
     if let Some(width) = width {
-        for column in SHRINK {
-            let over = taken(&columns).saturating_sub(width);
-            let least = COLUMNS.iter().find(|spec| spec.0 == column).map_or(0, |spec| spec.3);
-            for shown in columns.iter_mut().filter(|shown| shown.column == column) {
-                shown.width = shown.width.map(|most| most.saturating_sub(over).max(least));
+        for column in SHRINK_ORDER {
+            let excess = total_width(&columns).saturating_sub(width);
+            let minimum = COLUMNS.iter().find(|spec| spec.0 == column).map_or(0, |spec| spec.3);
+            for visible in columns.iter_mut().filter(|visible| visible.column == column) {
+                let shrunk = |width: usize| width.saturating_sub(excess).max(minimum);
+                visible.width = visible.width.map(shrunk);
             }
         }
-        for column in LEAVE {
-            if taken(&columns) > width {
-                columns.retain(|shown| shown.column != column);
+        for column in DROP_ORDER {
+            if total_width(&columns) > width {
+                columns.retain(|visible| visible.column != column);
             }
         }
     }
-    // What is left over, or lacking, is the last one's.
+    // The last column takes the remaining width.
     let rest = width.map(|width| {
-        let before = taken(&columns) - columns.last().and_then(|last| last.width).unwrap_or(0);
+        let before =
+            total_width(&columns) - columns.last().and_then(|last| last.width).unwrap_or(0);
         width.saturating_sub(before).max(1)
     });
     if let Some(last) = columns.last_mut() {
@@ -102,14 +99,13 @@ pub fn columns(width: Option<usize>) -> Vec<Shown> {
     columns
 }
 
-/// The cells that columns take.
-fn taken(columns: &[Shown]) -> usize {
+fn total_width(columns: &[VisibleColumn]) -> usize {
     columns
         .iter()
         .enumerate()
-        .map(|(index, shown)| {
-            let gap = if index == 0 { 0 } else { shown.column.gap() };
-            gap + shown.width.unwrap_or(0)
+        .map(|(index, visible)| {
+            let gap = if index == 0 { 0 } else { visible.column.gap() };
+            gap + visible.width.unwrap_or(0)
         })
         .sum()
 }
@@ -119,28 +115,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn without_a_width_everything_is_shown() {
+    fn without_a_width_all_columns_are_shown() {
         let columns = columns(None);
         assert_eq!(columns.len(), COLUMNS.len());
         assert_eq!(columns.last().unwrap().width, None);
     }
 
     #[test]
-    fn from_forty_two_cells_on_the_line_fits_and_says_what_matters() {
+    fn a_line_of_42_cells_fits_and_has_the_essential_columns() {
         for width in 42..300 {
             let columns = columns(Some(width));
-            assert!(taken(&columns) <= width, "{width}: {columns:?}");
-            for column in [What, Context, Task] {
-                assert!(columns.iter().any(|shown| shown.column == column), "{width}");
+            assert!(total_width(&columns) <= width, "{width}: {columns:?}");
+            for column in [Stall, Context, Task] {
+                assert!(columns.iter().any(|visible| visible.column == column), "{width}");
             }
         }
-        let kept: Vec<_> = columns(Some(80)).iter().map(|shown| shown.column).collect();
-        assert_eq!(kept, [Time, What, Context, Device, File, Page, Task]);
+        let kept: Vec<_> = columns(Some(80)).iter().map(|visible| visible.column).collect();
+        assert_eq!(kept, [Time, Stall, Context, Device, File, Page, Task]);
         assert_eq!(columns(Some(130)).len(), COLUMNS.len());
     }
 
     #[test]
-    fn a_wider_terminal_never_shows_less() {
+    fn a_wider_terminal_never_shows_fewer_columns() {
         let mut before = 0;
         for width in 1..300 {
             let now = columns(Some(width)).len();

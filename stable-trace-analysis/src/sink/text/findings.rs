@@ -1,19 +1,20 @@
-//! What an integrity error and its verdict look like: a line each, and the reasons below.
+//! Formats integrity errors and verdicts.
 
 use std::fmt::Write as _;
 
 use super::truncate::wrap;
 use crate::{
     event::{Cause, IntegrityError, Page, PageKind, Verdict},
-    sink::style::{Style, Tone, harmless},
+    sink::{
+        format::{percent, sanitize},
+        style::{Style, Tone},
+    },
 };
 
-/// Where the text of a finding begins: below the context of the rows above it.
+/// The indent of the text, so that it is below the CONTEXT column of the rows.
 const INDENT: usize = 26;
 
-/// The tone of a cause: somebody can be told what to change, or somebody has to look.
-#[must_use]
-pub const fn cause_tone(cause: Cause) -> Tone {
+pub(super) const fn cause_tone(cause: Cause) -> Tone {
     match cause {
         Cause::PageRewrittenInFlight => Tone::Found,
         Cause::DirectIoBuffer => Tone::Slow,
@@ -22,9 +23,7 @@ pub const fn cause_tone(cause: Cause) -> Tone {
     }
 }
 
-/// A cause in words.
-#[must_use]
-pub const fn cause_words(cause: Cause) -> &'static str {
+pub(crate) const fn cause_label(cause: Cause) -> &'static str {
     match cause {
         Cause::PageRewrittenInFlight => "page rewritten in flight",
         Cause::DirectIoBuffer => "direct-I/O buffer rewritten",
@@ -33,15 +32,12 @@ pub const fn cause_words(cause: Cause) -> &'static str {
     }
 }
 
-/// A confidence in words that fit it.
-#[must_use]
-pub fn percent(confidence: f64) -> String {
-    format!("{:.0} %", confidence.clamp(0.0, 1.0) * 100.0)
-}
-
-/// An integrity error.
-#[must_use]
-pub fn integrity(time: &str, error: &IntegrityError, width: Option<usize>, style: Style) -> String {
+pub(super) fn integrity_error(
+    time: &str,
+    error: &IntegrityError,
+    width: Option<usize>,
+    style: Style,
+) -> String {
     let check = match error.check.name() {
         "unknown" => "an integrity check".to_owned(),
         name => format!("the {} check", name.replace('_', " ")),
@@ -51,30 +47,28 @@ pub fn integrity(time: &str, error: &IntegrityError, width: Option<usize>, style
         error.op.name(),
         error.sectors,
         error.sector,
-        harmless(error.device.as_deref().unwrap_or("an unknown device")),
+        sanitize(error.device.as_deref().unwrap_or("an unknown device")),
         error.source.name(),
     );
     let pages = pages(&error.pages, error.pages_total, error.path.as_deref());
     if !pages.is_empty() {
-        // Writing to a string does not fail.
+        // Writing to a string cannot fail.
         let _ = write!(text, "; {pages}");
     }
     if let Some(comm) = &error.comm {
-        let _ = write!(text, "; by {}", harmless(comm));
+        let _ = write!(text, "; by {}", sanitize(comm));
         if let Some(tid) = error.tid {
             let _ = write!(text, "[{tid}]");
         }
     }
-    block(time, &harmless(&error.status), Tone::Bad, &[(Tone::Plain, text)], width, style)
+    block(time, &sanitize(&error.status), Tone::Bad, &[(Tone::Plain, text)], width, style)
 }
 
-/// A verdict.
-#[must_use]
-pub fn verdict(time: &str, verdict: &Verdict, width: Option<usize>, style: Style) -> String {
-    let device = verdict.device.as_deref().map(|device| format!(", {}", harmless(device)));
+pub(super) fn verdict(time: &str, verdict: &Verdict, width: Option<usize>, style: Style) -> String {
+    let device = verdict.device.as_deref().map(|device| format!(", {}", sanitize(device)));
     let head = format!(
         "{} ({} sure){}",
-        cause_words(verdict.cause),
+        cause_label(verdict.cause),
         percent(verdict.confidence),
         device.unwrap_or_default()
     );
@@ -94,14 +88,14 @@ pub fn verdict(time: &str, verdict: &Verdict, width: Option<usize>, style: Style
     );
     let tone = cause_tone(verdict.cause);
     let parts =
-        [(tone, head), (Tone::Plain, harmless(&verdict.explanation)), (Tone::Faint, evidence)];
+        [(tone, head), (Tone::Plain, sanitize(&verdict.explanation)), (Tone::Faint, evidence)];
     block(time, "VERDICT", tone, &parts, width, style)
 }
 
-/// Time, a word, and text that is wrapped below itself.
+/// Formats a time, a label, and text wrapped at an indent.
 fn block(
     time: &str,
-    what: &str,
+    label: &str,
     tone: Tone,
     parts: &[(Tone, String)],
     width: Option<usize>,
@@ -109,11 +103,11 @@ fn block(
 ) -> String {
     let narrow = width.is_some_and(|width| width < 2 * INDENT);
     let indent = if narrow { 2 } else { INDENT };
-    let room = width.map_or(usize::MAX, |width| width.saturating_sub(indent));
-    let mut out = format!("{time:<15} {}", style.paint(tone, format!("{what:>8}")));
+    let text_width = width.map_or(usize::MAX, |width| width.saturating_sub(indent));
+    let mut out = format!("{time:<15} {}", style.paint(tone, format!("{label:>8}")));
     let lines = parts
         .iter()
-        .flat_map(|(tone, text)| wrap(text, room).into_iter().map(move |line| (*tone, line)));
+        .flat_map(|(tone, text)| wrap(text, text_width).into_iter().map(move |line| (*tone, line)));
     for (index, (tone, line)) in lines.enumerate() {
         if index == 0 && !narrow {
             out.push_str("  ");
@@ -125,28 +119,28 @@ fn block(
     out
 }
 
-/// Whose pages, and which.
+/// Describes the pages and their owner.
 fn pages(pages: &[Page], total: Option<u64>, path: Option<&str>) -> String {
     let (Some(first), Some(last)) = (pages.first(), pages.last()) else { return String::new() };
-    let many = total.unwrap_or(pages.len() as u64);
-    let noun = if many == 1 { "page" } else { "pages" };
+    let count = total.unwrap_or(pages.len() as u64);
+    let noun = if count == 1 { "page" } else { "pages" };
     if pages.iter().any(|page| page.kind != first.kind || page.ino != first.ino) {
-        return format!("{many} {noun} of several files or buffers");
+        return format!("{count} {noun} of several files or buffers");
     }
     match first.kind {
-        PageKind::Anonymous => format!("{many} {noun} of a process's own buffer (direct I/O)"),
-        PageKind::Unknown => format!("{many} {noun} of nobody that is known"),
+        PageKind::Anonymous => format!("{count} {noun} of a process's own buffer (direct I/O)"),
+        PageKind::Unknown => format!("{count} {noun} of an unknown owner"),
         PageKind::File => {
             let file = path.map_or_else(
                 || first.ino.map_or_else(|| "a file".to_owned(), |ino| format!("inode {ino}")),
-                harmless,
+                sanitize,
             );
             match (first.index, last.index) {
                 (Some(first), Some(last)) if first < last => {
                     format!("pages {first} to {last} of {file}")
                 }
                 (Some(first), _) => format!("page {first} of {file}"),
-                _ => format!("{many} {noun} of {file}"),
+                _ => format!("{count} {noun} of {file}"),
             }
         }
     }

@@ -1,45 +1,40 @@
-//! The stream for people: a line a stall, findings that stand out, and the summary as tables.
+//! The stream as text for people: one line for each stall, and the summary as tables.
 
 mod columns;
-pub mod findings;
+pub(crate) mod findings;
 mod row;
 mod sparkline;
 mod summary;
 mod truncate;
+mod workload_errors;
 
 use std::io::{self, Write};
 
-use self::row::Row;
+use self::{row::Row, workload_errors::WorkloadErrorDeltas};
 use super::{
     EventSink,
-    style::{Style, Tone, harmless},
-    workload_errors::WorkloadErrorDeltas,
+    format::sanitize,
+    style::{Style, Tone},
 };
 use crate::{
     event::{Event, Line, Lost, Start, Workload, WorkloadState},
     units::Timestamp,
 };
 
-/// How wide the lines may be.
+/// The maximum width of a line.
 #[derive(Clone, Copy, Debug)]
 pub enum Width {
-    /// As wide as they need to be: in a file, or a pipe.
+    /// No limit: for a file or a pipe.
     Unlimited,
-    /// As wide as a terminal, whose width in cells is asked for before each line: it may be resized.
-    Terminal(
-        /// The current width; nothing if the terminal does not know it.
-        fn() -> Option<usize>,
-    ),
-    /// So many cells.
-    Cells(
-        /// How many.
-        usize,
-    ),
+    /// A number of terminal cells.
+    Cells(usize),
+    /// The width that this function returns in cells, if it is known. It is called for each line,
+    /// because a terminal can be resized.
+    Terminal(fn() -> Option<usize>),
 }
 
 impl Width {
-    /// Now, in cells.
-    fn now(self) -> Option<usize> {
+    fn current(self) -> Option<usize> {
         match self {
             Self::Unlimited => None,
             Self::Cells(cells) => Some(cells),
@@ -48,28 +43,27 @@ impl Width {
     }
 }
 
-/// Writes text.
-pub struct Text<W> {
+/// Writes a stream as text.
+pub struct TextSink<W> {
     out: W,
     style: Style,
     width: Width,
-    /// Whether there are headings.
-    headed: bool,
-    /// The width that they were written for.
-    headed_for: Option<usize>,
-    beside: WorkloadErrorDeltas,
+    has_headings: bool,
+    /// The width that the headings were written for.
+    headings_width: Option<usize>,
+    workload_errors: WorkloadErrorDeltas,
 }
 
-impl<W: Write> Text<W> {
-    /// Writes to `out`, which should buffer.
+impl<W: Write> TextSink<W> {
+    /// Writes to `out`, which should be buffered.
     pub fn new(out: W, style: Style, width: Width) -> Self {
         Self {
             out,
             style,
             width,
-            headed: false,
-            headed_for: None,
-            beside: WorkloadErrorDeltas::default(),
+            has_headings: false,
+            headings_width: None,
+            workload_errors: WorkloadErrorDeltas::default(),
         }
     }
 
@@ -78,30 +72,30 @@ impl<W: Write> Text<W> {
             .devices
             .iter()
             .filter(|device| device.stable_writes)
-            .map(|device| harmless(&device.device))
+            .map(|device| sanitize(&device.device))
             .collect();
         let attached = start.probes.iter().filter(|probe| probe.attached).count();
         let stable = if stable.is_empty() { "no device".to_owned() } else { stable.join(", ") };
         let text = format!(
             "stable-trace {} on Linux {}: {attached} of {} probes attached; stable pages: {stable}",
-            harmless(&start.version),
-            harmless(&start.kernel),
+            sanitize(&start.version),
+            sanitize(&start.kernel),
             start.probes.len(),
         );
         writeln!(self.out, "{}", self.style.paint(Tone::Faint, text))
     }
 
     fn row(&mut self, time: Timestamp, row: &Row<'_>) -> io::Result<()> {
-        let width = self.width.now();
-        // Once, and again where the terminal was given another size.
-        if !self.headed || self.headed_for != width {
-            self.headed = true;
-            self.headed_for = width;
+        let width = self.width.current();
+        // Again after the terminal has been resized.
+        if !self.has_headings || self.headings_width != width {
+            self.has_headings = true;
+            self.headings_width = width;
             writeln!(self.out, "{}", self.style.paint(Tone::Strong, row::headings(width)))?;
         }
         writeln!(self.out, "{}", row.line(&time.time_of_day(), width, self.style))?;
         for frame in row.stack {
-            let frame = format!("{:>24}  {}", "", harmless(frame));
+            let frame = format!("{:>24}  {}", "", sanitize(frame));
             writeln!(self.out, "{}", self.style.paint(Tone::Faint, frame))?;
         }
         Ok(())
@@ -113,41 +107,41 @@ impl<W: Write> Text<W> {
     }
 
     fn workload(&mut self, workload: &Workload) -> io::Result<()> {
-        if let Some(text) = self.beside.workload(workload) {
-            writeln!(self.out, "{}", self.style.paint(Tone::Bad, harmless(&text)))?;
+        if let Some(text) = self.workload_errors.workload(workload) {
+            writeln!(self.out, "{}", self.style.paint(Tone::Bad, sanitize(&text)))?;
         }
-        let profile = harmless(&workload.profile);
+        let profile = sanitize(&workload.profile);
         let text = match workload.state {
-            // Its progress is on stderr already.
+            // `wac` itself shows its progress on stderr.
             WorkloadState::Progress => return Ok(()),
             WorkloadState::Started => format!(
                 "wac {profile}: {} workers rewrite one file of {} bytes",
                 workload.threads, workload.file_size
             ),
-            WorkloadState::Finished => format!("wac {profile}: {}", summary::done(workload)),
+            WorkloadState::Finished => format!("wac {profile}: {}", summary::totals(workload)),
         };
         writeln!(self.out, "{}", self.style.paint(Tone::Strong, text))
     }
 }
 
-impl<W: Write> EventSink for Text<W> {
+impl<W: Write> EventSink for TextSink<W> {
     fn line(&mut self, line: &Line) -> io::Result<()> {
         let time = line.time.time_of_day();
         let text = match &line.event {
             Event::Start(start) => return self.start(start),
             Event::Stall(stall) => return self.row(line.time, &Row::stall(stall)),
-            Event::UnstableWrite(write) => return self.row(line.time, &Row::unstable(write)),
+            Event::UnstableWrite(write) => return self.row(line.time, &Row::unstable_write(write)),
             Event::Workload(workload) => return self.workload(workload),
             Event::Lost(lost) => return self.lost(lost),
             Event::Integrity(error) => {
-                self.beside.integrity();
-                findings::integrity(&time, error, self.width.now(), self.style)
+                self.workload_errors.integrity_error();
+                findings::integrity_error(&time, error, self.width.current(), self.style)
             }
             Event::Verdict(verdict) => {
-                findings::verdict(&time, verdict, self.width.now(), self.style)
+                findings::verdict(&time, verdict, self.width.current(), self.style)
             }
             Event::Summary(summary) => {
-                return summary::write(&mut self.out, summary, self.width.now(), self.style);
+                return summary::write(&mut self.out, summary, self.width.current(), self.style);
             }
         };
         writeln!(self.out, "{text}")

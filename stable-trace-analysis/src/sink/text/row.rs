@@ -1,17 +1,21 @@
-//! The live table: a line a page.
+//! Rows of the live table: one for each stall or unstable write.
 
 use super::{
-    columns::{Column, Shown, columns},
-    truncate::{cells, head, left, right},
+    columns::{Column, VisibleColumn, columns},
+    truncate::{cells, left_aligned, right_aligned, truncate_end},
 };
 use crate::{
     event::{Grade, Stall, UnstableWrite},
-    sink::style::{Style, Tone, duration, harmless, stall_tone},
+    sink::{
+        format::{duration, sanitize},
+        style::{Style, Tone},
+    },
 };
 
-/// One line about one page.
-pub struct Row<'a> {
-    what: String,
+/// An event about one page.
+pub(super) struct Row<'a> {
+    /// The duration of a stall, or the kind of another event.
+    label: String,
     tone: Tone,
     context: &'static str,
     function: &'a str,
@@ -22,16 +26,15 @@ pub struct Row<'a> {
     path: Option<&'a str>,
     comm: &'a str,
     tid: u32,
-    /// Kernel functions from the innermost out.
-    pub stack: &'a [String],
+    /// Kernel functions, the innermost first.
+    pub(super) stack: &'a [String],
 }
 
 impl<'a> Row<'a> {
-    /// About a stall.
-    pub fn stall(stall: &'a Stall) -> Self {
+    pub(super) fn stall(stall: &'a Stall) -> Self {
         Self {
-            what: duration(stall.duration_ns),
-            tone: stall_tone(stall.duration_ns),
+            label: duration(stall.duration_ns),
+            tone: Tone::of_stall(stall.duration_ns),
             context: stall.context.name(),
             function: &stall.function,
             device: stall.device.as_deref(),
@@ -45,15 +48,14 @@ impl<'a> Row<'a> {
         }
     }
 
-    /// About an unstable write.
-    pub fn unstable(write: &'a UnstableWrite) -> Self {
-        let (what, tone) = match write.grade {
+    pub(super) fn unstable_write(write: &'a UnstableWrite) -> Self {
+        let (label, tone) = match write.grade {
             Grade::Violation => ("BROKEN", Tone::Bad),
             Grade::Hole => ("unstable", Tone::Slow),
             Grade::Harmless => ("unstable", Tone::Faint),
         };
         Self {
-            what: what.to_owned(),
+            label: label.to_owned(),
             tone,
             context: write.context.name(),
             function: &write.function,
@@ -71,64 +73,63 @@ impl<'a> Row<'a> {
     fn cell(&self, column: Column, time: &str) -> String {
         match column {
             Column::Time => time.to_owned(),
-            Column::What => self.what.clone(),
+            Column::Stall => self.label.clone(),
             Column::Context => self.context.to_owned(),
-            Column::Function => harmless(self.function),
-            Column::Device => harmless(self.device.unwrap_or("-")),
-            Column::Fs => harmless(self.fs.unwrap_or("-")),
-            Column::File => self.path.map_or_else(|| self.ino.to_string(), harmless),
+            Column::Function => sanitize(self.function),
+            Column::Device => sanitize(self.device.unwrap_or("-")),
+            Column::Fs => sanitize(self.fs.unwrap_or("-")),
+            Column::File => self.path.map_or_else(|| self.ino.to_string(), sanitize),
             Column::Page => self.index.to_string(),
-            Column::Task => format!("{}[{}]", harmless(self.comm), self.tid),
+            Column::Task => format!("{}[{}]", sanitize(self.comm), self.tid),
         }
     }
 
     fn task(&self, width: usize) -> String {
         let number = format!("[{}]", self.tid);
-        let name = head(&harmless(self.comm), width.saturating_sub(cells(&number)));
+        let name = truncate_end(&sanitize(self.comm), width.saturating_sub(cells(&number)));
         format!("{name}{number}")
     }
 
-    /// The line, of an event of this time of day, for a terminal of so many cells.
-    pub fn line(&self, time: &str, width: Option<usize>, style: Style) -> String {
-        let cut = width.is_some();
-        join(&columns(width), |shown| {
-            let text = self.cell(shown.column, time);
-            let text = match (shown.column, shown.width) {
-                // The least digits of a time go first, and not with an ellipsis.
+    /// Formats the row for a terminal of this width.
+    pub(super) fn line(&self, time: &str, width: Option<usize>, style: Style) -> String {
+        let truncate = width.is_some();
+        join(&columns(width), |visible| {
+            let text = self.cell(visible.column, time);
+            let text = match (visible.column, visible.width) {
+                // Without an ellipsis: the least significant digits are dropped.
                 (Column::Time, Some(width)) => text.chars().take(width).collect(),
-                // Of a name and a number, the number stays.
+                // The name is truncated, the thread id stays.
                 (Column::Task, Some(width)) => self.task(width),
                 _ => text,
             };
-            // Pad first: colour codes have a length of their own.
-            let text = fitted(&text, *shown, cut);
-            if shown.column == Column::What { style.paint(self.tone, text) } else { text }
+            // Padded before it is painted: escape sequences have no width.
+            let text = fitted(&text, *visible, truncate);
+            if visible.column == Column::Stall { style.paint(self.tone, text) } else { text }
         })
     }
 }
 
-/// The headings.
-pub fn headings(width: Option<usize>) -> String {
-    join(&columns(width), |shown| fitted(shown.heading, *shown, width.is_some()))
+pub(super) fn headings(width: Option<usize>) -> String {
+    join(&columns(width), |visible| fitted(visible.heading, *visible, width.is_some()))
 }
 
-fn join(columns: &[Shown], cell: impl Fn(&Shown) -> String) -> String {
+fn join(columns: &[VisibleColumn], cell: impl Fn(&VisibleColumn) -> String) -> String {
     let mut line = String::new();
-    for (index, shown) in columns.iter().enumerate() {
-        let gap = if index == 0 { 0 } else { shown.column.gap() };
+    for (index, visible) in columns.iter().enumerate() {
+        let gap = if index == 0 { 0 } else { visible.column.gap() };
         line.extend(std::iter::repeat_n(' ', gap));
-        line.push_str(&cell(shown));
+        line.push_str(&cell(visible));
     }
     line.truncate(line.trim_end().len());
     line
 }
 
-/// A cell; nothing is left out of it where the line may be as long as it needs to be.
-fn fitted(text: &str, shown: Shown, cut: bool) -> String {
-    match shown.width {
+/// Pads a cell to the width of its column. Truncates it only if `truncate`.
+fn fitted(text: &str, visible: VisibleColumn, truncate: bool) -> String {
+    match visible.width {
         None => text.to_owned(),
-        Some(width) if !cut && cells(text) > width => text.to_owned(),
-        Some(width) if shown.column.is_right() => right(text, width),
-        Some(width) => left(text, width),
+        Some(width) if !truncate && cells(text) > width => text.to_owned(),
+        Some(width) if visible.column.is_right_aligned() => right_aligned(text, width),
+        Some(width) => left_aligned(text, width),
     }
 }

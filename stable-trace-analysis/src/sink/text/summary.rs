@@ -1,87 +1,94 @@
-//! The summary as tables.
+//! Writes the summary as tables.
 
 use std::io::{self, Write};
 
 use super::{
-    findings::{cause_tone, cause_words},
-    sparkline::Span,
-    truncate::{head, left},
+    findings::{cause_label, cause_tone},
+    sparkline::sparkline,
+    truncate::{left_aligned, truncate_end},
+    workload_errors,
 };
-use crate::sink::workload_errors::account;
 use crate::{
     event::{Association, Grade, StallSummary, Summary, Workload},
-    sink::style::{Style, Tone, duration, harmless, p_value, stall_tone},
+    sink::{
+        bucket_range::BucketRange,
+        format::{duration, p_value, sanitize},
+        style::{Style, Tone},
+    },
 };
 
-/// The cells of the table of stalls without its bars.
-const TABLE: usize = 92;
+/// The width of the table of stalls without its sparklines.
+const TABLE_WIDTH: usize = 92;
 
-/// Writes a summary.
-pub fn write(
+pub(super) fn write(
     out: &mut impl Write,
     summary: &Summary,
     width: Option<usize>,
     style: Style,
 ) -> io::Result<()> {
-    let mut page = Page { out, width, style };
-    page.stalls(summary)?;
-    page.findings(summary)?;
-    page.notes(summary)
+    let mut writer = SummaryWriter { out, width, style };
+    writer.stalls(summary)?;
+    writer.findings(summary)?;
+    writer.notes(summary)
 }
 
-struct Page<'a, W> {
+struct SummaryWriter<'a, W> {
     out: &'a mut W,
     width: Option<usize>,
     style: Style,
 }
 
-impl<W: Write> Page<'_, W> {
-    /// A line in a tone, cut to the width.
-    fn say(&mut self, tone: Tone, text: &str) -> io::Result<()> {
-        let text = self.width.map_or_else(|| text.to_owned(), |width| head(text, width));
+impl<W: Write> SummaryWriter<'_, W> {
+    /// Writes one line, truncated to the width.
+    fn write_line(&mut self, tone: Tone, text: &str) -> io::Result<()> {
+        let text = self.width.map_or_else(|| text.to_owned(), |width| truncate_end(text, width));
         writeln!(self.out, "{}", self.style.paint(tone, text))
     }
 
     fn stalls(&mut self, summary: &Summary) -> io::Result<()> {
-        let so_far = if summary.incomplete { ", as far as the recording goes" } else { "" };
+        let suffix = if summary.incomplete { ", as far as the recording goes" } else { "" };
         let title =
-            format!("{} stalls in {}{so_far}", summary.stalls_total, duration(summary.elapsed_ns));
+            format!("{} stalls in {}{suffix}", summary.stalls_total, duration(summary.elapsed_ns));
         writeln!(self.out)?;
-        self.say(Tone::Strong, &title)?;
+        self.write_line(Tone::Strong, &title)?;
         if summary.stalls.is_empty() {
             return Ok(());
         }
-        let span = Span::of(summary.stalls.iter().map(|line| line.buckets.as_slice()));
+        let range = BucketRange::of(summary.stalls.iter().map(|line| line.buckets.as_slice()));
         let inline = self
             .width
-            .is_none_or(|width| span.is_none_or(|span| TABLE + 2 + span.width() <= width));
+            .is_none_or(|width| range.is_none_or(|range| TABLE_WIDTH + 2 + range.len() <= width));
         let heading = format!(
             "  {:<12} {:<10} {:<6} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9}",
             "CONTEXT", "DEVICE", "FS", "STALLS", "STALLED", "P50", "P90", "P99", "MAX"
         );
-        match span {
-            Some(span) if inline => {
-                self.say(Tone::Plain, &format!("{heading}  {}", span.ends()))?;
+        match range {
+            Some(range) if inline => {
+                self.write_line(Tone::Plain, &format!("{heading}  {}", range.label()))?;
             }
-            _ => self.say(Tone::Plain, &heading)?,
+            _ => self.write_line(Tone::Plain, &heading)?,
         }
         for line in &summary.stalls {
-            self.stall(line, span, inline)?;
+            self.stall(line, range, inline)?;
         }
-        match span {
-            Some(span) if !inline => {
-                self.say(Tone::Faint, &format!("  bars: {}, in powers of two", span.ends()))
-            }
+        match range {
+            Some(range) if !inline => self
+                .write_line(Tone::Faint, &format!("  bars: {}, in powers of two", range.label())),
             _ => Ok(()),
         }
     }
 
-    fn stall(&mut self, line: &StallSummary, span: Option<Span>, inline: bool) -> io::Result<()> {
+    fn stall(
+        &mut self,
+        line: &StallSummary,
+        range: Option<BucketRange>,
+        inline: bool,
+    ) -> io::Result<()> {
         let start = format!(
             "  {:<12} {} {} {:>9} {:>9} {:>9} {:>9} {:>9} ",
             line.context.name(),
-            left(&harmless(line.device.as_deref().unwrap_or("-")), 10),
-            left(&harmless(line.fs.as_deref().unwrap_or("-")), 6),
+            left_aligned(&sanitize(line.device.as_deref().unwrap_or("-")), 10),
+            left_aligned(&sanitize(line.fs.as_deref().unwrap_or("-")), 6),
             line.count,
             duration(line.total_ns),
             duration(line.p50_ns),
@@ -89,22 +96,28 @@ impl<W: Write> Page<'_, W> {
             duration(line.p99_ns),
         );
         let max = format!("{:>9}", duration(line.max_ns));
-        let fits = self.width.is_none_or(|width| width >= TABLE);
+        let fits = self.width.is_none_or(|width| width >= TABLE_WIDTH);
         if fits {
-            write!(self.out, "{start}{}", self.style.paint(stall_tone(line.max_ns), max))?;
+            write!(self.out, "{start}{}", self.style.paint(Tone::of_stall(line.max_ns), max))?;
         } else {
-            write!(self.out, "{}", head(&format!("{start}{max}"), self.width.unwrap_or(TABLE)))?;
+            write!(
+                self.out,
+                "{}",
+                truncate_end(&format!("{start}{max}"), self.width.unwrap_or(TABLE_WIDTH))
+            )?;
         }
-        match span {
-            Some(span) if inline => {
-                writeln!(self.out, "  {}", span.line(&line.buckets, self.style))
+        match range {
+            Some(range) if inline => {
+                writeln!(self.out, "  {}", sparkline(range, &line.buckets, self.style))
             }
-            Some(span) => writeln!(self.out, "\n  {}", span.line(&line.buckets, self.style)),
+            Some(range) => {
+                writeln!(self.out, "\n  {}", sparkline(range, &line.buckets, self.style))
+            }
             None => writeln!(self.out),
         }
     }
 
-    /// What should not be: pages that changed, checks that failed, and why.
+    /// Unstable writes, integrity errors, verdicts and associations.
     fn findings(&mut self, summary: &Summary) -> io::Result<()> {
         for line in &summary.unstable_writes {
             let text = format!(
@@ -113,19 +126,19 @@ impl<W: Write> Page<'_, W> {
                 line.grade.name(),
                 line.context.name(),
                 device(line.device.as_deref()),
-                harmless(line.fs.as_deref().unwrap_or("")),
+                sanitize(line.fs.as_deref().unwrap_or("")),
             );
             let tone = match line.grade {
                 Grade::Violation => Tone::Bad,
                 Grade::Hole => Tone::Slow,
                 Grade::Harmless => Tone::Plain,
             };
-            self.say(tone, &text)?;
+            self.write_line(tone, &text)?;
         }
         if summary.integrity_errors_total > 0 {
             writeln!(self.out)?;
             let title = format!("{} integrity errors", summary.integrity_errors_total);
-            self.say(Tone::Strong, &title)?;
+            self.write_line(Tone::Strong, &title)?;
         }
         for line in &summary.integrity_errors {
             let text = format!(
@@ -136,71 +149,76 @@ impl<W: Write> Page<'_, W> {
                 device(line.device.as_deref()),
                 line.source.name(),
             );
-            self.say(Tone::Bad, &text)?;
+            self.write_line(Tone::Bad, &text)?;
         }
         if !summary.verdicts.is_empty() {
-            self.say(Tone::Strong, "verdicts")?;
+            self.write_line(Tone::Strong, "verdicts")?;
         }
         for line in &summary.verdicts {
             let on = device(line.device.as_deref());
-            let text = format!("  {:>9}  {}, on {on}", line.count, cause_words(line.cause));
-            self.say(cause_tone(line.cause), &text)?;
+            let text = format!("  {:>9}  {}, on {on}", line.count, cause_label(line.cause));
+            self.write_line(cause_tone(line.cause), &text)?;
         }
         if !summary.associations.is_empty() {
-            self.say(Tone::Strong, "stalls around integrity errors, against those elsewhere")?;
+            self.write_line(
+                Tone::Strong,
+                "stalls around integrity errors, against those elsewhere",
+            )?;
         }
         for line in &summary.associations {
             let tone = if line.too_few { Tone::Faint } else { Tone::Plain };
-            self.say(tone, &association(line))?;
+            self.write_line(tone, &association(line))?;
         }
         Ok(())
     }
 
     fn notes(&mut self, summary: &Summary) -> io::Result<()> {
         if let Some(workload) = &summary.workload {
-            self.say(Tone::Plain, &format!("  wac: {}", done(workload)))?;
+            self.write_line(Tone::Plain, &format!("  wac: {}", totals(workload)))?;
         }
         for errors in &summary.workload_errors {
-            self.say(Tone::Bad, &format!("  {}", account(errors)))?;
+            self.write_line(Tone::Bad, &format!("  {}", workload_errors::summary_line(errors)))?;
         }
         if summary.stalls_below_threshold > 0 {
             let text = format!(
                 "  {} of them were shorter than --min-latency: counted here, not listed above",
                 summary.stalls_below_threshold
             );
-            self.say(Tone::Plain, &text)?;
+            self.write_line(Tone::Plain, &text)?;
         }
         if summary.events_lost > 0 {
             let text = format!(
                 "  {} of them are not listed above: the ring buffer was full (--ring-size)",
                 summary.events_lost
             );
-            self.say(Tone::Bad, &text)?;
+            self.write_line(Tone::Bad, &text)?;
         }
         for (what, count) in &summary.map_failures {
-            self.say(Tone::Bad, &format!("  {count} times no room: {}", harmless(what)))?;
+            self.write_line(
+                Tone::Bad,
+                &format!("  {count} insertions into a full map: {}", sanitize(what)),
+            )?;
         }
         if summary.incomplete {
             let text =
                 "  from the lines of the recording alone: what was not streamed is not counted";
-            return self.say(Tone::Slow, text);
+            return self.write_line(Tone::Slow, text);
         }
         let mut cost = format!("  cost: {} CPU in the agent", duration(summary.agent_cpu_ns));
-        // 0 where the kernel does not time them.
+        // 0 if the kernel does not measure it.
         if summary.bpf_cpu_ns > 0 {
             cost = format!("{cost}, {} in its eBPF programs", duration(summary.bpf_cpu_ns));
         }
-        self.say(Tone::Faint, &cost)
+        self.write_line(Tone::Faint, &cost)
     }
 }
 
-/// How stalls and errors of one device go together.
 fn association(line: &Association) -> String {
-    let name = line.device.as_deref().map_or_else(|| "all".to_owned(), harmless);
+    let name = line.device.as_deref().map_or_else(|| "all".to_owned(), sanitize);
     let (around, elsewhere) = (line.around, line.elsewhere);
     if line.too_few {
         let reason = line.too_few_reason.as_deref().unwrap_or("too few to compare");
-        return format!("  {name:<10} {}", harmless(reason));
+        return format!("  {name:<10} {}", sanitize(reason));
     }
     let times = |ratio: Option<f64>| ratio.map_or_else(String::new, |r| format!(" ({r:.2}×)"));
     let mut text = format!(
@@ -230,15 +248,15 @@ fn association(line: &Association) -> String {
 }
 
 fn device(name: Option<&str>) -> String {
-    harmless(name.unwrap_or("an unknown device"))
+    sanitize(name.unwrap_or("an unknown device"))
 }
 
-/// What a workload did, in a few words.
-pub fn done(workload: &Workload) -> String {
+/// The totals of a workload.
+pub(super) fn totals(workload: &Workload) -> String {
     let errors: Vec<_> = workload
         .errors
         .iter()
-        .map(|(errno, count)| format!("{count} {}", harmless(errno)))
+        .map(|(errno, count)| format!("{count} {}", sanitize(errno)))
         .collect();
     let errors = if errors.is_empty() { "no error".to_owned() } else { errors.join(", ") };
     format!("{} operations, {} bytes, {errors}", workload.operations, workload.bytes)

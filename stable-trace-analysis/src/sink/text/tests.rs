@@ -1,4 +1,4 @@
-//! What people see.
+//! The text output, line by line.
 
 use super::*;
 use crate::event::{
@@ -6,9 +6,9 @@ use crate::event::{
     Stall, StallSummary, Summary, Verdict,
 };
 
-fn shown_in(width: Width, events: Vec<Event>) -> String {
+fn output_in(width: Width, events: Vec<Event>) -> String {
     let mut out = Vec::new();
-    let mut text = Text::new(&mut out, Style { color: false }, width);
+    let mut text = TextSink::new(&mut out, Style { color: false }, width);
     for event in events {
         let time = "2026-01-02T03:04:05.678901234Z".parse().unwrap();
         text.line(&Line { seq: 1, time, event }).unwrap();
@@ -16,8 +16,8 @@ fn shown_in(width: Width, events: Vec<Event>) -> String {
     String::from_utf8(out).unwrap()
 }
 
-fn shown(event: Event) -> String {
-    shown_in(Width::Unlimited, vec![event])
+fn output(event: Event) -> String {
+    output_in(Width::Unlimited, vec![event])
 }
 
 fn stall() -> Stall {
@@ -84,8 +84,8 @@ fn verdict() -> Verdict {
 }
 
 #[test]
-fn a_stall_is_one_line_below_its_heading() {
-    let text = shown(Event::Stall(stall()));
+fn a_stall_is_one_line_below_the_headings() {
+    let text = output(Event::Stall(stall()));
     let lines: Vec<_> = text.lines().collect();
     assert_eq!(lines.len(), 2);
     let columns: Vec<_> = lines[1].split_whitespace().collect();
@@ -107,7 +107,7 @@ fn a_stall_is_one_line_below_its_heading() {
 
 #[test]
 fn headings_stand_above_their_columns() {
-    let text = shown(Event::Stall(stall()));
+    let text = output(Event::Stall(stall()));
     let lines: Vec<_> = text.lines().collect();
     for (heading, value) in [("CONTEXT", "page_mkwrite"), ("DEVICE", "loop0"), ("TASK", "wac")] {
         assert_eq!(lines[0].find(heading), lines[1].find(value), "{text}");
@@ -115,9 +115,9 @@ fn headings_stand_above_their_columns() {
 }
 
 #[test]
-fn in_a_file_nothing_is_left_out() {
+fn without_a_width_nothing_is_truncated() {
     let function = "a_function_whose_name_is_longer_than_its_column";
-    let text = shown(Event::Stall(Stall { function: function.into(), ..stall() }));
+    let text = output(Event::Stall(Stall { function: function.into(), ..stall() }));
     assert!(text.contains(function), "{text}");
 }
 
@@ -144,7 +144,7 @@ fn no_line_is_wider_than_the_terminal() {
             Event::Verdict(verdict()),
             Event::Summary(summary.clone()),
         ];
-        let text = shown_in(Width::Cells(width), events);
+        let text = output_in(Width::Cells(width), events);
         for line in text.lines() {
             assert!(truncate::cells(line) <= width, "{width}: {line}");
         }
@@ -152,8 +152,8 @@ fn no_line_is_wider_than_the_terminal() {
 }
 
 #[test]
-fn an_error_says_what_failed_where_and_whose_pages() {
-    let text = shown(Event::Integrity(error()));
+fn an_integrity_error_has_check_sectors_device_and_pages() {
+    let text = output(Event::Integrity(error()));
     assert_eq!(
         text,
         "03:04:05.678901   EILSEQ  the guard check of a write failed: 16 sectors at 4096 of \
@@ -162,8 +162,8 @@ fn an_error_says_what_failed_where_and_whose_pages() {
 }
 
 #[test]
-fn a_verdict_says_what_how_sure_why_and_from_what() {
-    let text = shown(Event::Verdict(verdict()));
+fn a_verdict_has_cause_confidence_explanation_and_evidence() {
+    let text = output(Event::Verdict(verdict()));
     let lines: Vec<_> = text.lines().collect();
     assert_eq!(
         lines,
@@ -176,7 +176,7 @@ fn a_verdict_says_what_how_sure_why_and_from_what() {
 }
 
 #[test]
-fn associations_say_how_much_and_how_sure() {
+fn associations_have_ratios_and_p_values() {
     let around = Latency { stalls: 40, p50_ns: 4_000_000, p99_ns: 9_000_000 };
     let elsewhere = Latency { stalls: 400, p50_ns: 1_000_000, p99_ns: 6_000_000 };
     let line = Association {
@@ -195,7 +195,7 @@ fn associations_say_how_much_and_how_sure() {
         ..Association::default()
     };
     let text =
-        shown(Event::Summary(Summary { associations: vec![line, few], ..Summary::default() }));
+        output(Event::Summary(Summary { associations: vec![line, few], ..Summary::default() }));
     let wanted = [
         "  sda        p50 4.00ms against 1.00ms (4.00×), p99 9.00ms against 6.00ms (1.50×), p < 0.001, most 2.00ms before",
         "  all        2 errors",
@@ -206,15 +206,15 @@ fn associations_say_how_much_and_how_sure() {
 }
 
 #[test]
-fn a_loss_is_said_in_the_summary() {
+fn lost_events_are_in_the_summary() {
     let summary = Summary { events_lost: 5, stalls_total: 9, ..Summary::default() };
-    let text = shown(Event::Summary(summary));
+    let text = output(Event::Summary(summary));
     assert!(text.contains("9 stalls") && text.contains("5 of them are not listed"), "{text}");
 }
 
 #[test]
-fn a_summary_from_a_cut_recording_says_so() {
-    let text = shown(Event::Summary(Summary { incomplete: true, ..Summary::default() }));
+fn the_summary_of_a_truncated_recording_is_marked() {
+    let text = output(Event::Summary(Summary { incomplete: true, ..Summary::default() }));
     assert!(text.contains("as far as the recording goes"), "{text}");
     assert!(text.contains("from the lines of the recording alone"), "{text}");
 }

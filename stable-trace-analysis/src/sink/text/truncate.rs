@@ -1,14 +1,16 @@
-//! Text in a given number of terminal cells.
+//! Fits text into a number of terminal cells.
 
+use std::borrow::Cow;
+
+use textwrap::{Options, WordSeparator, WordSplitter};
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
-/// How many cells a text takes.
-pub fn cells(text: &str) -> usize {
+pub(super) fn cells(text: &str) -> usize {
     text.width()
 }
 
-/// The beginning of a text that fits, with an ellipsis where something is left out.
-pub fn head(text: &str, width: usize) -> String {
+/// Truncates a text at its end, with an ellipsis.
+pub(super) fn truncate_end(text: &str, width: usize) -> String {
     if cells(text) <= width {
         return text.to_owned();
     }
@@ -28,55 +30,32 @@ pub fn head(text: &str, width: usize) -> String {
     fit
 }
 
-/// The end of a text that fits: what tells one path from another.
-pub fn tail(text: &str, width: usize) -> String {
-    let turned: String = text.chars().rev().collect();
-    head(&turned, width).chars().rev().collect()
+/// Truncates a text at its start, with an ellipsis: paths differ in their ends.
+pub(super) fn truncate_start(text: &str, width: usize) -> String {
+    let reversed: String = text.chars().rev().collect();
+    truncate_end(&reversed, width).chars().rev().collect()
 }
 
-/// A text at the left of so many cells.
-pub fn left(text: &str, width: usize) -> String {
-    let text = head(text, width);
-    let rest = width.saturating_sub(cells(&text));
-    format!("{text}{:rest$}", "")
+/// Truncates or pads a text to a width.
+pub(super) fn left_aligned(text: &str, width: usize) -> String {
+    let text = truncate_end(text, width);
+    let padding = width.saturating_sub(cells(&text));
+    format!("{text}{:padding$}", "")
 }
 
-/// A text at the right of so many cells.
-pub fn right(text: &str, width: usize) -> String {
-    let text = tail(text, width);
-    let rest = width.saturating_sub(cells(&text));
-    format!("{:rest$}{text}", "")
+/// Truncates or pads a text to a width.
+pub(super) fn right_aligned(text: &str, width: usize) -> String {
+    let text = truncate_start(text, width);
+    let padding = width.saturating_sub(cells(&text));
+    format!("{:padding$}{text}", "")
 }
 
-/// A text in lines of at most so many cells, broken between words; a longer word is cut in pieces.
-pub fn wrap(text: &str, width: usize) -> Vec<String> {
-    let width = width.max(1);
-    let mut lines = vec![String::new()];
-    let mut used = 0;
-    for word in text.split_whitespace() {
-        let wide = cells(word);
-        if used > 0 && used + 1 + wide <= width {
-            used += 1;
-            if let Some(line) = lines.last_mut() {
-                line.push(' ');
-            }
-        } else if used > 0 {
-            lines.push(String::new());
-            used = 0;
-        }
-        for char in word.chars() {
-            let wide = char.width().unwrap_or(0);
-            if used + wide > width && used > 0 {
-                lines.push(String::new());
-                used = 0;
-            }
-            used += wide;
-            if let Some(line) = lines.last_mut() {
-                line.push(char);
-            }
-        }
-    }
-    lines
+/// Breaks a text into lines between words. A word that is wider than a line is broken, too.
+pub(super) fn wrap(text: &str, width: usize) -> Vec<String> {
+    let options = Options::new(width.max(1))
+        .word_separator(WordSeparator::AsciiSpace)
+        .word_splitter(WordSplitter::NoHyphenation);
+    textwrap::wrap(text, options).into_iter().map(Cow::into_owned).collect()
 }
 
 #[cfg(test)]
@@ -86,15 +65,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_left_out_is_marked() {
-        assert_eq!(head("ext4_page_mkwrite", 8), "ext4_pa…");
-        assert_eq!(tail("/srv/db/wal.0001", 9), "…wal.0001");
-        assert_eq!((left("ab", 4), right("ab", 4)), ("ab  ".to_owned(), "  ab".to_owned()));
-        assert_eq!(head("日本語", 5), "日本…");
+    fn truncation_is_marked_by_an_ellipsis() {
+        assert_eq!(truncate_end("ext4_page_mkwrite", 8), "ext4_pa…");
+        assert_eq!(truncate_start("/srv/db/wal.0001", 9), "…wal.0001");
+        assert_eq!(
+            (left_aligned("ab", 4), right_aligned("ab", 4)),
+            ("ab  ".to_owned(), "  ab".to_owned())
+        );
+        assert_eq!(truncate_end("日本語", 5), "日本…");
     }
 
     #[test]
-    fn words_stay_whole_where_they_can() {
+    fn lines_break_between_words() {
         assert_eq!(wrap("one two  three", 7), ["one two", "three"]);
         assert_eq!(wrap("abcdefgh ij", 3), ["abc", "def", "gh", "ij"]);
         assert_eq!(wrap("", 9), [""]);
@@ -102,9 +84,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_is_wider_than_asked(text in "\\PC{0,40}", width in 2_usize..30) {
-            prop_assert!(cells(&head(&text, width)) <= width);
-            prop_assert!(cells(&tail(&text, width)) <= width);
+        fn nothing_exceeds_the_width(text in "\\PC{0,40}", width in 2_usize..30) {
+            prop_assert!(cells(&truncate_end(&text, width)) <= width);
+            prop_assert!(cells(&truncate_start(&text, width)) <= width);
             for line in wrap(&text, width) {
                 prop_assert!(cells(&line) <= width, "{line:?}");
             }
