@@ -6,6 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
+use super::version;
 use crate::{progress, shell, workspace};
 
 /// 0.10.3 opens rustc's own LLVM at run time; later ones want an LLVM installation that matches.
@@ -58,10 +59,4 @@ fn install() -> Result<Command> {
     let mut command = workspace::cargo()?;
     command.args(["install", "bpf-linker", "--locked", "--version"]).arg(format!("={VERSION}"));
     Ok(command)
-}
-
-/// What `PROGRAM --version` says: `bpf-linker 0.10.3`.
-fn version(program: &Path) -> Option<String> {
-    let text = shell::output(Command::new(program).arg("--version")).ok()?;
-    text.split_whitespace().nth(1).map(str::to_owned)
 }

@@ -63,12 +63,17 @@ pub fn ensure_musl() -> Result<String> {
     // `ring` has some C in it, which wants a compiler for the target under this name.
     debian::ensure(&[("musl-tools", "musl-gcc")])?;
     let target = format!("{}-unknown-linux-musl", std::env::consts::ARCH);
-    if sysroot()?.join("lib/rustlib").join(&target).join("lib").is_dir() {
-        progress::step(format!("target {target} is there"));
-    } else {
-        rustup(&["target", "add", &target])?;
-    }
+    ensure_target(&target)?;
     Ok(target)
+}
+
+/// Makes sure of a target's standard library.
+pub(crate) fn ensure_target(target: &str) -> Result<()> {
+    if sysroot()?.join("lib/rustlib").join(target).join("lib").is_dir() {
+        progress::step(format!("target {target} is installed"));
+        return Ok(());
+    }
+    rustup(&["target", "add", target])
 }
 
 /// Runs rustup for the tool chain that builds here: cargo has put its name into `RUSTUP_TOOLCHAIN`.

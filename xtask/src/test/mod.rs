@@ -1,5 +1,6 @@
 //! Every test there is, whatever runs it, and one closing line for all.
 
+mod architecture;
 mod guests;
 mod lint;
 mod native;
