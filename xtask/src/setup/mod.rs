@@ -1,10 +1,10 @@
-//! Installs what is missing, and costs nothing where all is there.
+//! Installs missing tools.
 
 pub(crate) mod cargo_deny;
-pub mod debian;
+pub(crate) mod debian;
 mod linker;
-pub mod prometheus;
-pub mod rust;
+pub(crate) mod prometheus;
+pub(crate) mod rust;
 
 use std::path::Path;
 use std::process::Command;
@@ -13,11 +13,8 @@ use anyhow::Result;
 
 use crate::shell;
 
-/// Makes sure of everything that building the agent takes.
-///
-/// # Errors
-/// If something is missing and cannot be installed.
-pub fn for_builds() -> Result<()> {
+/// Installs the tools that the agent's build needs.
+pub(crate) fn for_builds() -> Result<()> {
     rust::check_version()?;
     rust::ensure_sources()?;
     linker::ensure()
