@@ -78,7 +78,7 @@ impl Measured {
                     measured.runs.entry(key).or_default().push(cost);
                 }
                 (Some("programs"), Some(method), Some(rest)) => {
-                    measured.add_programs(method, rest)?
+                    measured.add_programs(method, rest)?;
                 }
                 _ => {}
             }

@@ -23,7 +23,7 @@ pub(crate) struct FixturesArgs {
     /// Save this kernel of the laboratory (repeatable) [default: all and the host's]
     #[arg(long = "kernel", value_enum, value_name = "SERIES")]
     kernels: Vec<Series>,
-    /// Save the host's kernel, in addition to those of `--kernel`
+    /// Save the host's kernel, alone or in addition to those of `--kernel`
     #[arg(long)]
     native: bool,
     /// Accelerator of the guests

@@ -94,7 +94,7 @@ pub(crate) fn guest_tests(
             scope.spawn(move || {
                 while let Some(series) = next() {
                     let result = run(series, engine, selection, cache, programs, &sender);
-                    // The receiver may have gone.
+                    // The receiver may have been dropped.
                     let _ = sender.send(Message::Done(result));
                 }
             });

@@ -343,7 +343,7 @@ fn watch_status(socket: UnixStream, sender: SyncSender<Message>) {
                 return;
             }
         }
-        // The receiver may have gone.
+        // The receiver may have been dropped.
         let _ = sender.send(Message::Closed);
     });
 }

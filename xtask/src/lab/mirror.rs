@@ -66,7 +66,7 @@ impl Mirror {
         let (security, archive): (Vec<_>, Vec<_>) = debian.by_ref().partition(Source::is_security);
         let Some(archive) = archive.into_iter().next() else {
             bail!(
-                "apt's sources in {} contain no mirror of Debian, whose kernels the guests run: run this on Debian, or add such a source",
+                "apt's sources in {} contain no mirror of Debian, whose kernels the guests run: run this on Debian, or add a Debian source",
                 etc.display()
             );
         };

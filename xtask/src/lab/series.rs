@@ -13,7 +13,8 @@ pub(crate) enum Series {
     /// Debian 12.
     #[value(name = "6.1")]
     V6_1,
-    /// Debian 13, from Debian 12's backports: Debian 13's own packages need a newer `dpkg`.
+    // From Debian 12's backports: Debian 13's packages need a newer `dpkg`.
+    /// Debian 13.
     #[value(name = "6.12")]
     V6_12,
     /// Debian 13's backports.
@@ -87,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn every_series_is_typed_as_it_is_printed() {
+    fn a_series_is_parsed_from_its_display() {
         for series in Series::MATRIX {
             assert_eq!(Series::from_str(&series.to_string(), false), Ok(series));
         }

@@ -227,7 +227,7 @@ test result: FAILED. 1 passed; 1 failed; 2 ignored; 0 measured; 0 filtered out; 
     }
 
     #[test]
-    fn what_tests_print_is_no_result() {
+    fn other_output_is_not_a_result() {
         assert!(!is_start("running tests"));
         assert!(!is_start("running late tests"));
         assert_eq!(counts("test result: unknown"), None);

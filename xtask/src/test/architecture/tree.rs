@@ -10,7 +10,7 @@ use super::source::{self, Module, Path};
 /// Imports that are followed before a path counts as another crate's.
 const MAX_IMPORTS: usize = 16;
 
-/// Gives the text of a file, or `None` where there is no such file.
+/// Returns the text of a file, or `None` if it does not exist.
 pub(super) type ReadFile<'a> = &'a dyn Fn(&FilePath) -> Result<Option<String>>;
 
 /// The modules of a library or a binary that are compiled outside of tests.
