@@ -21,6 +21,9 @@ enum Outcome {
     Skipped(String),
 }
 
+/// What the name of every lint starts with.
+pub(super) const PREFIX: &str = "lint::";
+
 type Lint = fn() -> Result<Outcome>;
 
 /// The lints by name, the quickest first.
