@@ -34,7 +34,6 @@ pub(crate) struct RunArgs {
     arguments: Vec<OsString>,
 }
 
-/// Returns the agent's exit status.
 pub(crate) fn run(args: &RunArgs) -> Result<ExitCode> {
     // Checked before the build, which takes minutes.
     shell::privileged("true")?;

@@ -54,7 +54,6 @@ pub(crate) fn bench(agent: &Path, series: Series, accel: Accel, rounds: u32) -> 
     Ok(())
 }
 
-/// The parsed output of the script.
 #[derive(Debug, Default)]
 struct Measured {
     /// Cost of a write by method and by whether pages must be stable, one value per round.

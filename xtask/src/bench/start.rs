@@ -14,13 +14,11 @@ use super::table::Table;
 use crate::progress;
 use crate::scratch::Scratch;
 
-/// Starts per round.
 const STARTS: u32 = 3;
 
 /// Duration of an idle agent: several of its ticks.
 const IDLE: Duration = Duration::from_millis(500);
 
-/// Duration of the flood.
 const FLOOD: Duration = Duration::from_secs(3);
 
 pub(crate) fn bench(agent: &Path, rounds: u32) -> Result<()> {

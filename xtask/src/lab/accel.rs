@@ -5,7 +5,6 @@ use std::fs::{self, OpenOptions};
 use anyhow::{Result, bail};
 use clap::ValueEnum;
 
-/// The accelerator that the user selects.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Accel {
     /// KVM if it works, else TCG.

@@ -37,7 +37,6 @@ impl CacheDir {
         self.root.join("kernels")
     }
 
-    /// A private apt state.
     pub(crate) fn apt(&self, name: &str) -> PathBuf {
         self.root.join("apt").join(name)
     }

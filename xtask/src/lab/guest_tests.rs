@@ -12,7 +12,7 @@ use super::accel::{Accel, Engine};
 use super::cache_dir::CacheDir;
 use super::initrd::Task;
 use super::kernel::Kernel;
-use super::machine::{Ended, Machine, Outcome, Stream, status_of};
+use super::machine::{GuestExit, Machine, Outcome, Stream, status_of};
 use super::packages;
 use super::programs::Programs;
 use super::series::Series;
@@ -44,7 +44,6 @@ impl Default for GuestSelection {
     }
 }
 
-/// The result of one kernel.
 #[derive(Debug)]
 pub(crate) struct GuestResult {
     pub(crate) kernel: Series,
@@ -155,7 +154,7 @@ fn run(
     }
 }
 
-fn result(series: Series, ended: &Ended, forward: &dyn Fn(&str)) -> GuestResult {
+fn result(series: Series, ended: &GuestExit, forward: &dyn Fn(&str)) -> GuestResult {
     if !matches!(ended.outcome, Outcome::Exit(_)) {
         forward("--- the end of the guest's console ---");
         ended.console.tail().lines().for_each(forward);

@@ -38,16 +38,13 @@ const STAGE: &[u8] = include_bytes!("guest/stage.sh");
 /// Paths of busybox in Debian and other distributions.
 const BUSYBOX: [&str; 3] = ["/usr/bin/busybox", "/bin/busybox", "/sbin/busybox"];
 
-/// The task of a guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Task {
-    /// A program with its arguments.
     Command(Vec<OsString>),
     /// A shell on a terminal of this size.
     Shell {
         rows: u16,
         columns: u16,
-        /// Value of `TERM`.
         terminal: String,
     },
 }

@@ -18,12 +18,10 @@ use crate::progress;
 /// (190 MB for 7.3) and their content (330 MB for 5.10, whose modules are not compressed).
 const SPACE: u64 = 1 << 30;
 
-/// An unpacked kernel.
 #[derive(Clone, Debug)]
 pub(crate) struct Kernel {
     /// As `uname -r` prints it.
     pub(crate) release: String,
-    /// The bootable image.
     pub(crate) image: PathBuf,
     /// The folder that guests mount as `/lib/modules`.
     pub(crate) modules: PathBuf,

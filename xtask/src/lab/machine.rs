@@ -46,7 +46,7 @@ pub(crate) enum Stream {
 }
 
 #[derive(Debug)]
-pub(crate) struct Ended {
+pub(crate) struct GuestExit {
     pub(crate) outcome: Outcome,
     /// From QEMU's start to the start of the command, if it started.
     pub(crate) boot: Option<Duration>,
@@ -77,7 +77,10 @@ enum Message {
 
 impl Machine<'_> {
     /// Runs the guest to its end. QEMU has ended when this returns, or when this thread ends.
-    pub(crate) fn run(&self, sink: &mut dyn FnMut(Stream, &[u8]) -> Result<()>) -> Result<Ended> {
+    pub(crate) fn run(
+        &self,
+        sink: &mut dyn FnMut(Stream, &[u8]) -> Result<()>,
+    ) -> Result<GuestExit> {
         let kernel = Kernel::ensure(self.cache, self.series)?;
         let folder = self.cache.run()?;
         let paths = Paths::create(folder.path())?;
@@ -109,7 +112,7 @@ impl Machine<'_> {
             let _ = fs::copy(&paths.console, copy);
         }
         let release = kernel.release;
-        Ok(Ended { outcome, boot, total: started.elapsed(), release, console })
+        Ok(GuestExit { outcome, boot, total: started.elapsed(), release, console })
     }
 
     fn settings(&self, kernel: &Kernel) -> Result<Settings> {
@@ -349,7 +352,7 @@ fn watch_status(socket: UnixStream, sender: SyncSender<Message>) {
 }
 
 /// The command's exit status, or an error of one line for every other outcome.
-pub(crate) fn status_of(ended: &Ended, series: Series) -> Result<u8> {
+pub(crate) fn status_of(ended: &GuestExit, series: Series) -> Result<u8> {
     match &ended.outcome {
         Outcome::Exit(code) => Ok(*code),
         Outcome::Panic(line) => bail!("kernel {series} ({}) panicked: {line}", ended.release),

@@ -22,7 +22,6 @@ pub(crate) enum Series {
     V7_3,
 }
 
-/// One suite of the Debian archive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Suite {
     Archive(&'static str),

@@ -5,7 +5,6 @@ pub(crate) mod libtest;
 use std::fmt::{self, Display, Formatter};
 use std::process::ExitCode;
 
-/// A test that did not run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Skip {
     pub(crate) name: String,

@@ -14,7 +14,6 @@ use crate::{progress, shell, workspace};
 /// no linker for it.
 const OTHER_TARGET: &str = "aarch64-apple-darwin";
 
-/// What a lint found.
 enum Outcome {
     Passed,
     Failed,

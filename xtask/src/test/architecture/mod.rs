@@ -6,6 +6,7 @@ mod rooms;
 mod source;
 mod tree;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
@@ -21,9 +22,9 @@ const ORDERED: [(&str, &str); 2] =
     [("stable-trace", "order"), ("stable-trace-analysis", "order analysis")];
 
 /// One line for each violation in the workspace at `root`.
-pub(super) fn violations(root: &Path) -> Result<Vec<String>> {
+pub(super) fn violations(root: &Path) -> Result<BTreeSet<String>> {
     let read = |path: &Path| read(&root.join(path));
-    let mut violations = Vec::new();
+    let mut violations = BTreeSet::new();
     for package in packages(root)? {
         let source = Path::new(&package).join("src");
         for target in ["lib.rs", "main.rs"].map(|name| source.join(name)) {
@@ -35,7 +36,9 @@ pub(super) fn violations(root: &Path) -> Result<Vec<String>> {
                 let document = read(Path::new(DOCUMENT))?.unwrap_or_default();
                 match Order::parse(&document, block) {
                     Ok(order) => violations.extend(order.violations(&tree)),
-                    Err(error) => violations.push(error.to_string()),
+                    Err(error) => {
+                        violations.insert(error.to_string());
+                    }
                 }
             }
             violations.extend(circles(&tree.edges()));
