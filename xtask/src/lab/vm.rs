@@ -106,16 +106,11 @@ fn shell() -> Result<Task> {
     Ok(Task::Shell { rows: size.ws_row, columns: size.ws_col, terminal })
 }
 
-/// Parses a number with a unit: `90s`, `5m`, `1h`.
 fn duration(text: &str) -> Result<Duration, String> {
-    let seconds = |number: &str, factor: u64| {
-        number.parse::<u64>().ok()?.checked_mul(factor).filter(|seconds| *seconds > 0)
-    };
-    [("s", 1), ("m", 60), ("h", 3600)]
-        .iter()
-        .find_map(|(unit, factor)| seconds(text.strip_suffix(unit)?, *factor))
-        .map(Duration::from_secs)
-        .ok_or_else(|| "write a number and a unit, such as 90s, 5m or 1h".to_owned())
+    match humantime::parse_duration(text) {
+        Ok(duration) if !duration.is_zero() => Ok(duration),
+        _ => Err("write a number and a unit, such as 90s, 5m or 1h".to_owned()),
+    }
 }
 
 #[cfg(test)]
