@@ -1,5 +1,4 @@
-//! The workload against a C program that makes the same system calls: what it does with them must
-//! not be slower.
+//! Compares the throughput of wac with a C program that makes the same system calls.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,32 +16,32 @@ use crate::{progress, shell};
 
 const SOURCE: &str = include_str!("wac.c");
 
-/// What both are told: workers, bytes of the file, bytes of a write.
+/// Parameters of both programs: threads, bytes of the file, bytes of a write.
 const THREADS: u32 = 64;
 const FILE_SIZE: u32 = 64 << 10;
 const IO_SIZE: u32 = 4096;
 
-/// How long each runs each time.
+/// Duration of one run.
 const RUN: Duration = Duration::from_secs(3);
 
-pub fn bench(agent: &Path, rounds: u32) -> Result<()> {
+pub(crate) fn bench(agent: &Path, rounds: u32) -> Result<()> {
     debian::ensure(&[("gcc", "cc"), ("libc6-dev", "/usr/include/stdio.h")])?;
-    let folder = tempfile::tempdir().context("cannot make a folder for the C program")?;
-    let c = compile(folder.path())?;
+    let folder = tempfile::tempdir().context("cannot create a folder for the C program")?;
+    let c_program = compile(folder.path())?;
     let scratch = Scratch::ext4()?;
-    let path = scratch.path();
-    // What is cold is nobody's fault.
-    ours(agent, &path)?;
-    theirs(&c, &path)?;
-    let (mut of_ours, mut of_c) = (Vec::new(), Vec::new());
+    let path = scratch.mount_point();
+    // Warm-up.
+    run_wac(agent, &path)?;
+    run_c(&c_program, &path)?;
+    let (mut wac, mut c) = (Vec::new(), Vec::new());
     for round in 0..rounds {
         progress::step(format!("wac: round {} of {rounds}", round + 1));
-        // The order is the other one in each round, so that a drift hits both.
+        // The order alternates, so that a drift affects both.
         for turn in 0..2 {
             if (turn + round) % 2 == 0 {
-                of_ours.push(ours(agent, &path)?);
+                wac.push(run_wac(agent, &path)?);
             } else {
-                of_c.push(theirs(&c, &path)?);
+                c.push(run_c(&c_program, &path)?);
             }
         }
     }
@@ -51,13 +50,13 @@ pub fn bench(agent: &Path, rounds: u32) -> Result<()> {
         FILE_SIZE >> 10,
         RUN.as_secs()
     );
-    let ratios = Numbers::new(of_ours.iter().zip(&of_c).map(|(ours, c)| ours / c));
-    let (ours, c) = (Numbers::new(of_ours), Numbers::new(of_c));
+    let ratios = Numbers::new(wac.iter().zip(&c).map(|(wac, c)| wac / c));
+    let (wac, c) = (Numbers::new(wac), Numbers::new(c));
     let mut table =
-        Table::new(["", "operations a second", "ratio of medians", "ratio within a round"]);
-    let share = number(ours.median() / c.median(), 3);
+        Table::new(["", "operations per second", "ratio of medians", "ratio within a round"]);
+    let share = number(wac.median() / c.median(), 3);
     table.row(["C".to_owned(), c.text(0), "1".to_owned(), "1".to_owned()]);
-    table.row(["stable-trace wac".to_owned(), ours.text(0), share, ratios.text(3)]);
+    table.row(["stable-trace wac".to_owned(), wac.text(0), share, ratios.text(3)]);
     println!("{table}");
     Ok(())
 }
@@ -71,7 +70,7 @@ fn compile(folder: &Path) -> Result<PathBuf> {
     Ok(program)
 }
 
-fn ours(agent: &Path, folder: &Path) -> Result<f64> {
+fn run_wac(agent: &Path, folder: &Path) -> Result<f64> {
     let mut command = Command::new(agent);
     command.args(["wac", "--no-trace", "-q", "--format=json", "--profile=a"]);
     command.arg(format!("--threads={THREADS}"));
@@ -82,7 +81,7 @@ fn ours(agent: &Path, folder: &Path) -> Result<f64> {
     run(&mut command)
 }
 
-fn theirs(program: &Path, folder: &Path) -> Result<f64> {
+fn run_c(program: &Path, folder: &Path) -> Result<f64> {
     let mut command = Command::new(program);
     command.arg(folder);
     for number in [THREADS, FILE_SIZE, IO_SIZE] {
@@ -93,13 +92,13 @@ fn theirs(program: &Path, folder: &Path) -> Result<f64> {
 }
 
 fn run(command: &mut Command) -> Result<f64> {
-    let said = shell::output(command)?;
-    rate(&said).with_context(|| format!("`{}` did not say how it ended", shell::describe(command)))
+    rate(&shell::output(command)?)
+        .with_context(|| format!("`{}` printed no final event", shell::describe(command)))
 }
 
-/// Operations a second, by the last line.
-fn rate(said: &str) -> Option<f64> {
-    let line: Value = serde_json::from_str(said.lines().last()?).ok()?;
+/// Operations per second in the last line of a stream.
+fn rate(stream: &str) -> Option<f64> {
+    let line: Value = serde_json::from_str(stream.lines().last()?).ok()?;
     let finished = line["state"] == "finished";
     finished.then(|| Some(line["operations"].as_f64()? / line["elapsed_ns"].as_f64()? * 1e9))?
 }
@@ -109,10 +108,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rate_is_by_the_time_that_it_really_took() {
-        let said = "{\"state\":\"started\"}\n\
+    fn the_rate_uses_the_measured_duration() {
+        let stream = "{\"state\":\"started\"}\n\
                     {\"state\":\"finished\",\"operations\":500,\"elapsed_ns\":2000000000}\n";
-        assert_eq!(rate(said), Some(250.0));
+        assert_eq!(rate(stream), Some(250.0));
         assert_eq!(rate("{\"state\":\"progress\",\"operations\":1,\"elapsed_ns\":1}"), None);
         assert_eq!(rate(""), None);
     }

@@ -1,4 +1,4 @@
-//! What a command says in a guest, as a value.
+//! Runs a shell script in a guest and returns its output.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -7,41 +7,33 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 
 use super::accel::Engine;
+use super::cache_dir::CacheDir;
 use super::initrd::Task;
 use super::machine::{Machine, Outcome, Stream, status_of};
 use super::packages;
-use super::place::Place;
 use super::series::Series;
 
-/// A command for a guest.
 #[derive(Debug)]
-pub struct Errand<'a> {
-    /// Which kernel.
-    pub series: Series,
-    /// How instructions are run.
-    pub engine: Engine,
-    /// The agent, for `PATH` and `STABLE_TRACE`.
-    pub agent: &'a Path,
-    /// A script for the shell, and its arguments.
-    pub script: &'a str,
-    /// From `$1` on.
-    pub arguments: &'a [String],
+pub(crate) struct GuestScript<'a> {
+    pub(crate) series: Series,
+    pub(crate) engine: Engine,
+    /// The agent in the guest's `PATH` and `STABLE_TRACE`.
+    pub(crate) agent: &'a Path,
+    pub(crate) script: &'a str,
+    /// `$1` and the following arguments.
+    pub(crate) arguments: &'a [String],
     /// From QEMU's start to the end of the command.
-    pub limit: Duration,
+    pub(crate) limit: Duration,
 }
 
-impl Errand<'_> {
-    /// Boots the guest, runs the script and takes what it says on stdout; what it says on stderr is
-    /// passed on.
-    ///
-    /// # Errors
-    /// If the guest does not run to its end, or the script fails.
-    pub fn output(&self) -> Result<String> {
+impl GuestScript<'_> {
+    /// Boots the guest, runs the script and returns its stdout; forwards its stderr.
+    pub(crate) fn output(&self) -> Result<String> {
         packages::ensure()?;
-        let place = Place::open()?;
+        let cache = CacheDir::open()?;
         let words = ["/bin/sh", "-c", self.script, "sh"].into_iter().map(OsString::from);
         let machine = Machine {
-            place: &place,
+            cache: &cache,
             series: self.series,
             engine: self.engine,
             task: Task::Command(words.chain(self.arguments.iter().map(OsString::from)).collect()),
