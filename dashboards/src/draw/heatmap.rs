@@ -2,12 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
-
+use super::QueryResult;
 use super::axes::Axes;
-use super::canvas::{Canvas, ORANGE, Pixels};
-use super::panel::draw_no_value;
-use super::{QueryResult, TimeRange};
+use super::canvas::{Canvas, ORANGE};
+use super::panel::{PanelData, draw_no_value};
 
 /// The observations in one bucket at one time.
 struct Cell {
@@ -24,24 +22,18 @@ struct Run {
     right: f64,
 }
 
-pub(super) fn draw(
-    canvas: &mut Canvas,
-    panel: &Value,
-    results: &[QueryResult],
-    time_range: TimeRange,
-    (width, height): Pixels,
-) {
-    let cells = cells(results);
+pub(super) fn draw(canvas: &mut Canvas, panel: &PanelData<'_>) {
+    let cells = cells(&panel.results);
     if cells.is_empty() {
-        return draw_no_value(canvas, panel, (width, height));
+        return draw_no_value(canvas, panel);
     }
     let upper_bounds = || cells.iter().map(|cell| cell.upper_bound);
     let axes = Axes {
         left: 62.0,
         top: 28.0,
-        right: width - 14.0,
-        bottom: height - 26.0,
-        time_range,
+        right: panel.width - 14.0,
+        bottom: panel.height - 26.0,
+        time_range: panel.time_range,
         low: upper_bounds().fold(f64::MAX, f64::min) / 2.0,
         high: upper_bounds().fold(0.0, f64::max),
         log_scale: true,

@@ -19,6 +19,7 @@ use crate::expressions::{Durations, interpolated};
 use crate::json::{elements, text};
 use crate::prometheus::{Prometheus, PrometheusError, Series};
 use canvas::{Anchor, Canvas, TEXT_COLOR};
+use panel::PanelData;
 
 /// The time range of a picture.
 #[derive(Clone, Copy, Debug)]
@@ -71,8 +72,10 @@ pub fn dashboard(
             let (column, row) = (f64::from(index % 2), f64::from(index / 2));
             let position = (left + column * 12.0 * COLUMN, top + row * grid("h") * ROW);
             canvas.begin_panel(position, size, text(&instance["title"]));
+            let (width, height) = size;
             let results = query_results(instance, server, time_range)?;
-            panel::draw(&mut canvas, instance, &results, time_range, size);
+            let data = PanelData { json: instance, results, time_range, width, height };
+            panel::draw(&mut canvas, &data);
             canvas.end_panel();
             bottom = bottom.max(position.1 + size.1);
         }

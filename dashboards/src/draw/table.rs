@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::QueryResult;
-use super::canvas::{Anchor, Canvas, Pixels, TEXT_COLOR};
-use super::panel::{count, format_mapped};
+use super::canvas::{Anchor, Canvas, TEXT_COLOR};
+use super::panel::{PanelData, count};
 use crate::json::elements;
 
 /// The labels by which the `merge` transformation joins the rows of several queries.
@@ -22,15 +21,15 @@ struct Table {
 }
 
 impl Table {
-    fn new(panel: &Value, results: &[QueryResult]) -> Self {
-        let merged = results.len() > 1;
+    fn new(panel: &PanelData<'_>) -> Self {
+        let merged = panel.results.len() > 1;
         let mut table = Self::default();
-        for result in results {
+        for result in &panel.results {
             let value_column =
                 if merged { format!("Value #{}", result.ref_id) } else { "Value".to_owned() };
             for series in &result.series {
                 let mut cells: BTreeMap<_, _> = series.labels.iter().cloned().collect();
-                cells.insert(value_column.clone(), format_mapped(panel, series.last_value()));
+                cells.insert(value_column.clone(), panel.format_mapped(series.last_value()));
                 for column in series.labels.iter().map(|(label, _)| label).chain([&value_column]) {
                     if !table.columns.contains(column) {
                         table.columns.push(column.clone());
@@ -54,26 +53,21 @@ impl Table {
     }
 }
 
-pub(super) fn draw(
-    canvas: &mut Canvas,
-    panel: &Value,
-    results: &[QueryResult],
-    (width, height): Pixels,
-) {
-    let organize = elements(&panel["transformations"])
+pub(super) fn draw(canvas: &mut Canvas, panel: &PanelData<'_>) {
+    let organize = elements(&panel.json["transformations"])
         .iter()
         .find(|transformation| transformation["id"] == "organize")
         .map_or(&Value::Null, |transformation| &transformation["options"]);
-    let mut table = Table::new(panel, results);
+    let mut table = Table::new(panel);
     table.organize(organize);
-    let column_width = (width - 16.0) / count(table.columns.len()).max(1.0);
+    let column_width = (panel.width - 16.0) / count(table.columns.len()).max(1.0);
     for (index, column) in (0_u8..).zip(&table.columns) {
         let x = 8.0 + column_width * f64::from(index);
         let heading = organize["renameByName"][column].as_str().unwrap_or(column);
         canvas.text((x, 38.0), 11.0, "#6e9fff", Anchor::Start, heading);
         let mut y = 56.0;
         for row in table.rows.values() {
-            if y > height - 8.0 {
+            if y > panel.height - 8.0 {
                 break;
             }
             let cell = row.get(column).map_or("", String::as_str);

@@ -2,12 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
-
 use super::axes::Axes;
-use super::canvas::{Anchor, Canvas, Pixels, TEXT_COLOR};
-use super::panel::{count, defaults, format_in_panel, named_series, unit};
-use super::{QueryResult, TimeRange};
+use super::canvas::{Anchor, Canvas, TEXT_COLOR};
+use super::panel::{PanelData, count};
 use crate::prometheus::Series;
 
 /// The colours of the series, in turn.
@@ -23,18 +20,12 @@ struct StackedPoint {
     top: f64,
 }
 
-pub(super) fn draw(
-    canvas: &mut Canvas,
-    panel: &Value,
-    results: &[QueryResult],
-    time_range: TimeRange,
-    (width, height): Pixels,
-) {
-    let custom = &defaults(panel)["custom"];
+pub(super) fn draw(canvas: &mut Canvas, panel: &PanelData<'_>) {
+    let custom = &panel.defaults()["custom"];
     let stacked = custom["stacking"]["mode"] == "normal";
     let bars = custom["drawStyle"] == "bars";
-    let all: Vec<_> = named_series(results).collect();
-    let legend_rows = all.len().min(if height > 300.0 { 8 } else { 5 });
+    let all: Vec<_> = panel.named_series().collect();
+    let legend_rows = all.len().min(if panel.height > 300.0 { 8 } else { 5 });
     let log_scale = custom["scaleDistribution"]["type"] == "log";
 
     let stack = stack(&all, stacked);
@@ -44,14 +35,14 @@ pub(super) fn draw(
     let axes = Axes {
         left: 62.0,
         top: 28.0,
-        right: width - 14.0,
-        bottom: height - 26.0 - 14.0 * count(legend_rows),
-        time_range,
+        right: panel.width - 14.0,
+        bottom: panel.height - 26.0 - 14.0 * count(legend_rows),
+        time_range: panel.time_range,
         low: if log_scale { smallest / 1.5 } else { 0.0 },
-        high: defaults(panel)["max"].as_f64().unwrap_or(if high > 1e-12 { high } else { 1.0 }),
+        high: panel.defaults()["max"].as_f64().unwrap_or(if high > 1e-12 { high } else { 1.0 }),
         log_scale,
     };
-    axes.draw(canvas, unit(panel));
+    axes.draw(canvas, panel.unit());
     for (points, color) in stack.iter().zip(COLORS.iter().cycle()) {
         if bars {
             draw_bars(canvas, &axes, points, color);
@@ -109,7 +100,7 @@ fn draw_line(
 
 fn draw_legend(
     canvas: &mut Canvas,
-    panel: &Value,
+    panel: &PanelData<'_>,
     axes: &Axes,
     all: &[(&String, &Series)],
     rows: usize,
@@ -127,7 +118,7 @@ fn draw_legend(
         };
         let label = format!("{name}{suffix}");
         canvas.text((axes.left + 18.0, y), 11.0, TEXT_COLOR, Anchor::Start, &label);
-        let value = format_in_panel(panel, series.last_value());
+        let value = panel.format(series.last_value());
         canvas.text((axes.right, y), 11.0, TEXT_COLOR, Anchor::End, &value);
     }
 }
