@@ -9,7 +9,6 @@ pub fn elements(value: &Value) -> &[Value] {
 }
 
 /// The text of a string; empty for any other value.
-#[must_use]
-pub fn text(value: &Value) -> &str {
+pub(crate) fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }

@@ -5,17 +5,15 @@
 pub struct Metric {
     /// The name; for a histogram without `_bucket`, `_sum` and `_count`.
     pub name: &'static str,
-    /// The metric type.
-    pub kind: Kind,
+    kind: Kind,
     /// The labels, without [`TARGET_LABELS`].
     pub labels: &'static [&'static str],
     /// The reason why a healthy system may have no series of the metric.
     pub absence_reason: Option<&'static str>,
 }
 
-/// The type of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+enum Kind {
     /// A value that only increases. Queries use its rate or increase.
     Counter,
     /// A value that increases and decreases.

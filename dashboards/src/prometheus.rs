@@ -174,8 +174,7 @@ fn point(value: &Value) -> Option<(f64, f64)> {
 
 impl Series {
     /// The value of a label; empty without the label.
-    #[must_use]
-    pub fn label(&self, name: &str) -> &str {
+    pub(crate) fn label(&self, name: &str) -> &str {
         self.labels
             .iter()
             .find_map(|(label, value)| (label == name).then_some(value.as_str()))

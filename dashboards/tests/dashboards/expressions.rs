@@ -14,12 +14,12 @@ use stable_trace_dashboards::metric::{METRICS, Metric, TARGET_LABELS};
 use super::files;
 
 /// Parses an expression with Grafana's variables interpolated.
-pub fn parsed(expression: &str, durations: Durations) -> Result<Expr, String> {
+pub(crate) fn parsed(expression: &str, durations: Durations) -> Result<Expr, String> {
     parser::parse(&interpolated(expression, durations))
 }
 
 /// Calls `visit` with every subexpression.
-pub fn walk(tree: &Expr, visit: &mut dyn FnMut(&Expr)) {
+pub(crate) fn walk(tree: &Expr, visit: &mut dyn FnMut(&Expr)) {
     struct Visitor<'a>(&'a mut dyn FnMut(&Expr));
     impl ExprVisitor for Visitor<'_> {
         type Error = Infallible;
@@ -37,7 +37,7 @@ pub fn walk(tree: &Expr, visit: &mut dyn FnMut(&Expr)) {
 }
 
 /// The selectors of an expression.
-pub fn selectors(tree: &Expr) -> Vec<VectorSelector> {
+pub(crate) fn selectors(tree: &Expr) -> Vec<VectorSelector> {
     let mut all = Vec::new();
     walk(tree, &mut |expression| {
         if let Expr::VectorSelector(selector) = expression {
