@@ -5,8 +5,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand};
-use stable_trace_dashboards::boards;
-use stable_trace_dashboards::draw::{self, Shown};
+use stable_trace_dashboards::dashboards;
+use stable_trace_dashboards::draw::{self, TimeRange};
 use stable_trace_dashboards::prometheus::Prometheus;
 
 use crate::workspace;
@@ -41,9 +41,9 @@ pub(crate) fn dashboards(command: &DashboardsCommand) -> Result<()> {
 
 fn write() -> Result<()> {
     let folder = workspace::root()?.join("dashboards");
-    for board in boards::all() {
-        let path = folder.join(format!("{}.json", board.name));
-        fs::write(&path, board.text())
+    for dashboard in dashboards::all() {
+        let path = folder.join(format!("{}.json", dashboard.name));
+        fs::write(&path, dashboard.file_content())
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(())
@@ -57,10 +57,10 @@ fn draw(args: &DrawArgs) -> Result<()> {
         SystemTime::now().duration_since(UNIX_EPOCH).context("the system clock is before 1970")?;
     let end = now.as_secs_f64();
     let rate_interval = args.rate_interval.into();
-    let shown = Shown { start: end - f64::from(args.range), end, rate_interval };
-    for board in boards::all() {
-        let path = folder.join(format!("{}.svg", board.name));
-        let picture = draw::board(&board.json(), &server, shown)?;
+    let time_range = TimeRange { start: end - f64::from(args.range), end, rate_interval };
+    for dashboard in dashboards::all() {
+        let path = folder.join(format!("{}.svg", dashboard.name));
+        let picture = draw::dashboard(&dashboard.json(), &server, time_range)?;
         fs::write(&path, picture).with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(())

@@ -1,33 +1,32 @@
-//! One dashboard: its variables, its links, and its panels in their places.
+//! One dashboard: its variables, annotations, links and panel layout.
 
 use serde_json::{Value, json};
 
 use crate::panel::Panel;
-use crate::query::data_source;
+use crate::query::{data_source, with_target_matchers};
 
-/// Grafana's grid is this wide.
+/// The width of Grafana's grid.
 const COLUMNS: u64 = 24;
-/// The tag that all of them have, by which they link to each other.
-pub const TAG: &str = "stable-trace";
+/// The tag of every dashboard. The links between them select by it.
+const TAG: &str = "stable-trace";
 
-/// A dashboard.
+/// A Grafana dashboard.
 #[derive(Clone, Debug)]
-pub struct Board {
-    /// The end of its `uid` and the name of its file.
+pub struct Dashboard {
+    /// The file name without its extension, and the last part of the `uid`.
     pub name: &'static str,
     title: &'static str,
     description: &'static str,
     variables: Vec<Value>,
     annotations: Vec<Value>,
-    sections: Vec<(&'static str, Vec<Panel>)>,
+    rows: Vec<(&'static str, Vec<Panel>)>,
 }
 
-impl Board {
-    /// One with the variables that all have, and no panel.
-    #[must_use]
-    pub fn new(name: &'static str, title: &'static str, description: &'static str) -> Self {
-        let chosen = json!({"text": "All", "value": "$__all"});
-        let source = json!({
+impl Dashboard {
+    /// A dashboard without panels, with the variables that every dashboard has: data source, job
+    /// and instance.
+    pub(crate) fn new(name: &'static str, title: &'static str, description: &'static str) -> Self {
+        let data_source_variable = json!({
             "description": "The Prometheus that scrapes the agents.",
             "hide": 0,
             "includeAll": false,
@@ -39,25 +38,25 @@ impl Board {
             "regex": "",
             "type": "datasource",
         });
-        let board = Self {
+        let dashboard = Self {
             name,
             title,
             description,
-            variables: vec![source],
+            variables: vec![data_source_variable],
             annotations: Vec::new(),
-            sections: Vec::new(),
+            rows: Vec::new(),
         };
-        let anything = ".+";
-        let of_job = r#"label_values(stable_trace_build_info{job=~"$job"}, instance)"#;
-        board
-            .with("job", "Job", "label_values(stable_trace_build_info, job)", anything, &chosen)
-            .with("instance", "Instance", of_job, anything, &chosen)
+        let non_empty = ".+";
+        let instances = r#"label_values(stable_trace_build_info{job=~"$job"}, instance)"#;
+        dashboard
+            .query_variable("job", "Job", "label_values(stable_trace_build_info, job)", non_empty)
+            .query_variable("instance", "Instance", instances, non_empty)
     }
 
-    fn with(mut self, name: &str, label: &str, query: &str, all: &str, chosen: &Value) -> Self {
+    fn query_variable(mut self, name: &str, label: &str, query: &str, all_value: &str) -> Self {
         self.variables.push(json!({
-            "allValue": all,
-            "current": chosen,
+            "allValue": all_value,
+            "current": {"text": "All", "value": "$__all"},
             "datasource": data_source(),
             "definition": query,
             "hide": 0,
@@ -74,24 +73,18 @@ impl Board {
         self
     }
 
-    /// One more variable: the values of a label of a metric.
-    #[must_use]
-    pub fn variable(self, label: &str, title: &str, metric: &str) -> Self {
-        let query =
-            format!(r#"label_values({metric}{{job=~"$job", instance=~"$instance"}}, {label})"#);
-        let chosen = json!({"text": "All", "value": "$__all"});
-        // What has no such label is part of all, too.
-        self.with(label, title, &query, ".*", &chosen)
+    /// Adds a variable with the values of a metric's label. "All" includes series without the label.
+    pub(crate) fn variable(self, label: &str, title: &str, metric: &str) -> Self {
+        let selector = with_target_matchers(&format!("{metric}{{%}}"));
+        self.query_variable(label, title, &format!("label_values({selector}, {label})"), ".*")
     }
 
-    /// Marks on every panel over time, where the expression has a value.
-    #[must_use]
-    pub fn mark(mut self, name: &str, expression: &str, text: &str) -> Self {
-        let expression = expression.replace("{%", r#"{job=~"$job", instance=~"$instance""#);
+    /// Adds an annotation to every time series panel at each time where the expression has a value.
+    pub(crate) fn annotation(mut self, name: &str, expression: &str, text: &str) -> Self {
         self.annotations.push(json!({
             "datasource": data_source(),
             "enable": true,
-            "expr": expression,
+            "expr": with_target_matchers(expression),
             "hide": false,
             "iconColor": "red",
             "name": name,
@@ -100,14 +93,13 @@ impl Board {
         self
     }
 
-    /// Panels under one heading, from left to right as there is room.
-    #[must_use]
-    pub fn section(mut self, title: &'static str, panels: Vec<Panel>) -> Self {
-        self.sections.push((title, panels));
+    /// Adds a titled row. Its panels are placed from left to right and wrap at the grid's width.
+    pub(crate) fn row(mut self, title: &'static str, panels: Vec<Panel>) -> Self {
+        self.rows.push((title, panels));
         self
     }
 
-    /// The dashboard as Grafana takes it.
+    /// The dashboard in Grafana's JSON model.
     #[must_use]
     pub fn json(&self) -> Value {
         json!({
@@ -125,7 +117,7 @@ impl Board {
                 "tags": [TAG],
                 "targetBlank": false,
                 "title": "stable-trace dashboards",
-                "tooltip": "The other dashboards, with the same variables and time",
+                "tooltip": "Other dashboards, with the same variables and time range",
                 "type": "dashboards",
                 "url": "",
             }],
@@ -145,38 +137,38 @@ impl Board {
 
     fn panels(&self) -> Vec<Value> {
         let mut panels = Vec::new();
-        let (mut id, mut top) = (0, 0);
-        for (title, section) in &self.sections {
+        let (mut id, mut y) = (0, 0);
+        for (title, row) in &self.rows {
             id += 1;
             panels.push(json!({
                 "collapsed": false,
-                "gridPos": {"h": 1, "w": COLUMNS, "x": 0, "y": top},
+                "gridPos": {"h": 1, "w": COLUMNS, "x": 0, "y": y},
                 "id": id,
                 "panels": [],
                 "title": title,
                 "type": "row",
             }));
-            top += 1;
-            let (mut left, mut tallest) = (0, 0);
-            for panel in section {
+            y += 1;
+            let (mut x, mut tallest) = (0, 0);
+            for panel in row {
                 let (width, height) = panel.size;
-                if left + width > COLUMNS {
-                    top += tallest;
-                    (left, tallest) = (0, 0);
+                if x + width > COLUMNS {
+                    y += tallest;
+                    (x, tallest) = (0, 0);
                 }
                 id += 1;
-                panels.push(panel.json(id, left, top));
-                left += width;
+                panels.push(panel.json(id, x, y));
+                x += width;
                 tallest = tallest.max(height);
             }
-            top += tallest;
+            y += tallest;
         }
         panels
     }
 
-    /// The text of its file: keys sorted, two spaces, a line end at the end.
+    /// The file content: sorted keys, indented by two spaces, with a final newline.
     #[must_use]
-    pub fn text(&self) -> String {
+    pub fn file_content(&self) -> String {
         format!("{:#}\n", self.json())
     }
 }
