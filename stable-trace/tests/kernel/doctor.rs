@@ -7,21 +7,21 @@ use std::path::Path;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use crate::bed::{Agent, Disk, Need, Test, host};
+use crate::harness::{Agent, Disk, Requirement, Test, host};
 
 pub fn tests() -> Vec<Test> {
-    let root = |test: Test| test.needs(Need::Root).needs(Need::Agent);
+    let root = |test: Test| test.requires(Requirement::Root).requires(Requirement::Agent);
     vec![
-        root(Test::both("doctor_knows_the_kernel", the_kernel)),
-        root(Test::both("doctor_knows_the_methods", the_methods)),
-        root(Test::both("doctor_knows_the_fields_of_the_wait", the_fields)).needs(Need::Tracefs),
-        root(Test::both("doctor_knows_the_devices", the_devices)),
-        root(Test::both("doctor_sees_stable_writes_change", stable_writes_change))
-            .needs(Need::Program("losetup")),
-        root(Test::guest("doctor_sees_every_method_in_a_guest", every_method)).needs(Need::Tracefs),
+        root(Test::anywhere("doctor_knows_the_kernel", the_kernel)),
+        root(Test::anywhere("doctor_knows_the_methods", the_methods)),
+        root(Test::anywhere("doctor_knows_the_fields_of_the_wait", the_fields)).requires(Requirement::Tracefs),
+        root(Test::anywhere("doctor_knows_the_devices", the_devices)),
+        root(Test::anywhere("doctor_sees_stable_writes_change", stable_writes_change))
+            .requires(Requirement::Program("losetup")),
+        root(Test::guest("doctor_sees_every_method_in_a_guest", every_method)).requires(Requirement::Tracefs),
         root(Test::guest("doctor_sees_the_disks_with_checksums", disks_with_checksums))
-            .needs(Need::PiDisk)
-            .needs(Need::NvmePi),
+            .requires(Requirement::PiDisk)
+            .requires(Requirement::NvmePi),
     ]
 }
 
@@ -147,7 +147,7 @@ fn is_as_sysfs_has_it(device: &Value, path: &Path) -> Result<()> {
 }
 
 fn stable_writes_change() -> Result<()> {
-    let disk = Disk::looped(16)?;
+    let disk = Disk::loop_device(16)?;
     for (flag, stable) in [("1", true), ("0", false)] {
         disk.set_attribute("queue/stable_writes", flag)?;
         let report = report()?;

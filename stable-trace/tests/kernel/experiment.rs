@@ -9,25 +9,25 @@ use rustix::process::{Pid, Signal, kill_process};
 use stable_trace::experiment::cell::Cell;
 use tempfile::TempDir;
 
-use crate::bed::console::QuietConsole;
-use crate::bed::injection::SlowDisk;
-use crate::bed::{Agent, Disk, Fs, Need, Scratch, Test, eventually, program};
+use crate::harness::console::QuietConsole;
+use crate::harness::injection::SlowDisk;
+use crate::harness::{Agent, Disk, Fs, Requirement, Scratch, Test, wait_until, program};
 
 const LEDGERS: &str = "/run/stable-trace";
 
 const STABLE_WRITES: &str = "queue/stable_writes";
 
 pub fn tests() -> Vec<Test> {
-    let native = |name: &str, story: fn() -> Result<()>| {
-        Test::native(format!("experiment::{name}"), story)
-            .needs(Need::Root)
-            .needs(Need::Agent)
-            .needs(Need::Program("losetup"))
-            .needs(Need::Program("mkfs.ext4"))
-            .needs(Need::Program("mkfs.xfs"))
+    let native = |name: &str, body: fn() -> Result<()>| {
+        Test::native(format!("experiment::{name}"), body)
+            .requires(Requirement::Root)
+            .requires(Requirement::Agent)
+            .requires(Requirement::Program("losetup"))
+            .requires(Requirement::Program("mkfs.ext4"))
+            .requires(Requirement::Program("mkfs.xfs"))
     };
-    let guest = |name: &str, story: fn() -> Result<()>| {
-        Test::guest(format!("experiment::{name}"), story).needs(Need::Agent).needs(Need::PiDisk)
+    let guest = |name: &str, body: fn() -> Result<()>| {
+        Test::guest(format!("experiment::{name}"), body).requires(Requirement::Agent).requires(Requirement::PiDisk)
     };
     vec![
         native("both_arms_are_measured_and_all_is_as_before", both_arms),
@@ -137,7 +137,7 @@ impl Experiment {
     /// switch is on, the file system is mounted.
     fn await_workload(&mut self) -> Result<()> {
         let ledger = self.ledger();
-        eventually(|| {
+        wait_until(|| {
             if let Some(status) = self.child.try_wait()? {
                 bail!("the experiment ended too early: {status}");
             }
@@ -314,7 +314,7 @@ fn clean_while_it_runs() -> Result<()> {
 
 /// Its switch was on before, unlike that of a new loop device.
 fn named_device() -> Result<()> {
-    let disk = Disk::looped(128)?;
+    let disk = Disk::loop_device(128)?;
     let before = disk.attribute(STABLE_WRITES).context("no switch")?;
     disk.set_attribute(STABLE_WRITES, "1")?;
     let refused = Experiment::spawn(command(&["--device", &disk.name]))?.wait()?;
@@ -331,7 +331,7 @@ fn named_device() -> Result<()> {
 }
 
 fn device_in_use() -> Result<()> {
-    let scratch = Scratch::new(Fs::Ext4, Disk::looped(64)?)?;
+    let scratch = Scratch::new(Fs::Ext4, Disk::loop_device(64)?)?;
     let precious = scratch.path().join("precious");
     fs::write(&precious, "all there")?;
     let name = scratch.disk().name.clone();
@@ -353,7 +353,7 @@ fn arms_of_a_checking_disk() -> Result<()> {
     let cells = end.cells()?;
     let [cell] = cells.as_slice() else { bail!("not one cell: {}", end.out) };
     ensure!(cell.stalls > 0 && cell.ops_on.is_some(), "{cell:?}");
-    if crate::bed::host::kernel_version() < (6, 11) {
+    if crate::harness::host::kernel_version() < (6, 11) {
         ensure!(cell.ratio.is_some() && cell.note.is_none(), "{cell:?}");
         ensure!(cell.stalls_off == Some(0), "{cell:?}");
     } else {

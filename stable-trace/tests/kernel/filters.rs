@@ -8,8 +8,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use stable_trace::event::{Event, Stall};
 
-use crate::bed::{
-    Agent, Cgroup, Disk, Fs, Need, Recording, Scratch, Test, TracefsInstance, Wac,
+use crate::harness::{
+    Agent, Cgroup, Disk, Fs, Requirement, Recording, Scratch, Test, TracefsInstance, Wac,
     every_wait_is_accounted_for, host,
 };
 
@@ -17,23 +17,23 @@ use crate::bed::{
 const MANY: u64 = 500;
 
 pub fn tests() -> Vec<Test> {
-    let both = |name: &str, story: fn() -> Result<()>| {
-        Test::both(name, story)
-            .needs(Need::Root)
-            .needs(Need::Agent)
-            .needs(Need::Tracefs)
-            .needs(Need::Program("losetup"))
+    let both = |name: &str, body: fn() -> Result<()>| {
+        Test::anywhere(name, body)
+            .requires(Requirement::Root)
+            .requires(Requirement::Agent)
+            .requires(Requirement::Tracefs)
+            .requires(Requirement::Program("losetup"))
     };
     vec![
         both("only_the_process_that_was_asked_for", only_one_process),
         both("only_the_thread_name_that_was_asked_for", only_one_name),
-        both("only_the_cgroup_that_was_asked_for", only_one_cgroup).needs(Need::Cgroup2),
+        both("only_the_cgroup_that_was_asked_for", only_one_cgroup).requires(Requirement::Cgroup2),
         both("only_the_device_that_was_asked_for", only_one_device),
         both("only_the_btrfs_that_was_asked_for", only_one_btrfs),
     ]
 }
 
-/// Two workloads on file systems of their own, both at work for the whole run, and both watched by
+/// Two workloads on file systems of their own, both at work for the whole run, and both run_with_watchdog by
 /// tracefs.
 struct Pair {
     ours: Side,
@@ -49,8 +49,8 @@ struct Side {
 impl Side {
     fn new(fs: Fs, profile: &str) -> Result<Self> {
         let mib = if fs == Fs::Btrfs { 128 } else { 64 };
-        let scratch = Scratch::with_stable_writes(fs, Disk::looped(mib)?, true)?;
-        let wac = Wac::ready(scratch.path(), profile)?;
+        let scratch = Scratch::with_stable_writes(fs, Disk::loop_device(mib)?, true)?;
+        let wac = Wac::spawn_paused(scratch.path(), profile)?;
         let waits = TracefsInstance::recording_process(&host::wait_event(), wac.pid())?;
         Ok(Self { scratch, wac, waits })
     }
@@ -69,8 +69,8 @@ impl Pair {
     /// said, and how often tracefs saw ours wait.
     fn run(mut self, options: &[&str]) -> Result<(Recording, u64)> {
         let mut agent = Agent::start(["--min-latency=0"].iter().chain(options))?;
-        self.others.wac.go()?;
-        self.ours.wac.go()?;
+        self.others.wac.start()?;
+        self.ours.wac.start()?;
         agent.await_stalls(MANY)?;
         // Or the test shows nothing.
         self.others.waits.await_hits(MANY).context("the others hardly wait")?;
@@ -105,8 +105,8 @@ fn only_one_name() -> Result<()> {
     // Both have a thread of that name, and one whose name begins with it.
     let mut agent = Agent::start(["--min-latency=0", "--comm=wac-write-1"])?;
     let Pair { ours: mut first, others: mut second } = pair;
-    first.wac.go()?;
-    second.wac.go()?;
+    first.wac.start()?;
+    second.wac.start()?;
     let seen = RefCell::new(BTreeSet::new());
     agent.await_line(Duration::from_mins(2), |event| {
         if let Event::Stall(stall) = event {

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::bed::direct::Direct;
-use crate::bed::function_graph::{call, calls};
-use crate::bed::injection::SlowDisk;
-use crate::bed::scratch::drop_caches;
-use crate::bed::unreadable;
-use crate::bed::{
-    Agent, Disk, Dmesg, Fs, FunctionGraph, Injection, Need, Scratch, Test, TracefsInstance, host,
+use crate::harness::direct_io::DirectFile;
+use crate::harness::function_graph::{call, calls};
+use crate::harness::injection::SlowDisk;
+use crate::harness::scratch::drop_caches;
+use crate::harness::unreadable_blocks;
+use crate::harness::{
+    Agent, Disk, Dmesg, Fs, FunctionGraph, Injection, Requirement, Scratch, Test, TracefsInstance, host,
 };
 
 /// EILSEQ: what the block layer makes of a failed integrity check.
@@ -24,41 +24,41 @@ pub fn tests() -> Vec<Test> {
         Test::guest("the_dif_disk_has_protection_information", || {
             the_disk_has_protection_information(&Disk::pi()?)
         })
-        .needs(Need::PiDisk),
+        .requires(Requirement::PiDisk),
         Test::guest("the_nvme_disk_has_protection_information", || {
             the_disk_has_protection_information(&Disk::nvme_pi()?)
         })
-        .needs(Need::NvmePi),
-        Test::guest("the_plain_disk_has_none", the_plain_disk_has_none).needs(Need::PlainDisk),
+        .requires(Requirement::NvmePi),
+        Test::guest("the_plain_disk_has_none", the_plain_disk_has_none).requires(Requirement::PlainDisk),
         Test::guest("ten_injected_guard_errors_are_ten", ten_injected_guard_errors_are_ten)
-            .needs(Need::PiDisk)
-            .needs(Need::Tracefs),
+            .requires(Requirement::PiDisk)
+            .requires(Requirement::Tracefs),
         Test::guest("one_changed_byte_fails_one_nvme_read", one_changed_byte_fails_one_nvme_read)
-            .needs(Need::NvmePi)
-            .needs(Need::Tracefs),
+            .requires(Requirement::NvmePi)
+            .requires(Requirement::Tracefs),
         Test::guest("the_graph_tracer_sees_waits", the_graph_tracer_sees_waits)
-            .needs(Need::PiDisk)
-            .needs(Need::Tracer("function_graph")),
-        Test::both("a_loop_device_mounts_and_goes", a_loop_device_mounts_and_goes)
-            .needs(Need::Root)
-            .needs(Need::Program("losetup")),
-        Test::both("the_bed_reads_what_an_agent_prints", the_bed_reads_what_an_agent_prints),
-        Test::both("the_bed_reads_what_the_graph_tracer_prints", graph_lines_are_read),
+            .requires(Requirement::PiDisk)
+            .requires(Requirement::Tracer("function_graph")),
+        Test::anywhere("a_loop_device_mounts_and_goes", a_loop_device_mounts_and_goes)
+            .requires(Requirement::Root)
+            .requires(Requirement::Program("losetup")),
+        Test::anywhere("the_bed_reads_what_an_agent_prints", the_bed_reads_what_an_agent_prints),
+        Test::anywhere("the_bed_reads_what_the_graph_tracer_prints", graph_lines_are_read),
     ];
     for fs in Fs::ALL {
         tests.push(
             Test::guest(format!("{fs}_keeps_data_on_the_dif_disk"), move || {
                 data_is_kept(fs, Disk::pi()?)
             })
-            .needs(Need::PiDisk),
+            .requires(Requirement::PiDisk),
         );
         let on_nvme = Test::guest(format!("{fs}_keeps_data_on_the_nvme_disk"), move || {
             data_is_kept(fs, Disk::nvme_pi()?)
         })
-        .needs(Need::NvmePi);
+        .requires(Requirement::NvmePi);
         // mkfs.xfs has the disk write zeros, for which 5.10's driver asks for no tags: reads of
         // them fail (seen on 5.10, not on 6.1 and later).
-        tests.push(if fs == Fs::Xfs { on_nvme.needs(Need::KernelFrom(6, 1)) } else { on_nvme });
+        tests.push(if fs == Fs::Xfs { on_nvme.requires(Requirement::KernelFrom(6, 1)) } else { on_nvme });
     }
     tests
 }
@@ -100,7 +100,7 @@ fn data_is_kept(fs: Fs, disk: Disk) -> Result<()> {
 }
 
 fn ten_injected_guard_errors_are_ten() -> Result<()> {
-    let disk = Direct::open(&Disk::pi()?.path)?;
+    let disk = DirectFile::open(&Disk::pi()?.path)?;
     let mut dmesg = Dmesg::from_now()?;
     let completions = TracefsInstance::recording_integrity_completions()?;
     let failing = Injection::into_every_command()?;
@@ -119,7 +119,7 @@ fn ten_injected_guard_errors_are_ten() -> Result<()> {
 
 fn one_changed_byte_fails_one_nvme_read() -> Result<()> {
     let nvme = Disk::nvme_pi()?;
-    let disk = Direct::open(&nvme.path)?;
+    let disk = DirectFile::open(&nvme.path)?;
     let image = std::env::var("LAB_NVME_IMAGE").context("LAB_NVME_IMAGE")?;
     let image = fs::OpenOptions::new().write(true).open(&image).context(image)?;
     disk.write(0, &vec![b'?'; 8 * 4096]).context("cannot write")?;
@@ -134,7 +134,7 @@ fn one_changed_byte_fails_one_nvme_read() -> Result<()> {
     ensure!(errors == expected, "the readers got {errors:?}");
     ensure!(completions.count()? == 1, "tracefs has {:#?}", completions.lines()?);
 
-    let mended = unreadable::mend(&nvme)?;
+    let mended = unreadable_blocks::rewrite(&nvme)?;
     ensure!(mended == 1, "{mended} blocks were mended");
     let bytes = disk.read(2 * 4096, 2 * 4096).context("the block is not sound again")?;
     let (sound, anew) = bytes.split_at(4096);
@@ -181,7 +181,7 @@ fn the_graph_tracer_sees_waits() -> Result<()> {
 }
 
 fn a_loop_device_mounts_and_goes() -> Result<()> {
-    let scratch = Scratch::with_stable_writes(Fs::Ext4, Disk::looped(64)?, true)?;
+    let scratch = Scratch::with_stable_writes(Fs::Ext4, Disk::loop_device(64)?, true)?;
     let name = scratch.disk().name.clone();
     ensure!(scratch.disk().attribute("queue/stable_writes").as_deref() == Some("1"));
     fs::write(scratch.path().join("file"), "data").context("cannot write")?;

@@ -1,32 +1,33 @@
 //! Tests against a running kernel: this machine's, or that of a guest of `cargo xtask vm`.
 //!
-//! One program serves both. Each test says where it belongs and what it needs; where it does not
-//! belong it is not listed, and where something is missing it is ignored, with the reason.
+//! One program serves both. Each test declares where it runs and what it requires. A test that does
+//! not run in this environment is not listed; a test whose requirement is not met is ignored, with
+//! the reason.
 
-mod bed;
+mod cleanup;
+mod cli_errors;
 mod dashboards;
+mod degradation;
 mod doctor;
-mod ending;
+mod event_loss;
 mod experiment;
 mod filters;
-mod gaps;
+mod harness;
 mod integrity;
 mod laboratory;
-mod leftovers;
-mod loss;
 mod metrics;
-mod nested;
+mod nested_faults;
 mod oracle;
-mod paired;
+mod paired_workload;
 mod probes;
 mod recording;
-mod refusals;
-mod rewriting;
-mod seed;
+mod stable_pages_patchset;
+mod stall_contexts;
 mod stalls;
-mod sync;
-mod unstable;
+mod termination;
+mod unstable_writes;
 mod verdicts;
+mod workload_failures;
 
 use std::process::ExitCode;
 
@@ -34,34 +35,34 @@ use libtest_mimic::Arguments;
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
-    // There is one tracer and one disk of each kind: a test has them for itself.
+    // Tests share one tracer and one disk of each kind, so they run one at a time.
     arguments.test_threads = Some(1);
-    bed::host::settle();
+    harness::host::set_up_mounts();
     let tests = [
         laboratory::tests(),
         dashboards::tests(),
         doctor::tests(),
         recording::tests(),
-        refusals::tests(),
+        cli_errors::tests(),
         stalls::tests(),
-        rewriting::tests(),
-        seed::tests(),
-        sync::tests(),
-        unstable::tests(),
+        workload_failures::tests(),
+        stable_pages_patchset::tests(),
+        stall_contexts::tests(),
+        unstable_writes::tests(),
         integrity::tests(),
-        paired::tests(),
+        paired_workload::tests(),
         verdicts::tests(),
-        nested::tests(),
-        leftovers::tests(),
-        gaps::tests(),
+        nested_faults::tests(),
+        cleanup::tests(),
+        degradation::tests(),
         probes::tests(),
-        loss::tests(),
+        event_loss::tests(),
         metrics::tests(),
         filters::tests(),
-        ending::tests(),
+        termination::tests(),
         experiment::tests(),
         oracle::tests(),
     ];
-    let trials = tests.into_iter().flatten().filter_map(bed::Test::into_trial).collect();
+    let trials = tests.into_iter().flatten().filter_map(harness::Test::into_trial).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }

@@ -9,9 +9,9 @@ use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;
 use stable_trace::event::{Context, Event};
 
-use crate::bed::{
-    Agent, Disk, Fs, Held, Need, Recording, Scrape, Scratch, Test, TracefsInstance, Wac,
-    eventually, every_wait_is_accounted_for, host,
+use crate::harness::{
+    Agent, Disk, Fs, StoppedProcesses, Requirement, Recording, Scrape, Scratch, Test, TracefsInstance, Wac,
+    wait_until, every_wait_is_accounted_for, host,
 };
 
 /// Stalls that are awaited before the workload is ended.
@@ -21,13 +21,13 @@ const MANY: u64 = 3_000;
 const FLOOD: u64 = 500;
 
 pub fn tests() -> Vec<Test> {
-    let native = |name: &str, story: fn() -> Result<()>| {
-        Test::native(name, story)
-            .needs(Need::Root)
-            .needs(Need::Agent)
-            .needs(Need::Tracefs)
-            .needs(Need::Program("losetup"))
-            .needs(Need::Program("promtool"))
+    let native = |name: &str, body: fn() -> Result<()>| {
+        Test::native(name, body)
+            .requires(Requirement::Root)
+            .requires(Requirement::Agent)
+            .requires(Requirement::Tracefs)
+            .requires(Requirement::Program("losetup"))
+            .requires(Requirement::Program("promtool"))
     };
     vec![
         native("metrics_equal_the_summary_and_tracefs", metrics_equal_the_summary_and_tracefs),
@@ -51,17 +51,17 @@ struct Seen {
 
 /// With `flooded`, the agent stands still for a time, so that a small ring overflows.
 fn watch(options: &[&str], flooded: bool) -> Result<Seen> {
-    let scratch = Scratch::with_stable_writes(Fs::Ext4, Disk::looped(64)?, true)?;
-    let mut wac = Wac::ready(scratch.path(), "a")?;
+    let scratch = Scratch::with_stable_writes(Fs::Ext4, Disk::loop_device(64)?, true)?;
+    let mut wac = Wac::spawn_paused(scratch.path(), "a")?;
     let pid = wac.pid();
     let oracle = TracefsInstance::recording_process(&host::wait_event(), pid)?;
     let pid = pid.to_string();
     let fixed = ["--min-latency=0", ANY_PORT, "--pid", &pid];
     let mut agent = Agent::start(fixed.iter().chain(options))?;
     let mut during = vec![Scrape::of(&agent)?];
-    wac.go()?;
+    wac.start()?;
     if flooded {
-        let _held = Held::process(agent.pid())?;
+        let _held = StoppedProcesses::process(agent.pid())?;
         oracle.await_hits(oracle.hits()? + FLOOD)?;
     }
     for part in 0..4 {
@@ -198,7 +198,7 @@ fn metrics_are_exact_when_the_stream_drops() -> Result<()> {
 }
 
 fn metrics_of_the_workload_grow_with_it() -> Result<()> {
-    let scratch = Scratch::with_stable_writes(Fs::Ext4, Disk::looped(64)?, true)?;
+    let scratch = Scratch::with_stable_writes(Fs::Ext4, Disk::loop_device(64)?, true)?;
     let path = scratch.path().to_string_lossy().into_owned();
     let options = ["--profile=c", "--duration=1h", "--threads=4", ANY_PORT, "--path", &path];
     let mut agent = Agent::start(["wac", "-q"].iter().chain(&options))?;
@@ -206,7 +206,7 @@ fn metrics_of_the_workload_grow_with_it() -> Result<()> {
         ["write", "mmap"].map(|mode| scrape.sum(metric, &[("profile", "c"), ("mode", mode)]))
     };
     let mut last = None;
-    eventually(|| {
+    wait_until(|| {
         let scrape = Scrape::of(&agent)?;
         let operations = by_mode(&scrape, "stable_trace_workload_operations_total");
         let bytes = by_mode(&scrape, "stable_trace_workload_bytes_total");
@@ -261,7 +261,7 @@ fn programs_are_timed_only_while_asked_for() -> Result<()> {
     agent.stop()?;
     let agent = Agent::start([ANY_PORT])?;
     ensure!(asks(&agent)?, "the kernel was not asked to time programs");
-    eventually(|| {
+    wait_until(|| {
         let runs = Scrape::of(&agent)?.sum("stable_trace_program_runs_total", &[]);
         Ok((runs <= 0.0).then(|| "no program has run".to_owned()))
     })?;

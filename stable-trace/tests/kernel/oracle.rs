@@ -7,9 +7,9 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use stable_trace::event::Context;
 
-use crate::bed::function_graph::Call;
-use crate::bed::injection::SlowDisk;
-use crate::bed::{Agent, Disk, Fs, FunctionGraph, Need, Scratch, Test, Wac, host};
+use crate::harness::function_graph::Call;
+use crate::harness::injection::SlowDisk;
+use crate::harness::{Agent, Disk, Fs, FunctionGraph, Requirement, Scratch, Test, Wac, host};
 
 /// What counts as a wait on both sides. The tracer cannot tell a call that slept from one that did
 /// not, and one that did not lasts some 20 µs where each instruction is emulated; the disk takes
@@ -31,9 +31,9 @@ pub fn tests() -> Vec<Test> {
             let name = format!("the_graph_tracer_agrees_on_{fs}_profile_{profile}");
             tests.push(
                 Test::guest(name, move || the_graph_tracer_agrees(fs, profile))
-                    .needs(Need::Agent)
-                    .needs(Need::PiDisk)
-                    .needs(Need::Tracer("function_graph")),
+                    .requires(Requirement::Agent)
+                    .requires(Requirement::PiDisk)
+                    .requires(Requirement::Tracer("function_graph")),
             );
         }
     }
@@ -60,7 +60,7 @@ type Counts = BTreeMap<Context, u64>;
 fn the_graph_tracer_agrees(fs: Fs, profile: &str) -> Result<()> {
     let scratch = Scratch::new(fs, Disk::pi()?)?;
     let _slow = SlowDisk::new(scratch.disk(), Duration::from_millis(10), 4)?;
-    let mut wac = Wac::ready(scratch.path(), profile)?;
+    let mut wac = Wac::spawn_paused(scratch.path(), profile)?;
     let graph = FunctionGraph::of(host::wait_function())
         .inside(CALLERS.map(|(function, _)| function))
         .in_process(wac.pid())
@@ -70,7 +70,7 @@ fn the_graph_tracer_agrees(fs: Fs, profile: &str) -> Result<()> {
     let pid = wac.pid().to_string();
     let mut agent =
         Agent::start(["--attach=tracepoint", "--ring-size=64MiB", &threshold, "--pid", &pid])?;
-    wac.go()?;
+    wac.start()?;
     agent.await_stalls(MANY)?;
     wac.stop()?;
     let calls = graph.finish()?;

@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use stable_trace::event::{Context, Stall, Summary};
 
-use crate::bed::function_graph::Call;
-use crate::bed::injection::SlowDisk;
-use crate::bed::{
-    Agent, Disk, Fs, FunctionGraph, Need, Recording, Scratch, Test, Wac, host, missed,
+use crate::harness::function_graph::Call;
+use crate::harness::injection::SlowDisk;
+use crate::harness::{
+    Agent, Disk, Fs, FunctionGraph, Requirement, Recording, Scratch, Test, Wac, host, missed_runs,
 };
 
 /// Stalls of one profile that are awaited before its workload is ended.
@@ -27,13 +27,13 @@ pub fn tests() -> Vec<Test> {
     let mut tests = Vec::new();
     for method in ["fentry", "kprobe"] {
         for fs in Fs::ALL {
-            let test = Test::guest(format!("probes::{method}_{fs}"), move || agree(method, fs))
-                .needs(Need::Agent)
-                .needs(Need::PiDisk)
-                .needs(Need::Tracer("function_graph"));
+            let test = Test::guest(format!("probes::{method}_{fs}"), move || agent_agrees_with_tracefs(method, fs))
+                .requires(Requirement::Agent)
+                .requires(Requirement::PiDisk)
+                .requires(Requirement::Tracer("function_graph"));
             // On 5.10 the graph tracer does not see a function that carries a trampoline, whichever
             // came first: 0 calls beside 1,716 stalls. `stalls.rs` counts there, by the tracepoint.
-            tests.push(if method == "fentry" { test.needs(Need::KernelFrom(5, 11)) } else { test });
+            tests.push(if method == "fentry" { test.requires(Requirement::KernelFrom(5, 11)) } else { test });
         }
     }
     tests
@@ -48,12 +48,12 @@ struct Run {
 }
 
 /// 64 threads rewrite 64 KiB by `write()`, by stores to mapped memory, and by both.
-fn agree(method: &str, fs: Fs) -> Result<()> {
+fn agent_agrees_with_tracefs(method: &str, fs: Fs) -> Result<()> {
     let scratch = Scratch::new(fs, Disk::pi()?)?;
     let _slow = SlowDisk::new(scratch.disk(), COMMAND, 4)?;
     let mut ready = Vec::new();
     for profile in ["a", "b", "c"] {
-        ready.push((profile, Wac::ready(scratch.path(), profile)?));
+        ready.push((profile, Wac::spawn_paused(scratch.path(), profile)?));
     }
     // A call that finds no writeback returns at once, and one that is interrupted returns late: how
     // long it took does not tell who waited. The kernel's own event does.
@@ -69,14 +69,14 @@ fn agree(method: &str, fs: Fs) -> Result<()> {
     }
     let mut waits = graph.finish()?;
     waits.retain(|call| call.had_event);
-    let missed = missed::by_kernel(agent.pid())?;
+    let missed = missed_runs::counted_by_kernel(agent.pid())?;
     let recording = agent.stop()?;
 
     let summary = recording.summary()?;
     nothing_is_lost(&recording, summary)?;
     // Where the kernel preempts programs several do the same work, and a run is missed only if all
     // of them were skipped: there we say fewer than the kernel, which counts each.
-    let said = missed::by_summary(summary);
+    let said = missed_runs::reported_in(summary);
     let preempts = host::kernel_version() >= (7, 0);
     ensure!(
         said == missed || preempts && said < missed,
@@ -99,7 +99,7 @@ fn agree(method: &str, fs: Fs) -> Result<()> {
 fn run(profile: &'static str, mut wac: Wac, agent: &mut Agent) -> Result<Run> {
     let pid = wac.pid();
     let since = Instant::now();
-    wac.go()?;
+    wac.start()?;
     let threads = threads(pid)?;
     agent.await_stalls(MANY)?;
     let work = wac.stop()?;
@@ -122,7 +122,7 @@ fn nothing_is_lost(recording: &Recording, summary: &Summary) -> Result<()> {
     // An end that was not seen is a stall less: what is compared below holds how many there may be.
     let unseen = |what: &&String| *what != "the end of a wait was not seen";
     let failures: Vec<_> = summary.map_failures.keys().filter(unseen).collect();
-    let missed = missed::by_summary(summary);
+    let missed = missed_runs::reported_in(summary);
     let ends = summary.map_failures.values().sum::<u64>();
     ensure!(failures.is_empty() && ends <= missed, "{:?}", summary.map_failures);
     ensure!(summary.records_malformed == 0, "{} malformed", summary.records_malformed);

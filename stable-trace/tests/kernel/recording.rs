@@ -8,7 +8,7 @@ use std::process::{Child, Command, Output, Stdio};
 use anyhow::{Context as _, Result, ensure};
 use stable_trace::event::{Event, Line};
 
-use crate::bed::{Agent, Disk, Fs, Need, Scratch, Test, Wac, eventually};
+use crate::harness::{Agent, Disk, Fs, Requirement, Scratch, Test, Wac, wait_until};
 
 /// Stalls that are awaited before a run is ended.
 const SOME: u64 = 300;
@@ -18,14 +18,14 @@ const STALL: &[u8] = br#""type":"stall""#;
 
 pub fn tests() -> Vec<Test> {
     let on_loop =
-        |test: Test| test.needs(Need::Root).needs(Need::Agent).needs(Need::Program("losetup"));
+        |test: Test| test.requires(Requirement::Root).requires(Requirement::Agent).requires(Requirement::Program("losetup"));
     vec![
-        on_loop(Test::both("recording_tells_what_the_run_said", || same("run.jsonl"))),
-        on_loop(Test::both("recording_compressed_tells_the_same", || same("run.jsonl.zst")))
-            .needs(Need::Program("zstd")),
-        on_loop(Test::both("recording_can_be_followed_to_its_end", followed)),
-        on_loop(Test::both("recording_of_a_killed_run_tells_what_it_has", killed)),
-        on_loop(Test::both("recording_that_cannot_be_written_is_refused", refused)),
+        on_loop(Test::anywhere("recording_tells_what_the_run_said", || same("run.jsonl"))),
+        on_loop(Test::anywhere("recording_compressed_tells_the_same", || same("run.jsonl.zst")))
+            .requires(Requirement::Program("zstd")),
+        on_loop(Test::anywhere("recording_can_be_followed_to_its_end", followed)),
+        on_loop(Test::anywhere("recording_of_a_killed_run_tells_what_it_has", killed)),
+        on_loop(Test::anywhere("recording_that_cannot_be_written_is_refused", refused)),
     ]
 }
 
@@ -39,12 +39,12 @@ struct Run {
 
 impl Run {
     fn start(recording: &Path) -> Result<Self> {
-        let scratch = Scratch::with_stable_writes(Fs::Ext4, Disk::looped(64)?, true)?;
-        let mut wac = Wac::ready(scratch.path(), "a")?;
+        let scratch = Scratch::with_stable_writes(Fs::Ext4, Disk::loop_device(64)?, true)?;
+        let mut wac = Wac::spawn_paused(scratch.path(), "a")?;
         let pid = wac.pid().to_string();
         let record = recording.to_str().context("a path that is no text")?;
         let agent = Agent::start(["--record", record, "--min-latency", "100us", "--pid", &pid])?;
-        wac.go()?;
+        wac.start()?;
         Ok(Self { agent, _wac: wac, _scratch: scratch })
     }
 }
@@ -134,7 +134,7 @@ fn killed() -> Result<()> {
     let Run { mut agent, _wac, _scratch } = Run::start(&path)?;
     agent.await_stalls(SOME)?;
     // What was printed first need not be recorded first.
-    eventually(|| {
+    wait_until(|| {
         let has = text(&path)?.windows(STALL.len()).any(|bytes| bytes == STALL);
         Ok((!has).then(|| "no stall in the recording".to_owned()))
     })?;

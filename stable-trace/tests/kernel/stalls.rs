@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context as _, Result, ensure};
 use stable_trace::event::{Context, Summary};
 
-use crate::bed::{
-    Agent, Disk, Fs, Need, Recording, Scratch, Test, TracefsInstance, Wac,
+use crate::harness::{
+    Agent, Disk, Fs, Requirement, Recording, Scratch, Test, TracefsInstance, Wac,
     every_wait_is_accounted_for, host,
 };
 
@@ -22,19 +22,19 @@ const CLOCK_SLACK: Duration = Duration::from_millis(1);
 
 pub fn tests() -> Vec<Test> {
     let on_loop = |test: Test| {
-        test.needs(Need::Root)
-            .needs(Need::Agent)
-            .needs(Need::Tracefs)
-            .needs(Need::Program("losetup"))
+        test.requires(Requirement::Root)
+            .requires(Requirement::Agent)
+            .requires(Requirement::Tracefs)
+            .requires(Requirement::Program("losetup"))
     };
     let mut tests = Vec::new();
     for fs in Fs::ALL {
-        tests.push(on_loop(Test::both(
+        tests.push(on_loop(Test::anywhere(
             format!("stalls_on_{fs}_are_all_accounted_for"),
             move || all_accounted_for(fs),
         )));
     }
-    tests.push(on_loop(Test::both("stalls_have_times_and_numbers", times_and_numbers)));
+    tests.push(on_loop(Test::anywhere("stalls_have_times_and_numbers", times_and_numbers)));
     tests
 }
 
@@ -53,11 +53,11 @@ struct Seen {
 /// until the last one is gone.
 fn rewrite(scratch: &Scratch) -> Result<Seen> {
     let before = SystemTime::now();
-    let mut wac = Wac::ready(scratch.path(), "a")?;
+    let mut wac = Wac::spawn_paused(scratch.path(), "a")?;
     let pid = wac.pid();
     let oracle = TracefsInstance::recording_process(&host::wait_event(), pid)?;
     let mut agent = Agent::start(["--min-latency=0", "--pid", &pid.to_string()])?;
-    wac.go()?;
+    wac.start()?;
     let ino = wac.file()?.ino();
     let dev = scratch.disk().attribute("dev").context("the disk has no number")?;
     agent.await_stalls(MANY)?;
@@ -71,7 +71,7 @@ fn rewrite(scratch: &Scratch) -> Result<Seen> {
 
 fn scratch(fs: Fs) -> Result<Scratch> {
     // What the largest of them, xfs, wants at least.
-    Scratch::with_stable_writes(fs, Disk::looped(320)?, true)
+    Scratch::with_stable_writes(fs, Disk::loop_device(320)?, true)
 }
 
 fn all_accounted_for(fs: Fs) -> Result<()> {

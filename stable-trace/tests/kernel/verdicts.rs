@@ -9,11 +9,11 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use stable_trace::event::{Cause, Event, IntegrityError, Verdict};
 
-use crate::bed::console::QuietConsole;
-use crate::bed::direct::Direct;
-use crate::bed::injection::SlowDisk;
-use crate::bed::{
-    Agent, Disk, Fs, Injection, Medium, Need, Recording, Scratch, Test, TracefsInstance, Wac, host,
+use crate::harness::console::QuietConsole;
+use crate::harness::direct_io::DirectFile;
+use crate::harness::injection::SlowDisk;
+use crate::harness::{
+    Agent, Disk, Fs, Injection, CorruptBlocks, Requirement, Recording, Scratch, Test, TracefsInstance, Wac, host,
 };
 
 /// Bytes of a command.
@@ -23,15 +23,15 @@ const BLOCK: usize = 4096;
 const EACH: u64 = 20;
 
 pub fn tests() -> Vec<Test> {
-    let guest = |name: &str, story: fn() -> Result<()>| {
-        Test::guest(format!("verdicts::{name}"), story)
-            .needs(Need::Agent)
-            .needs(Need::Tracefs)
-            .needs(Need::PiDisk)
+    let guest = |name: &str, body: fn() -> Result<()>| {
+        Test::guest(format!("verdicts::{name}"), body)
+            .requires(Requirement::Agent)
+            .requires(Requirement::Tracefs)
+            .requires(Requirement::PiDisk)
     };
     vec![
         guest("injected_errors_are_no_rewrites", injected),
-        guest("three_causes_at_once", three_causes).needs(Need::NvmePi),
+        guest("three_causes_at_once", three_causes).requires(Requirement::NvmePi),
     ]
 }
 
@@ -80,7 +80,7 @@ pub fn mostly<'a>(
 /// their writeback one by one, and reads.
 fn injected() -> Result<()> {
     let disk = Disk::pi()?;
-    let direct = Direct::open(&disk.path)?;
+    let direct = DirectFile::open(&disk.path)?;
     let agent = Agent::start(["-q"])?;
     let failed = TracefsInstance::recording_integrity_completions()?;
     for n in 0..EACH {
@@ -106,7 +106,7 @@ fn injected() -> Result<()> {
 fn three_causes() -> Result<()> {
     let _quiet = QuietConsole::new()?;
     let unstable = host::kernel_version() < (6, 11);
-    let medium = Medium::changed()?;
+    let medium = CorruptBlocks::create()?;
     let scratch =
         Scratch::with_stable_writes(Fs::Ext4, Disk::pi()?, !unstable)?.with_shared_buffers();
     let _slow = SlowDisk::new(scratch.disk(), Duration::from_millis(2), 4)?;
@@ -116,10 +116,10 @@ fn three_causes() -> Result<()> {
     }
     let agent = Agent::start(["-q", "--ring-size=64MiB"])?;
     let failed = TracefsInstance::recording_integrity_completions()?;
-    let mut cached = Wac::ready(&folders[0], "a")?;
-    let mut direct = Wac::ready(&folders[1], "g")?;
-    cached.go()?;
-    direct.go()?;
+    let mut cached = Wac::spawn_paused(&folders[0], "a")?;
+    let mut direct = Wac::spawn_paused(&folders[1], "g")?;
+    cached.start()?;
+    direct.start()?;
     let (ino, buffer) = (cached.file()?.ino(), direct.pid());
     for _ in 0..EACH {
         medium.read()?;

@@ -7,11 +7,11 @@ use anyhow::{Context as _, Result, ensure};
 use stable_trace::event::{Check, Operation, PageKind, Source};
 
 use super::on_the_disk;
-use crate::bed::direct::Direct;
-use crate::bed::failures::{agree, integrity};
-use crate::bed::injection::CommandErrors;
-use crate::bed::{
-    Agent, Disk, Injection, Need, Recording, Test, TracefsInstance, eventually, host, kprobes_on,
+use crate::harness::direct_io::DirectFile;
+use crate::harness::integrity_failures::{agent_agrees_with_tracefs, integrity};
+use crate::harness::injection::CommandErrors;
+use crate::harness::{
+    Agent, Disk, Injection, Requirement, Recording, Test, TracefsInstance, wait_until, host, kprobes_on,
     program,
 };
 
@@ -33,16 +33,16 @@ pub fn tests() -> Vec<Test> {
         .collect();
     tests.push(
         Test::guest("integrity::a_changed_byte_on_nvme", a_changed_byte)
-            .needs(Need::Agent)
-            .needs(Need::Tracefs)
-            .needs(Need::NvmePi),
+            .requires(Requirement::Agent)
+            .requires(Requirement::Tracefs)
+            .requires(Requirement::NvmePi),
     );
     tests.push(
         Test::guest("integrity::a_driver_that_comes_later", a_driver_comes)
-            .needs(Need::Agent)
-            .needs(Need::Tracefs)
-            .needs(Need::NvmePi)
-            .needs(Need::Program("modprobe")),
+            .requires(Requirement::Agent)
+            .requires(Requirement::Tracefs)
+            .requires(Requirement::NvmePi)
+            .requires(Requirement::Program("modprobe")),
     );
     tests
 }
@@ -57,7 +57,7 @@ struct Injected {
 /// after the other, each a number of times, between commands that do well.
 fn every_error(method: &str) -> Result<()> {
     let disk = Disk::pi()?;
-    let direct = Direct::open(&disk.path)?;
+    let direct = DirectFile::open(&disk.path)?;
     let agent = Agent::start(["--attach", method, "--fail-on=integrity", "-q"])?;
     let completions = TracefsInstance::recording_integrity_completions()?;
     let mut injected = Vec::new();
@@ -87,7 +87,7 @@ fn every_error(method: &str) -> Result<()> {
 
     let status = recording.status.code();
     ensure!(status == Some(4), "--fail-on integrity: {status:?}: {}", recording.errors);
-    let count = agree(&recording, &completions, &disk)?;
+    let count = agent_agrees_with_tracefs(&recording, &completions, &disk)?;
     ensure!(count == (EACH * injected.len()) as u64, "{count} of {} kinds", injected.len());
     as_injected(&recording, &injected, method)
 }
@@ -123,7 +123,7 @@ fn as_injected(recording: &Recording, injected: &[Injected], method: &str) -> Re
 }
 
 /// So many commands fail, each at another place.
-fn fail(disk: &Direct, op: Operation, count: usize) -> Result<()> {
+fn fail(disk: &DirectFile, op: Operation, count: usize) -> Result<()> {
     for n in 0..count {
         let at = (n * 3 * BLOCK) as u64;
         let done = match op {
@@ -137,7 +137,7 @@ fn fail(disk: &Direct, op: Operation, count: usize) -> Result<()> {
 }
 
 /// What was injected is used up, and the medium is sound.
-fn commands_do_well(disk: &Direct) -> Result<()> {
+fn commands_do_well(disk: &DirectFile) -> Result<()> {
     for n in 0..3 {
         let at = (1 << 20) + n * BLOCK as u64;
         disk.write(at, &[1; BLOCK]).with_context(|| format!("write {n} after the injection"))?;
@@ -161,12 +161,12 @@ fn a_driver_comes() -> Result<()> {
     let absent = planned.iter().find(|probe| probe.function == "nvme_error_status");
     let reason = absent.and_then(|probe| probe.reason.as_deref()).unwrap_or_default();
     ensure!(reason.contains("module nvme_core is not loaded"), "{planned:#?}");
-    eventually(|| {
+    wait_until(|| {
         let probed = kprobes_on("nvme_error_status")? == 1;
         Ok((!probed).then(|| "no kprobe on nvme_error_status".to_owned()))
     })?;
-    eventually(|| {
-        let opened = Disk::nvme_pi().and_then(|disk| Direct::open(&disk.path));
+    wait_until(|| {
+        let opened = Disk::nvme_pi().and_then(|disk| DirectFile::open(&disk.path));
         Ok(opened.err().map(|error| format!("{error:#}")))
     })?;
     one_failure(agent)
@@ -176,7 +176,7 @@ fn a_driver_comes() -> Result<()> {
 /// one failure is one.
 fn one_failure(agent: Agent) -> Result<()> {
     let disk = Disk::nvme_pi()?;
-    let direct = Direct::open(&disk.path)?;
+    let direct = DirectFile::open(&disk.path)?;
     let image = std::env::var("LAB_NVME_IMAGE").context("LAB_NVME_IMAGE")?;
     let image = fs::OpenOptions::new().write(true).open(&image).context(image)?;
     let completions = TracefsInstance::recording_integrity_completions()?;
@@ -189,7 +189,7 @@ fn one_failure(agent: Agent) -> Result<()> {
     let recording = agent.stop()?;
     let again = direct.write(0, &vec![0; 8 * BLOCK]);
 
-    let count = agree(&recording, &completions, &disk)?;
+    let count = agent_agrees_with_tracefs(&recording, &completions, &disk)?;
     let errors: Vec<_> = integrity(&recording).collect();
     ensure!(count == 1 && errors.len() == 1, "{errors:#?}");
     let error = errors[0];

@@ -8,11 +8,11 @@ mod workload;
 
 use anyhow::Result;
 
-use crate::bed::{Need, Test, failures};
+use crate::harness::{Requirement, Test, failures};
 
 pub fn tests() -> Vec<Test> {
     let mut tests =
-        vec![Test::both("integrity::the_bed_reads_completions", failures::lines_are_read)];
+        vec![Test::anywhere("integrity::the_bed_reads_completions", integrity_failures::lines_are_read)];
     tests.extend(injected::tests());
     tests.extend(workload::tests());
     tests.extend(stacked::tests());
@@ -22,9 +22,9 @@ pub fn tests() -> Vec<Test> {
 }
 
 /// A test on the SCSI debug disk.
-fn on_the_disk(name: &str, story: impl FnOnce() -> Result<()> + Send + 'static) -> Test {
-    Test::guest(format!("integrity::{name}"), story)
-        .needs(Need::Agent)
-        .needs(Need::Tracefs)
-        .needs(Need::PiDisk)
+fn on_the_disk(name: &str, body: impl FnOnce() -> Result<()> + Send + 'static) -> Test {
+    Test::guest(format!("integrity::{name}"), body)
+        .requires(Requirement::Agent)
+        .requires(Requirement::Tracefs)
+        .requires(Requirement::PiDisk)
 }

@@ -8,10 +8,10 @@ use anyhow::{Context as _, Result, ensure};
 use stable_trace::event::{Cause, Check, Operation, PageKind, Source};
 
 use super::on_the_disk;
-use crate::bed::console::QuietConsole;
-use crate::bed::failures::{agree, checks_are_known, completed, integrity};
-use crate::bed::injection::SlowDisk;
-use crate::bed::{Agent, Disk, Fs, Held, Need, Scratch, Test, TracefsInstance, Wac};
+use crate::harness::console::QuietConsole;
+use crate::harness::integrity_failures::{agent_agrees_with_tracefs, checks_are_known, completed, integrity};
+use crate::harness::injection::SlowDisk;
+use crate::harness::{Agent, Disk, Fs, StoppedProcesses, Requirement, Scratch, Test, TracefsInstance, Wac};
 use crate::verdicts::{judged, mostly};
 
 /// Errors of a shared buffer that are awaited.
@@ -28,9 +28,9 @@ pub fn tests() -> Vec<Test> {
     for fs in [Fs::Ext4, Fs::Xfs] {
         // Later the checksums alone have the pages kept stable (`bdev_stable_writes`,
         // include/linux/blkdev.h, from 6.11 on).
-        let story = move || unstable_pages(fs);
-        let test = on_the_disk(&format!("unstable_pages_of_{fs}"), story);
-        tests.push(test.needs(Need::KernelBefore(6, 11)));
+        let body = move || unstable_pages(fs);
+        let test = on_the_disk(&format!("unstable_pages_of_{fs}"), body);
+        tests.push(test.requires(Requirement::KernelBefore(6, 11)));
     }
     tests
 }
@@ -53,9 +53,9 @@ fn shared_buffer(ring: Ring) -> Result<()> {
     let size = (ring == Ring::Full).then_some("--ring-size=256KiB");
     let agent = Agent::start(["-q", "--min-latency=1m"].into_iter().chain(size))?;
     let failed = TracefsInstance::recording_integrity_completions()?;
-    let mut wac = Wac::ready(scratch.path(), "g")?;
-    let held = (ring == Ring::Full).then(|| Held::process(agent.pid())).transpose()?;
-    wac.go()?;
+    let mut wac = Wac::spawn_paused(scratch.path(), "g")?;
+    let held = (ring == Ring::Full).then(|| StoppedProcesses::process(agent.pid())).transpose()?;
+    wac.start()?;
     let pid = wac.pid();
     failed.await_hits(STORM)?;
     drop(held);
@@ -74,7 +74,7 @@ fn shared_buffer(ring: Ring) -> Result<()> {
     let lines = integrity(&recording).count() as u64;
     ensure!(lines + recording.lost() == total, "{lines} lines: {summary:#?}");
     if ring == Ring::WithRoom {
-        agree(&recording, &failed, disk)?;
+        agent_agrees_with_tracefs(&recording, &failed, disk)?;
         mostly(&judged(&recording)?, Cause::DirectIoBuffer, 99)?;
     } else {
         ensure!(recording.lost() > 0, "the ring had room for all of it: {summary:#?}");
@@ -106,8 +106,8 @@ fn unstable_pages(fs: Fs) -> Result<()> {
     let mut files = Vec::new();
     let mut before = 0;
     for profile in ["a", "b", "c"] {
-        let mut wac = Wac::ready(scratch.path(), profile)?;
-        wac.go()?;
+        let mut wac = Wac::spawn_paused(scratch.path(), profile)?;
+        wac.start()?;
         let file = wac.file()?;
         failed.await_hits(before + MANY).with_context(|| format!("profile {profile}"))?;
         files.push((file.ino(), file.size()));
@@ -116,7 +116,7 @@ fn unstable_pages(fs: Fs) -> Result<()> {
     }
     let recording = agent.stop()?;
 
-    agree(&recording, &failed, disk)?;
+    agent_agrees_with_tracefs(&recording, &failed, disk)?;
     checks_are_known(&recording)?;
     mostly(&judged(&recording)?, Cause::PageRewrittenInFlight, 95)?;
     let device = Some(disk.name.as_str());
