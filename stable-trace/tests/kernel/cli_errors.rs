@@ -1,4 +1,4 @@
-//! What cannot be done is refused in one line that says what to do, before anything is touched.
+//! Errors of the command line: one line that tells what to do, before the agent creates a file.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use crate::harness::{Agent, Requirement, Test};
 
-/// Whoever owns nothing.
+/// The user and group `nobody`.
 const NOBODY: u32 = 65_534;
 
 pub fn tests() -> Vec<Test> {
@@ -21,22 +21,22 @@ pub fn tests() -> Vec<Test> {
     };
     vec![
         native("without_root_both_capabilities_are_named", not_root),
-        native("root_without_a_capability_is_told_which", root_without_a_capability),
-        native("what_is_not_there_cannot_be_traced", what_is_not_there),
-        native("a_thread_is_no_process", a_thread_is_no_process),
-        native("a_method_that_is_not_there_leaves_no_file", a_method_that_is_not_there),
+        native("the_missing_capability_of_root_is_named", root_without_a_capability),
+        native("invalid_and_missing_arguments_are_refused", invalid_arguments),
+        native("a_thread_id_is_not_a_process_id", a_thread_id),
+        native("an_unavailable_method_leaves_no_file", unavailable_methods),
     ]
 }
 
-/// The agent where anybody may run it, and a place for its output.
-struct Ground(TempDir);
+/// A world-writable folder with a copy of the agent and its output file.
+struct Sandbox(TempDir);
 
-impl Ground {
+impl Sandbox {
     fn new() -> Result<Self> {
-        let ground = Self(tempfile::tempdir()?);
-        fs::set_permissions(ground.0.path(), fs::Permissions::from_mode(0o777))?;
-        fs::copy(Agent::program(), ground.program()).context("cannot copy the agent")?;
-        Ok(ground)
+        let sandbox = Self(tempfile::tempdir()?);
+        fs::set_permissions(sandbox.0.path(), fs::Permissions::from_mode(0o777))?;
+        fs::copy(Agent::program(), sandbox.program()).context("cannot copy the agent")?;
+        Ok(sandbox)
     }
 
     fn program(&self) -> PathBuf {
@@ -47,25 +47,25 @@ impl Ground {
         self.0.path().join("stream.json")
     }
 
-    /// A trace that would begin at once, and write to a file.
+    /// A trace that writes its stream to a file.
     fn command(&self, options: &[&str]) -> Command {
         let mut command = Command::new(self.program());
         command.args(["trace", "--output"]).arg(self.stream());
         if options.first() != Some(&"--duration") {
-            // What is not refused ends by itself, and the test fails.
+            // A command that is not refused ends by itself, and the test fails.
             command.arg("--duration=1ms");
         }
         command.args(options).stdin(Stdio::null());
         command
     }
 
-    /// Refused in one line, and nothing was made.
+    /// Checks that the error is one line and that no file was created. Returns the error.
     fn refused(&self, output: &Output, code: i32) -> Result<String> {
         let errors = String::from_utf8_lossy(&output.stderr).into_owned();
         ensure!(output.status.code() == Some(code), "{}: {errors}", output.status);
         ensure!(output.stdout.is_empty(), "{}", String::from_utf8_lossy(&output.stdout));
-        ensure!(!self.stream().exists(), "the output's file was made: {errors}");
-        // clap adds a hint to what it refuses.
+        ensure!(!self.stream().exists(), "the output file was created: {errors}");
+        // clap adds a hint to its errors.
         let lines = if code == 1 { errors.lines().count() } else { 1 };
         ensure!(lines == 1, "not one line: {errors}");
         Ok(errors)
@@ -73,8 +73,8 @@ impl Ground {
 }
 
 fn not_root() -> Result<()> {
-    let ground = Ground::new()?;
-    let errors = ground.refused(&ground.command(&[]).uid(NOBODY).gid(NOBODY).output()?, 1)?;
+    let sandbox = Sandbox::new()?;
+    let errors = sandbox.refused(&sandbox.command(&[]).uid(NOBODY).gid(NOBODY).output()?, 1)?;
     for word in ["CAP_BPF", "CAP_PERFMON", "sudo", "setcap"] {
         ensure!(errors.contains(word), "no {word}: {errors}");
     }
@@ -87,8 +87,8 @@ fn root_without_a_capability() -> Result<()> {
         (CapabilitySet::BPF, "missing CAP_BPF:", "CAP_PERFMON"),
         (CapabilitySet::PERFMON, "missing CAP_PERFMON:", "CAP_BPF"),
     ] {
-        let ground = Ground::new()?;
-        let mut command = ground.command(&[]);
+        let sandbox = Sandbox::new()?;
+        let mut command = sandbox.command(&[]);
         // SAFETY: between fork and exec the closure makes two system calls: it takes no lock and
         // allocates nothing.
         unsafe {
@@ -97,21 +97,21 @@ fn root_without_a_capability() -> Result<()> {
                 Ok(remove_capability_from_bounding_set(dropped)?)
             });
         }
-        let errors = ground.refused(&command.output()?, 1)?;
+        let errors = sandbox.refused(&command.output()?, 1)?;
         ensure!(errors.contains(named) && !errors.contains(other), "not {named} {errors}");
     }
     Ok(())
 }
 
-/// Each with what its error must name.
-fn what_is_not_there() -> Result<()> {
-    let ground = Ground::new()?;
-    let elsewhere = ground.0.path().to_string_lossy().into_owned();
+/// Each case has the words that its error must contain.
+fn invalid_arguments() -> Result<()> {
+    let sandbox = Sandbox::new()?;
+    let elsewhere = sandbox.0.path().to_string_lossy().into_owned();
     for (options, code, words) in [
         (["--device", "nosuch0"], 1, ["nosuch0", "lsblk"]),
         (["--device", "255:77"], 1, ["255:77", "lsblk"]),
         (["--device", "/dev/null"], 1, ["/dev/null", "lsblk"]),
-        // Beyond PID_MAX_LIMIT (include/linux/threads.h): nobody can have it.
+        // Beyond PID_MAX_LIMIT (include/linux/threads.h): no process can have it.
         (["--pid", "4194305"], 1, ["4194305", "no such process"]),
         (["--comm", "sixteen-letters!"], 1, ["sixteen-letters!", "at most 15"]),
         (["--cgroup", "/no/such/group"], 1, ["/no/such/group", "/sys/fs/cgroup"]),
@@ -125,7 +125,7 @@ fn what_is_not_there() -> Result<()> {
         (["--attach", "magic"], 2, ["magic", "tracepoint"]),
         (["--pid", "-1"], 2, ["-1", "--"]),
     ] {
-        let errors = ground.refused(&ground.command(&options).output()?, code)?;
+        let errors = sandbox.refused(&sandbox.command(&options).output()?, code)?;
         for word in words {
             ensure!(errors.contains(word), "{options:?}: no {word}: {errors}");
         }
@@ -133,13 +133,13 @@ fn what_is_not_there() -> Result<()> {
     Ok(())
 }
 
-/// A thread's id is one in /proc as well, though not of a process.
-fn a_thread_is_no_process() -> Result<()> {
-    let ground = Ground::new()?;
+/// /proc has an entry for the ID of a thread, too.
+fn a_thread_id() -> Result<()> {
+    let sandbox = Sandbox::new()?;
     let output = std::thread::spawn(move || -> Result<_> {
         let tid = rustix::thread::gettid().as_raw_nonzero().to_string();
-        let output = ground.command(&["--pid", &tid]).output()?;
-        Ok((tid, ground.refused(&output, 1)?))
+        let output = sandbox.command(&["--pid", &tid]).output()?;
+        Ok((tid, sandbox.refused(&output, 1)?))
     });
     let (tid, errors) = output.join().map_err(|_| anyhow::anyhow!("the thread panicked"))??;
     let remedy = format!("give --pid {}", std::process::id());
@@ -147,11 +147,11 @@ fn a_thread_is_no_process() -> Result<()> {
     Ok(())
 }
 
-/// There are no kprobes on the machine that builds, and no fentry either.
-fn a_method_that_is_not_there() -> Result<()> {
+/// The kernel of the machine that builds has neither kprobes nor fentry.
+fn unavailable_methods() -> Result<()> {
     for method in ["kprobe", "fentry"] {
-        let ground = Ground::new()?;
-        let errors = ground.refused(&ground.command(&["--attach", method]).output()?, 1)?;
+        let sandbox = Sandbox::new()?;
+        let errors = sandbox.refused(&sandbox.command(&["--attach", method]).output()?, 1)?;
         ensure!(errors.contains(method) && errors.contains("doctor"), "{errors}");
     }
     Ok(())

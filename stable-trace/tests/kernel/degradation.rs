@@ -1,4 +1,5 @@
-//! What cannot be probed is said, in the same words everywhere, and costs nothing else.
+//! A probe that cannot attach is reported with the same reason everywhere and does not affect the
+//! other probes.
 
 use std::path::Path;
 
@@ -6,49 +7,51 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use stable_trace::event::{Group, Method, Probe};
 
-use crate::harness::{Agent, Disk, Fs, Requirement, Scratch, Test, Wac, wait_until, kprobes_on, program};
+use crate::harness::{
+    Agent, Disk, Fs, Requirement, Scratch, Test, Wac, kprobes_on, program, wait_until,
+};
 
-/// Stalls that are awaited to see that tracing works.
+/// Stalls that a test waits for to see that tracing works.
 const SOME: u64 = 100;
 
 pub fn tests() -> Vec<Test> {
     vec![
-        Test::guest("gaps::a_module_gets_its_probes_when_it_comes", a_module_comes)
-            .requires(Requirement::Agent)
-            .requires(Requirement::Tracefs)
-            .requires(Requirement::Program("modprobe")),
-        Test::anywhere("gaps::without_types_there_are_tracepoints", without_types)
-            .requires(Requirement::Root)
-            .requires(Requirement::Agent)
-            .requires(Requirement::Tracefs)
-            .requires(Requirement::Program("losetup")),
+        Test::guest("degradation::a_module_loaded_later_is_probed", a_module_is_loaded)
+            .requires_all([
+                Requirement::Agent,
+                Requirement::Tracefs,
+                Requirement::Program("modprobe"),
+            ]),
+        Test::anywhere("degradation::without_btf_only_tracepoints_attach", without_btf)
+            .requires_traced_loop_device(),
     ]
 }
 
-/// The probe of a function of btrfs: 5.10 to 6.12, and 7.x.
+/// The probe of the btrfs function, which is `btrfs_dirty_pages` up to 6.12 and `btrfs_dirty_folio`
+/// in 7.x.
 fn of_btrfs(probes: &[Probe]) -> Option<&Probe> {
     probes.iter().find(|probe| probe.function.starts_with("btrfs_dirty_"))
 }
 
-fn a_module_comes() -> Result<()> {
+fn a_module_is_loaded() -> Result<()> {
     if Path::new("/sys/module/btrfs").exists() {
         program::run("modprobe", &["-r", "btrfs"])?;
     }
     let mut agent = Agent::start(["trace"])?;
-    let probes = agent.started().context("no start")?.probes.clone();
+    let probes = agent.started().context("no `start` line")?.probes.clone();
     let absent = of_btrfs(&probes).context("btrfs has no probe in the plan")?;
     let reason = absent.reason.as_deref().unwrap_or_default();
     ensure!(!absent.attached && reason.contains("module btrfs is not loaded"), "{absent:?}");
     let others = |probe: &&Probe| probe.attached && probe.group != absent.group;
-    ensure!(probes.iter().any(|probe| others(&probe)), "it took others with it: {probes:#?}");
-    doctor_says(&probes)?;
+    ensure!(probes.iter().any(|probe| others(&probe)), "no other probe attached: {probes:#?}");
+    doctor_reports(&probes)?;
 
     program::run("modprobe", &["btrfs"])?;
     wait_until(|| {
         let there = kprobes_on("btrfs_dirty_pages")? + kprobes_on("btrfs_dirty_folio")?;
         Ok((there == 0).then(|| "no kprobe on btrfs".to_owned()))
     })?;
-    // As before: who waits there is seen.
+    // Stalls on btrfs are seen.
     let scratch = Scratch::with_stable_writes(Fs::Btrfs, Disk::loop_device(320)?, true)?;
     let mut wac = Wac::spawn_paused(scratch.path(), "a")?;
     wac.start()?;
@@ -58,23 +61,23 @@ fn a_module_comes() -> Result<()> {
 
     ensure!(recording.status.success(), "{}: {}", recording.status, recording.errors);
     let unnamed = recording.stalls().find(|stall| stall.function.starts_with("writeback:"));
-    ensure!(unnamed.is_none(), "functions of the new module have no names: {unnamed:?}");
+    ensure!(unnamed.is_none(), "a function of the new module was not resolved: {unnamed:?}");
     let left = kprobes_on("btrfs_dirty_pages")? + kprobes_on("btrfs_dirty_folio")?;
     ensure!(left == 0, "{left} kprobes on btrfs are left");
     Ok(())
 }
 
-/// Word for word.
-fn doctor_says(probes: &[Probe]) -> Result<()> {
+/// `doctor` reports the same probes, word for word.
+fn doctor_reports(probes: &[Probe]) -> Result<()> {
     let output = Agent::output(["doctor", "--format", "json"])?;
-    let report: Value = serde_json::from_slice(&output.stdout).context("doctor prints no JSON")?;
+    let report: Value = serde_json::from_slice(&output.stdout).context("doctor did not print JSON")?;
     let ours = serde_json::to_value(probes)?;
     ensure!(report["probes"] == ours, "{:#} but {ours:#}", report["probes"]);
     Ok(())
 }
 
-/// A file that holds no types of this kernel's, or of any.
-fn without_types() -> Result<()> {
+/// The BTF file is empty.
+fn without_btf() -> Result<()> {
     let scratch = Scratch::with_stable_writes(Fs::Ext4, Disk::loop_device(64)?, true)?;
     let mut wac = Wac::spawn_paused(scratch.path(), "a")?;
     let pid = wac.pid().to_string();
@@ -94,11 +97,11 @@ fn without_types() -> Result<()> {
     );
     let silent = probes.iter().find(|probe| !probe.attached && probe.reason.is_none());
     ensure!(silent.is_none(), "no reason: {silent:?}");
-    // Where waits are seen by tracepoints anyway, it is the other groups that miss the types.
-    let told = |probe: &Probe| {
+    // Where waits attach by tracepoints anyway, only the other groups need BTF.
+    let names_btf = |probe: &Probe| {
         let reason = probe.reason.as_deref().unwrap_or_default();
         !probe.attached && reason.contains("BTF")
     };
-    ensure!(probes.iter().any(told), "nobody says what is missing: {probes:#?}");
+    ensure!(probes.iter().any(names_btf), "no reason names BTF: {probes:#?}");
     Ok(())
 }

@@ -1,8 +1,8 @@
-//! What the whole idea comes from, reproduced: with stable pages not one check of protection
-//! information fails, whichever of the profiles a to f rewrites; without them they fail at once.
+//! The claim of the 2011 stable-pages patch set: with stable pages no check of protection information
+//! fails under any of the profiles a to f; without them checks fail at once.
 //!
-//! Each run is a row, printed on standard error as `seed: {…}`: `cargo xtask bench seed` makes a
-//! table of them.
+//! Each run prints a row `stable_pages_patchset: {…}` on standard error, of which `cargo xtask bench
+//! seed` makes a table.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,53 +14,52 @@ use serde_json::json;
 use stable_trace::event::{Event, Group, Line, Workload, WorkloadState};
 
 use crate::harness::console::QuietConsole;
-use crate::harness::injection::SlowDisk;
 use crate::harness::{Agent, Disk, Fs, Requirement, Recording, Scratch, Test, TracefsInstance};
 
-/// The seed's profiles.
+/// The profiles of the patch set.
 const PROFILES: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 
-/// Those that go through the page cache alone: what stable pages protect.
+/// The profiles without direct I/O: stable pages protect only the page cache.
 const CACHED: [&str; 3] = ["a", "b", "c"];
 
-/// How long each rewrites.
-const RUN: &str = "--duration=1s";
+/// Duration of a run.
+const DURATION: &str = "--duration=1s";
 
-/// Runs after which a profile that breaks nothing is believed.
-const TRIES: u32 = 10;
+/// A profile fails a check in one of this many runs, or the test fails.
+const MAX_RUNS: u32 = 10;
 
-/// The disk takes this long for a command, so that a page is under writeback most of the time.
+/// Delay of each command of the disk, so that a page is under writeback most of the time.
 const COMMAND: Duration = Duration::from_millis(2);
 
 pub fn tests() -> Vec<Test> {
     let guest = |name: String, body: Box<dyn FnOnce() -> Result<()> + Send>| {
-        Test::guest(name, body).requires(Requirement::Agent).requires(Requirement::Tracefs).requires(Requirement::PiDisk)
+        Test::guest(format!("stable_pages_patchset::{name}"), body).requires_traced_pi_disk()
     };
     let mut tests = Vec::new();
     for fs in Fs::ALL {
-        let body = Box::new(move || none_with_stable_pages(fs));
-        tests.push(guest(format!("seed::no_error_with_stable_pages_on_{fs}"), body));
+        let body = Box::new(move || no_error_with_stable_pages(fs));
+        tests.push(guest(format!("no_error_with_stable_pages_on_{fs}"), body));
     }
     for fs in [Fs::Ext4, Fs::Xfs] {
-        let body = Box::new(move || some_without(fs));
-        // Later the checksums alone have the pages kept stable (`bdev_stable_writes`,
-        // include/linux/blkdev.h, from 6.11 on).
+        let body = Box::new(move || errors_without_stable_pages(fs));
+        // From 6.11 on an integrity profile alone keeps pages stable (`bdev_stable_writes`,
+        // include/linux/blkdev.h).
         tests.push(
-            guest(format!("seed::errors_without_stable_pages_on_{fs}"), body)
+            guest(format!("errors_without_stable_pages_on_{fs}"), body)
                 .requires(Requirement::KernelBefore(6, 11)),
         );
     }
     tests
 }
 
-/// What came of one run.
+/// The result of one run.
 struct Row {
     finished: Workload,
     /// Completions that failed their check, by tracefs.
     failed: u64,
 }
 
-fn none_with_stable_pages(fs: Fs) -> Result<()> {
+fn no_error_with_stable_pages(fs: Fs) -> Result<()> {
     let _quiet = QuietConsole::new()?;
     let scratch = Scratch::new(fs, Disk::pi()?)?;
     let _slow = SlowDisk::new(scratch.disk(), COMMAND, 4)?;
@@ -73,10 +72,10 @@ fn none_with_stable_pages(fs: Fs) -> Result<()> {
         ensure!(refused.is_none(), "profile {profile}: {refused:?} EILSEQ");
     }
     let recording = agent.stop()?;
-    ours(&recording, 0)
+    agent_counts(&recording, 0)
 }
 
-fn some_without(fs: Fs) -> Result<()> {
+fn errors_without_stable_pages(fs: Fs) -> Result<()> {
     let _quiet = QuietConsole::new()?;
     let scratch = Scratch::with_stable_writes(fs, Disk::pi()?, false)?;
     let _slow = SlowDisk::new(scratch.disk(), COMMAND, 4)?;
@@ -84,24 +83,24 @@ fn some_without(fs: Fs) -> Result<()> {
     let mut failed = 0;
     for profile in CACHED {
         let mut found = 0;
-        for _ in 0..TRIES {
+        for _ in 0..MAX_RUNS {
             found = run(fs, profile, "off", scratch.path())?.failed;
             failed += found;
             if found > 0 {
                 break;
             }
         }
-        ensure!(found > 0, "profile {profile}: not one check failed");
+        ensure!(found > 0, "profile {profile}: no check failed");
     }
     let recording = agent.stop()?;
-    ours(&recording, failed)
+    agent_counts(&recording, failed)
 }
 
-/// One profile from its beginning to its end, beside a count of what fails.
+/// Runs one profile and counts the failed checks.
 fn run(fs: Fs, profile: &str, stable: &str, folder: &Path) -> Result<Row> {
     let failures = TracefsInstance::recording_integrity_completions()?;
     let output = std::process::Command::new(Agent::program())
-        .args(["wac", "--no-trace", "-q", "--format=json", "--threads=64", RUN])
+        .args(["wac", "--no-trace", "-q", "--format=json", "--threads=64", DURATION])
         .args(["--profile", profile, "--path"])
         .arg(folder)
         .stdin(Stdio::null())
@@ -110,12 +109,12 @@ fn run(fs: Fs, profile: &str, stable: &str, folder: &Path) -> Result<Row> {
     let errors = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "the workload failed ({}): {errors}", output.status);
     let out = String::from_utf8(output.stdout)?;
-    let last = out.lines().last().context("the workload had no last word")?;
+    let last = out.lines().last().context("the workload printed no event")?;
     let Event::Workload(finished) = serde_json::from_str::<Line>(last)?.event else {
-        anyhow::bail!("not of a workload: {last}");
+        anyhow::bail!("the last event is not of a workload: {last}");
     };
-    ensure!(finished.state == WorkloadState::Finished, "the workload ended with {last}");
-    // What the last writers left in the page cache is written as well before it is counted.
+    ensure!(finished.state == WorkloadState::Finished, "the last event is {last}");
+    // Writes back the remaining dirty pages, so that their failures are counted.
     rustix::fs::sync();
     let failed = failures.hits()?;
     let row = json!({
@@ -127,17 +126,17 @@ fn run(fs: Fs, profile: &str, stable: &str, folder: &Path) -> Result<Row> {
         "integrity_errors": failed,
         "errors": finished.errors,
     });
-    eprintln!("seed: {row}");
+    eprintln!("stable_pages_patchset: {row}");
     Ok(Row { finished, failed })
 }
 
-/// Our own count, where this agent looks for them.
-fn ours(recording: &Recording, expected: u64) -> Result<()> {
+/// The agent counts the same failures, if it has a probe for them.
+fn agent_counts(recording: &Recording, expected: u64) -> Result<()> {
     let start = recording.lines.iter().find_map(|line| match &line.event {
         Event::Start(start) => Some(start),
         _ => None,
     });
-    let probes = &start.context("no start")?.probes;
+    let probes = &start.context("no `start` line")?.probes;
     if !probes.iter().any(|probe| probe.group == Group::Integrity && probe.attached) {
         return Ok(());
     }
@@ -146,7 +145,7 @@ fn ours(recording: &Recording, expected: u64) -> Result<()> {
         summary.integrity_errors.iter().map(|line| (line.check.name(), line.count)).collect();
     ensure!(
         summary.integrity_errors_total == expected,
-        "{expected} completions failed, and we saw {by_kind:?}"
+        "{expected} completions failed, and the agent counts {by_kind:?}"
     );
     Ok(())
 }

@@ -1,25 +1,19 @@
-//! Which waits stable pages cause, and which somebody asked for.
+//! Contexts of stalls: waits that stable pages cause, and waits for a requested writeback.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
-use std::os::fd::AsRawFd as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 use stable_trace::event::Context;
 
-use crate::harness::{Agent, Disk, Fs, Requirement, Recording, Scratch, Test, Wac, program};
+use crate::harness::writeback::start_writeback;
+use crate::harness::{Agent, Disk, Fs, Recording, Scratch, Test, Wac, program};
 
-/// Stalls that are awaited before a workload is ended.
+/// Stalls that a test waits for before it stops the workload.
 const MANY: u64 = 1_000;
 
 pub fn tests() -> Vec<Test> {
-    let on_loop = |test: Test| {
-        test.requires(Requirement::Root)
-            .requires(Requirement::Agent)
-            .requires(Requirement::Tracefs)
-            .requires(Requirement::Program("losetup"))
-    };
     Fs::ALL
         .into_iter()
         .flat_map(|fs| {
@@ -28,24 +22,24 @@ pub fn tests() -> Vec<Test> {
                 Test::anywhere(format!("stores_on_{fs}_are_page_mkwrite"), move || {
                     stores_are_page_mkwrite(fs)
                 }),
-                Test::anywhere(format!("truncation_on_{fs}_is_no_write"), move || {
-                    truncation_is_no_write(fs)
+                Test::anywhere(format!("truncation_on_{fs}_is_not_a_write"), move || {
+                    truncation_is_not_a_write(fs)
                 }),
-                Test::anywhere(format!("unmounting_{fs}_is_no_write"), move || {
-                    unmounting_is_no_write(fs)
+                Test::anywhere(format!("unmount_of_{fs}_is_not_a_write"), move || {
+                    unmount_is_not_a_write(fs)
                 }),
             ]
         })
-        .map(on_loop)
+        .map(Test::requires_traced_loop_device)
         .collect()
 }
 
 fn scratch(fs: Fs) -> Result<Scratch> {
-    // What the largest of them, xfs, wants at least.
+    // xfs has the largest minimum size.
     Scratch::with_stable_writes(fs, Disk::loop_device(320)?, true)
 }
 
-/// Nobody rewrote what was under way to the disk: whoever waited, it was for no stable page.
+/// No page was rewritten under writeback, so no stall is of a stable page.
 fn no_write_waited(recording: &Recording) -> Result<()> {
     let write = recording
         .stalls()
@@ -54,7 +48,7 @@ fn no_write_waited(recording: &Recording) -> Result<()> {
     Ok(())
 }
 
-/// dd writes each page once, and waits for them all at the end.
+/// dd writes each page once and waits for all of them at its end.
 fn fsync_is_sync(fs: Fs) -> Result<()> {
     let scratch = scratch(fs)?;
     let of = format!("of={}", scratch.path().join("file").display());
@@ -68,24 +62,15 @@ fn fsync_is_sync(fs: Fs) -> Result<()> {
     ensure!(recording.status.success(), "{}: {}", recording.status, recording.errors);
     no_write_waited(&recording)?;
     let other = recording.stalls().find(|stall| stall.context != Context::Sync);
-    ensure!(other.is_none(), "dd waited for something else: {other:?}");
+    ensure!(other.is_none(), "dd stalled in another context: {other:?}");
     Ok(())
 }
 
-/// The handler that the file system gives its mappings, as 5.10 to 7.3 have it.
-const fn handler(fs: Fs) -> &'static str {
-    match fs {
-        Fs::Ext4 => "ext4_page_mkwrite",
-        Fs::Xfs => "xfs_filemap_page_mkwrite",
-        Fs::Btrfs => "btrfs_page_mkwrite",
-    }
-}
-
-/// Sixty-four threads store to a mapping of one file, and call `msync`.
+/// Sixty-four threads store to a mapping of one file and call `msync`.
 fn stores_are_page_mkwrite(fs: Fs) -> Result<()> {
     let scratch = scratch(fs)?;
     let mut wac = Wac::spawn_paused(scratch.path(), "b")?;
-    // A small ring: what is enough must not wait behind a hundred thousand more.
+    // A small ring bounds the backlog: the agent stops after some thousand stalls.
     let pid = wac.pid().to_string();
     let mut agent =
         Agent::start(["--min-latency=0", "--stacks", "--ring-size=256KiB", "--pid", &pid])?;
@@ -95,26 +80,27 @@ fn stores_are_page_mkwrite(fs: Fs) -> Result<()> {
     let recording = agent.stop()?;
 
     let write = recording.stalls().find(|stall| stall.context == Context::WriteBegin);
-    ensure!(write.is_none(), "nobody called write(): {write:?}");
+    ensure!(write.is_none(), "a stall in write_begin without a write(): {write:?}");
     let faults: Vec<_> =
         recording.stalls().filter(|stall| stall.context == Context::PageMkwrite).collect();
-    let strange = faults.iter().find(|stall| stall.function != handler(fs));
-    ensure!(strange.is_none(), "not in {}: {strange:?}", handler(fs));
-    ensure!(!faults.is_empty(), "no stall is a store: {:?}", recording.summary()?.stalls);
+    let handler = fs.page_mkwrite_handler();
+    let strange = faults.iter().find(|stall| stall.function != handler);
+    ensure!(strange.is_none(), "not in {handler}: {strange:?}");
+    ensure!(!faults.is_empty(), "no store stalled: {:?}", recording.summary()?.stalls);
     let msync = recording.stalls().find(|stall| stall.context == Context::Sync);
-    ensure!(msync.is_some(), "no msync waited: {:?}", recording.summary()?.stalls);
+    ensure!(msync.is_some(), "no msync stalled: {:?}", recording.summary()?.stalls);
     Ok(())
 }
 
-/// Pages that are under way to the disk are cut off, one of them in its middle.
-fn truncation_is_no_write(fs: Fs) -> Result<()> {
+/// Truncates pages under writeback, one of them partially.
+fn truncation_is_not_a_write(fs: Fs) -> Result<()> {
     let scratch = scratch(fs)?;
     let path = scratch.path().join("file");
     let pid = std::process::id().to_string();
     let mut agent = Agent::start(["--min-latency=0", "--stacks", "--pid", &pid])?;
     agent.repeat_until_stall(|| {
         for _ in 0..20 {
-            let mut file = File::create(&path).context("cannot make a file")?;
+            let mut file = File::create(&path).context("cannot create a file")?;
             file.write_all(&vec![1; 4 << 20]).context("cannot write")?;
             start_writeback(&file)?;
             file.set_len(4097).context("cannot truncate")?;
@@ -124,17 +110,8 @@ fn truncation_is_no_write(fs: Fs) -> Result<()> {
     no_write_waited(&agent.stop()?)
 }
 
-/// Starts writeback of a whole file and does not wait for it.
-fn start_writeback(file: &File) -> Result<()> {
-    // SAFETY: a system call on an open file; no memory is involved. rustix does not have it.
-    let result =
-        unsafe { libc::sync_file_range(file.as_raw_fd(), 0, 0, libc::SYNC_FILE_RANGE_WRITE) };
-    ensure!(result == 0, "sync_file_range: {}", std::io::Error::last_os_error());
-    Ok(())
-}
-
-/// Whoever unmounts waits for what others have written.
-fn unmounting_is_no_write(fs: Fs) -> Result<()> {
+/// An unmount waits for writeback of dirty pages.
+fn unmount_is_not_a_write(fs: Fs) -> Result<()> {
     let scratch = scratch(fs)?;
     let pid = std::process::id().to_string();
     let mut agent = Agent::start(["--min-latency=0", "--stacks", "--pid", &pid])?;
@@ -148,7 +125,7 @@ fn unmounting_is_no_write(fs: Fs) -> Result<()> {
     no_write_waited(&agent.stop()?)
 }
 
-/// Sixteen MiB that nobody has asked to be written back.
+/// Writes 16 MiB without starting writeback.
 fn fill(path: &Path) -> Result<()> {
     let mut file = OpenOptions::new().create(true).truncate(true).write(true).open(path)?;
     for _ in 0..16 {

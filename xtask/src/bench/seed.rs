@@ -10,11 +10,11 @@ use super::table::Table;
 use crate::lab::{self, Accel, GuestSelection, Series};
 use crate::progress;
 
-/// The tests of `tests/kernel/seed.rs`.
-const TESTS: &str = "seed::";
+/// The tests of `tests/kernel/stable_pages_patchset.rs`.
+const TESTS: &str = "stable_pages_patchset::";
 
 /// What they begin a row with.
-const ROW: &str = "seed: ";
+const ROW: &str = "stable_pages_patchset: ";
 
 const PROFILES: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 
@@ -78,13 +78,14 @@ mod tests {
         let mut rows = Rows::default();
         let row = |fs: &str, profile: &str, count: u32| {
             format!(
-                "seed: {{\"kernel\":\"6.1\",\"fs\":\"{fs}\",\"profile\":\"{profile}\",\
+                "stable_pages_patchset: {{\"kernel\":\"6.1\",\"fs\":\"{fs}\",\"profile\":\"{profile}\",\
                  \"stable_writes\":\"off\",\"integrity_errors\":{count}}}"
             )
         };
         assert!(rows.read(&row("xfs", "a", 0)) && rows.read(&row("xfs", "a", 7)));
         assert!(rows.read(&row("xfs", "b", 3)));
-        assert!(!rows.read("test seed::x ... ok") && !rows.read("seed: nonsense"));
+        assert!(!rows.read("test stable_pages_patchset::x ... ok"));
+        assert!(!rows.read("stable_pages_patchset: nonsense"));
         let table = rows.table().to_string();
         let last = table.lines().last().unwrap().split('|').map(str::trim).collect::<Vec<_>>();
         assert_eq!(last[1..7], ["6.1", "off", "xfs", "7", "3", "–"]);

@@ -1,4 +1,4 @@
-//! Reads that went well, and that the host then found to be wrong: no device has failed.
+//! Reads that the device completes without an error and that fail the host's verification.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::fs::OpenOptions;
@@ -12,57 +12,61 @@ use anyhow::{Context as _, Result, ensure};
 use rustix::fs::OFlags;
 use stable_trace::event::{Check, Operation, PageKind, Source};
 
-use super::on_the_disk;
+use super::on_pi_disk;
 use crate::harness::console::QuietConsole;
 use crate::harness::direct_io::DirectFile;
 use crate::harness::integrity_failures::integrity;
 use crate::harness::{Agent, Disk, Dmesg, Test, TracefsInstance};
 
-/// Failed reads that are awaited.
+/// Refused reads that the test waits for.
 const MANY: u64 = 20;
 
-/// Bytes of a read, and of the buffer that all share.
+/// Bytes of a read, and of the shared buffer.
 const BLOCK: usize = 4096;
 
-/// Blocks that are read.
+/// How many blocks are read.
 const BLOCKS: u64 = 16;
 
-/// How long an emulated machine may take.
-const LIMIT: Duration = Duration::from_mins(2);
+/// An emulated machine is slow.
+const TIMEOUT: Duration = Duration::from_mins(2);
 
 pub fn tests() -> Vec<Test> {
     ["auto", "kprobe"]
         .into_iter()
-        .map(|method| on_the_disk(&format!("the_host_verifies_{method}"), move || verifies(method)))
+        .map(|method| {
+            on_pi_disk(&format!("failed_read_verification_is_reported_{method}"), move || {
+                failed_verification(method)
+            })
+        })
         .collect()
 }
 
-/// Memory that threads and the disk write to at the same time: that is the fault that is made here.
+/// Memory that threads and the disk write to at the same time: this makes the verification fail.
 struct Buffer(*mut u8);
 
-// SAFETY: nobody takes a reference into it; what is read from it is nobody's concern.
+// SAFETY: no reference into the buffer is created, and its contents are never used.
 unsafe impl Sync for Buffer {}
 
 impl Buffer {
     fn new() -> Result<Self> {
         // SAFETY: the layout has a size.
         let start = unsafe { alloc_zeroed(Self::layout()?) };
-        ensure!(!start.is_null(), "no memory");
+        ensure!(!start.is_null(), "cannot allocate the buffer");
         Ok(Self(start))
     }
 
     fn layout() -> Result<Layout> {
-        Layout::from_size_align(BLOCK, BLOCK).context("no layout")
+        Layout::from_size_align(BLOCK, BLOCK).context("the buffer has an invalid layout")
     }
 
     fn read_into(&self, file: &impl std::os::fd::AsRawFd, at: u64) -> io::Result<()> {
-        // SAFETY: the buffer is as large as that, and lives as long as `self`.
+        // SAFETY: the buffer has `BLOCK` bytes and lives as long as `self`.
         let read = unsafe { libc::pread(file.as_raw_fd(), self.0.cast(), BLOCK, at.cast_signed()) };
         if read < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
-    fn scribble(&self) {
-        // SAFETY: within the buffer; volatile, because others write there too.
+    fn change(&self) {
+        // SAFETY: within the buffer; volatile, because other threads and the disk write there too.
         unsafe { self.0.add(BLOCK / 2).write_volatile(self.0.read_volatile().wrapping_add(1)) };
     }
 }
@@ -70,34 +74,34 @@ impl Buffer {
 impl Drop for Buffer {
     fn drop(&mut self) {
         if let Ok(layout) = Self::layout() {
-            // SAFETY: allocated with just this layout.
+            // SAFETY: allocated with this layout.
             unsafe { dealloc(self.0, layout) };
         }
     }
 }
 
-fn verifies(method: &str) -> Result<()> {
+fn failed_verification(method: &str) -> Result<()> {
     let _quiet = QuietConsole::new()?;
     let disk = Disk::pi()?;
     let direct = DirectFile::open(&disk.path)?;
     for n in 0..BLOCKS {
-        // What was never written has the escape tag, which nobody checks.
+        // A block that was never written has the escape tag, which is not checked.
         direct.write(n * BLOCK as u64, &[9; BLOCK]).context("cannot write")?;
     }
     let agent = Agent::start(["-q", "--attach", method])?;
     let mut dmesg = Dmesg::from_now()?;
     let completions = TracefsInstance::recording_integrity_completions()?;
-    let refused = read_while_it_changes(&disk)?;
+    let refused = read_into_changing_buffer(&disk)?;
     let recording = agent.stop()?;
 
-    ensure!(completions.count()? == 0, "the disk has failed: {:#?}", completions.lines()?);
+    ensure!(completions.count()? == 0, "the disk reports errors: {:#?}", completions.lines()?);
     let total = recording.summary()?.integrity_errors_total;
     ensure!(total == refused, "{refused} reads were refused: {:#?}", recording.summary()?);
     let mut logged: Vec<u64> = dmesg.messages()?.iter().filter_map(|text| sector(text)).collect();
-    let mut told: Vec<_> = integrity(&recording).map(|error| error.sector).collect();
+    let mut reported: Vec<_> = integrity(&recording).map(|error| error.sector).collect();
     logged.sort_unstable();
-    told.sort_unstable();
-    ensure!(told == logged, "told {told:?}\nlogged {logged:?}");
+    reported.sort_unstable();
+    ensure!(reported == logged, "reported {reported:?}\nlogged {logged:?}");
     let strange = integrity(&recording).find(|error| {
         (error.op, error.check, error.source) != (Operation::Read, Check::Guard, Source::Verify)
             || error.sectors != 1
@@ -110,8 +114,8 @@ fn verifies(method: &str) -> Result<()> {
     Ok(())
 }
 
-/// Readers share one buffer, which others write to. Returns how many reads were refused.
-fn read_while_it_changes(disk: &Disk) -> Result<u64> {
+/// Reads into one shared buffer that other threads change. Returns how many reads were refused.
+fn read_into_changing_buffer(disk: &Disk) -> Result<u64> {
     let buffer = Buffer::new()?;
     let file = OpenOptions::new()
         .read(true)
@@ -119,7 +123,7 @@ fn read_while_it_changes(disk: &Disk) -> Result<u64> {
         .open(&disk.path)
         .context("cannot open the disk")?;
     let (refused, over) = (AtomicU64::new(0), AtomicBool::new(false));
-    let deadline = Instant::now() + LIMIT;
+    let deadline = Instant::now() + TIMEOUT;
     let read = |first: u64| -> Result<()> {
         let mut n = first;
         while !over.load(Relaxed) {
@@ -128,7 +132,7 @@ fn read_while_it_changes(disk: &Disk) -> Result<u64> {
                 Err(error) if error.raw_os_error() == Some(libc::EILSEQ) => {
                     refused.fetch_add(1, Relaxed);
                 }
-                Err(error) => return Err(error).context("a read failed otherwise"),
+                Err(error) => return Err(error).context("a read failed with another error"),
             }
             if refused.load(Relaxed) >= MANY || Instant::now() > deadline {
                 over.store(true, Relaxed);
@@ -142,7 +146,7 @@ fn read_while_it_changes(disk: &Disk) -> Result<u64> {
         for _ in 0..2 {
             scope.spawn(|| {
                 while !over.load(Relaxed) {
-                    buffer.scribble();
+                    buffer.change();
                 }
             });
         }
@@ -154,11 +158,11 @@ fn read_while_it_changes(disk: &Disk) -> Result<u64> {
         ended
     })?;
     let refused = refused.load(Relaxed);
-    ensure!(refused >= MANY, "{refused} reads were refused within {} s", LIMIT.as_secs());
+    ensure!(refused >= MANY, "{refused} reads were refused within {} s", TIMEOUT.as_secs());
     Ok(refused)
 }
 
-/// `sda: guard tag error at sector 40 (rcvd 1234, want 5678)`.
+/// Parses the sector of `sda: guard tag error at sector 40 (rcvd 1234, want 5678)`.
 fn sector(message: &str) -> Option<u64> {
     let (_, rest) = message.split_once("guard tag error at sector ")?;
     rest.split_whitespace().next()?.parse().ok()

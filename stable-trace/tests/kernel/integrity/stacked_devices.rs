@@ -1,4 +1,4 @@
-//! Devices on top of others: one failure, one count, where it happened.
+//! On stacked devices a failure is counted once, on the device that detects it.
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt as _;
@@ -7,54 +7,52 @@ use std::path::Path;
 use anyhow::{Context as _, Result, ensure};
 use stable_trace::event::{Check, Operation, Source};
 
-use super::on_the_disk;
+use super::on_pi_disk;
 use crate::harness::direct_io::DirectFile;
 use crate::harness::integrity_failures::{agent_agrees_with_tracefs, integrity};
 use crate::harness::device_mapper::{DmIntegrity, DmLinear};
 use crate::harness::{Agent, Disk, Injection, Requirement, Test, TracefsInstance};
 
-/// Commands of each kind that fail on each device.
+/// Failing commands of each kind on each device.
 const EACH: u64 = 10;
 
 /// Bytes of a command.
 const BLOCK: usize = 4096;
 
-/// Where dm-integrity's data is changed, far from its beginning, in bytes.
-const CHANGED: u64 = 5 * BLOCK as u64;
+/// Byte offset of the corrupt block of dm-integrity's data.
+const CORRUPT: u64 = 5 * BLOCK as u64;
 
 pub fn tests() -> Vec<Test> {
     let methods = ["auto", "fentry", "kprobe", "tracepoint"].into_iter();
     methods
         .map(|method| {
-            on_the_disk(&format!("once_in_every_stack_{method}"), move || every_stack(method))
-                .requires(Requirement::Program("losetup"))
-                .requires(Requirement::Program("dmsetup"))
-                .requires(Requirement::Program("integritysetup"))
+            on_pi_disk(&format!("stacked_devices_count_a_failure_once_{method}"), move || {
+                every_stack(method)
+            })
+            .requires_all(["losetup", "dmsetup", "integritysetup"].map(Requirement::Program))
         })
         .collect()
 }
 
-/// A loop device and a linear mapping repeat what the disk below has failed; dm-integrity finds for
-/// itself what was changed below it, with no device with protection information near.
+/// A loop device and a linear mapping pass on failures of the disk below; dm-integrity itself detects
+/// corruption below it, without a disk with protection information.
 fn every_stack(method: &str) -> Result<()> {
     let disk = Disk::pi()?;
     let (data, tags) = (Disk::loop_device(16)?, Disk::loop_device(16)?);
-    let changed = changed_below(&data, &tags)?;
+    let corrupt = corrupt_dm_integrity(&data, &tags)?;
     let (looped, linear) = (Disk::loop_over(&disk, true)?, DmLinear::over(&disk)?);
     let agent = Agent::start(["-q", "--attach", method])?;
     let completions = TracefsInstance::recording_integrity_completions()?;
     fail(&looped.path)?;
     fail(linear.path())?;
-    let reader = DirectFile::open(changed.path())?;
-    let outcomes: Vec<_> = (0..8)
-        .map(|n| reader.read(n * BLOCK as u64, BLOCK).err().and_then(|e| e.raw_os_error()))
-        .collect();
+    let reader = DirectFile::open(corrupt.path())?;
+    let outcomes: Vec<_> = (0..8).map(|n| reader.read_errno(n * BLOCK as u64, BLOCK)).collect();
     drop(reader);
     let recording = agent.stop()?;
 
     let mut expected = [None; 8];
     expected[5] = Some(84);
-    ensure!(outcomes == expected, "dm-integrity's readers got {outcomes:?}");
+    ensure!(outcomes == expected, "reads of dm-integrity end with {outcomes:?}");
     let count = agent_agrees_with_tracefs(&recording, &completions, &disk)?;
     ensure!(count == 4 * EACH, "{count} on {}", disk.name);
     let total = recording.summary()?.integrity_errors_total;
@@ -64,15 +62,15 @@ fn every_stack(method: &str) -> Result<()> {
             ensure!(error.source == Source::Scsi, "{error:#?}");
             continue;
         }
-        ensure!(error.device.as_deref() == Some(changed.name()), "{error:#?}");
+        ensure!(error.device.as_deref() == Some(corrupt.name()), "{error:#?}");
         ensure!((error.check, error.source) == (Check::Unknown, Source::Block), "{error:#?}");
-        let place = (error.op, error.sector, error.sectors);
-        ensure!(place == (Operation::Read, CHANGED / 512, 8), "{error:#?}");
+        let location = (error.op, error.sector, error.sectors);
+        ensure!(location == (Operation::Read, CORRUPT / 512, 8), "{error:#?}");
     }
     Ok(())
 }
 
-/// Reads and writes of a device fail on the disk below it.
+/// Fails reads and writes of a device on the disk below it.
 fn fail(above: &Path) -> Result<()> {
     let direct = DirectFile::open(above)?;
     let _failing = Injection::with(Injection::DEVICE)?;
@@ -84,8 +82,8 @@ fn fail(above: &Path) -> Result<()> {
     Ok(())
 }
 
-/// dm-integrity over a device of which one byte was changed behind its back.
-fn changed_below(data: &Disk, tags: &Disk) -> Result<Integrity> {
+/// Creates dm-integrity over a device and corrupts one byte of that device.
+fn corrupt_dm_integrity(data: &Disk, tags: &Disk) -> Result<Integrity> {
     let mapped = Integrity::format(data, tags)?;
     let direct = DirectFile::open(mapped.path())?;
     for n in 0..8 {
@@ -93,7 +91,7 @@ fn changed_below(data: &Disk, tags: &Disk) -> Result<Integrity> {
     }
     drop(direct);
     let mapped = mapped.reopened()?;
-    OpenOptions::new().write(true).open(&data.path)?.write_all_at(b"!", CHANGED + 100)?;
+    OpenOptions::new().write(true).open(&data.path)?.write_all_at(b"!", CORRUPT + 100)?;
     rustix::fs::sync();
     Ok(mapped)
 }
