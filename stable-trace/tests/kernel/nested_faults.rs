@@ -1,4 +1,5 @@
-//! A system call whose buffer is a mapping: the fault is one thing, the write is another.
+//! System calls whose buffer is a file mapping: the agent distinguishes waits in the page fault from
+//! waits in the write.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -10,13 +11,16 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use stable_trace::event::{Context, Stall};
 
-use crate::harness::injection::SlowDisk;
-use crate::harness::{Agent, Disk, Fs, BpfObjects, Requirement, Scratch, Test, TracefsInstance, bpftool, host};
+use crate::harness::writeback::start_writeback;
+use crate::harness::{
+    Agent, BpfObjects, Disk, Fs, Requirement, Scratch, SlowDisk, Test, TracefsInstance, bpftool,
+    host,
+};
 
-/// The page that everything here is about.
+/// Bytes of a page.
 const PAGE: usize = 4096;
 
-/// How often each is done.
+/// Accesses of each kind.
 const TIMES: usize = 20;
 
 pub fn tests() -> Vec<Test> {
@@ -24,18 +28,18 @@ pub fn tests() -> Vec<Test> {
     for method in ["fentry", "kprobe"] {
         for fs in [Fs::Ext4, Fs::Xfs] {
             tests.push(
-                Test::guest(format!("nested::{method}_{fs}"), move || faults_in_calls(method, fs))
-                    .requires(Requirement::Agent)
-                    .requires(Requirement::PiDisk)
-                    .requires(Requirement::Tracefs)
-                    .requires(Requirement::Program("bpftool")),
+                Test::guest(format!("nested_faults::{method}_{fs}"), move || {
+                    faults_in_system_calls(method, fs)
+                })
+                .requires_traced_pi_disk()
+                .requires(Requirement::Program("bpftool")),
             );
         }
     }
     tests
 }
 
-/// A page of a file, mapped.
+/// A mapped page of a file.
 struct Mapped {
     file: File,
     start: *mut libc::c_void,
@@ -45,7 +49,7 @@ impl Mapped {
     fn new(path: &Path) -> Result<Self> {
         let file = page(path)?;
         let protection = libc::PROT_READ | libc::PROT_WRITE;
-        // SAFETY: a new mapping, which takes no memory from anybody.
+        // SAFETY: a new mapping, which replaces no other.
         let start = unsafe {
             libc::mmap(
                 std::ptr::null_mut(),
@@ -60,15 +64,15 @@ impl Mapped {
         Ok(Self { file, start })
     }
 
-    /// Has the next access fault.
-    fn forget(&self) -> Result<()> {
-        // SAFETY: the page of a shared file mapping comes back from its file.
+    /// Drops the mapping's page, so that the next access faults.
+    fn unmap_page(&self) -> Result<()> {
+        // SAFETY: the next access maps the page of the file again.
         let done = unsafe { libc::madvise(self.start, PAGE, libc::MADV_DONTNEED) };
         ensure!(done == 0, "madvise: {}", io::Error::last_os_error());
         Ok(())
     }
 
-    /// `read()` from a file into the mapping: the kernel stores to it.
+    /// `read()` from a file into the mapping: the kernel stores to the mapping.
     fn read_from(&self, file: &File) -> Result<()> {
         // SAFETY: the mapping lives, is one page long, and nothing else refers to it.
         let done = unsafe { libc::pread(file.as_raw_fd(), self.start, PAGE, 0) };
@@ -76,7 +80,7 @@ impl Mapped {
         Ok(())
     }
 
-    /// `write()` to a file from the mapping: the kernel loads from it, within the write.
+    /// `write()` to a file from the mapping: the kernel loads from the mapping within the write.
     fn write_to(&self, file: &File) -> Result<()> {
         // SAFETY: the mapping lives and is one page long.
         let done = unsafe { libc::pwrite(file.as_raw_fd(), self.start, PAGE, 0) };
@@ -87,29 +91,20 @@ impl Mapped {
 
 impl Drop for Mapped {
     fn drop(&mut self) {
-        // SAFETY: made by us, and nothing refers to it any more.
+        // SAFETY: `new` created the mapping, and no reference to it is left.
         unsafe { libc::munmap(self.start, PAGE) };
     }
 }
 
-/// A file of one page, on the disk.
+/// Creates a file of one page and writes it back.
 fn page(path: &Path) -> Result<File> {
-    std::fs::write(path, [1; PAGE]).context("cannot make a file")?;
+    std::fs::write(path, [1; PAGE]).context("cannot create a file")?;
     let file = OpenOptions::new().read(true).write(true).open(path)?;
     file.sync_all().context("cannot write back")?;
     Ok(file)
 }
 
-/// Sends what is dirty on its way and does not wait for it.
-fn start_writeback(file: &File) -> Result<()> {
-    // SAFETY: a system call on an open file; no memory is involved. rustix does not have it.
-    let done =
-        unsafe { libc::sync_file_range(file.as_raw_fd(), 0, 0, libc::SYNC_FILE_RANGE_WRITE) };
-    ensure!(done == 0, "sync_file_range: {}", io::Error::last_os_error());
-    Ok(())
-}
-
-fn faults_in_calls(method: &str, fs: Fs) -> Result<()> {
+fn faults_in_system_calls(method: &str, fs: Fs) -> Result<()> {
     let scratch = Scratch::new(fs, Disk::pi()?)?;
     let mapped = Mapped::new(&scratch.path().join("mapped"))?;
     let written = page(&scratch.path().join("written"))?;
@@ -117,10 +112,10 @@ fn faults_in_calls(method: &str, fs: Fs) -> Result<()> {
     let _slow = SlowDisk::new(scratch.disk(), Duration::from_millis(100), 4)?;
     let pid = std::process::id().to_string();
     let agent = Agent::start(["--attach", method, "--min-latency=0", "--stacks", "--pid", &pid])?;
-    let held = BpfObjects::of_process(agent.pid())?;
+    let objects = BpfObjects::of_process(agent.pid())?;
     let thread = rustix::thread::gettid().as_raw_nonzero().get().cast_unsigned();
     let waits = TracefsInstance::recording_process(&host::wait_event(), thread)?;
-    // Once in a while a busy machine has the page on the disk before we come back to it.
+    // A busy machine may finish the writeback before the access.
     let waited = |access: &dyn Fn() -> Result<()>| -> Result<usize> {
         let before = waits.hits()?;
         access()?;
@@ -128,7 +123,7 @@ fn faults_in_calls(method: &str, fs: Fs) -> Result<()> {
     };
     let (mut faults, mut writes) = (0, 0);
     for _ in 0..TIMES {
-        // The store of a read() waits for the mapping's page, in a fault.
+        // The store of a read() faults and waits for the mapping's page.
         faults += waited(&|| mapped.read_from(&source))?;
         faults += waited(&|| {
             start_writeback(&mapped.file)?;
@@ -138,38 +133,40 @@ fn faults_in_calls(method: &str, fs: Fs) -> Result<()> {
         writes += waited(&|| mapped.write_to(&written))?;
         writes += waited(&|| {
             start_writeback(&written)?;
-            mapped.forget()?;
+            mapped.unmap_page()?;
             mapped.write_to(&written)
         })?;
     }
-    bpftool::await_no_task(&held)?;
+    bpftool::await_empty_task_maps(&objects)?;
     let recording = agent.stop()?;
 
     let summary = recording.summary()?;
     ensure!(summary.waits_unfinished == 0, "{summary:#?}");
     ensure!(summary.map_failures.is_empty(), "{:?}", summary.map_failures);
     let stalls: Vec<_> = recording.stalls().collect();
-    let spared = usize::from(method == "kprobe" && host::kernel_version() < (5, 16));
-    all_are(&stalls, mapped.file.metadata()?.ino(), Context::PageMkwrite, faults, spared)?;
-    all_are(&stalls, written.metadata()?.ino(), Context::WriteBegin, writes, spared)
+    // Where a task switch ends waits, one may have ended without sleep.
+    let without_sleep = usize::from(method == "kprobe" && host::kernel_version() < (5, 16));
+    let mapped = mapped.file.metadata()?.ino();
+    stalls_of_file(&stalls, mapped, Context::PageMkwrite, faults, without_sleep)?;
+    let written = written.metadata()?.ino();
+    stalls_of_file(&stalls, written, Context::WriteBegin, writes, without_sleep)
 }
 
-/// Those of one file are of one kind, and one for each access that tracefs saw wait; where the
-/// scheduler ends waits, one may have been spared its sleep.
-fn all_are(
+/// The stalls of one file have one context, and there is one for each wait that tracefs saw.
+fn stalls_of_file(
     stalls: &[&Stall],
     ino: u64,
     context: Context,
     waits: usize,
-    spared: usize,
+    without_sleep: usize,
 ) -> Result<()> {
     let of_file: Vec<_> = stalls.iter().filter(|stall| stall.ino == ino).collect();
     let strange = of_file.iter().find(|stall| stall.context != context);
     ensure!(strange.is_none(), "not {}: {strange:?}", context.name());
     let count = of_file.len();
-    ensure!(waits * 2 > TIMES, "{waits} of {TIMES} waited: the test shows nothing");
+    ensure!(waits * 2 > TIMES, "only {waits} accesses waited: too few to compare");
     ensure!(
-        count <= waits && waits <= count + spared,
+        count <= waits && waits <= count + without_sleep,
         "{count} stalls, but {waits} waits in {}",
         context.name()
     );

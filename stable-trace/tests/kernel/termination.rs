@@ -1,4 +1,4 @@
-//! How a run ends: in order, whoever ends it, and with nothing left behind.
+//! The end of a run: exit status, summary, and nothing left in the kernel.
 
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
@@ -7,10 +7,11 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::harness::{Agent, Disk, Fs, BpfObjects, Requirement, Scratch, Test, Wac, program};
+use crate::harness::process::send_signal;
+use crate::harness::{Agent, BpfObjects, Disk, Fs, Requirement, Scratch, Test, Wac, program};
 
 pub fn tests() -> Vec<Test> {
     let native = |name: &str, body: fn() -> Result<()>| {
@@ -19,29 +20,29 @@ pub fn tests() -> Vec<Test> {
     vec![
         native("a_signal_ends_a_trace_with_its_summary", a_signal_ends_a_trace),
         native("a_signal_ends_the_command_and_its_status_is_passed_on", a_signal_ends_the_command),
-        native("a_second_signal_ends_it_at_once", a_second_signal_ends_it_at_once),
-        native("a_commands_status_is_passed_on", a_commands_status_is_passed_on),
-        native("no_such_command_is_one_line", no_such_command_is_one_line),
-        native("the_time_is_up_for_a_trace_and_for_a_command", the_time_is_up),
-        native("a_reader_that_has_seen_enough_is_no_error", a_reader_that_has_seen_enough)
+        native("a_second_signal_ends_the_agent_at_once", a_second_signal_ends_the_agent),
+        native("the_status_of_a_command_is_passed_on", command_status_is_passed_on),
+        native("a_missing_command_is_a_one_line_error", missing_command),
+        native("the_duration_ends_a_trace_and_a_command", duration_is_over),
+        native("a_closed_output_pipe_is_not_an_error", closed_output_pipe)
             .requires(Requirement::Program("losetup")),
         native("a_killed_agent_leaves_nothing_in_the_kernel", a_killed_agent_leaves_nothing),
-        native("mounts_are_as_they_were", mounts_are_as_they_were),
+        native("the_mounts_of_other_processes_are_unchanged", mounts_are_unchanged),
     ]
 }
 
 fn a_signal_ends_a_trace() -> Result<()> {
     for signal in [Signal::INT, Signal::TERM] {
         let agent = Agent::start(["trace"])?;
-        let loaded = BpfObjects::of_process(agent.pid())?;
-        ensure!(!loaded.programs.is_empty(), "no program is attached");
+        let objects = BpfObjects::of_process(agent.pid())?;
+        ensure!(!objects.programs.is_empty(), "no program is attached");
         agent.signal(signal)?;
         let recording = agent.wait()?;
         ensure!(recording.status.code() == Some(0), "{signal:?}: {}", recording.status);
         ensure!(recording.errors.is_empty(), "{signal:?}: {}", recording.errors);
         let summary = recording.summary()?;
         ensure!(summary.elapsed_ns > 0 && summary.counts["start"] == 1, "{summary:?}");
-        loaded.await_freed()?;
+        objects.await_freed()?;
     }
     Ok(())
 }
@@ -51,7 +52,7 @@ fn a_signal_ends_the_command() -> Result<()> {
         let agent = Agent::start(["run", "--", "sleep", "3600"])?;
         agent.signal(signal)?;
         let recording = agent.wait()?;
-        // Either way the command gets SIGTERM, which sleep does nothing about.
+        // Either way the agent sends SIGTERM, which sleep does not handle.
         ensure!(recording.status.code() == Some(128 + 15), "{signal:?}: {}", recording.status);
         recording.summary()?;
         ensure!(recording.errors.is_empty(), "{signal:?}: {}", recording.errors);
@@ -59,32 +60,32 @@ fn a_signal_ends_the_command() -> Result<()> {
     Ok(())
 }
 
-/// A pipe with a name, for a command to say how far it is.
-struct Words {
+/// A named pipe on which a command reports its progress, one word a line.
+struct Progress {
     folder: TempDir,
     reader: BufReader<File>,
 }
 
-impl Words {
+impl Progress {
     fn new() -> Result<Self> {
         let folder = tempfile::tempdir()?;
-        let path = folder.path().join("words");
+        let path = folder.path().join("progress");
         program::run("mkfifo", &[&path.to_string_lossy()])?;
-        // For writing too: so that opening it waits for nobody.
+        // Also opened for writing, so that the open does not wait for a writer.
         let file = fs::OpenOptions::new().read(true).write(true).open(path)?;
         Ok(Self { folder, reader: BufReader::new(file) })
     }
 
     fn path(&self) -> PathBuf {
-        self.folder.path().join("words")
+        self.folder.path().join("progress")
     }
 
-    /// The next word; an error if none comes.
+    /// Reads the next word. Fails after a minute.
     fn next(&mut self) -> Result<String> {
         if self.reader.buffer().is_empty() {
             let mut fds = [PollFd::new(self.reader.get_ref(), PollFlags::IN)];
             let limit = Timespec { tv_sec: 60, tv_nsec: 0 };
-            ensure!(poll(&mut fds, Some(&limit))? > 0, "the command says nothing");
+            ensure!(poll(&mut fds, Some(&limit))? > 0, "the command reports no progress");
         }
         let mut line = String::new();
         self.reader.read_line(&mut line)?;
@@ -92,13 +93,13 @@ impl Words {
     }
 }
 
-/// A command that says so when it is told to end, and goes on; it is killed when this is dropped.
-struct Deaf(Vec<Pid>);
+/// The processes of a command that ignores SIGTERM, except that it reports it. Killed on drop.
+struct IgnoringCommand(Vec<u32>);
 
-/// The standard streams are given up, because the test reads the agent's to their end.
-const DEAF: &str = r#"
+/// It closes the standard streams, because the test reads the agent's to their end.
+const IGNORING_SCRIPT: &str = r#"
 exec >/dev/null 2>&1 3>"$0"
-trap 'echo told >&3' TERM
+trap 'echo terminated >&3' TERM
 trap '' INT
 sleep 3600 &
 echo $$ >&3
@@ -106,50 +107,49 @@ echo $! >&3
 while :; do wait; done
 "#;
 
-impl Deaf {
-    fn hear(words: &mut Words) -> Result<Self> {
-        let mut deaf = Self(Vec::new());
+impl IgnoringCommand {
+    fn await_start(progress: &mut Progress) -> Result<Self> {
+        let mut command = Self(Vec::new());
         for _ in 0..2 {
-            let pid = words.next()?;
-            deaf.0.push(Pid::from_raw(pid.parse()?).context("no pid")?);
+            command.0.push(progress.next()?.parse()?);
         }
-        Ok(deaf)
+        Ok(command)
     }
 }
 
-impl Drop for Deaf {
+impl Drop for IgnoringCommand {
     fn drop(&mut self) {
         for pid in &self.0 {
             // It may have ended by itself.
-            let _ = kill_process(*pid, Signal::KILL);
+            let _ = send_signal(*pid, Signal::KILL);
         }
     }
 }
 
-fn a_second_signal_ends_it_at_once() -> Result<()> {
+fn a_second_signal_ends_the_agent() -> Result<()> {
     for (second, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
-        let mut words = Words::new()?;
-        let path = words.path();
-        let command = ["run", "--", "sh", "-c", DEAF].map(PathBuf::from);
+        let mut progress = Progress::new()?;
+        let path = progress.path();
+        let command = ["run", "--", "sh", "-c", IGNORING_SCRIPT].map(PathBuf::from);
         let agent = Agent::start(command.iter().chain([&path]))?;
-        let loaded = BpfObjects::of_process(agent.pid())?;
-        let deaf = Deaf::hear(&mut words)?;
+        let objects = BpfObjects::of_process(agent.pid())?;
+        let ignoring = IgnoringCommand::await_start(&mut progress)?;
 
         agent.signal(Signal::INT)?;
-        // So the agent has heard the first one, and waits for the command.
-        ensure!(words.next()? == "told", "the command was not told to end");
+        // The agent has handled the first signal and waits for the command.
+        ensure!(progress.next()? == "terminated", "the command did not get SIGTERM");
         agent.signal(second)?;
         let recording = agent.wait()?;
 
         ensure!(recording.status.code() == Some(code), "{second:?}: {}", recording.status);
-        let goes_on = Path::new("/proc").join(deaf.0[0].as_raw_nonzero().to_string());
-        ensure!(goes_on.exists(), "the command ended, so nothing was at once");
-        loaded.await_freed()?;
+        let running = Path::new("/proc").join(ignoring.0[0].to_string());
+        ensure!(running.exists(), "the command ended, so the agent may have waited for it");
+        objects.await_freed()?;
     }
     Ok(())
 }
 
-fn a_commands_status_is_passed_on() -> Result<()> {
+fn command_status_is_passed_on() -> Result<()> {
     for (script, code) in
         [("exit 0", 0), ("exit 7", 7), ("exit 255", 255), ("kill -KILL $$", 137), ("kill $$", 143)]
     {
@@ -161,7 +161,7 @@ fn a_commands_status_is_passed_on() -> Result<()> {
     Ok(())
 }
 
-fn no_such_command_is_one_line() -> Result<()> {
+fn missing_command() -> Result<()> {
     let output = Agent::output(["run", "--listen=off", "--", "/no/such/command"])?;
     let errors = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.code() == Some(1), "{}", output.status);
@@ -169,19 +169,19 @@ fn no_such_command_is_one_line() -> Result<()> {
     Ok(())
 }
 
-fn the_time_is_up() -> Result<()> {
+fn duration_is_over() -> Result<()> {
     let recording = Agent::run(["trace", "--duration=100ms"])?;
     ensure!(recording.status.code() == Some(0), "{}", recording.status);
     let elapsed = recording.summary()?.elapsed_ns;
-    ensure!(elapsed >= 100_000_000, "100 ms were over after {elapsed} ns");
+    ensure!(elapsed >= 100_000_000, "a trace of 100 ms ended after {elapsed} ns");
     let recording = Agent::run(["run", "--duration=100ms", "--", "sleep", "3600"])?;
     ensure!(recording.status.code() == Some(143), "{}", recording.status);
     recording.summary()?;
     Ok(())
 }
 
-/// `stable-trace | head -1`, while there is something to say.
-fn a_reader_that_has_seen_enough() -> Result<()> {
+/// `stable-trace | head -1`, while there are events.
+fn closed_output_pipe() -> Result<()> {
     let scratch = Scratch::with_stable_writes(Fs::Ext4, Disk::loop_device(64)?, true)?;
     let mut wac = Wac::spawn_paused(scratch.path(), "a")?;
     for format in ["json", "text"] {
@@ -210,23 +210,22 @@ fn a_reader_that_has_seen_enough() -> Result<()> {
 
 fn a_killed_agent_leaves_nothing() -> Result<()> {
     let agent = Agent::start(["--min-latency=0"])?;
-    let loaded = BpfObjects::of_process(agent.pid())?;
-    let there = loaded.remaining();
-    let waits = there.iter().filter(|name| name.starts_with("program writeback_wait"));
-    ensure!(waits.count() == 2, "the kernel's list has of the agent's: {there:?}");
-    ensure!(there.iter().any(|name| name == "map EVENTS"), "{there:?}");
+    let objects = BpfObjects::of_process(agent.pid())?;
+    let loaded = objects.remaining();
+    let waits = loaded.iter().filter(|name| name.starts_with("program writeback_wait"));
+    ensure!(waits.count() == 2, "the agent's objects in the kernel's lists: {loaded:?}");
+    ensure!(loaded.iter().any(|name| name == "map EVENTS"), "{loaded:?}");
 
     agent.signal(Signal::KILL)?;
     let recording = agent.wait()?;
 
     ensure!(recording.status.code().is_none(), "{}", recording.status);
-    loaded.await_freed()
+    objects.await_freed()
 }
 
-/// tracefs is mounted for the agent alone if it is nowhere; nobody else sees it come or go.
-fn mounts_are_as_they_were() -> Result<()> {
-    // As on a machine where nobody has mounted tracefs, and where mounts spread, as systemd has it:
-    // in a namespace of our own.
+/// An agent that finds no tracefs mounts it only for itself.
+fn mounts_are_unchanged() -> Result<()> {
+    // A mount namespace without tracefs and with shared propagation, which is systemd's default.
     let script = "umount -l /sys/kernel/tracing /sys/kernel/debug 2>/dev/null; \
          mount --make-rshared / || exit 1; \
          cat /proc/self/mounts >\"$1/before\"; \
@@ -244,8 +243,8 @@ fn mounts_are_as_they_were() -> Result<()> {
         .context("cannot start unshare")?
         .wait()?;
     ensure!(status.success(), "the agent does not run without tracefs: {status}");
-    let theirs = |name: &str| fs::read_to_string(folder.path().join(name));
-    ensure!(!theirs("before")?.contains("tracefs"), "there is a tracefs: {}", theirs("before")?);
-    ensure!(theirs("before")? == theirs("during")?, "{}", theirs("during")?);
+    let mounts = |name: &str| fs::read_to_string(folder.path().join(name));
+    ensure!(!mounts("before")?.contains("tracefs"), "tracefs is mounted: {}", mounts("before")?);
+    ensure!(mounts("before")? == mounts("during")?, "{}", mounts("during")?);
     Ok(())
 }

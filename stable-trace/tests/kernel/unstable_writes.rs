@@ -1,5 +1,4 @@
-//! Pages that are given to a writer while they are under writeback: where nobody keeps them stable,
-//! with the guard errors that come of it, and where somebody does.
+//! Unstable writes: where pages are not stable, with the guard errors that follow, and where they are.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
@@ -8,52 +7,55 @@ use anyhow::{Context as _, Result, ensure};
 use stable_trace::event::{Context, Event, Grade, Group, Start, UnstableWrite};
 
 use crate::harness::console::QuietConsole;
-use crate::harness::injection::SlowDisk;
-use crate::harness::{Agent, Disk, Fs, Requirement, Recording, Scratch, Test, TracefsInstance, Wac, missed_runs};
+use crate::harness::{
+    Agent, Disk, Fs, Recording, Requirement, Scratch, SlowDisk, Test, TracefsInstance, Wac,
+    missed_runs,
+};
 
-/// Unstable writes of one profile that are awaited before its workload is ended.
+/// Unstable writes of each profile that a test waits for before it stops the workload.
 const MANY: u64 = 50;
 
-/// Stalls that are awaited where there is to be nothing else.
+/// Stalls that a test waits for where it expects no unstable write.
 const STALLS: u64 = 1_000;
 
-/// The disk takes this long for a command, so that a page is under writeback most of the time.
+/// Delay of each command of the disk, so that a page is under writeback most of the time.
 const COMMAND: Duration = Duration::from_millis(2);
 
-/// How long an emulated machine may take.
-const LIMIT: Duration = Duration::from_mins(2);
+/// An emulated machine is slow.
+const TIMEOUT: Duration = Duration::from_mins(2);
 
 pub fn tests() -> Vec<Test> {
     let guest = |name: String, body: Box<dyn FnOnce() -> Result<()> + Send>| {
-        Test::guest(name, body).requires(Requirement::Agent).requires(Requirement::Tracefs).requires(Requirement::PiDisk)
+        Test::guest(format!("unstable_writes::{name}"), body).requires_traced_pi_disk()
     };
     let mut tests = Vec::new();
     for fs in [Fs::Ext4, Fs::Xfs] {
         for method in ["auto", "fentry", "kprobe"] {
             let body = Box::new(move || holes(fs, method));
-            // Later the checksums alone have the pages kept stable (`bdev_stable_writes`,
-            // include/linux/blkdev.h, from 6.11 on).
+            // From 6.11 on an integrity profile alone keeps pages stable (`bdev_stable_writes`,
+            // include/linux/blkdev.h).
             tests.push(
-                guest(format!("unstable::hole_{method}_{fs}"), body)
+                guest(format!("without_stable_pages_are_holes_{method}_{fs}"), body)
                     .requires(Requirement::KernelBefore(6, 11)),
             );
         }
     }
     for fs in Fs::ALL {
-        tests.push(guest(format!("unstable::none_on_{fs}"), Box::new(move || none_at_all(fs))));
+        let body = Box::new(move || none_with_stable_pages(fs));
+        tests.push(guest(format!("do_not_occur_with_stable_pages_on_{fs}"), body));
     }
     tests.push(
-        guest("unstable::a_loop_device_is_a_hole".to_owned(), Box::new(a_loop_is_a_hole))
+        guest("on_a_loop_device_are_holes".to_owned(), Box::new(loop_device_is_a_hole))
             .requires(Requirement::Program("losetup")),
     );
     tests.push(
-        guest("unstable::harmless_without_checksums".to_owned(), Box::new(harmless))
+        guest("without_an_integrity_profile_are_harmless".to_owned(), Box::new(harmless))
             .requires(Requirement::Program("losetup")),
     );
     tests
 }
 
-/// The unstable writes that were streamed.
+/// The streamed unstable writes.
 fn unstable(recording: &Recording) -> impl Iterator<Item = &UnstableWrite> {
     recording.lines.iter().filter_map(|line| match &line.event {
         Event::UnstableWrite(write) => Some(write),
@@ -61,12 +63,12 @@ fn unstable(recording: &Recording) -> impl Iterator<Item = &UnstableWrite> {
     })
 }
 
-/// Reads on until so many unstable writes of a process have been streamed.
+/// Waits until `wanted` unstable writes of a process were streamed.
 fn await_unstable(agent: &mut Agent, pid: u32, wanted: u64) -> Result<()> {
     let mut left = wanted;
     while left > 0 {
         agent.await_line(
-            LIMIT,
+            TIMEOUT,
             |event| matches!(event, Event::UnstableWrite(it) if it.pid == pid),
         )?;
         left -= 1;
@@ -74,8 +76,8 @@ fn await_unstable(agent: &mut Agent, pid: u32, wanted: u64) -> Result<()> {
     Ok(())
 }
 
-/// Whether the function that gives a written page back is probed. Under `--attach fentry` that of
-/// ext4 is not before 6.6, and that of xfs on 5.10: they have too many arguments.
+/// Whether the write-end function of the file system is probed. With `--attach fentry`, that of ext4 is
+/// not probed before 6.6, and that of xfs not on 5.10: they have too many arguments.
 fn sees_writes(start: &Start, fs: Fs) -> bool {
     let ends: &[_] = match fs {
         Fs::Ext4 => &["generic_write_end", "block_write_end"],
@@ -87,21 +89,21 @@ fn sees_writes(start: &Start, fs: Fs) -> bool {
         .any(|probe| probe.group == Group::WriteBegin && ends.contains(&probe.function.as_str()))
 }
 
-/// One workload on a file system that does not keep pages stable.
+/// One run of a workload on a file system without stable pages.
 struct Run {
     context: Context,
     pid: u32,
     ino: u64,
 }
 
-/// The disk checks, and the file system was told not to care.
+/// The disk checks integrity, and `queue/stable_writes` is off.
 fn holes(fs: Fs, method: &str) -> Result<()> {
     let _quiet = QuietConsole::new()?;
     let scratch = Scratch::with_stable_writes(fs, Disk::pi()?, false)?;
     let _slow = SlowDisk::new(scratch.disk(), COMMAND, 4)?;
     let mut agent = Agent::start(["--attach", method, "--min-latency=0", "--ring-size=64MiB"])?;
-    let writes = sees_writes(agent.started().context("no start")?, fs);
-    ensure!(writes || method == "fentry", "nobody looks at what is written");
+    let writes = sees_writes(agent.started().context("no `start` line")?, fs);
+    ensure!(writes || method == "fentry", "the write-end function is not probed");
     let mut runs = Vec::new();
     for (profile, context) in [("a", Context::WriteBegin), ("b", Context::PageMkwrite)] {
         if context == Context::PageMkwrite || writes {
@@ -130,19 +132,19 @@ fn holes(fs: Fs, method: &str) -> Result<()> {
     every_one_is_a_line(&recording)
 }
 
-/// Until the disk has found what came of it, which is what all this is about.
+/// Runs one workload until the disk has found a guard error.
 fn rewrite(profile: &str, context: Context, scratch: &Scratch, agent: &mut Agent) -> Result<Run> {
     let mut wac = Wac::spawn_paused(scratch.path(), profile)?;
     let failed = TracefsInstance::recording_integrity_completions()?;
     wac.start()?;
     let (pid, ino) = (wac.pid(), wac.file()?.ino());
     await_unstable(agent, pid, MANY)?;
-    failed.await_hits(1).with_context(|| format!("profile {profile}: not one guard error"))?;
+    failed.await_hits(1).with_context(|| format!("profile {profile}: no guard error"))?;
     wac.stop()?;
     Ok(Run { context, pid, ino })
 }
 
-/// The kernel's counts against the lines, grade by grade.
+/// The counts of the kernel's maps equal the lines of the stream, for each grade.
 fn every_one_is_a_line(recording: &Recording) -> Result<()> {
     let summary = recording.summary()?;
     ensure!(summary.events_lost == 0 && summary.map_failures.is_empty(), "{summary:#?}");
@@ -155,13 +157,14 @@ fn every_one_is_a_line(recording: &Recording) -> Result<()> {
     Ok(())
 }
 
-/// Pages are kept stable: writers wait, and none gets a page that is under way.
-fn none_at_all(fs: Fs) -> Result<()> {
+/// With stable pages, writers wait and none gets a page under writeback.
+fn none_with_stable_pages(fs: Fs) -> Result<()> {
     let scratch = Scratch::with_stable_writes(fs, Disk::pi()?, true)?;
     let _slow = SlowDisk::new(scratch.disk(), COMMAND, 4)?;
     let device = scratch.disk().name.clone();
     let mut agent = Agent::start(["--min-latency=0", "--harmless", "--device", &device])?;
-    ensure!(sees_writes(agent.started().context("no start")?, fs), "nobody looks");
+    let writes = sees_writes(agent.started().context("no `start` line")?, fs);
+    ensure!(writes, "the write-end function is not probed");
     for profile in ["a", "b"] {
         let mut wac = Wac::spawn_paused(scratch.path(), profile)?;
         wac.start()?;
@@ -177,8 +180,8 @@ fn none_at_all(fs: Fs) -> Result<()> {
     Ok(())
 }
 
-/// It never asks for stable pages, whatever the disk below it does.
-fn a_loop_is_a_hole() -> Result<()> {
+/// A loop device never requires stable pages, even if the disk below it does.
+fn loop_device_is_a_hole() -> Result<()> {
     let _quiet = QuietConsole::new()?;
     let disk = Disk::pi()?;
     let _slow = SlowDisk::new(&disk, COMMAND, 4)?;
@@ -199,37 +202,38 @@ fn a_loop_is_a_hole() -> Result<()> {
     every_one_is_a_line(&recording)
 }
 
-/// Two agents look at one workload: one was asked to tell of what harms nobody.
+/// Two agents trace one workload, one of them with `--harmless`.
 fn harmless() -> Result<()> {
-    // A loop device, because its requests take a moment; of checksums it knows nothing.
+    // Requests of a loop device take some time, and it has no integrity profile.
     let scratch = Scratch::new(Fs::Ext4, Disk::loop_device(64)?)?;
     let device = scratch.disk().name.clone();
     let options = ["--device", &device, "--ring-size=64MiB"];
     let silent = Agent::start(options)?;
-    let mut telling = Agent::start(options.iter().chain(&["--harmless"]))?;
-    ensure!(sees_writes(telling.started().context("no start")?, Fs::Ext4), "nobody looks");
+    let mut streaming = Agent::start(options.iter().chain(&["--harmless"]))?;
+    let writes = sees_writes(streaming.started().context("no `start` line")?, Fs::Ext4);
+    ensure!(writes, "the write-end function is not probed");
     let mut wac = Wac::spawn_paused(scratch.path(), "a")?;
     wac.start()?;
-    await_unstable(&mut telling, wac.pid(), MANY)?;
+    await_unstable(&mut streaming, wac.pid(), MANY)?;
     wac.stop()?;
-    let (telling, silent) = (telling.stop()?, silent.stop()?);
+    let (streaming, silent) = (streaming.stop()?, silent.stop()?);
 
-    let summary = telling.summary()?;
-    let strange = unstable(&telling).find(|write| write.grade != Grade::Harmless);
+    let summary = streaming.summary()?;
+    let strange = unstable(&streaming).find(|write| write.grade != Grade::Harmless);
     ensure!(strange.is_none(), "{strange:?}");
-    let lines = unstable(&telling).count() as u64;
-    ensure!(lines == counted(&telling)? && summary.events_lost == 0, "{lines}: {summary:#?}");
+    let lines = unstable(&streaming).count() as u64;
+    ensure!(lines == counted(&streaming)? && summary.events_lost == 0, "{lines}: {summary:#?}");
     ensure!(summary.unstable_writes_unstreamed == 0, "{summary:#?}");
 
     let summary = silent.summary()?;
     let line = unstable(&silent).next();
-    ensure!(line.is_none(), "told without being asked: {line:?}");
+    ensure!(line.is_none(), "streamed without --harmless: {line:?}");
     let unstreamed = summary.unstable_writes_unstreamed;
     ensure!(unstreamed == counted(&silent)?, "{summary:#?}");
-    // One looks a moment after the other, and a page's writeback may end between: seen with up to 4 %
-    // on 7.3, where instructions are emulated. Linux 7 skips programs now and then, and counts that.
-    let missed = missed_runs::reported_in(telling.summary()?) + missed_runs::reported_in(summary);
-    eprintln!("unstable: {lines} told, {unstreamed} counted, {missed} runs missed");
+    // The two agents' programs run one after the other, and writeback may end in between: seen for up
+    // to 4 % on emulated 7.3. Linux 7 skips some runs of programs and counts them.
+    let missed = missed_runs::reported_in(streaming.summary()?) + missed_runs::reported_in(summary);
+    eprintln!("unstable writes: {lines} streamed, {unstreamed} counted, {missed} runs missed");
     ensure!(unstreamed.abs_diff(lines) <= lines / 10 + missed, "not {lines}: {summary:#?}");
     Ok(())
 }
