@@ -10,7 +10,8 @@ use rustix::process::Signal;
 
 use crate::harness::process::send_signal;
 use crate::harness::{
-    Agent, BpfObjects, Disk, Fs, Requirement, Scratch, SlowDisk, Test, Wac, bpftool, host, wait_until,
+    Agent, BpfObjects, Disk, Fs, Requirement, Scratch, SlowDisk, Test, Wac, bpftool, host,
+    wait_until,
 };
 
 /// Waiters that the test waits for before it kills them. Most of the 64 threads wait for a lock that a
@@ -20,9 +21,10 @@ const WAITERS: usize = 2;
 pub fn tests() -> Vec<Test> {
     let mut tests = Vec::new();
     for method in ["fentry", "kprobe", "tracepoint"] {
-        tests.push(Test::guest(format!("cleanup::a_killed_agent_leaves_nothing_{method}"), move || {
-            a_killed_agent_leaves_nothing(method)
-        }));
+        tests.push(Test::guest(
+            format!("cleanup::a_killed_agent_leaves_nothing_{method}"),
+            move || a_killed_agent_leaves_nothing(method),
+        ));
         tests.push(
             Test::guest(format!("cleanup::killed_waiters_leave_nothing_{method}"), move || {
                 killed_waiters_leave_nothing(method)

@@ -70,7 +70,8 @@ fn a_module_is_loaded() -> Result<()> {
 /// `doctor` reports the same probes, word for word.
 fn doctor_reports(probes: &[Probe]) -> Result<()> {
     let output = Agent::output(["doctor", "--format", "json"])?;
-    let report: Value = serde_json::from_slice(&output.stdout).context("doctor did not print JSON")?;
+    let report: Value =
+        serde_json::from_slice(&output.stdout).context("doctor did not print JSON")?;
     let ours = serde_json::to_value(probes)?;
     ensure!(report["probes"] == ours, "{:#} but {ours:#}", report["probes"]);
     Ok(())

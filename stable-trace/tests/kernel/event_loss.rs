@@ -1,30 +1,26 @@
-//! Every stall is a line, or is counted as one that was lost or too short to be one.
+//! Every stall is streamed, or counted as lost or as below the threshold.
 
 use anyhow::{Result, ensure};
 use stable_trace::event::Event;
 
 use crate::harness::{
-    Agent, Disk, Fs, Requirement, Recording, Scratch, Test, TracefsInstance, Wac,
-    every_wait_is_accounted_for, host,
+    Agent, Disk, Fs, Recording, Scratch, Test, TracefsInstance, Wac, every_wait_is_accounted_for,
+    host,
 };
 
 pub fn tests() -> Vec<Test> {
     let native = |name: &str, body: fn() -> Result<()>| {
-        Test::native(name, body)
-            .requires(Requirement::Root)
-            .requires(Requirement::Agent)
-            .requires(Requirement::Tracefs)
-            .requires(Requirement::Program("losetup"))
+        Test::native(name, body).requires_traced_loop_device()
     };
     vec![
-        native("a_flood_through_a_tiny_ring_is_counted_to_the_last", a_tiny_ring_loses_and_says_so),
-        native("a_ring_with_room_loses_nothing", a_ring_with_room_loses_nothing),
-        native("short_stalls_are_counted_and_not_streamed", short_stalls_are_not_streamed),
+        native("a_small_ring_loses_events_and_counts_each", small_ring),
+        native("a_large_ring_loses_no_event", large_ring),
+        native("short_stalls_are_counted_and_not_streamed", short_stalls),
     ]
 }
 
-/// One run around the workload, up to the moment that the test waits for, and what tracefs counted.
-fn flood(
+/// Traces the workload until `await_enough` returns. Returns the recording and tracefs's count.
+fn trace_workload(
     options: &[&str],
     await_enough: impl FnOnce(&mut Agent) -> Result<()>,
 ) -> Result<(Recording, u64)> {
@@ -40,9 +36,9 @@ fn flood(
     Ok((agent.stop()?, oracle.hits()?))
 }
 
-/// What holds of every run: stalls are lines, lost lines and too short ones, and nothing else;
-/// with their repetitions and the waits without sleep they are all that tracefs saw.
-fn nothing_is_missing(recording: &Recording, hits: u64) -> Result<()> {
+/// The total of stalls equals the streamed, the lost and the short ones; together with repetitions and
+/// waits without sleep it equals tracefs's count.
+fn every_stall_is_accounted_for(recording: &Recording, hits: u64) -> Result<()> {
     let summary = recording.summary()?;
     let lines = recording.stalls().count() as u64;
     ensure!(
@@ -53,46 +49,54 @@ fn nothing_is_missing(recording: &Recording, hits: u64) -> Result<()> {
         summary.stalls_total == summary.stalls.iter().map(|line| line.count).sum::<u64>(),
         "{summary:#?}"
     );
-    ensure!(recording.lost() == summary.events_lost, "{} said to be lost", recording.lost());
+    ensure!(
+        recording.lost() == summary.events_lost,
+        "the `lost` lines report {}",
+        recording.lost()
+    );
     ensure!(summary.counts.get("stall") == Some(&lines), "{lines} lines: {:?}", summary.counts);
-    ensure!(summary.waits_unfinished == 0, "nobody is left to wait: {summary:#?}");
+    ensure!(summary.waits_unfinished == 0, "no task is left that waits: {summary:#?}");
     every_wait_is_accounted_for(summary, hits)
 }
 
-/// A ring of one page, 36 records: it overflows before the agent has looked.
-fn a_tiny_ring_loses_and_says_so() -> Result<()> {
+/// A ring of one page holds 36 records: it overflows before the agent reads it.
+fn small_ring() -> Result<()> {
     let lost = |event: &Event| matches!(event, Event::Lost(lost) if lost.since_seq > 100);
     let limit = std::time::Duration::from_mins(1);
-    let (recording, hits) =
-        flood(&["--min-latency=0", "--ring-size=4096"], |agent| agent.await_line(limit, lost))?;
+    let (recording, hits) = trace_workload(&["--min-latency=0", "--ring-size=4096"], |agent| {
+        agent.await_line(limit, lost)
+    })?;
 
-    nothing_is_missing(&recording, hits)?;
+    every_stall_is_accounted_for(&recording, hits)?;
     let summary = recording.summary()?;
     ensure!(summary.stalls_below_threshold == 0, "{summary:#?}");
     let strange = recording.lines.iter().find(
         |line| matches!(&line.event, Event::Lost(lost) if lost.since_seq != line.seq - 1 || lost.count == 0),
     );
-    ensure!(strange.is_none(), "not after the line before it: {strange:?}");
+    ensure!(
+        strange.is_none(),
+        "`since_seq` is not the preceding line, or `count` is 0: {strange:?}"
+    );
     Ok(())
 }
 
-fn a_ring_with_room_loses_nothing() -> Result<()> {
+fn large_ring() -> Result<()> {
     let options = ["--min-latency=0", "--ring-size=64MiB"];
-    let (recording, hits) = flood(&options, |agent| agent.await_stalls(5_000))?;
+    let (recording, hits) = trace_workload(&options, |agent| agent.await_stalls(5_000))?;
 
-    nothing_is_missing(&recording, hits)?;
+    every_stall_is_accounted_for(&recording, hits)?;
     let summary = recording.summary()?;
     ensure!(summary.events_lost == 0 && summary.stalls_below_threshold == 0, "{summary:#?}");
     Ok(())
 }
 
-fn short_stalls_are_not_streamed() -> Result<()> {
-    let (recording, hits) = flood(&["--min-latency=5ms"], |agent| agent.await_stalls(3))?;
+fn short_stalls() -> Result<()> {
+    let (recording, hits) = trace_workload(&["--min-latency=5ms"], |agent| agent.await_stalls(3))?;
 
-    nothing_is_missing(&recording, hits)?;
+    every_stall_is_accounted_for(&recording, hits)?;
     let short = recording.stalls().find(|stall| stall.duration_ns < 5_000_000);
     ensure!(short.is_none(), "{short:?}");
     let below = recording.summary()?.stalls_below_threshold;
-    ensure!(below > 0, "all of 64 threads' waits took 5 ms: the test shows nothing");
+    ensure!(below > 0, "every wait of 64 threads took 5 ms: nothing is below the threshold");
     Ok(())
 }

@@ -17,30 +17,26 @@ use crate::harness::{
 const MANY: u64 = 500;
 
 pub fn tests() -> Vec<Test> {
-    let both = |name: &str, body: fn() -> Result<()>| {
-        Test::anywhere(name, body)
-            .requires(Requirement::Root)
-            .requires(Requirement::Agent)
-            .requires(Requirement::Tracefs)
-            .requires(Requirement::Program("losetup"))
+    let anywhere = |name: &str, body: fn() -> Result<()>| {
+        Test::anywhere(name, body).requires_traced_loop_device()
     };
     vec![
-        both("only_the_process_that_was_asked_for", only_one_process),
-        both("only_the_thread_name_that_was_asked_for", only_one_name),
-        both("only_the_cgroup_that_was_asked_for", only_one_cgroup).requires(Requirement::Cgroup2),
-        both("only_the_device_that_was_asked_for", only_one_device),
-        both("only_the_btrfs_that_was_asked_for", only_one_btrfs),
+        anywhere("pid_selects_one_process", one_process),
+        anywhere("comm_selects_one_thread_name", one_thread_name),
+        anywhere("cgroup_selects_its_descendants", one_cgroup).requires(Requirement::Cgroup2),
+        anywhere("device_selects_one_device", one_device),
+        anywhere("device_selects_one_btrfs", one_btrfs),
     ]
 }
 
-/// Two workloads on file systems of their own, both at work for the whole run, and both run_with_watchdog by
-/// tracefs.
+/// Two workloads on separate file systems. Both run for the whole test, and tracefs counts the waits
+/// of each.
 struct Pair {
-    ours: Side,
-    others: Side,
+    selected: Observed,
+    other: Observed,
 }
 
-struct Side {
+struct Observed {
     scratch: Scratch,
     wac: Wac,
     waits: TracefsInstance,

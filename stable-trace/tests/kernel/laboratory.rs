@@ -41,9 +41,12 @@ pub fn tests() -> Vec<Test> {
         Test::guest("the_graph_tracer_sees_waits", the_graph_tracer_sees_waits)
             .requires(Requirement::PiDisk)
             .requires(Requirement::Tracer("function_graph")),
-        Test::anywhere("a_loop_device_is_mounted_and_detached", loop_device_is_mounted_and_detached)
-            .requires(Requirement::Root)
-            .requires(Requirement::Program("losetup")),
+        Test::anywhere(
+            "a_loop_device_is_mounted_and_detached",
+            loop_device_is_mounted_and_detached,
+        )
+        .requires(Requirement::Root)
+        .requires(Requirement::Program("losetup")),
         Test::anywhere("the_harness_reads_the_output_of_an_agent", agent_output_is_read),
         Test::anywhere("the_harness_parses_lines_of_the_graph_tracer", graph_lines_are_parsed),
     ];
@@ -60,7 +63,11 @@ pub fn tests() -> Vec<Test> {
         .requires(Requirement::NvmePi);
         // mkfs.xfs uses the disk's command to write zeros, for which 5.10's driver requests no tags:
         // reads of these blocks fail (seen on 5.10, not on 6.1 and later).
-        tests.push(if fs == Fs::Xfs { on_nvme.requires(Requirement::KernelFrom(6, 1)) } else { on_nvme });
+        tests.push(if fs == Fs::Xfs {
+            on_nvme.requires(Requirement::KernelFrom(6, 1))
+        } else {
+            on_nvme
+        });
     }
     tests
 }

@@ -1,4 +1,4 @@
-//! The workload that the tracer launches: what it was refused, beside the errors that refused it.
+//! The workload that the tracer launches: its failed calls match the integrity errors.
 
 use std::time::Duration;
 
@@ -7,34 +7,33 @@ use stable_trace::event::{Failed, WorkloadErrors};
 
 use crate::harness::console::QuietConsole;
 use crate::harness::integrity_failures::{completed, integrity};
-use crate::harness::injection::SlowDisk;
-use crate::harness::{Agent, Disk, Fs, Requirement, Recording, Scratch, Test, TracefsInstance};
+use crate::harness::{
+    Agent, Disk, Fs, Recording, Requirement, Scratch, SlowDisk, Test, TracefsInstance,
+};
 
-/// Long enough for a word of the workload in between.
-const RUN: &str = "--duration=3s";
+/// Long enough for progress events of the workload.
+const DURATION: &str = "--duration=3s";
 
 pub fn tests() -> Vec<Test> {
     let guest = |name: &str, body: fn() -> Result<()>| {
-        Test::guest(format!("paired::{name}"), body)
-            .requires(Requirement::Agent)
-            .requires(Requirement::Tracefs)
-            .requires(Requirement::PiDisk)
+        Test::guest(format!("paired_workload::{name}"), body).requires_traced_pi_disk()
     };
     vec![
-        guest("direct_writes_and_their_errors", direct),
-        // Later the checksums alone have the pages kept stable (`bdev_stable_writes`,
-        // include/linux/blkdev.h, from 6.11 on).
-        guest("cached_writes_and_their_errors", cached).requires(Requirement::KernelBefore(6, 11)),
+        guest("failed_direct_writes_match_integrity_errors", direct),
+        // From 6.11 on an integrity profile alone keeps pages stable (`bdev_stable_writes`,
+        // include/linux/blkdev.h).
+        guest("failed_syncs_match_integrity_errors", cached)
+            .requires(Requirement::KernelBefore(6, 11)),
     ]
 }
 
-/// A run of one profile, with what tracefs saw of it.
+/// A run of one profile, with the failures that tracefs saw.
 struct Paired {
     recording: Recording,
-    found: WorkloadErrors,
-    /// Completions that failed.
+    reported: WorkloadErrors,
+    /// Failed completions.
     hits: u64,
-    /// Blocks of 4096 bytes in them.
+    /// Blocks of 4096 bytes in the failed completions.
     blocks: u64,
 }
 
@@ -44,62 +43,67 @@ fn run(profile: &str, stable: bool) -> Result<Paired> {
     let _slow = SlowDisk::new(scratch.disk(), Duration::from_millis(2), 4)?;
     let failed = TracefsInstance::recording_integrity_completions()?;
     let path = scratch.path().to_string_lossy();
-    let arguments = ["wac", "--profile", profile, RUN, "--path", &path, "-q", "--min-latency=1m"];
+    let arguments =
+        ["wac", "--profile", profile, DURATION, "--path", &path, "-q", "--min-latency=1m"];
     let recording = Agent::run(arguments.iter().chain(&["--ring-size=64MiB"]))?;
 
     ensure!(recording.status.success(), "{}: {}", recording.status, recording.errors);
     let summary = recording.summary()?;
     ensure!(summary.events_lost == 0, "the stream is incomplete");
-    let [found] = &summary.workload_errors[..] else {
+    let [reported] = &summary.workload_errors[..] else {
         anyhow::bail!("not one profile: {:#?}", summary.workload_errors);
     };
-    let found = found.clone();
-    ensure!(found.profile == profile, "{found:#?}");
+    let reported = reported.clone();
+    ensure!(reported.profile == profile, "{reported:#?}");
     let completions = completed(&failed, scratch.disk())?;
     let blocks = completions.iter().map(|failure| failure.sectors / 8).sum();
-    in_intervals(&found)?;
-    Ok(Paired { recording, found, hits: completions.len() as u64, blocks })
+    intervals_sum_to_totals(&reported)?;
+    Ok(Paired { recording, reported, hits: completions.len() as u64, blocks })
 }
 
-/// A direct write is refused by the request that carried it: the counts agree to the last one.
+/// A direct write fails with the request that carries it: the counts are equal.
 fn direct() -> Result<()> {
-    let Paired { recording, found, hits, blocks } = run("g", true)?;
-    ensure!(hits > 0, "not one check failed");
-    ensure!(found.integrity_errors == hits, "tracefs has {hits}: {found:#?}");
-    let refused = of(&found.failed, "pwrite").context("no write was refused")?;
-    ensure!(refused == blocks, "{blocks} blocks failed: {found:#?}");
-    let nameless = integrity(&recording).filter(|error| error.pid.is_none()).count() as u64;
-    let own = found.integrity_errors_own;
-    ensure!(own + nameless == hits, "{own} its own, {nameless} nobody's, of {hits}");
+    let Paired { recording, reported, hits, blocks } = run("g", true)?;
+    ensure!(hits > 0, "no check failed");
+    ensure!(reported.integrity_errors == hits, "tracefs has {hits}: {reported:#?}");
+    let failed = failed_checks(&reported.failed, "pwrite").context("no write failed")?;
+    ensure!(failed == blocks, "{blocks} blocks failed: {reported:#?}");
+    let anonymous = integrity(&recording).filter(|error| error.pid.is_none()).count() as u64;
+    let own = reported.integrity_errors_own;
+    ensure!(own + anonymous == hits, "{own} of the workload, {anonymous} without task, of {hits}");
     Ok(())
 }
 
-/// A page that fails in the page cache is told to whoever syncs its file next.
+/// A failed writeback is reported by the next sync of the file.
 fn cached() -> Result<()> {
-    let Paired { found, hits, .. } = run("a", false)?;
-    ensure!(hits > 0, "not one check failed");
-    ensure!(of(&found.failed, "pwrite").is_none(), "a cached write was refused: {found:#?}");
-    ensure!(of(&found.failed, "sync_file_range").is_some(), "no sync was refused: {found:#?}");
-    // What fails when the last worker has ended is nobody's any more.
-    let (all, own) = (found.integrity_errors, found.integrity_errors_own);
-    ensure!(0 < all && all <= hits && own == all, "tracefs has {hits}: {found:#?}");
+    let Paired { reported, hits, .. } = run("a", false)?;
+    ensure!(hits > 0, "no check failed");
+    let writes = failed_checks(&reported.failed, "pwrite");
+    ensure!(writes.is_none(), "a cached write failed: {reported:#?}");
+    let syncs = failed_checks(&reported.failed, "sync_file_range");
+    ensure!(syncs.is_some(), "no sync failed: {reported:#?}");
+    // A failure after the end of the last worker is not attributed to the workload.
+    let (all, own) = (reported.integrity_errors, reported.integrity_errors_own);
+    ensure!(0 < all && all <= hits && own == all, "tracefs has {hits}: {reported:#?}");
     Ok(())
 }
 
-/// How often a call was refused for want of integrity: ext4 on 5.10 says EIO.
-fn of(failed: &Failed, call: &str) -> Option<u64> {
+/// How often a call failed because of a failed check: EILSEQ, or EIO by ext4 on 5.10.
+fn failed_checks(failed: &Failed, call: &str) -> Option<u64> {
     let errors = failed.get(call)?;
-    let refused: u64 = ["EILSEQ", "EIO"].iter().filter_map(|name| errors.get(*name)).sum();
-    (refused > 0).then_some(refused)
+    let count: u64 = ["EILSEQ", "EIO"].iter().filter_map(|name| errors.get(*name)).sum();
+    (count > 0).then_some(count)
 }
 
-/// The parts come to the whole.
-fn in_intervals(found: &WorkloadErrors) -> Result<()> {
+fn intervals_sum_to_totals(reported: &WorkloadErrors) -> Result<()> {
     let count = |failed: &Failed| failed.values().flat_map(|of| of.values()).sum::<u64>();
-    let parts = found.intervals.iter();
-    let refused: u64 = parts.clone().map(|part| count(&part.failed)).sum();
-    let errors: u64 = parts.map(|part| part.integrity_errors).sum();
-    ensure!(refused == count(&found.failed) && errors == found.integrity_errors, "{found:#?}");
-    ensure!(found.intervals.len() > 1, "all in one piece: {found:#?}");
+    let intervals = reported.intervals.iter();
+    let failed: u64 = intervals.clone().map(|interval| count(&interval.failed)).sum();
+    let errors: u64 = intervals.map(|interval| interval.integrity_errors).sum();
+    ensure!(
+        failed == count(&reported.failed) && errors == reported.integrity_errors,
+        "{reported:#?}"
+    );
+    ensure!(reported.intervals.len() > 1, "only one interval: {reported:#?}");
     Ok(())
 }

@@ -33,7 +33,11 @@ pub fn tests() -> Vec<Test> {
                 .requires(Requirement::Tracer("function_graph"));
             // On 5.10 the graph tracer does not see a function with a trampoline, in either order of
             // attaching: 0 calls for 1,716 stalls. `stalls.rs` covers it by the tracepoint.
-            tests.push(if method == "fentry" { test.requires(Requirement::KernelFrom(5, 11)) } else { test });
+            tests.push(if method == "fentry" {
+                test.requires(Requirement::KernelFrom(5, 11))
+            } else {
+                test
+            });
         }
     }
     tests

@@ -113,7 +113,8 @@ fn followed() -> Result<()> {
     let path = folder.path().join("run.jsonl");
     let Run { mut agent, _wac, _scratch } = Run::start(&path)?;
     let mut follower = follow(&path)?;
-    let mut out = BufReader::new(follower.stdout.take().context("the report has no standard output")?);
+    let mut out =
+        BufReader::new(follower.stdout.take().context("the report has no standard output")?);
     let mut seen = Vec::new();
     // The run continues until the follower has printed these.
     while seen.iter().filter(|line: &&Line| matches!(line.event, Event::Stall(_))).count() < 50 {

@@ -14,7 +14,7 @@ use serde_json::json;
 use stable_trace::event::{Event, Group, Line, Workload, WorkloadState};
 
 use crate::harness::console::QuietConsole;
-use crate::harness::{Agent, Disk, Fs, Requirement, Recording, Scratch, Test, TracefsInstance};
+use crate::harness::{Agent, Disk, Fs, Recording, Requirement, Scratch, SlowDisk, Test, TracefsInstance};
 
 /// The profiles of the patch set.
 const PROFILES: [&str; 6] = ["a", "b", "c", "d", "e", "f"];

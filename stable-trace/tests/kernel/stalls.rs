@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use stable_trace::event::{Context, Summary};
 
 use crate::harness::{
-    Agent, Disk, Fs, Requirement, Recording, Scratch, Test, TracefsInstance, Wac,
+    Agent, Disk, Fs, Recording, Scratch, Test, TracefsInstance, Wac,
     every_wait_is_accounted_for, host,
 };
 

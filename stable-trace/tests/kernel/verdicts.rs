@@ -28,7 +28,8 @@ pub fn tests() -> Vec<Test> {
     };
     vec![
         guest("injected_errors_are_not_rewrites", injected),
-        guest("three_simultaneous_causes_are_distinguished", three_causes).requires(Requirement::NvmePi),
+        guest("three_simultaneous_causes_are_distinguished", three_causes)
+            .requires(Requirement::NvmePi),
     ]
 }
 

@@ -1,9 +1,10 @@
-//! The workload where it cannot work, or no longer: 64 threads, a clear end, nothing left behind.
+//! The workload where it cannot start, or where the file system fails under it: a one-line error or a
+//! regular end, and no file left behind.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write as _};
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::Output;
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, mount_remount, unmount};
@@ -11,33 +12,30 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, mount_remount, 
 use crate::harness::{Agent, Disk, Fs, Requirement, Scratch, Test, Wac, wait_until};
 
 pub fn tests() -> Vec<Test> {
-    let on_loop = |name: &str, body: fn() -> Result<()>| {
-        Test::native(format!("rewriting::{name}"), body)
-            .requires(Requirement::Root)
-            .requires(Requirement::Agent)
-            .requires(Requirement::Program("losetup"))
+    let native = |name: &str, body: fn() -> Result<()>| {
+        Test::native(format!("workload_failures::{name}"), body).requires_all([
+            Requirement::Root,
+            Requirement::Agent,
+            Requirement::Program("losetup"),
+        ])
     };
     vec![
-        on_loop("a_full_file_system_is_refused", full),
-        on_loop("a_file_system_that_fills_up_is_no_end", fills_up)
+        native("a_full_file_system_is_refused", full),
+        native("the_workload_survives_a_file_system_that_fills_up", fills_up)
             .requires(Requirement::Program("mkfs.btrfs")),
-        on_loop("a_read_only_file_system_is_refused", read_only),
-        on_loop("in_memory_it_runs_but_for_direct_io", in_memory),
-        on_loop("a_folder_that_goes_away_is_no_end", folder_goes_away),
-        on_loop("a_mount_that_goes_away_is_no_end", mount_goes_away),
+        native("a_read_only_file_system_is_refused", read_only),
+        native("tmpfs_works_without_direct_io", tmpfs),
+        native("the_workload_survives_the_removal_of_its_folder", folder_is_removed),
+        native("the_workload_survives_an_unmount", mount_is_detached),
     ]
 }
 
 fn wac(folder: &Path, options: &[&str]) -> Result<Output> {
-    Command::new(Agent::program())
+    Agent::command()
         .args(["wac", "--no-trace", "--format=json", "--threads=64", "--duration=300ms"])
         .args(options)
         .arg("--path")
         .arg(folder)
-        // A developer who tests under sudo tests the same as everybody.
-        .env_remove("SUDO_UID")
-        .env_remove("SUDO_GID")
-        .stdin(Stdio::null())
         .output()
         .context("cannot start the workload")
 }
@@ -50,7 +48,7 @@ fn refused(output: &Output, expected: &str) -> Result<()> {
     Ok(())
 }
 
-/// Nothing but what `mkfs` makes and what the test has put there.
+/// Lists a folder without the entries of `mkfs` and of the test.
 fn left(folder: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(folder)? {
@@ -66,7 +64,7 @@ fn nothing_left(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Writes until there is no room.
+/// Writes until the file system is full.
 fn fill(folder: &Path) -> Result<()> {
     let mut filler = File::create(folder.join("filler"))?;
     for size in [1 << 20, 4096, 512] {
@@ -90,7 +88,7 @@ fn full() -> Result<()> {
     nothing_left(scratch.path())
 }
 
-/// btrfs writes every page to a new place, and there is none any more.
+/// btrfs writes every page to a new location, and none is free.
 fn fills_up() -> Result<()> {
     let scratch = Scratch::new(Fs::Btrfs, Disk::loop_device(128)?)?;
     let mut wac = Wac::spawn_paused(scratch.path(), "c")?;
@@ -111,7 +109,7 @@ fn read_only() -> Result<()> {
     nothing_left(scratch.path())
 }
 
-fn in_memory() -> Result<()> {
+fn tmpfs() -> Result<()> {
     let folder = tempfile::tempdir()?;
     mount("tmpfs", folder.path(), "tmpfs", MountFlags::empty(), None)?;
     let outcome = (|| {
@@ -126,8 +124,9 @@ fn in_memory() -> Result<()> {
     outcome
 }
 
-/// Its file is removed under it, and then the folder; others' files in its place are not touched.
-fn folder_goes_away() -> Result<()> {
+/// The test removes the workload's file and folder. The workload does not touch a new file of the same
+/// name.
+fn folder_is_removed() -> Result<()> {
     let scratch = Scratch::new(Fs::Ext4, Disk::loop_device(64)?)?;
     let folder = scratch.path().join("folder");
     fs::create_dir(&folder)?;
@@ -137,7 +136,6 @@ fn folder_goes_away() -> Result<()> {
     let [name] = names.as_slice() else { anyhow::bail!("not one file: {names:?}") };
     fs::remove_file(folder.join(name))?;
     fs::remove_dir(&folder)?;
-    // Somebody else's, of the same name.
     fs::create_dir(&folder)?;
     fs::write(folder.join(name), "precious")?;
     wac.await_progress()?;
@@ -147,8 +145,8 @@ fn folder_goes_away() -> Result<()> {
     Ok(())
 }
 
-/// The mount is taken away under it; once it has ended, nobody holds the device.
-fn mount_goes_away() -> Result<()> {
+/// The test detaches the mount. After the workload's end, the device is no longer in use.
+fn mount_is_detached() -> Result<()> {
     let scratch = Scratch::new(Fs::Ext4, Disk::loop_device(64)?)?;
     let name = scratch.disk().name.clone();
     let folder = tempfile::tempdir()?;

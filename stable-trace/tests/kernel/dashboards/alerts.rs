@@ -33,7 +33,10 @@ impl Expected {
     }
 }
 
-pub fn alerts_are_as_expected(server: &Prometheus, expected: &[(Alert<'_>, Expected)]) -> Result<()> {
+pub fn alerts_are_as_expected(
+    server: &Prometheus,
+    expected: &[(Alert<'_>, Expected)],
+) -> Result<()> {
     let data = server.data("/api/v1/alerts")?;
     let alerts = list(&data["alerts"]);
     for alert in alerts {

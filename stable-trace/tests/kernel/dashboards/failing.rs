@@ -14,8 +14,8 @@ use crate::harness::console::QuietConsole;
 use crate::harness::integrity_failures::completed;
 use crate::harness::prometheus_server::free_address;
 use crate::harness::{
-    Agent, CorruptBlocks, Disk, Fs, PrometheusServer, Requirement, Scratch, SlowDisk, StoppedProcesses, Test, TracefsInstance, Wac,
-    wait_until, wait_until_within,
+    Agent, CorruptBlocks, Disk, Fs, PrometheusServer, Requirement, Scratch, SlowDisk,
+    StoppedProcesses, Test, TracefsInstance, Wac, wait_until, wait_until_within,
 };
 
 /// Seconds between scrapes. Scrapes each second would fully load an emulated machine.
@@ -69,7 +69,8 @@ fn when_checks_fail() -> Result<()> {
     let agent = Agent::start(wac.iter().chain(&paths))?;
     // Writes and stores to pages that are not stable; and writers that wait for stable pages on the
     // disk with corrupt blocks.
-    let mut others = [Wac::spawn_paused_with(8, &cached, "c")?, Wac::spawn_paused_with(4, stable.path(), "a")?];
+    let mut others =
+        [Wac::spawn_paused_with(8, &cached, "c")?, Wac::spawn_paused_with(4, stable.path(), "a")?];
     for workload in &mut others {
         workload.start()?;
     }

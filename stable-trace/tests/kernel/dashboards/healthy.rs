@@ -6,7 +6,7 @@ use stable_trace_dashboards::prometheus::Prometheus;
 
 use super::queries::{Queries, System};
 use crate::harness::prometheus_server::free_address;
-use crate::harness::{Agent, Disk, Fs, Requirement, PrometheusServer, Scratch, Test, wait_until};
+use crate::harness::{Agent, Disk, Fs, PrometheusServer, Requirement, Scratch, Test, wait_until};
 
 /// Enough scrapes for a rate over ten seconds of every series.
 const SCRAPES: f64 = 15.0;

@@ -222,8 +222,9 @@ impl Agent {
         thread::spawn(move || {
             for line in BufReader::new(out).lines() {
                 let line = line.context("cannot read the agent's output").and_then(|line| {
-                    serde_json::from_str(&line)
-                        .with_context(|| format!("the agent printed a line that is no event: {line}"))
+                    serde_json::from_str(&line).with_context(|| {
+                        format!("the agent printed a line that is no event: {line}")
+                    })
                 });
                 if sender.send(line).is_err() {
                     return;

@@ -40,7 +40,8 @@ impl PrometheusServer {
             ("rules.yaml", RULES),
         ];
         for (name, text) in files {
-            fs::write(folder.path().join(name), text).with_context(|| format!("cannot write {name}"))?;
+            fs::write(folder.path().join(name), text)
+                .with_context(|| format!("cannot write {name}"))?;
         }
         let address = free_address()?;
         let log = File::create(folder.path().join("log"))

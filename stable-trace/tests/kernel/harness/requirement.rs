@@ -67,5 +67,7 @@ impl Requirement {
 }
 
 fn variable_unset(name: &str) -> Option<String> {
-    std::env::var_os(name).is_none().then(|| format!("{name} is not set: only a guest has the disk"))
+    std::env::var_os(name)
+        .is_none()
+        .then(|| format!("{name} is not set: only a guest has the disk"))
 }

@@ -22,8 +22,7 @@ impl Scrape {
         let url = agent.started().and_then(|start| start.metrics.clone());
         let url = url.context("the agent's `start` line has no URL of its metrics")?;
         let rest = url.strip_prefix("http://").with_context(|| format!("{url} is not HTTP"))?;
-        let (address, path) =
-            rest.split_once('/').with_context(|| format!("{url} has no path"))?;
+        let (address, path) = rest.split_once('/').with_context(|| format!("{url} has no path"))?;
         let mut stream =
             TcpStream::connect(address).with_context(|| format!("cannot connect to {url}"))?;
         stream.set_read_timeout(Some(Duration::from_mins(1)))?;

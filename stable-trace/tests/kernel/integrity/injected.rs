@@ -6,11 +6,11 @@ use stable_trace::event::{Check, Operation, PageKind, Source};
 use super::on_pi_disk;
 use crate::harness::corrupt_blocks::corrupt_nvme_byte;
 use crate::harness::direct_io::DirectFile;
-use crate::harness::integrity_failures::{agent_agrees_with_tracefs, integrity};
 use crate::harness::error_injection::CommandErrors;
+use crate::harness::integrity_failures::{agent_agrees_with_tracefs, integrity};
 use crate::harness::{
-    Agent, Disk, Injection, Requirement, Recording, Test, TracefsInstance, wait_until, host, kprobes_on,
-    program,
+    Agent, Disk, Injection, Recording, Requirement, Test, TracefsInstance, host, kprobes_on,
+    program, wait_until,
 };
 
 /// Failing commands of each kind.
@@ -26,23 +26,24 @@ pub fn tests() -> Vec<Test> {
     let mut tests: Vec<_> = ["auto", "fentry", "kprobe", "tracepoint"]
         .into_iter()
         .map(|method| {
-            on_pi_disk(&format!("every_injected_error_is_reported_{method}"), move || every_error(method))
+            on_pi_disk(&format!("every_injected_error_is_reported_{method}"), move || {
+                every_error(method)
+            })
         })
         .collect();
     tests.push(
-        Test::guest("integrity::a_corrupt_nvme_block_is_one_error", a_corrupt_block).requires_all([
-            Requirement::Agent,
-            Requirement::Tracefs,
-            Requirement::NvmePi,
-        ]),
+        Test::guest("integrity::a_corrupt_nvme_block_is_one_error", a_corrupt_block)
+            .requires_all([Requirement::Agent, Requirement::Tracefs, Requirement::NvmePi]),
     );
     tests.push(
-        Test::guest("integrity::a_driver_loaded_later_is_probed", a_driver_is_loaded).requires_all([
-            Requirement::Agent,
-            Requirement::Tracefs,
-            Requirement::NvmePi,
-            Requirement::Program("modprobe"),
-        ]),
+        Test::guest("integrity::a_driver_loaded_later_is_probed", a_driver_is_loaded).requires_all(
+            [
+                Requirement::Agent,
+                Requirement::Tracefs,
+                Requirement::NvmePi,
+                Requirement::Program("modprobe"),
+            ],
+        ),
     );
     tests
 }

@@ -8,9 +8,9 @@ use anyhow::{Context as _, Result, ensure};
 use stable_trace::event::{Check, Operation, Source};
 
 use super::on_pi_disk;
+use crate::harness::device_mapper::{DmIntegrity, DmLinear};
 use crate::harness::direct_io::DirectFile;
 use crate::harness::integrity_failures::{agent_agrees_with_tracefs, integrity};
-use crate::harness::device_mapper::{DmIntegrity, DmLinear};
 use crate::harness::{Agent, Disk, Injection, Requirement, Test, TracefsInstance};
 
 /// Failing commands of each kind on each device.
@@ -83,8 +83,8 @@ fn fail(above: &Path) -> Result<()> {
 }
 
 /// Creates dm-integrity over a device and corrupts one byte of that device.
-fn corrupt_dm_integrity(data: &Disk, tags: &Disk) -> Result<Integrity> {
-    let mapped = Integrity::format(data, tags)?;
+fn corrupt_dm_integrity(data: &Disk, tags: &Disk) -> Result<DmIntegrity> {
+    let mapped = DmIntegrity::format(data, tags)?;
     let direct = DirectFile::open(mapped.path())?;
     for n in 0..8 {
         direct.write(n * BLOCK as u64, &[5; BLOCK]).context("cannot write")?;

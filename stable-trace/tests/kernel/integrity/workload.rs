@@ -9,8 +9,12 @@ use stable_trace::event::{Cause, Check, Operation, PageKind, Source};
 
 use super::on_pi_disk;
 use crate::harness::console::QuietConsole;
-use crate::harness::integrity_failures::{agent_agrees_with_tracefs, checks_are_known, completed, integrity};
-use crate::harness::{Agent, Disk, Fs, StoppedProcesses, Requirement, Scratch, Test, TracefsInstance, Wac};
+use crate::harness::integrity_failures::{
+    agent_agrees_with_tracefs, checks_are_known, completed, integrity,
+};
+use crate::harness::{
+    Agent, Disk, Fs, Requirement, Scratch, SlowDisk, StoppedProcesses, Test, TracefsInstance, Wac,
+};
 use crate::verdicts::{errors_with_verdicts, mostly};
 
 /// Errors of the shared buffer that a test waits for.
