@@ -1,4 +1,4 @@
-//! What Prometheus's own tool says of a page.
+//! The metrics page checked by Prometheus's `promtool`.
 
 use std::process::Command;
 
@@ -7,20 +7,20 @@ use stable_trace::metrics::server::Limits;
 use super::{Bench, run};
 
 #[test]
-fn promtool_has_nothing_to_say() {
+fn promtool_accepts_the_page() {
     let bench = Bench::plain(Limits::default());
     let (head, page) = bench.get("/metrics", "");
     assert!(head.contains("version=0.0.4"), "{head}");
-    let (fine, said) = run(Command::new("promtool").args(["check", "metrics"]), &page);
-    assert!(fine && said.trim().is_empty(), "{said}\n{page}");
-    // It does say something of a page that is not right.
+    let (success, output) = run(Command::new("promtool").args(["check", "metrics"]), &page);
+    assert!(success && output.trim().is_empty(), "{output}\n{page}");
+    // promtool reports a bad name.
     let bad = page.replace("stable_trace_events_received_total", "stableTraceEvents");
-    let (fine, said) = run(Command::new("promtool").args(["check", "metrics"]), &bad);
-    assert!(!fine || !said.trim().is_empty(), "promtool takes anything");
+    let (success, output) = run(Command::new("promtool").args(["check", "metrics"]), &bad);
+    assert!(!success || !output.trim().is_empty(), "promtool accepts a bad name");
 }
 
 #[test]
-fn openmetrics_for_those_who_ask_for_it() {
+fn openmetrics_is_served_on_request() {
     let bench = Bench::plain(Limits::default());
     let (head, page) =
         bench.get("/metrics", "Accept: application/openmetrics-text;version=1.0.0,*/*;q=0.1\r\n");

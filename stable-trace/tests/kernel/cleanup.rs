@@ -18,7 +18,7 @@ use crate::harness::{
 /// waiter holds.
 const WAITERS: usize = 2;
 
-pub fn tests() -> Vec<Test> {
+pub(crate) fn tests() -> Vec<Test> {
     let mut tests = Vec::new();
     for method in ["fentry", "kprobe", "tracepoint"] {
         tests.push(Test::guest(

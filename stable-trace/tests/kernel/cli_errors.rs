@@ -15,7 +15,7 @@ use crate::harness::{Agent, Requirement, Test};
 /// The user and group `nobody`.
 const NOBODY: u32 = 65_534;
 
-pub fn tests() -> Vec<Test> {
+pub(crate) fn tests() -> Vec<Test> {
     let native = |name: &str, body: fn() -> Result<()>| {
         Test::native(name, body).requires(Requirement::Root).requires(Requirement::Agent)
     };

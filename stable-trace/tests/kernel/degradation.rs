@@ -14,7 +14,7 @@ use crate::harness::{
 /// Stalls that a test waits for to see that tracing works.
 const SOME: u64 = 100;
 
-pub fn tests() -> Vec<Test> {
+pub(crate) fn tests() -> Vec<Test> {
     vec![
         Test::guest("degradation::a_module_loaded_later_is_probed", a_module_is_loaded)
             .requires_all([

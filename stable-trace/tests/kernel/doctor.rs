@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::harness::{Agent, Disk, Requirement, Test, host};
 
-pub fn tests() -> Vec<Test> {
+pub(crate) fn tests() -> Vec<Test> {
     let root = |test: Test| test.requires(Requirement::Root).requires(Requirement::Agent);
     vec![
         root(Test::anywhere("doctor_reports_the_kernel", kernel)),

@@ -8,7 +8,7 @@ use crate::harness::{
     host,
 };
 
-pub fn tests() -> Vec<Test> {
+pub(crate) fn tests() -> Vec<Test> {
     let native = |name: &str, body: fn() -> Result<()>| {
         Test::native(name, body).requires_traced_loop_device()
     };

@@ -20,7 +20,7 @@ const JOURNALS: &str = "/run/stable-trace";
 
 const STABLE_WRITES: &str = "queue/stable_writes";
 
-pub fn tests() -> Vec<Test> {
+pub(crate) fn tests() -> Vec<Test> {
     let native = |name: &str, body: fn() -> Result<()>| {
         Test::native(format!("experiment::{name}"), body)
             .requires_all([Requirement::Root, Requirement::Agent])

@@ -16,7 +16,7 @@ use crate::harness::{
 /// Stalls that a test waits for before it stops the workloads.
 const MANY: u64 = 500;
 
-pub fn tests() -> Vec<Test> {
+pub(crate) fn tests() -> Vec<Test> {
     let anywhere = |name: &str, body: fn() -> Result<()>| {
         Test::anywhere(name, body).requires_traced_loop_device()
     };

@@ -20,7 +20,7 @@ use crate::harness::{
 /// EILSEQ: the block layer's error for a failed integrity check.
 const EILSEQ: i32 = 84;
 
-pub fn tests() -> Vec<Test> {
+pub(crate) fn tests() -> Vec<Test> {
     let mut tests = vec![
         Test::guest("the_dif_disk_has_protection_information", || {
             the_disk_has_protection_information(&Disk::pi()?)

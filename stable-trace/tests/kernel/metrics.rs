@@ -19,7 +19,7 @@ const MANY: u64 = 3_000;
 /// Waits while the agent is stopped: several times the capacity of a ring of one page.
 const OVERFLOW: u64 = 500;
 
-pub fn tests() -> Vec<Test> {
+pub(crate) fn tests() -> Vec<Test> {
     let native = |name: &str, body: fn() -> Result<()>| {
         Test::native(name, body)
             .requires_traced_loop_device()

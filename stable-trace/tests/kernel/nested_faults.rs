@@ -23,7 +23,7 @@ const PAGE: usize = 4096;
 /// Accesses of each kind.
 const TIMES: usize = 20;
 
-pub fn tests() -> Vec<Test> {
+pub(crate) fn tests() -> Vec<Test> {
     let mut tests = Vec::new();
     for method in ["fentry", "kprobe"] {
         for fs in [Fs::Ext4, Fs::Xfs] {

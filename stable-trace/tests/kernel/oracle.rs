@@ -20,7 +20,7 @@ const THRESHOLD: Duration = Duration::from_millis(1);
 /// Stalls that the test waits for before it stops the workload.
 const MANY: u64 = 600;
 
-pub fn tests() -> Vec<Test> {
+pub(crate) fn tests() -> Vec<Test> {
     let mut tests = Vec::new();
     for fs in Fs::ALL {
         for profile in ["a", "b"] {

@@ -14,7 +14,7 @@ use crate::harness::{
 /// Long enough for progress events of the workload.
 const DURATION: &str = "--duration=3s";
 
-pub fn tests() -> Vec<Test> {
+pub(crate) fn tests() -> Vec<Test> {
     let guest = |name: &str, body: fn() -> Result<()>| {
         Test::guest(format!("paired_workload::{name}"), body).requires_traced_pi_disk()
     };

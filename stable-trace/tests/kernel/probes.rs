@@ -23,7 +23,7 @@ const MANY: u64 = 450;
 /// 0.1 ms for a wait on an emulated machine, and some milliseconds if an interrupt hits it.
 const COMMAND: Duration = Duration::from_millis(10);
 
-pub fn tests() -> Vec<Test> {
+pub(crate) fn tests() -> Vec<Test> {
     let mut tests = Vec::new();
     for method in ["fentry", "kprobe"] {
         for fs in Fs::ALL {

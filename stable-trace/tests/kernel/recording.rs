@@ -15,7 +15,7 @@ const SOME: u64 = 300;
 /// Part of every stall's line.
 const STALL: &[u8] = br#""type":"stall""#;
 
-pub fn tests() -> Vec<Test> {
+pub(crate) fn tests() -> Vec<Test> {
     let anywhere = |name: &str, body: fn() -> Result<()>| {
         Test::anywhere(name, body).requires_all([
             Requirement::Root,

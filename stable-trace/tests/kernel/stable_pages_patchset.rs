@@ -14,7 +14,9 @@ use serde_json::json;
 use stable_trace::event::{Event, Group, Line, Workload, WorkloadState};
 
 use crate::harness::console::QuietConsole;
-use crate::harness::{Agent, Disk, Fs, Recording, Requirement, Scratch, SlowDisk, Test, TracefsInstance};
+use crate::harness::{
+    Agent, Disk, Fs, Recording, Requirement, Scratch, SlowDisk, Test, TracefsInstance,
+};
 
 /// The profiles of the patch set.
 const PROFILES: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
@@ -31,7 +33,7 @@ const MAX_RUNS: u32 = 10;
 /// Delay of each command of the disk, so that a page is under writeback most of the time.
 const COMMAND: Duration = Duration::from_millis(2);
 
-pub fn tests() -> Vec<Test> {
+pub(crate) fn tests() -> Vec<Test> {
     let guest = |name: String, body: Box<dyn FnOnce() -> Result<()> + Send>| {
         Test::guest(format!("stable_pages_patchset::{name}"), body).requires_traced_pi_disk()
     };

@@ -13,7 +13,7 @@ use crate::harness::{Agent, Disk, Fs, Recording, Scratch, Test, Wac, program};
 /// Stalls that a test waits for before it stops the workload.
 const MANY: u64 = 1_000;
 
-pub fn tests() -> Vec<Test> {
+pub(crate) fn tests() -> Vec<Test> {
     Fs::ALL
         .into_iter()
         .flat_map(|fs| {

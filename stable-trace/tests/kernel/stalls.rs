@@ -9,8 +9,8 @@ use anyhow::{Context as _, Result, ensure};
 use stable_trace::event::{Context, Summary};
 
 use crate::harness::{
-    Agent, Disk, Fs, Recording, Scratch, Test, TracefsInstance, Wac,
-    every_wait_is_accounted_for, host,
+    Agent, Disk, Fs, Recording, Scratch, Test, TracefsInstance, Wac, every_wait_is_accounted_for,
+    host,
 };
 
 /// Stalls that a test waits for before it stops the workload.
@@ -20,7 +20,7 @@ const MANY: u64 = 5_000;
 /// clock readings.
 const CLOCK_SLACK: Duration = Duration::from_millis(1);
 
-pub fn tests() -> Vec<Test> {
+pub(crate) fn tests() -> Vec<Test> {
     let mut tests = Vec::new();
     for fs in Fs::ALL {
         tests.push(Test::anywhere(format!("stalls_on_{fs}_are_all_accounted_for"), move || {

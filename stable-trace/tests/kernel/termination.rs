@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use crate::harness::process::send_signal;
 use crate::harness::{Agent, BpfObjects, Disk, Fs, Requirement, Scratch, Test, Wac, program};
 
-pub fn tests() -> Vec<Test> {
+pub(crate) fn tests() -> Vec<Test> {
     let native = |name: &str, body: fn() -> Result<()>| {
         Test::native(name, body).requires(Requirement::Root).requires(Requirement::Agent)
     };

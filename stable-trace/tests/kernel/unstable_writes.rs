@@ -24,7 +24,7 @@ const COMMAND: Duration = Duration::from_millis(2);
 /// An emulated machine is slow.
 const TIMEOUT: Duration = Duration::from_mins(2);
 
-pub fn tests() -> Vec<Test> {
+pub(crate) fn tests() -> Vec<Test> {
     let guest = |name: String, body: Box<dyn FnOnce() -> Result<()> + Send>| {
         Test::guest(format!("unstable_writes::{name}"), body).requires_traced_pi_disk()
     };

@@ -22,7 +22,7 @@ const BLOCK: usize = 4096;
 /// Errors of each cause that a test makes or waits for.
 const EACH: u64 = 20;
 
-pub fn tests() -> Vec<Test> {
+pub(crate) fn tests() -> Vec<Test> {
     let guest = |name: &str, body: fn() -> Result<()>| {
         Test::guest(format!("verdicts::{name}"), body).requires_traced_pi_disk()
     };
@@ -34,7 +34,9 @@ pub fn tests() -> Vec<Test> {
 }
 
 /// Each integrity error of a run with its verdict.
-pub fn errors_with_verdicts(recording: &Recording) -> Result<Vec<(&IntegrityError, &Verdict)>> {
+pub(crate) fn errors_with_verdicts(
+    recording: &Recording,
+) -> Result<Vec<(&IntegrityError, &Verdict)>> {
     let verdicts: BTreeMap<_, _> = recording
         .lines
         .iter()
@@ -56,7 +58,7 @@ pub fn errors_with_verdicts(recording: &Recording) -> Result<Vec<(&IntegrityErro
 }
 
 /// At least this percentage of the errors has the cause.
-pub fn mostly<'a>(
+pub(crate) fn mostly<'a>(
     errors: impl IntoIterator<Item = &'a (&'a IntegrityError, &'a Verdict)>,
     cause: Cause,
     percent: usize,

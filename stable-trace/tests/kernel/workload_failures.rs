@@ -11,7 +11,7 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, mount_remount, 
 
 use crate::harness::{Agent, Disk, Fs, Requirement, Scratch, Test, Wac, wait_until};
 
-pub fn tests() -> Vec<Test> {
+pub(crate) fn tests() -> Vec<Test> {
     let native = |name: &str, body: fn() -> Result<()>| {
         Test::native(format!("workload_failures::{name}"), body).requires_all([
             Requirement::Root,

@@ -6,17 +6,17 @@ use stable_trace_dashboards::prometheus::Prometheus;
 
 /// An alert of an agent or of one of its devices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Alert<'a> {
-    pub name: &'a str,
+pub(crate) struct Alert<'a> {
+    pub(crate) name: &'a str,
     /// The agent's address.
-    pub instance: &'a str,
+    pub(crate) instance: &'a str,
     /// Empty for an alert without a device.
-    pub device: &'a str,
+    pub(crate) device: &'a str,
 }
 
 /// The expected state of an alert.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Expected {
+pub(crate) enum Expected {
     Firing,
     /// The expression holds, but not yet for the rule's `for` time, which is longer than the test.
     Pending,
@@ -33,7 +33,7 @@ impl Expected {
     }
 }
 
-pub fn alerts_are_as_expected(
+pub(crate) fn alerts_are_as_expected(
     server: &Prometheus,
     expected: &[(Alert<'_>, Expected)],
 ) -> Result<()> {

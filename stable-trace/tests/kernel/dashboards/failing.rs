@@ -34,7 +34,7 @@ const TIMEOUT: Duration = Duration::from_mins(2);
 /// An address that no process listens on (`tcpmux`): an agent that is down.
 const DOWN: &str = "127.0.0.1:1";
 
-pub fn test() -> Test {
+pub(crate) fn test() -> Test {
     Test::guest("dashboards::every_expression_has_data_when_checks_fail", when_checks_fail)
         .requires_traced_pi_disk()
         .requires(Requirement::NvmePi)

@@ -12,7 +12,7 @@ use crate::harness::{Agent, Disk, Fs, PrometheusServer, Requirement, Scratch, Te
 const SCRAPES: f64 = 15.0;
 const TIMES: Times = Times { rate_interval: 10, range: 10 };
 
-pub fn test() -> Test {
+pub(crate) fn test() -> Test {
     Test::native("dashboards::every_expression_has_data_while_wac_runs", while_wac_runs)
         .requires_traced_loop_device()
         .requires(Requirement::Program("prometheus"))

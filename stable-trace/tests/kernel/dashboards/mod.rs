@@ -8,6 +8,6 @@ mod queries;
 
 use crate::harness::Test;
 
-pub fn tests() -> Vec<Test> {
+pub(crate) fn tests() -> Vec<Test> {
     vec![healthy::test(), failing::test()]
 }

@@ -13,7 +13,7 @@ use crate::harness::wait_until;
 
 /// The system that the agents trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum System {
+pub(crate) enum System {
     /// Without faults: expressions that show faults may be empty, each with a reason.
     Healthy,
     /// With every fault that a panel shows: no expression may be empty, and few may be 0.
@@ -52,7 +52,7 @@ impl System {
 }
 
 /// The value of a panel with one number, over a range of seconds; 0 if it is empty.
-pub fn panel_value(server: &Prometheus, panel: &str, range: u64) -> Result<f64> {
+pub(crate) fn panel_value(server: &Prometheus, panel: &str, range: u64) -> Result<f64> {
     let mut queries = boards::all().into_iter().flat_map(|board| asked::of_board(&board.json()));
     let query = queries.find(|query| query.place == panel);
     let query = query.with_context(|| format!("no panel is called {panel}"))?;
@@ -62,7 +62,7 @@ pub fn panel_value(server: &Prometheus, panel: &str, range: u64) -> Result<f64> 
 }
 
 /// The queries of all dashboards and rules at one time.
-pub struct Queries<'a> {
+pub(crate) struct Queries<'a> {
     server: &'a Prometheus,
     system: System,
     /// The evaluation time, in seconds since 1970.
@@ -71,7 +71,7 @@ pub struct Queries<'a> {
 }
 
 impl<'a> Queries<'a> {
-    pub fn now(server: &'a Prometheus, system: System, times: Times) -> Result<Self> {
+    pub(crate) fn now(server: &'a Prometheus, system: System, times: Times) -> Result<Self> {
         let answer = server.query("time()")?;
         let point = answer.first().and_then(|series| series.points.first());
         let (time, _) = point.context("Prometheus returns no time")?;
@@ -79,7 +79,7 @@ impl<'a> Queries<'a> {
     }
 
     /// Every expression has data, every metric is documented, and every rule is healthy.
-    pub fn all_have_answers(&self) -> Result<()> {
+    pub(crate) fn all_have_answers(&self) -> Result<()> {
         self.every_expression_has_data()?;
         self.every_metric_is_documented()?;
         self.every_rule_is_healthy()

@@ -27,7 +27,7 @@ const STREAM_DELAY: Duration = Duration::from_millis(500);
 
 /// A running agent. Killed on drop.
 #[derive(Debug)]
-pub struct Agent {
+pub(crate) struct Agent {
     child: KillOnDrop,
     inbox: Receiver<Result<Line>>,
     lines: Vec<Line>,
@@ -36,30 +36,30 @@ pub struct Agent {
 
 /// The complete output of one run.
 #[derive(Debug)]
-pub struct Recording {
+pub(crate) struct Recording {
     /// The lines of the stream, in order.
-    pub lines: Vec<Line>,
+    pub(crate) lines: Vec<Line>,
     /// Standard error.
-    pub errors: String,
-    pub status: ExitStatus,
+    pub(crate) errors: String,
+    pub(crate) status: ExitStatus,
 }
 
 impl Agent {
     /// The path of the agent: in a guest `STABLE_TRACE`, otherwise where cargo built it.
-    pub fn program() -> PathBuf {
+    pub(crate) fn program() -> PathBuf {
         std::env::var_os("STABLE_TRACE")
             .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_stable-trace")), PathBuf::from)
     }
 
     /// Why the agent cannot be run, if it cannot.
-    pub fn missing() -> Option<String> {
+    pub(crate) fn missing() -> Option<String> {
         let program = Self::program();
         (!program.exists()).then(|| format!("there is no agent at {}", program.display()))
     }
 
     /// A command of the agent, without standard input. The variables of `sudo` are removed, so that a
     /// run under `sudo` behaves as a run by root.
-    pub fn command() -> Command {
+    pub(crate) fn command() -> Command {
         let mut command = Command::new(Self::program());
         command.env_remove("SUDO_UID").env_remove("SUDO_GID").stdin(Stdio::null());
         command
@@ -67,12 +67,12 @@ impl Agent {
 
     /// Starts `stable-trace ARGUMENTS --format json` and returns once it has printed its `start`
     /// line: it has attached.
-    pub fn start<I: IntoIterator<Item: AsRef<OsStr>>>(arguments: I) -> Result<Self> {
+    pub(crate) fn start<I: IntoIterator<Item: AsRef<OsStr>>>(arguments: I) -> Result<Self> {
         Self::start_program(&Self::program(), arguments)
     }
 
     /// Like [`start`](Self::start), with another program.
-    pub fn start_program<I: IntoIterator<Item: AsRef<OsStr>>>(
+    pub(crate) fn start_program<I: IntoIterator<Item: AsRef<OsStr>>>(
         program: &Path,
         arguments: I,
     ) -> Result<Self> {
@@ -82,7 +82,7 @@ impl Agent {
     }
 
     /// Runs `stable-trace ARGUMENTS --format json` until it ends by itself.
-    pub fn run<I: IntoIterator<Item: AsRef<OsStr>>>(arguments: I) -> Result<Recording> {
+    pub(crate) fn run<I: IntoIterator<Item: AsRef<OsStr>>>(arguments: I) -> Result<Recording> {
         let mut agent = Self::spawn(&Self::program(), arguments)?;
         while agent.next_line(Duration::from_mins(10))?.is_some() {}
         agent.finish()
@@ -90,7 +90,7 @@ impl Agent {
 
     /// Runs `stable-trace ARGUMENTS` unchanged and returns its output: for commands without a
     /// stream, such as `doctor`.
-    pub fn output<I: IntoIterator<Item: AsRef<OsStr>>>(arguments: I) -> Result<Output> {
+    pub(crate) fn output<I: IntoIterator<Item: AsRef<OsStr>>>(arguments: I) -> Result<Output> {
         let program = Self::program();
         Command::new(&program)
             .args(arguments)
@@ -99,12 +99,12 @@ impl Agent {
             .with_context(|| format!("cannot start {}", program.display()))
     }
 
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// The `start` line.
-    pub fn started(&self) -> Option<&Start> {
+    pub(crate) fn started(&self) -> Option<&Start> {
         self.lines.iter().find_map(|line| match &line.event {
             Event::Start(start) => Some(start),
             _ => None,
@@ -112,7 +112,11 @@ impl Agent {
     }
 
     /// Reads lines until one is `wanted`. Fails after `timeout`.
-    pub fn await_line(&mut self, timeout: Duration, wanted: impl Fn(&Event) -> bool) -> Result<()> {
+    pub(crate) fn await_line(
+        &mut self,
+        timeout: Duration,
+        wanted: impl Fn(&Event) -> bool,
+    ) -> Result<()> {
         let deadline = Instant::now() + timeout;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -125,7 +129,7 @@ impl Agent {
     }
 
     /// Reads lines until `wanted` stalls were streamed or reported lost.
-    pub fn await_stalls(&mut self, wanted: u64) -> Result<()> {
+    pub(crate) fn await_stalls(&mut self, wanted: u64) -> Result<()> {
         let seen = Cell::new(0);
         self.await_line(START_TIMEOUT, |event| {
             seen.set(
@@ -142,7 +146,10 @@ impl Agent {
 
     /// Repeats `work` until a stall is streamed. Once suffices, unless a busy machine finishes the
     /// writeback before a task waits for it.
-    pub fn repeat_until_stall(&mut self, mut work: impl FnMut() -> Result<()>) -> Result<()> {
+    pub(crate) fn repeat_until_stall(
+        &mut self,
+        mut work: impl FnMut() -> Result<()>,
+    ) -> Result<()> {
         let deadline = Instant::now() + START_TIMEOUT;
         while Instant::now() < deadline {
             work()?;
@@ -174,17 +181,17 @@ impl Agent {
     }
 
     /// Sends SIGINT and returns the complete output, including the summary.
-    pub fn stop(self) -> Result<Recording> {
+    pub(crate) fn stop(self) -> Result<Recording> {
         self.signal(Signal::INT)?;
         self.wait()
     }
 
-    pub fn signal(&self, signal: Signal) -> Result<()> {
+    pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
         send_signal(self.child.id(), signal)
     }
 
     /// Waits until the agent ends and returns its complete output.
-    pub fn wait(mut self) -> Result<Recording> {
+    pub(crate) fn wait(mut self) -> Result<Recording> {
         while self.next_line(STOP_TIMEOUT)?.is_some() {}
         self.finish()
     }
@@ -275,14 +282,14 @@ impl Agent {
 }
 
 impl Recording {
-    pub fn start(&self) -> Result<&Start> {
+    pub(crate) fn start(&self) -> Result<&Start> {
         match self.lines.first().map(|line| &line.event) {
             Some(Event::Start(start)) => Ok(start),
             _ => bail!("the agent's first line is not `start`: {}", self.errors.trim()),
         }
     }
 
-    pub fn summary(&self) -> Result<&Summary> {
+    pub(crate) fn summary(&self) -> Result<&Summary> {
         match self.lines.last().map(|line| &line.event) {
             Some(Event::Summary(summary)) => Ok(summary),
             _ => bail!("the agent's last line is not `summary`: {}", self.errors.trim()),
@@ -290,7 +297,7 @@ impl Recording {
     }
 
     /// How many events the `lost` lines of the stream report.
-    pub fn lost(&self) -> u64 {
+    pub(crate) fn lost(&self) -> u64 {
         let lost = self.lines.iter().map(|line| match &line.event {
             Event::Lost(lost) => lost.count,
             _ => 0,
@@ -299,7 +306,7 @@ impl Recording {
     }
 
     /// The streamed stalls.
-    pub fn stalls(&self) -> impl Iterator<Item = &Stall> {
+    pub(crate) fn stalls(&self) -> impl Iterator<Item = &Stall> {
         self.lines.iter().filter_map(|line| match &line.event {
             Event::Stall(stall) => Some(stall),
             _ => None,

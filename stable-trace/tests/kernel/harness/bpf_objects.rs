@@ -15,14 +15,14 @@ const INTERVAL: Duration = Duration::from_millis(20);
 
 /// IDs of the programs and maps that one process holds.
 #[derive(Debug)]
-pub struct BpfObjects {
-    pub programs: BTreeSet<u32>,
-    pub maps: BTreeSet<u32>,
+pub(crate) struct BpfObjects {
+    pub(crate) programs: BTreeSet<u32>,
+    pub(crate) maps: BTreeSet<u32>,
 }
 
 impl BpfObjects {
     /// Reads the IDs from the process's open files.
-    pub fn of_process(pid: u32) -> Result<Self> {
+    pub(crate) fn of_process(pid: u32) -> Result<Self> {
         let mut objects = Self { programs: BTreeSet::new(), maps: BTreeSet::new() };
         let path = format!("/proc/{pid}/fdinfo");
         for file in fs::read_dir(&path).with_context(|| format!("cannot list {path}"))? {
@@ -42,7 +42,7 @@ impl BpfObjects {
     }
 
     /// Waits until the kernel has freed all of them.
-    pub fn await_freed(&self) -> Result<()> {
+    pub(crate) fn await_freed(&self) -> Result<()> {
         wait_until_within(TIMEOUT, INTERVAL, || {
             let left = self.remaining();
             Ok((!left.is_empty()).then(|| format!("still in the kernel: {left:?}")))
@@ -50,7 +50,7 @@ impl BpfObjects {
     }
 
     /// Names the objects that the kernel still has.
-    pub fn remaining(&self) -> Vec<String> {
+    pub(crate) fn remaining(&self) -> Vec<String> {
         let mut names = Vec::new();
         for program in aya::programs::loaded_programs() {
             // A program that is freed during the iteration yields an error.

@@ -9,14 +9,14 @@ use super::bpf_objects::BpfObjects;
 use super::{program, wait_until};
 
 /// Names the loaded programs that have these IDs.
-pub fn programs(ids: &BTreeSet<u32>) -> Result<Vec<String>> {
+pub(crate) fn programs(ids: &BTreeSet<u32>) -> Result<Vec<String>> {
     let all = list(&["prog", "list"])?;
     let named = all.iter().filter(|program| id(program).is_some_and(|id| ids.contains(&id)));
     Ok(named.map(|program| program["name"].as_str().unwrap_or("?").to_owned()).collect())
 }
 
 /// Counts the entries of the map with this name among a process's objects.
-pub fn entries(name: &str, objects: &BpfObjects) -> Result<usize> {
+pub(crate) fn entries(name: &str, objects: &BpfObjects) -> Result<usize> {
     let all = list(&["map", "list"])?;
     let found = all
         .iter()
@@ -26,7 +26,7 @@ pub fn entries(name: &str, objects: &BpfObjects) -> Result<usize> {
 }
 
 /// Waits until the agent's per-task maps are empty.
-pub fn await_empty_task_maps(objects: &BpfObjects) -> Result<()> {
+pub(crate) fn await_empty_task_maps(objects: &BpfObjects) -> Result<()> {
     for map in ["WAITERS", "FAULTS"] {
         wait_until(|| {
             let left = entries(map, objects)?;

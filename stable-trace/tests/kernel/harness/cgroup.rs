@@ -8,11 +8,11 @@ use anyhow::{Context as _, Result};
 
 /// A cgroup of one test. Removed on drop; its processes must have ended by then.
 #[derive(Debug)]
-pub struct Cgroup(PathBuf);
+pub(crate) struct Cgroup(PathBuf);
 
 impl Cgroup {
     /// The mount point of the unified hierarchy.
-    pub fn root() -> Option<PathBuf> {
+    pub(crate) fn root() -> Option<PathBuf> {
         let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
         mounts.lines().find_map(|line| {
             let (before, after) = line.split_once(" - ")?;
@@ -22,14 +22,14 @@ impl Cgroup {
     }
 
     /// Creates a cgroup below the root.
-    pub fn new() -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         let root =
             Self::root().context("no cgroup2 is mounted: the test lacks its `Requirement`")?;
         Self::create(root.join(format!("stable-trace-{}", std::process::id())))
     }
 
     /// Creates a cgroup in this one.
-    pub fn child(&self, name: &str) -> Result<Self> {
+    pub(crate) fn child(&self, name: &str) -> Result<Self> {
         Self::create(self.0.join(name))
     }
 
@@ -38,16 +38,16 @@ impl Cgroup {
         Ok(Self(path))
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.0
     }
 
     /// The cgroup's ID, which is the inode number of its folder.
-    pub fn id(&self) -> Result<u64> {
+    pub(crate) fn id(&self) -> Result<u64> {
         Ok(fs::metadata(&self.0)?.ino())
     }
 
-    pub fn add_process(&self, pid: u32) -> Result<()> {
+    pub(crate) fn add_process(&self, pid: u32) -> Result<()> {
         let path = self.0.join("cgroup.procs");
         fs::write(&path, pid.to_string())
             .with_context(|| format!("cannot move process {pid} into {}", path.display()))

@@ -17,7 +17,7 @@ const BLOCK: usize = 4096;
 const BLOCKS: usize = 4;
 
 /// Overwrites one byte of the file behind the NVMe disk.
-pub fn corrupt_nvme_byte(offset: u64) -> Result<()> {
+pub(crate) fn corrupt_nvme_byte(offset: u64) -> Result<()> {
     let path = std::env::var("LAB_NVME_IMAGE").context("LAB_NVME_IMAGE is not set")?;
     let image = OpenOptions::new()
         .write(true)
@@ -28,15 +28,15 @@ pub fn corrupt_nvme_byte(offset: u64) -> Result<()> {
 
 /// The last blocks of the NVMe disk, each with one corrupt byte: every read of them fails.
 #[derive(Debug)]
-pub struct CorruptBlocks {
-    pub disk: Disk,
+pub(crate) struct CorruptBlocks {
+    pub(crate) disk: Disk,
     direct: DirectFile,
     first: usize,
 }
 
 impl CorruptBlocks {
     /// Corrupts the blocks. Call it after `mkfs`, which may write there.
-    pub fn create() -> Result<Self> {
+    pub(crate) fn create() -> Result<Self> {
         let disk = Disk::nvme_pi()?;
         let direct = DirectFile::open(&disk.path)?;
         let sectors = usize::try_from(disk.sectors()?)?;
@@ -49,7 +49,7 @@ impl CorruptBlocks {
     }
 
     /// Reads each block once and checks that the read fails.
-    pub fn read(&self) -> Result<()> {
+    pub(crate) fn read(&self) -> Result<()> {
         for block in self.blocks() {
             let read = self.direct.read((block * BLOCK) as u64, BLOCK);
             ensure!(read.is_err(), "the read of corrupt block {block} succeeded");
@@ -58,7 +58,7 @@ impl CorruptBlocks {
     }
 
     /// Overwrites the blocks with zeros.
-    pub fn repair(&self) -> Result<()> {
+    pub(crate) fn repair(&self) -> Result<()> {
         let zeros = [0; BLOCK * BLOCKS];
         self.direct
             .write((self.first * BLOCK) as u64, &zeros)

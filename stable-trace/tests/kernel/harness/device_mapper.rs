@@ -27,12 +27,12 @@ fn kernel_name(name: &str) -> Result<String> {
 
 /// A dm-linear device over a whole disk. Removed on drop.
 #[derive(Debug)]
-pub struct DmLinear(PathBuf);
+pub(crate) struct DmLinear(PathBuf);
 
 impl DmLinear {
     const NAME: &str = "stable-trace-linear";
 
-    pub fn over(disk: &Disk) -> Result<Self> {
+    pub(crate) fn over(disk: &Disk) -> Result<Self> {
         program::run("modprobe", &["dm-mod"])?;
         let sectors = disk.sectors()?;
         let table = format!("0 {sectors} linear {} 0", disk.path.display());
@@ -40,7 +40,7 @@ impl DmLinear {
         Ok(Self(PathBuf::from("/dev/mapper").join(Self::NAME)))
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.0
     }
 }
@@ -56,7 +56,7 @@ impl Drop for DmLinear {
 /// A dm-integrity device with a checksum for each sector; data and checksums are on separate
 /// devices. Closed on drop.
 #[derive(Debug)]
-pub struct DmIntegrity {
+pub(crate) struct DmIntegrity {
     path: PathBuf,
     kernel_name: String,
     data: String,
@@ -67,7 +67,7 @@ impl DmIntegrity {
     const NAME: &str = "stable-trace-integrity";
 
     /// Formats both devices and opens the mapping.
-    pub fn format(data: &Disk, tags: &Disk) -> Result<Self> {
+    pub(crate) fn format(data: &Disk, tags: &Disk) -> Result<Self> {
         program::run("modprobe", &["dm-integrity"])?;
         let (data, tags) = (data.path.to_string_lossy(), tags.path.to_string_lossy());
         let words =
@@ -77,7 +77,7 @@ impl DmIntegrity {
     }
 
     /// Closes the mapping and opens it again, so that nothing is cached.
-    pub fn reopened(self) -> Result<Self> {
+    pub(crate) fn reopened(self) -> Result<Self> {
         let (data, tags) = (self.data.clone(), self.tags.clone());
         drop(self);
         Self::open(&data, &tags)
@@ -94,12 +94,12 @@ impl DmIntegrity {
         })
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// The kernel's name of the device, such as `dm-0`.
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         &self.kernel_name
     }
 }

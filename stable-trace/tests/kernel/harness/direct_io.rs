@@ -13,10 +13,10 @@ const ALIGNMENT: usize = 4096;
 
 /// A file or disk that is open for direct reads and writes.
 #[derive(Debug)]
-pub struct DirectFile(File);
+pub(crate) struct DirectFile(File);
 
 impl DirectFile {
-    pub fn open(path: &Path) -> Result<Self> {
+    pub(crate) fn open(path: &Path) -> Result<Self> {
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -27,7 +27,7 @@ impl DirectFile {
     }
 
     /// Reads `size` bytes at `offset`, both multiples of the disk's block.
-    pub fn read(&self, offset: u64, size: usize) -> io::Result<Vec<u8>> {
+    pub(crate) fn read(&self, offset: u64, size: usize) -> io::Result<Vec<u8>> {
         let mut allocation = vec![0; size + ALIGNMENT];
         let data = aligned(&mut allocation, size);
         self.0.read_exact_at(data, offset)?;
@@ -35,12 +35,12 @@ impl DirectFile {
     }
 
     /// Reads like [`read`](Self::read) and returns the error number of a failure.
-    pub fn read_errno(&self, offset: u64, size: usize) -> Option<i32> {
+    pub(crate) fn read_errno(&self, offset: u64, size: usize) -> Option<i32> {
         self.read(offset, size).err().and_then(|error| error.raw_os_error())
     }
 
     /// Writes `bytes` at `offset`, both multiples of the disk's block.
-    pub fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+    pub(crate) fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let mut allocation = vec![0; bytes.len() + ALIGNMENT];
         let data = aligned(&mut allocation, bytes.len());
         data.copy_from_slice(bytes);

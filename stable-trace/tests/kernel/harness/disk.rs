@@ -8,39 +8,39 @@ use anyhow::{Context as _, Result, bail};
 use super::program;
 
 // A guest has its disks' paths in these variables.
-pub const PI: &str = "LAB_PI_DISK";
-pub const PLAIN: &str = "LAB_PLAIN_DISK";
-pub const NVME_PI: &str = "LAB_NVME_PI";
+pub(crate) const PI: &str = "LAB_PI_DISK";
+pub(crate) const PLAIN: &str = "LAB_PLAIN_DISK";
+pub(crate) const NVME_PI: &str = "LAB_NVME_PI";
 
 /// A whole disk that a test may overwrite.
 #[derive(Debug)]
-pub struct Disk {
+pub(crate) struct Disk {
     /// `/dev/sda`.
-    pub path: PathBuf,
+    pub(crate) path: PathBuf,
     /// `sda`: the kernel's name, which the agent reports.
-    pub name: String,
+    pub(crate) name: String,
     /// Keeps a loop device attached.
     loop_device: Option<File>,
 }
 
 impl Disk {
     /// The SCSI debug disk: type 1, CRC, checked by host and device.
-    pub fn pi() -> Result<Self> {
+    pub(crate) fn pi() -> Result<Self> {
         Self::from_variable(PI)
     }
 
     /// A disk in memory without protection information (`null_blk`).
-    pub fn plain() -> Result<Self> {
+    pub(crate) fn plain() -> Result<Self> {
         Self::from_variable(PLAIN)
     }
 
     /// The emulated NVMe disk: type 1, CRC, 8 bytes of metadata a block of 4096.
-    pub fn nvme_pi() -> Result<Self> {
+    pub(crate) fn nvme_pi() -> Result<Self> {
         Self::from_variable(NVME_PI)
     }
 
     /// A loop device over a new file of `mib` MiB.
-    pub fn loop_device(mib: u64) -> Result<Self> {
+    pub(crate) fn loop_device(mib: u64) -> Result<Self> {
         let file =
             tempfile::NamedTempFile::new().context("cannot create a file for a loop device")?;
         file.as_file().set_len(mib << 20).context("cannot size a file for a loop device")?;
@@ -49,7 +49,7 @@ impl Disk {
     }
 
     /// A loop device over another disk.
-    pub fn loop_over(disk: &Self, direct_io: bool) -> Result<Self> {
+    pub(crate) fn loop_over(disk: &Self, direct_io: bool) -> Result<Self> {
         Self::loop_device_over(&disk.path, direct_io)
     }
 
@@ -87,36 +87,36 @@ impl Disk {
 
     /// Reads an attribute below `/sys/block/NAME`, such as `queue/stable_writes`. `None` where
     /// there is no such file.
-    pub fn attribute(&self, name: &str) -> Option<String> {
+    pub(crate) fn attribute(&self, name: &str) -> Option<String> {
         let text = fs::read_to_string(attribute_path(&self.name, name)).ok()?;
         Some(text.trim().to_owned())
     }
 
-    pub fn set_attribute(&self, name: &str, value: &str) -> Result<()> {
+    pub(crate) fn set_attribute(&self, name: &str, value: &str) -> Result<()> {
         Self::set_attribute_of(&self.name, name, value)
     }
 
     /// Sets an attribute of the disk with this name.
-    pub fn set_attribute_of(disk: &str, name: &str, value: &str) -> Result<()> {
+    pub(crate) fn set_attribute_of(disk: &str, name: &str, value: &str) -> Result<()> {
         let path = attribute_path(disk, name);
         fs::write(&path, value)
             .with_context(|| format!("cannot write {value} to {}", path.display()))
     }
 
     /// The disk's number, as `MAJOR:MINOR`.
-    pub fn dev(&self) -> Result<String> {
+    pub(crate) fn dev(&self) -> Result<String> {
         self.attribute("dev").with_context(|| format!("{} has no device number", self.name))
     }
 
     /// Size in 512-byte sectors.
-    pub fn sectors(&self) -> Result<u64> {
+    pub(crate) fn sectors(&self) -> Result<u64> {
         let sectors =
             self.attribute("size").with_context(|| format!("{} has no size", self.name))?;
         sectors.parse().with_context(|| format!("{} has {sectors:?} sectors", self.name))
     }
 
     /// `T10-DIF-TYPE1-CRC`, `none`, or nothing.
-    pub fn integrity_format(&self) -> Option<String> {
+    pub(crate) fn integrity_format(&self) -> Option<String> {
         self.attribute("integrity/format")
     }
 }

@@ -19,10 +19,10 @@ const INTEGRITY: [&str; 5] = [
 
 /// The kernel's log from one moment on.
 #[derive(Debug)]
-pub struct Dmesg(File);
+pub(crate) struct Dmesg(File);
 
 impl Dmesg {
-    pub fn from_now() -> Result<Self> {
+    pub(crate) fn from_now() -> Result<Self> {
         let mut file = OpenOptions::new()
             .read(true)
             .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
@@ -33,7 +33,7 @@ impl Dmesg {
     }
 
     /// Reads the messages since the last call.
-    pub fn messages(&mut self) -> Result<Vec<String>> {
+    pub(crate) fn messages(&mut self) -> Result<Vec<String>> {
         let mut messages = Vec::new();
         let mut record = vec![0; 8192];
         loop {
@@ -49,7 +49,7 @@ impl Dmesg {
     }
 
     /// Reads the messages since the last call that report a failed integrity check.
-    pub fn integrity_errors(&mut self) -> Result<Vec<String>> {
+    pub(crate) fn integrity_errors(&mut self) -> Result<Vec<String>> {
         let mut messages = self.messages()?;
         messages.retain(|message| {
             let message = message.to_lowercase();

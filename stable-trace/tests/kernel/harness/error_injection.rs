@@ -11,29 +11,29 @@ use super::scsi_debug;
 
 /// Commands fail until this is dropped.
 #[derive(Debug)]
-pub struct Injection(());
+pub(crate) struct Injection(());
 
 impl Injection {
     // Bits of `opts` (`drivers/scsi/scsi_debug.c`).
 
     /// The first sectors from 0x1234 on have a medium error.
-    pub const MEDIUM: u32 = 0x2;
+    pub(crate) const MEDIUM: u32 = 0x2;
     /// Commands are never answered.
-    pub const TIMEOUT: u32 = 0x4;
+    pub(crate) const TIMEOUT: u32 = 0x4;
     /// The transport does not acknowledge commands.
-    pub const TRANSPORT: u32 = 0x10;
+    pub(crate) const TRANSPORT: u32 = 0x10;
     /// The device finds a wrong guard tag (sense b/10/1).
-    pub const DEVICE: u32 = 0x20;
+    pub(crate) const DEVICE: u32 = 0x20;
     /// The host adapter finds a wrong guard tag (sense 5/10/1).
-    pub const HOST: u32 = 0x40;
+    pub(crate) const HOST: u32 = 0x40;
 
     /// The device finds a wrong guard tag in every read and write.
-    pub fn into_every_command() -> Result<Self> {
+    pub(crate) fn into_every_command() -> Result<Self> {
         Self::with(Self::DEVICE)
     }
 
     /// Every command fails as these bits of `opts` select.
-    pub fn with(opts: u32) -> Result<Self> {
+    pub(crate) fn with(opts: u32) -> Result<Self> {
         // Created first, so that drop also undoes a partial injection.
         let injection = Self(());
         scsi_debug::set("opts", &format!("{opts:#x}"))?;
@@ -54,7 +54,7 @@ impl Drop for Injection {
 
 /// Errors for a number of commands of one kind: the driver offers them from 6.7 on, in debugfs.
 #[derive(Debug)]
-pub struct CommandErrors {
+pub(crate) struct CommandErrors {
     file: PathBuf,
     /// Where debugfs is mounted until this is dropped.
     debugfs: tempfile::TempDir,
@@ -62,7 +62,7 @@ pub struct CommandErrors {
 
 impl CommandErrors {
     /// `None` where the driver does not offer them.
-    pub fn of(disk: &Disk) -> Result<Option<Self>> {
+    pub(crate) fn of(disk: &Disk) -> Result<Option<Self>> {
         let link = Path::new("/sys/block").join(&disk.name).join("device");
         let address =
             fs::read_link(&link).with_context(|| format!("cannot read {}", link.display()))?;
@@ -78,7 +78,14 @@ impl CommandErrors {
 
     /// The next `count` commands with this operation code end in a check condition with this sense
     /// key, code and qualifier (`sdebug_error_write`, `drivers/scsi/scsi_debug.c`).
-    pub fn inject(&self, count: usize, opcode: u8, key: u8, asc: u8, ascq: u8) -> Result<()> {
+    pub(crate) fn inject(
+        &self,
+        count: usize,
+        opcode: u8,
+        key: u8,
+        asc: u8,
+        ascq: u8,
+    ) -> Result<()> {
         let line = format!("2 -{count} {opcode:#x} 0 0 2 {key:#x} {asc:#x} {ascq:#x}");
         fs::write(&self.file, &line).with_context(|| format!("cannot inject {line:?}"))
     }

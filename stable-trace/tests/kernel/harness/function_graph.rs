@@ -15,27 +15,27 @@ const BUFFER_KIB: &str = "32768";
 
 /// One call that ended.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Call {
-    pub function: String,
+pub(crate) struct Call {
+    pub(crate) function: String,
     /// Name of the task.
-    pub comm: String,
+    pub(crate) comm: String,
     /// The thread (what userspace calls tid).
-    pub tid: u32,
+    pub(crate) tid: u32,
     /// From entry to return, including sleep.
-    pub duration: Duration,
+    pub(crate) duration: Duration,
     /// Whether the event of [`Builder::mark_event`] fired within the call.
-    pub had_event: bool,
+    pub(crate) had_event: bool,
 }
 
 /// The running tracer. A kernel has one.
 #[derive(Debug)]
-pub struct FunctionGraph {
+pub(crate) struct FunctionGraph {
     /// The event that its buffer shows beside the calls.
     event: Option<String>,
 }
 
 #[derive(Clone, Debug, Default)]
-pub struct Builder {
+pub(crate) struct Builder {
     functions: Vec<String>,
     processes: Vec<u32>,
     at_least: Duration,
@@ -44,12 +44,12 @@ pub struct Builder {
 
 impl FunctionGraph {
     /// Selects every call of `function`.
-    pub fn of(function: &str) -> Builder {
+    pub(crate) fn of(function: &str) -> Builder {
         Builder { functions: vec![function.to_owned()], ..Builder::default() }
     }
 
     /// Stops the tracer and returns the calls that ended. Fails if the tracer lost any.
-    pub fn finish(self) -> Result<Vec<Call>> {
+    pub(crate) fn finish(self) -> Result<Vec<Call>> {
         let root = Path::new(TRACING);
         write(root, "tracing_on", "0")?;
         check_nothing_lost(root)?;
@@ -63,33 +63,33 @@ impl FunctionGraph {
 impl Builder {
     /// Adds the calls of its callers, as far as this kernel has them.
     #[must_use]
-    pub fn with_callers<'a>(mut self, callers: impl IntoIterator<Item = &'a str>) -> Self {
+    pub(crate) fn with_callers<'a>(mut self, callers: impl IntoIterator<Item = &'a str>) -> Self {
         self.functions.extend(callers.into_iter().map(str::to_owned));
         self
     }
 
     /// Limits the trace to this process, its threads and its descendants. May be repeated.
     #[must_use]
-    pub fn in_process(mut self, pid: u32) -> Self {
+    pub(crate) fn in_process(mut self, pid: u32) -> Self {
         self.processes.push(pid);
         self
     }
 
     /// Limits the trace to calls at least this long, in full microseconds.
     #[must_use]
-    pub fn at_least(mut self, duration: Duration) -> Self {
+    pub(crate) fn at_least(mut self, duration: Duration) -> Self {
         self.at_least = duration;
         self
     }
 
     /// Marks the calls within which an event such as `block/block_rq_complete` fires.
     #[must_use]
-    pub fn mark_event(mut self, event: &str) -> Self {
+    pub(crate) fn mark_event(mut self, event: &str) -> Self {
         self.event = Some(event.to_owned());
         self
     }
 
-    pub fn start(&self) -> Result<FunctionGraph> {
+    pub(crate) fn start(&self) -> Result<FunctionGraph> {
         let root = Path::new(TRACING);
         // Created first, so that drop also undoes a partial setup.
         let graph = FunctionGraph { event: self.event.clone() };
@@ -160,7 +160,7 @@ impl Drop for FunctionGraph {
 }
 
 /// Parses the calls of a trace, in the order of their ends.
-pub fn calls(lines: &[String]) -> Vec<Call> {
+pub(crate) fn calls(lines: &[String]) -> Vec<Call> {
     let mut marked = BTreeSet::new();
     let calls = lines.iter().filter_map(|line| {
         let ended = call(line);
@@ -184,7 +184,7 @@ fn event(line: &str) -> Option<u32> {
 /// Parses the end of a call, which is a line with a duration:
 /// ` 1)  wac-1234    | ! 250.123 us  |  } /* folio_wait_writeback */`, or, for a call without traced
 /// callees, `… |  0.5 us  |  folio_wait_writeback();`.
-pub fn call(line: &str) -> Option<Call> {
+pub(crate) fn call(line: &str) -> Option<Call> {
     let (_, rest) = line.split_once(')')?;
     let mut fields = rest.split('|');
     let (comm, tid) = fields.next()?.trim().rsplit_once('-')?;

@@ -7,22 +7,22 @@ use std::sync::OnceLock;
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 use rustix::thread::UnshareFlags;
 
-pub const TRACING: &str = "/sys/kernel/tracing";
+pub(crate) const TRACING: &str = "/sys/kernel/tracing";
 
 /// Why there is no tracefs. Set once, before any test runs.
 static TRACEFS_UNAVAILABLE: OnceLock<Option<String>> = OnceLock::new();
 
 /// Whether this is a guest of the laboratory.
-pub fn is_guest() -> bool {
+pub(crate) fn is_guest() -> bool {
     std::env::var_os("LAB_KERNEL").is_some()
 }
 
-pub fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
 /// Major and minor version of the running kernel.
-pub fn kernel_version() -> (u32, u32) {
+pub(crate) fn kernel_version() -> (u32, u32) {
     let name = rustix::system::uname();
     let release = name.release().to_string_lossy().into_owned();
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse().unwrap_or(0));
@@ -30,25 +30,25 @@ pub fn kernel_version() -> (u32, u32) {
 }
 
 /// Whether the kernel has BTF of its modules: from 5.11 on.
-pub fn modules_have_btf() -> bool {
+pub(crate) fn modules_have_btf() -> bool {
     Path::new("/sys/kernel/btf/scsi_mod").exists()
 }
 
 /// The function that every writeback wait ends in.
-pub fn wait_function() -> &'static str {
+pub(crate) fn wait_function() -> &'static str {
     // v5.16 split it (commit 490e016f229a, "mm/writeback: Add folio_wait_writeback()").
     if kernel_version() < (5, 16) { "wait_on_page_writeback" } else { "folio_wait_writeback" }
 }
 
 /// The tracepoint that fires when a task waits for writeback, as `SYSTEM/NAME`.
-pub fn wait_event() -> String {
+pub(crate) fn wait_event() -> String {
     format!("writeback/{}", wait_function())
 }
 
 /// Outside of a guest, moves this process into its own mount namespace, with tracefs and debugfs
 /// mounted: the kernel removes every mount of the tests when the process ends. Call it before the
 /// first thread starts, because threads inherit the namespace.
-pub fn set_up_mounts() {
+pub(crate) fn set_up_mounts() {
     let unavailable = if !is_root() {
         Some("tracefs needs root".to_owned())
     } else if is_guest() {
@@ -61,7 +61,7 @@ pub fn set_up_mounts() {
 }
 
 /// Why there is no tracefs, if there is none.
-pub fn tracefs_unavailable() -> Option<String> {
+pub(crate) fn tracefs_unavailable() -> Option<String> {
     let not_set_up = || Some("the harness has not set up its mounts".to_owned());
     TRACEFS_UNAVAILABLE.get().cloned().unwrap_or_else(not_set_up)
 }

@@ -7,16 +7,16 @@ use super::{Disk, Recording, TracefsInstance, host};
 
 /// What agent and tracefs both report of one failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Failure {
-    pub op: Operation,
+pub(crate) struct Failure {
+    pub(crate) op: Operation,
     /// First sector.
-    pub sector: u64,
+    pub(crate) sector: u64,
     /// Length in sectors of 512 bytes.
-    pub sectors: u64,
+    pub(crate) sectors: u64,
 }
 
 /// The integrity errors of a run.
-pub fn integrity(recording: &Recording) -> impl Iterator<Item = &IntegrityError> {
+pub(crate) fn integrity(recording: &Recording) -> impl Iterator<Item = &IntegrityError> {
     recording.lines.iter().filter_map(|line| match &line.event {
         Event::Integrity(error) => Some(error),
         _ => None,
@@ -24,7 +24,7 @@ pub fn integrity(recording: &Recording) -> impl Iterator<Item = &IntegrityError>
 }
 
 /// The integrity errors that the agent reports on one disk, sorted.
-pub fn reported(recording: &Recording, disk: &Disk) -> Vec<Failure> {
+pub(crate) fn reported(recording: &Recording, disk: &Disk) -> Vec<Failure> {
     let of = |error: &&IntegrityError| error.device.as_deref() == Some(disk.name.as_str());
     let mut all: Vec<_> = integrity(recording)
         .filter(of)
@@ -35,7 +35,7 @@ pub fn reported(recording: &Recording, disk: &Disk) -> Vec<Failure> {
 }
 
 /// The failed completions of one disk that tracefs recorded, sorted.
-pub fn completed(instance: &TracefsInstance, disk: &Disk) -> Result<Vec<Failure>> {
+pub(crate) fn completed(instance: &TracefsInstance, disk: &Disk) -> Result<Vec<Failure>> {
     let dev = disk.dev()?.replace(':', ",");
     let mut all = Vec::new();
     for line in instance.lines()? {
@@ -61,7 +61,7 @@ fn completion(line: &str) -> Option<(&str, Failure)> {
 }
 
 /// The agent has reported and counted exactly the failures that tracefs recorded. Returns how many.
-pub fn agent_agrees_with_tracefs(
+pub(crate) fn agent_agrees_with_tracefs(
     recording: &Recording,
     instance: &TracefsInstance,
     disk: &Disk,
@@ -85,7 +85,7 @@ pub fn agent_agrees_with_tracefs(
 /// Without BTF of modules a kprobe reads the check, and its program is skipped where a completion
 /// interrupts another one on the same CPU (`bpf_prog_active`, `trace_call_bpf` in
 /// `kernel/trace/bpf_trace.c`). Seen on 5.10: 3 of 62 and 4 of 1,076.
-pub fn checks_are_known(recording: &Recording) -> Result<()> {
+pub(crate) fn checks_are_known(recording: &Recording) -> Result<()> {
     let all = integrity(recording).count();
     let unknown = integrity(recording).filter(|error| error.check == Check::Unknown).count();
     eprintln!("integrity: {unknown} of {all} errors have an unknown check");
@@ -94,7 +94,7 @@ pub fn checks_are_known(recording: &Recording) -> Result<()> {
     Ok(())
 }
 
-pub fn completion_lines_are_parsed() -> Result<()> {
+pub(crate) fn completion_lines_are_parsed() -> Result<()> {
     let old = "    sh-7  [000] d.s1  12.3: block_rq_complete: 8,0 WS () 40 + 8 [-84]";
     let new = " sh-7 [000] d.s1 12.3: block_rq_complete: 8,0 R () 4096 + 16 none,0,0 [-84]";
     let write = Failure { op: Operation::Write, sector: 40, sectors: 8 };

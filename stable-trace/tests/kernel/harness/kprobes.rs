@@ -5,7 +5,7 @@ use std::fs;
 use anyhow::{Context as _, Result};
 
 /// Counts the kprobes on a function. A line is `ADDRESS  k  FUNCTION+OFFSET    MODULE`.
-pub fn kprobes_on(function: &str) -> Result<usize> {
+pub(crate) fn kprobes_on(function: &str) -> Result<usize> {
     let path = "/sys/kernel/debug/kprobes/list";
     let list = fs::read_to_string(path).with_context(|| format!("cannot read {path}"))?;
     let functions = list.lines().filter_map(|line| line.split_whitespace().nth(2));

@@ -11,12 +11,12 @@ use super::host::TRACING;
 
 /// Counts the runs that an agent missed: programs that another program on the same CPU kept from
 /// running, and returns without a free kretprobe instance.
-pub fn counted_by_kernel(pid: u32) -> Result<u64> {
+pub(crate) fn counted_by_kernel(pid: u32) -> Result<u64> {
     Ok(recursion_misses(pid)? + kretprobe_misses(pid)?)
 }
 
 /// Sums the missed runs that the agent reports.
-pub fn reported_in(summary: &Summary) -> u64 {
+pub(crate) fn reported_in(summary: &Summary) -> u64 {
     summary.probe_runs_missed.values().sum()
 }
 

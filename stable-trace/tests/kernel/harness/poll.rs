@@ -11,12 +11,12 @@ const TIMEOUT: Duration = Duration::from_mins(1);
 const INTERVAL: Duration = Duration::from_millis(50);
 
 /// Calls `unmet` until it returns `None`. After one minute, fails with its last reason.
-pub fn wait_until(unmet: impl FnMut() -> Result<Option<String>>) -> Result<()> {
+pub(crate) fn wait_until(unmet: impl FnMut() -> Result<Option<String>>) -> Result<()> {
     wait_until_within(TIMEOUT, INTERVAL, unmet)
 }
 
 /// Like [`wait_until`], with another timeout and interval.
-pub fn wait_until_within(
+pub(crate) fn wait_until_within(
     timeout: Duration,
     interval: Duration,
     mut unmet: impl FnMut() -> Result<Option<String>>,

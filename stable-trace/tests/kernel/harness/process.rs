@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal
 
 /// A child process that is killed and reaped on drop.
 #[derive(Debug)]
-pub struct KillOnDrop(pub Child);
+pub(crate) struct KillOnDrop(pub Child);
 
 impl Deref for KillOnDrop {
     type Target = Child;
@@ -34,7 +34,7 @@ impl Drop for KillOnDrop {
 }
 
 /// Lets the kernel kill the child when the thread that spawns it ends.
-pub fn kill_with_parent(command: &mut Command) {
+pub(crate) fn kill_with_parent(command: &mut Command) {
     // SAFETY: between fork and exec the closure makes one system call: it takes no lock and
     // allocates nothing.
     unsafe {
@@ -42,17 +42,17 @@ pub fn kill_with_parent(command: &mut Command) {
     }
 }
 
-pub fn send_signal(pid: u32, signal: Signal) -> Result<()> {
+pub(crate) fn send_signal(pid: u32, signal: Signal) -> Result<()> {
     kill_process(raw_pid(pid)?, signal)
         .with_context(|| format!("cannot send {signal:?} to process {pid}"))
 }
 
-pub fn raw_pid(pid: u32) -> Result<Pid> {
+pub(crate) fn raw_pid(pid: u32) -> Result<Pid> {
     Pid::from_raw(pid.cast_signed()).with_context(|| format!("{pid} is not a process ID"))
 }
 
 /// Lists the IDs of a process's threads.
-pub fn threads(pid: u32) -> Result<Vec<u32>> {
+pub(crate) fn threads(pid: u32) -> Result<Vec<u32>> {
     let path = format!("/proc/{pid}/task");
     let entries = std::fs::read_dir(&path)
         .with_context(|| format!("cannot list {path}: the process may have exited"))?;

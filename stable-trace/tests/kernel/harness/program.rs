@@ -6,12 +6,12 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, bail};
 
 /// Runs a program to its end and returns its output. A failure carries its standard error.
-pub fn run(program: &str, arguments: &[&str]) -> Result<String> {
+pub(crate) fn run(program: &str, arguments: &[&str]) -> Result<String> {
     run_command(Command::new(program).args(arguments))
 }
 
 /// Like [`run`], for a command with other settings.
-pub fn run_command(command: &mut Command) -> Result<String> {
+pub(crate) fn run_command(command: &mut Command) -> Result<String> {
     let output = command
         .stdin(Stdio::null())
         .output()
@@ -33,7 +33,7 @@ fn words(command: &Command) -> String {
 }
 
 /// Whether a folder of PATH has the program.
-pub fn is_installed(program: &str) -> bool {
+pub(crate) fn is_installed(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
 }

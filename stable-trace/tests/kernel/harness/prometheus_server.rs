@@ -16,7 +16,7 @@ const RULES: &str = include_str!("../../../../dashboards/rules.yaml");
 
 /// A running server. On drop, it is killed and its data removed.
 #[derive(Debug)]
-pub struct PrometheusServer {
+pub(crate) struct PrometheusServer {
     child: KillOnDrop,
     api: Prometheus,
     folder: TempDir,
@@ -25,7 +25,7 @@ pub struct PrometheusServer {
 impl PrometheusServer {
     /// Starts a server that scrapes each `HOST:PORT` as the job `stable-trace`, and evaluates each
     /// rule, every `interval` seconds. Returns once it is ready.
-    pub fn of(targets: &[&str], interval: u32) -> Result<Self> {
+    pub(crate) fn of(targets: &[&str], interval: u32) -> Result<Self> {
         let folder = tempfile::tempdir().context("cannot create a folder for Prometheus")?;
         let quoted: Vec<_> = targets.iter().map(|target| format!("'{target}'")).collect();
         let targets = quoted.join(", ");
@@ -69,30 +69,30 @@ impl PrometheusServer {
         Ok(started)
     }
 
-    pub const fn api(&self) -> &Prometheus {
+    pub(crate) const fn api(&self) -> &Prometheus {
         &self.api
     }
 
     /// How many scrapes of this target have succeeded.
-    pub fn scrapes(&self, target: &str) -> Result<f64> {
+    pub(crate) fn scrapes(&self, target: &str) -> Result<f64> {
         self.number(&format!("sum_over_time(up{{instance=\"{target}\"}}[10m])"))
     }
 
     /// Evaluates an expression that has at most one series; 0 if it has none.
-    pub fn number(&self, expression: &str) -> Result<f64> {
+    pub(crate) fn number(&self, expression: &str) -> Result<f64> {
         let answer = self.api.query(expression)?;
         ensure!(answer.len() < 2, "{expression} has {} series", answer.len());
         let point = answer.first().and_then(|series| series.points.first());
         Ok(point.map_or(0.0, |(_, value)| *value))
     }
 
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
 }
 
 /// An address of this machine with a port that no process listens on.
-pub fn free_address() -> Result<String> {
+pub(crate) fn free_address() -> Result<String> {
     let listener = TcpListener::bind("127.0.0.1:0").context("no port is free")?;
     Ok(listener.local_addr()?.to_string())
 }

@@ -7,7 +7,7 @@ use super::cgroup::Cgroup;
 use super::{disk, host, program};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Requirement {
+pub(crate) enum Requirement {
     Root,
     /// tracefs, mounted and writable.
     Tracefs,
@@ -33,7 +33,7 @@ pub enum Requirement {
 
 impl Requirement {
     /// Why this environment does not meet the requirement. `None` if it does.
-    pub fn unmet(&self) -> Option<String> {
+    pub(crate) fn unmet(&self) -> Option<String> {
         let unless = |met: bool, reason: &str| (!met).then(|| reason.to_owned());
         match *self {
             Self::Root => unless(host::is_root(), "needs root"),

@@ -11,14 +11,14 @@ use super::agent::Agent;
 
 /// One scrape: the page, and its samples by their name and labels as printed.
 #[derive(Debug)]
-pub struct Scrape {
-    pub page: String,
+pub(crate) struct Scrape {
+    pub(crate) page: String,
     samples: BTreeMap<String, f64>,
 }
 
 impl Scrape {
     /// Scrapes an agent that was started with `--listen`.
-    pub fn of(agent: &Agent) -> Result<Self> {
+    pub(crate) fn of(agent: &Agent) -> Result<Self> {
         let url = agent.started().and_then(|start| start.metrics.clone());
         let url = url.context("the agent's `start` line has no URL of its metrics")?;
         let rest = url.strip_prefix("http://").with_context(|| format!("{url} is not HTTP"))?;
@@ -41,17 +41,17 @@ impl Scrape {
     }
 
     /// The sum of a metric's samples that have all of these labels.
-    pub fn sum(&self, metric: &str, labels: &[(&str, &str)]) -> f64 {
+    pub(crate) fn sum(&self, metric: &str, labels: &[(&str, &str)]) -> f64 {
         self.matching(metric, labels).map(|(_, value)| value).sum()
     }
 
     /// How many samples a metric has.
-    pub fn series(&self, metric: &str) -> usize {
+    pub(crate) fn series(&self, metric: &str) -> usize {
         self.matching(metric, &[]).count()
     }
 
     /// Every sample, by name and labels.
-    pub fn all(&self) -> impl Iterator<Item = (&str, f64)> {
+    pub(crate) fn all(&self) -> impl Iterator<Item = (&str, f64)> {
         self.samples.iter().map(|(name, value)| (name.as_str(), *value))
     }
 

@@ -14,17 +14,17 @@ use super::{program, unreadable_blocks};
 
 /// The type of a file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fs {
+pub(crate) enum Fs {
     Ext4,
     Xfs,
     Btrfs,
 }
 
 impl Fs {
-    pub const ALL: [Self; 3] = [Self::Ext4, Self::Xfs, Self::Btrfs];
+    pub(crate) const ALL: [Self; 3] = [Self::Ext4, Self::Xfs, Self::Btrfs];
 
     /// The name for `mount -t`, which the agent reports.
-    pub const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Ext4 => "ext4",
             Self::Xfs => "xfs",
@@ -33,7 +33,7 @@ impl Fs {
     }
 
     /// The function that handles `page_mkwrite`, from 5.10 to 7.3.
-    pub const fn page_mkwrite_handler(self) -> &'static str {
+    pub(crate) const fn page_mkwrite_handler(self) -> &'static str {
         match self {
             Self::Ext4 => "ext4_page_mkwrite",
             Self::Xfs => "xfs_filemap_page_mkwrite",
@@ -73,7 +73,7 @@ impl fmt::Display for Fs {
 
 /// A mounted file system. On drop, it is unmounted and the disk's settings are restored.
 #[derive(Debug)]
-pub struct Scratch {
+pub(crate) struct Scratch {
     folder: Option<TempDir>,
     disk: Disk,
     stable_writes_before: Option<String>,
@@ -85,13 +85,13 @@ const STABLE_WRITES: &str = "queue/stable_writes";
 
 impl Scratch {
     /// Creates and mounts a file system with the disk's default of `queue/stable_writes`.
-    pub fn new(fs: Fs, disk: Disk) -> Result<Self> {
+    pub(crate) fn new(fs: Fs, disk: Disk) -> Result<Self> {
         Self::create(fs, disk, None)
     }
 
     /// Like [`new`](Self::new), with `queue/stable_writes` set before the mount, when file systems
     /// read it.
-    pub fn with_stable_writes(fs: Fs, disk: Disk, stable: bool) -> Result<Self> {
+    pub(crate) fn with_stable_writes(fs: Fs, disk: Disk, stable: bool) -> Result<Self> {
         Self::create(fs, disk, Some(stable))
     }
 
@@ -115,17 +115,17 @@ impl Scratch {
     }
 
     /// Declares direct I/O from buffers that change in flight: stable pages do not protect those.
-    pub const fn with_shared_buffers(mut self) -> Self {
+    pub(crate) const fn with_shared_buffers(mut self) -> Self {
         self.unstable_data = true;
         self
     }
 
     /// The mount point.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.folder.as_ref().map_or(Path::new("/nonexistent"), TempDir::path)
     }
 
-    pub const fn disk(&self) -> &Disk {
+    pub(crate) const fn disk(&self) -> &Disk {
         &self.disk
     }
 }
@@ -158,7 +158,7 @@ impl Drop for Scratch {
 }
 
 /// Drops the page cache, so that the next reads come from the disk.
-pub fn drop_caches() -> Result<()> {
+pub(crate) fn drop_caches() -> Result<()> {
     rustix::fs::sync();
     fs::write("/proc/sys/vm/drop_caches", "3").context("cannot drop the page cache")
 }

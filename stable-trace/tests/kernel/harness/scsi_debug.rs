@@ -11,19 +11,19 @@ const DRIVER: &str = "/sys/bus/pseudo/drivers/scsi_debug";
 /// The disk finishes its commands within this time.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
-pub fn set(name: &str, value: &str) -> Result<()> {
+pub(crate) fn set(name: &str, value: &str) -> Result<()> {
     fs::write(format!("{DRIVER}/{name}"), value)
         .with_context(|| format!("cannot write {value} to scsi_debug's {name}"))
 }
 
-pub fn get(name: &str) -> Result<String> {
+pub(crate) fn get(name: &str) -> Result<String> {
     let text = fs::read_to_string(format!("{DRIVER}/{name}"))
         .with_context(|| format!("cannot read scsi_debug's {name}"))?;
     Ok(text.trim().to_owned())
 }
 
 /// Sets a parameter that the driver changes only while no command is in flight.
-pub fn set_when_idle(name: &str, value: &str) -> Result<()> {
+pub(crate) fn set_when_idle(name: &str, value: &str) -> Result<()> {
     let deadline = Instant::now() + IDLE_TIMEOUT;
     loop {
         match fs::write(format!("{DRIVER}/{name}"), value) {

@@ -10,7 +10,7 @@ use super::scsi_debug;
 /// The SCSI debug disk with a delay for each command, until this is dropped. With a short queue,
 /// writeback lasts long and many tasks wait.
 #[derive(Debug)]
-pub struct SlowDisk {
+pub(crate) struct SlowDisk {
     name: String,
     delay: String,
     /// Changed attributes with their previous values.
@@ -28,7 +28,7 @@ const THROTTLE: &str = "queue/wbt_lat_usec";
 
 impl SlowDisk {
     /// Sets the delay of a command and how many are in flight at a time.
-    pub fn new(disk: &Disk, delay: Duration, queue_depth: u32) -> Result<Self> {
+    pub(crate) fn new(disk: &Disk, delay: Duration, queue_depth: u32) -> Result<Self> {
         let name = disk.name.clone();
         let mut slow = Self { name, delay: scsi_debug::get("delay")?, attributes: Vec::new() };
         for (attribute, value) in [(DEPTH, queue_depth.to_string()), (THROTTLE, "0".to_owned())] {

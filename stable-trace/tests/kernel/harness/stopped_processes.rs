@@ -11,16 +11,16 @@ use super::wait_until;
 
 /// Processes that are stopped until this is dropped.
 #[derive(Debug)]
-pub struct StoppedProcesses(Vec<u32>);
+pub(crate) struct StoppedProcesses(Vec<u32>);
 
 impl StoppedProcesses {
     /// Stops one process, and returns once none of its threads runs or waits for a disk.
-    pub fn process(pid: u32) -> Result<Self> {
+    pub(crate) fn process(pid: u32) -> Result<Self> {
         Self::all([pid])
     }
 
     /// Stops the children of a process, of which it has at least one.
-    pub fn children_of(pid: u32) -> Result<Self> {
+    pub(crate) fn children_of(pid: u32) -> Result<Self> {
         let children = children(pid)?;
         ensure!(!children.is_empty(), "process {pid} has no child");
         Self::all(children)

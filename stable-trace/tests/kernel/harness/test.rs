@@ -18,7 +18,7 @@ enum Environment {
     Any,
 }
 
-pub struct Test {
+pub(crate) struct Test {
     name: String,
     environment: Environment,
     requirements: Vec<Requirement>,
@@ -27,7 +27,7 @@ pub struct Test {
 
 impl Test {
     /// A test for the machine that builds.
-    pub fn native(
+    pub(crate) fn native(
         name: impl Into<String>,
         body: impl FnOnce() -> Result<()> + Send + 'static,
     ) -> Self {
@@ -35,7 +35,7 @@ impl Test {
     }
 
     /// A test for every kernel of the laboratory.
-    pub fn guest(
+    pub(crate) fn guest(
         name: impl Into<String>,
         body: impl FnOnce() -> Result<()> + Send + 'static,
     ) -> Self {
@@ -43,7 +43,7 @@ impl Test {
     }
 
     /// A test for the machine that builds and for every kernel of the laboratory.
-    pub fn anywhere(
+    pub(crate) fn anywhere(
         name: impl Into<String>,
         body: impl FnOnce() -> Result<()> + Send + 'static,
     ) -> Self {
@@ -52,20 +52,20 @@ impl Test {
 
     /// Ignores the test, with the reason, where the requirement is not met.
     #[must_use]
-    pub fn requires(mut self, requirement: Requirement) -> Self {
+    pub(crate) fn requires(mut self, requirement: Requirement) -> Self {
         self.requirements.push(requirement);
         self
     }
 
     #[must_use]
-    pub fn requires_all<const N: usize>(mut self, requirements: [Requirement; N]) -> Self {
+    pub(crate) fn requires_all<const N: usize>(mut self, requirements: [Requirement; N]) -> Self {
         self.requirements.extend(requirements);
         self
     }
 
     /// Requires an agent that traces a loop device as root.
     #[must_use]
-    pub fn requires_traced_loop_device(self) -> Self {
+    pub(crate) fn requires_traced_loop_device(self) -> Self {
         self.requires_all([
             Requirement::Root,
             Requirement::Agent,
@@ -76,7 +76,7 @@ impl Test {
 
     /// Requires an agent that traces the SCSI debug disk.
     #[must_use]
-    pub fn requires_traced_pi_disk(self) -> Self {
+    pub(crate) fn requires_traced_pi_disk(self) -> Self {
         self.requires_all([Requirement::Agent, Requirement::Tracefs, Requirement::PiDisk])
     }
 
@@ -89,7 +89,7 @@ impl Test {
     }
 
     /// The trial, if the test runs in this environment.
-    pub fn into_trial(self) -> Option<Trial> {
+    pub(crate) fn into_trial(self) -> Option<Trial> {
         let Self { name, environment, requirements, body } = self;
         let runs_here = match environment {
             Environment::Native => !host::is_guest(),

@@ -23,12 +23,12 @@ static NEXT_NUMBER: AtomicU32 = AtomicU32::new(0);
 
 /// A tracefs instance. Removed on drop.
 #[derive(Debug)]
-pub struct TracefsInstance(PathBuf);
+pub(crate) struct TracefsInstance(PathBuf);
 
 impl TracefsInstance {
     /// Records one event, such as `block/block_rq_complete`, that matches the filter. An empty
     /// filter matches all.
-    pub fn recording(event: &str, filter: &str) -> Result<Self> {
+    pub(crate) fn recording(event: &str, filter: &str) -> Result<Self> {
         let instance = Self::create()?;
         if !filter.is_empty() {
             instance.write(&format!("events/{event}/filter"), filter)?;
@@ -38,7 +38,7 @@ impl TracefsInstance {
     }
 
     /// Records one event of a single-threaded process and of the threads that it creates later.
-    pub fn recording_process(event: &str, pid: u32) -> Result<Self> {
+    pub(crate) fn recording_process(event: &str, pid: u32) -> Result<Self> {
         let instance = Self::create()?;
         instance.write("options/event-fork", "1")?;
         instance.write("set_event_pid", &pid.to_string())?;
@@ -57,30 +57,30 @@ impl TracefsInstance {
     }
 
     /// Records requests that fail their integrity check: errno 84, EILSEQ.
-    pub fn recording_integrity_completions() -> Result<Self> {
+    pub(crate) fn recording_integrity_completions() -> Result<Self> {
         Self::recording("block/block_rq_complete", "error == -84")
     }
 
     /// The events so far, one line each.
-    pub fn lines(&self) -> Result<Vec<String>> {
+    pub(crate) fn lines(&self) -> Result<Vec<String>> {
         check_nothing_lost(&self.0)?;
         lines(&self.0)
     }
 
     /// Counts the events so far by their lines.
-    pub fn count(&self) -> Result<usize> {
+    pub(crate) fn count(&self) -> Result<usize> {
         Ok(self.lines()?.len())
     }
 
     /// Counts the events so far from the buffer's statistics.
-    pub fn hits(&self) -> Result<u64> {
+    pub(crate) fn hits(&self) -> Result<u64> {
         check_nothing_lost(&self.0)?;
         let entries = statistics(&self.0)?.into_iter().filter(|(name, _)| name == "entries");
         Ok(entries.map(|(_, value)| value).sum())
     }
 
     /// Waits until there are at least `wanted` events.
-    pub fn await_hits(&self, wanted: u64) -> Result<()> {
+    pub(crate) fn await_hits(&self, wanted: u64) -> Result<()> {
         wait_until_within(TIMEOUT, INTERVAL, || {
             let hits = self.hits()?;
             Ok((hits < wanted).then(|| format!("tracefs has {hits} of {wanted} awaited events")))
@@ -101,13 +101,13 @@ impl Drop for TracefsInstance {
 }
 
 /// Writes a control file.
-pub fn write(folder: &Path, name: &str, value: &str) -> Result<()> {
+pub(crate) fn write(folder: &Path, name: &str, value: &str) -> Result<()> {
     let path = folder.join(name);
     fs::write(&path, value).with_context(|| format!("cannot write {value:?} to {}", path.display()))
 }
 
 /// The events in a buffer, one line each.
-pub fn lines(folder: &Path) -> Result<Vec<String>> {
+pub(crate) fn lines(folder: &Path) -> Result<Vec<String>> {
     let path = folder.join("trace");
     let text = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let text = String::from_utf8_lossy(&text);
@@ -116,7 +116,7 @@ pub fn lines(folder: &Path) -> Result<Vec<String>> {
 }
 
 /// Fails if the buffer lost an event: an incomplete oracle proves nothing.
-pub fn check_nothing_lost(folder: &Path) -> Result<()> {
+pub(crate) fn check_nothing_lost(folder: &Path) -> Result<()> {
     for (name, value) in statistics(folder)? {
         let lost = matches!(name.as_str(), "overrun" | "commit overrun" | "dropped events");
         if lost && value != 0 {

@@ -20,7 +20,7 @@ const BLOCK: usize = 4096;
 ///
 /// # Errors
 /// The disk cannot be opened, or a block cannot be written.
-pub fn rewrite(disk: &Disk) -> Result<u64> {
+pub(crate) fn rewrite(disk: &Disk) -> Result<u64> {
     let device = DirectFile::open(&disk.path)?;
     let size = disk.sectors()? * 512;
     let mut rewritten = 0;

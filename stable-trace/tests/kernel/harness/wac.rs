@@ -15,7 +15,7 @@ use super::process::{KillOnDrop, kill_with_parent, send_signal};
 
 /// A workload whose threads rewrite one file of 64 KiB until it is stopped. Killed on drop.
 #[derive(Debug)]
-pub struct Wac {
+pub(crate) struct Wac {
     child: KillOnDrop,
     start: Option<ChildStdin>,
     output: BufReader<ChildStdout>,
@@ -25,12 +25,12 @@ pub struct Wac {
 impl Wac {
     /// Spawns a process whose 64 threads run `profile` on a file in `folder` after
     /// [`start`](Self::start).
-    pub fn spawn_paused(folder: &Path, profile: &str) -> Result<Self> {
+    pub(crate) fn spawn_paused(folder: &Path, profile: &str) -> Result<Self> {
         Self::spawn_paused_with(64, folder, profile)
     }
 
     /// Like [`spawn_paused`](Self::spawn_paused), with another number of threads.
-    pub fn spawn_paused_with(threads: u32, folder: &Path, profile: &str) -> Result<Self> {
+    pub(crate) fn spawn_paused_with(threads: u32, folder: &Path, profile: &str) -> Result<Self> {
         let mut command = Command::new("/bin/sh");
         // The shell becomes the workload, so that its process ID is known before it starts.
         command
@@ -53,13 +53,13 @@ impl Wac {
     }
 
     /// The process ID, which is the same before and after the start.
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// Starts the workload, and returns once all its workers exist. Their first operations may come
     /// later: [`await_progress`](Self::await_progress) waits for them.
-    pub fn start(&mut self) -> Result<()> {
+    pub(crate) fn start(&mut self) -> Result<()> {
         let mut start = self.start.take().context("the workload was started before")?;
         start.write_all(b"go\n").context("cannot start the workload")?;
         let first = self.next()?.context("the workload ended before it started")?;
@@ -68,7 +68,7 @@ impl Wac {
     }
 
     /// Waits until a progress event, printed each second, has more operations than the one before.
-    pub fn await_progress(&mut self) -> Result<()> {
+    pub(crate) fn await_progress(&mut self) -> Result<()> {
         let mut before = None;
         loop {
             let workload = self.next()?.context("the workload ended")?;
@@ -82,7 +82,7 @@ impl Wac {
     }
 
     /// The file that it rewrites: the only one in its folder while it runs.
-    pub fn file(&self) -> Result<Metadata> {
+    pub(crate) fn file(&self) -> Result<Metadata> {
         let mut files = Vec::new();
         for entry in fs::read_dir(&self.folder).context("cannot list the workload's folder")? {
             let metadata = entry?.metadata()?;
@@ -97,7 +97,7 @@ impl Wac {
     }
 
     /// Stops the workload and returns its last event. All of its threads have ended by then.
-    pub fn stop(mut self) -> Result<Workload> {
+    pub(crate) fn stop(mut self) -> Result<Workload> {
         send_signal(self.child.id(), Signal::TERM)?;
         let mut last = None;
         while let Some(workload) = self.next()? {

@@ -7,7 +7,7 @@ use super::host;
 
 /// Each hit of the wait tracepoint is a stall, a repetition of a stall, a wait without sleep, or a
 /// wait that has not ended.
-pub fn every_wait_is_accounted_for(summary: &Summary, hits: u64) -> Result<()> {
+pub(crate) fn every_wait_is_accounted_for(summary: &Summary, hits: u64) -> Result<()> {
     let accounted = summary.stalls_total
         + summary.waits_repeated
         + summary.waits_without_sleep

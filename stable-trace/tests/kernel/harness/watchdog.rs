@@ -17,7 +17,7 @@ const FAILED: i32 = 101;
 
 /// Runs a test. On timeout, prints the blocked tasks and ends this program: a thread that the kernel
 /// blocks cannot be ended.
-pub fn run_with_watchdog(name: &str, body: impl FnOnce() -> Result<()>) -> Result<()> {
+pub(crate) fn run_with_watchdog(name: &str, body: impl FnOnce() -> Result<()>) -> Result<()> {
     let (finished, end) = channel::<()>();
     let name = name.to_owned();
     let watcher = thread::spawn(move || {

@@ -7,7 +7,7 @@ use std::os::fd::AsRawFd as _;
 use anyhow::{Result, ensure};
 
 /// Starts writeback of the file's dirty pages and does not wait for it.
-pub fn start_writeback(file: &File) -> Result<()> {
+pub(crate) fn start_writeback(file: &File) -> Result<()> {
     // SAFETY: a system call on an open file; no memory is involved. rustix does not have it.
     let result =
         unsafe { libc::sync_file_range(file.as_raw_fd(), 0, 0, libc::SYNC_FILE_RANGE_WRITE) };

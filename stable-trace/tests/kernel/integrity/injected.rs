@@ -22,7 +22,7 @@ const BLOCK: usize = 4096;
 /// EILSEQ: the error that the caller gets.
 const EILSEQ: i32 = 84;
 
-pub fn tests() -> Vec<Test> {
+pub(crate) fn tests() -> Vec<Test> {
     let mut tests: Vec<_> = ["auto", "fentry", "kprobe", "tracepoint"]
         .into_iter()
         .map(|method| {

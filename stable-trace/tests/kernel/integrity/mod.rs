@@ -10,7 +10,7 @@ use anyhow::Result;
 
 use crate::harness::{Test, integrity_failures};
 
-pub fn tests() -> Vec<Test> {
+pub(crate) fn tests() -> Vec<Test> {
     let mut tests = vec![Test::anywhere(
         "integrity::the_harness_parses_completions",
         integrity_failures::completion_lines_are_parsed,

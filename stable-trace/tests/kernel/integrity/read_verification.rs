@@ -30,7 +30,7 @@ const BLOCKS: u64 = 16;
 /// An emulated machine is slow.
 const TIMEOUT: Duration = Duration::from_mins(2);
 
-pub fn tests() -> Vec<Test> {
+pub(crate) fn tests() -> Vec<Test> {
     ["auto", "kprobe"]
         .into_iter()
         .map(|method| {

@@ -22,7 +22,7 @@ const BLOCK: usize = 4096;
 /// Byte offset of the corrupt block of dm-integrity's data.
 const CORRUPT: u64 = 5 * BLOCK as u64;
 
-pub fn tests() -> Vec<Test> {
+pub(crate) fn tests() -> Vec<Test> {
     let methods = ["auto", "fentry", "kprobe", "tracepoint"].into_iter();
     methods
         .map(|method| {

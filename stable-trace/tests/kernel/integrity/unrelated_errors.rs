@@ -7,7 +7,7 @@ use crate::harness::direct_io::DirectFile;
 use crate::harness::integrity_failures::integrity;
 use crate::harness::{Agent, Disk, Injection, Test, TracefsInstance, wait_until};
 
-pub fn tests() -> Vec<Test> {
+pub(crate) fn tests() -> Vec<Test> {
     vec![on_pi_disk("unrelated_errors_are_not_counted", unrelated_errors)]
 }
 

@@ -23,7 +23,7 @@ const BUFFER_ERRORS: u64 = 1_000;
 /// Errors of each profile with unstable pages that a test waits for.
 const PAGE_ERRORS: u64 = 10;
 
-pub fn tests() -> Vec<Test> {
+pub(crate) fn tests() -> Vec<Test> {
     let mut tests = vec![
         on_pi_disk("errors_of_a_shared_buffer_are_reported", || shared_buffer(Ring::Large)),
         on_pi_disk("errors_of_a_shared_buffer_are_counted_when_the_ring_is_full", || {
