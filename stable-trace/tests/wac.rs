@@ -65,8 +65,9 @@ fn every_buffered_profile_works_and_leaves_nothing() {
     assert!(output.stderr.is_empty(), "{output:?}");
     let events = lines(&output.stdout);
     for profile in ["a", "b", "c"] {
-        let of: Vec<_> = events.iter().filter(|event| event.profile == profile).collect();
-        let (first, last) = (of[0], of[of.len() - 1]);
+        let profile_events: Vec<_> =
+            events.iter().filter(|event| event.profile == profile).collect();
+        let (first, last) = (profile_events[0], profile_events[profile_events.len() - 1]);
         assert_eq!((first.state, first.operations), (WorkloadState::Started, 0));
         assert_eq!(last.state, WorkloadState::Finished);
         assert!(last.operations > 0, "{last:?}");

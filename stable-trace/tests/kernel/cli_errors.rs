@@ -82,7 +82,7 @@ fn not_root() -> Result<()> {
 }
 
 fn root_without_a_capability() -> Result<()> {
-    // CAP_SYS_ADMIN stands for both of the others, so it goes too.
+    // CAP_SYS_ADMIN implies both capabilities, so it is dropped as well.
     for (dropped, named, other) in [
         (CapabilitySet::BPF, "missing CAP_BPF:", "CAP_PERFMON"),
         (CapabilitySet::PERFMON, "missing CAP_PERFMON:", "CAP_BPF"),

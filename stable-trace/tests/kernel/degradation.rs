@@ -42,14 +42,14 @@ fn a_module_is_loaded() -> Result<()> {
     let absent = of_btrfs(&probes).context("btrfs has no probe in the plan")?;
     let reason = absent.reason.as_deref().unwrap_or_default();
     ensure!(!absent.attached && reason.contains("module btrfs is not loaded"), "{absent:?}");
-    let others = |probe: &&Probe| probe.attached && probe.group != absent.group;
-    ensure!(probes.iter().any(|probe| others(&probe)), "no other probe attached: {probes:#?}");
+    let is_other = |probe: &&Probe| probe.attached && probe.group != absent.group;
+    ensure!(probes.iter().any(|probe| is_other(&probe)), "no other probe attached: {probes:#?}");
     doctor_reports(&probes)?;
 
     program::run("modprobe", &["btrfs"])?;
     wait_until(|| {
-        let there = kprobes_on("btrfs_dirty_pages")? + kprobes_on("btrfs_dirty_folio")?;
-        Ok((there == 0).then(|| "no kprobe on btrfs".to_owned()))
+        let kprobes = kprobes_on("btrfs_dirty_pages")? + kprobes_on("btrfs_dirty_folio")?;
+        Ok((kprobes == 0).then(|| "no kprobe on btrfs".to_owned()))
     })?;
     // Stalls on btrfs are seen.
     let scratch = Scratch::with_stable_writes(Fs::Btrfs, Disk::loop_device(320)?, true)?;
@@ -72,8 +72,8 @@ fn doctor_reports(probes: &[Probe]) -> Result<()> {
     let output = Agent::output(["doctor", "--format", "json"])?;
     let report: Value =
         serde_json::from_slice(&output.stdout).context("doctor did not print JSON")?;
-    let ours = serde_json::to_value(probes)?;
-    ensure!(report["probes"] == ours, "{:#} but {ours:#}", report["probes"]);
+    let probes = serde_json::to_value(probes)?;
+    ensure!(report["probes"] == probes, "{:#} but {probes:#}", report["probes"]);
     Ok(())
 }
 

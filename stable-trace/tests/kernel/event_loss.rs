@@ -70,12 +70,12 @@ fn small_ring() -> Result<()> {
     every_stall_is_accounted_for(&recording, hits)?;
     let summary = recording.summary()?;
     ensure!(summary.stalls_below_threshold == 0, "{summary:#?}");
-    let strange = recording.lines.iter().find(
+    let unexpected = recording.lines.iter().find(
         |line| matches!(&line.event, Event::Lost(lost) if lost.since_seq != line.seq - 1 || lost.count == 0),
     );
     ensure!(
-        strange.is_none(),
-        "`since_seq` is not the preceding line, or `count` is 0: {strange:?}"
+        unexpected.is_none(),
+        "`since_seq` is not the preceding line, or `count` is 0: {unexpected:?}"
     );
     Ok(())
 }

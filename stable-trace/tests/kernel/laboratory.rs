@@ -177,12 +177,12 @@ fn the_graph_tracer_sees_waits() -> Result<()> {
 
     let calls = graph.finish()?;
     ensure!(calls.len() >= 20, "only {} waits: {calls:#?}", calls.len());
-    let strange = calls.iter().find(|call| {
+    let unexpected = calls.iter().find(|call| {
         call.function != host::wait_function()
             || call.duration < Duration::from_micros(500)
             || call.duration > Duration::from_secs(10)
     });
-    ensure!(strange.is_none(), "{strange:?}");
+    ensure!(unexpected.is_none(), "{unexpected:?}");
     Ok(())
 }
 

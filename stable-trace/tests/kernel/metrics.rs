@@ -224,8 +224,8 @@ fn workload_metrics_grow() -> Result<()> {
 }
 
 fn address_in_use() -> Result<()> {
-    let taken = TcpListener::bind("127.0.0.1:0").context("no port is free")?;
-    let address = taken.local_addr()?;
+    let listener = TcpListener::bind("127.0.0.1:0").context("no port is free")?;
+    let address = listener.local_addr()?;
     let output = Agent::output(["--duration=1s", &format!("--listen={address}")])?;
     let errors = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.code() == Some(1), "{}: {errors}", output.status);

@@ -161,8 +161,8 @@ fn stalls_of_file(
     without_sleep: usize,
 ) -> Result<()> {
     let of_file: Vec<_> = stalls.iter().filter(|stall| stall.ino == ino).collect();
-    let strange = of_file.iter().find(|stall| stall.context != context);
-    ensure!(strange.is_none(), "not {}: {strange:?}", context.name());
+    let unexpected = of_file.iter().find(|stall| stall.context != context);
+    ensure!(unexpected.is_none(), "not {}: {unexpected:?}", context.name());
     let count = of_file.len();
     ensure!(waits * 2 > TIMES, "only {waits} accesses waited: too few to compare");
     ensure!(

@@ -78,31 +78,31 @@ fn the_graph_tracer_agrees(fs: Fs, profile: &str) -> Result<()> {
     let recording = agent.stop()?;
     ensure!(recording.summary()?.events_lost == 0, "the stream is incomplete");
 
-    let mut ours = Counts::new();
+    let mut stalls = Counts::new();
     for stall in recording.stalls() {
-        *ours.entry(stall.context).or_default() += 1;
+        *stalls.entry(stall.context).or_default() += 1;
     }
-    let theirs = contexts(&calls);
-    let agrees = |ours: u64, theirs: u64| ours.abs_diff(theirs) * 50 <= theirs.max(100);
+    let waits = contexts(&calls);
+    let agrees = |stalls: u64, waits: u64| stalls.abs_diff(waits) * 50 <= waits.max(100);
     let total = |counts: &Counts| counts.values().sum::<u64>();
     ensure!(
-        agrees(total(&ours), total(&theirs)),
-        "the agent has {ours:?}, the tracer has {theirs:?}"
+        agrees(total(&stalls), total(&waits)),
+        "the agent has {stalls:?}, the tracer has {waits:?}"
     );
     for context in Context::ALL {
         let of = |counts: &Counts| counts.get(&context).copied().unwrap_or(0);
         ensure!(
-            agrees(of(&ours), of(&theirs)),
-            "the agent has {ours:?}, the tracer has {theirs:?}"
+            agrees(of(&stalls), of(&waits)),
+            "the agent has {stalls:?}, the tracer has {waits:?}"
         );
     }
     ensure!(
-        ours.contains_key(if profile == "a" {
+        stalls.contains_key(if profile == "a" {
             &Context::WriteBegin
         } else {
             &Context::PageMkwrite
         }),
-        "no write stalled: {ours:?}"
+        "no write stalled: {stalls:?}"
     );
     Ok(())
 }

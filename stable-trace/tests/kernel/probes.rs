@@ -90,13 +90,13 @@ fn agree(method: &str, fs: Fs) -> Result<()> {
         summary.probe_runs_missed
     );
     for run in &runs {
-        let ours: Vec<_> = recording.stalls().filter(|stall| stall.pid == run.pid).collect();
-        let theirs: Vec<_> = waits.iter().filter(|call| run.threads.contains(&call.tid)).collect();
+        let stalls: Vec<_> = recording.stalls().filter(|stall| stall.pid == run.pid).collect();
+        let calls: Vec<_> = waits.iter().filter(|call| run.threads.contains(&call.tid)).collect();
         let about = || format!("profile {}", run.profile);
-        number_and_duration_agree(run, &ours, &theirs, method, &format!("{method} {fs}"))
+        number_and_duration_agree(run, &stalls, &calls, method, &format!("{method} {fs}"))
             .with_context(about)?;
-        contexts_match_profile(run.profile, &ours).with_context(about)?;
-        functions_match_source(fs, &ours).with_context(about)?;
+        contexts_match_profile(run.profile, &stalls).with_context(about)?;
+        functions_match_source(fs, &stalls).with_context(about)?;
     }
     Ok(())
 }
@@ -139,25 +139,28 @@ fn tolerance(method: &str) -> usize {
 
 fn number_and_duration_agree(
     run: &Run,
-    ours: &[&Stall],
-    theirs: &[&Call],
+    stalls: &[&Stall],
+    calls: &[&Call],
     method: &str,
     what: &str,
 ) -> Result<()> {
-    let durations = || ours.iter().map(|stall| Duration::from_nanos(stall.duration_ns));
-    let (we, they) = (ours.len(), theirs.len());
-    let our_time: Duration = durations().sum();
-    let their_time: Duration = theirs.iter().map(|call| call.duration).sum();
+    let durations = || stalls.iter().map(|stall| Duration::from_nanos(stall.duration_ns));
+    let (stall_count, call_count) = (stalls.len(), calls.len());
+    let stall_time: Duration = durations().sum();
+    let call_time: Duration = calls.iter().map(|call| call.duration).sum();
     println!(
-        "{what} {}: {we} stalls of {our_time:.1?}, {they} waits of {their_time:.1?}",
+        "{what} {}: {stall_count} stalls of {stall_time:.1?}, {call_count} waits of {call_time:.1?}",
         run.profile
     );
-    ensure!(they > 300, "the tracer has only {they} waits: too few to compare");
-    let allowed = they * tolerance(method);
-    ensure!(we.abs_diff(they) * 100 <= allowed, "{we} stalls, but {they} calls waited");
+    ensure!(call_count > 300, "the tracer has only {call_count} waits: too few to compare");
+    let allowed = call_count * tolerance(method);
     ensure!(
-        our_time.abs_diff(their_time) * 20 <= their_time,
-        "the stalls took {our_time:?}, but the calls took {their_time:?}"
+        stall_count.abs_diff(call_count) * 100 <= allowed,
+        "{stall_count} stalls, but {call_count} calls waited"
+    );
+    ensure!(
+        stall_time.abs_diff(call_time) * 20 <= call_time,
+        "the stalls took {stall_time:?}, but the calls took {call_time:?}"
     );
     let longest = durations().max().unwrap_or_default();
     ensure!(longest <= run.took, "a stall of {longest:?} in a run of {:?}", run.took);
@@ -165,28 +168,28 @@ fn number_and_duration_agree(
 }
 
 /// Writes wait in `write_begin`, stores in `page_mkwrite`, and both in the sync that they request.
-fn contexts_match_profile(profile: &str, ours: &[&Stall]) -> Result<()> {
+fn contexts_match_profile(profile: &str, stalls: &[&Stall]) -> Result<()> {
     let mut count = BTreeMap::from(Context::ALL.map(|context| (context.name(), 0)));
-    for stall in ours {
+    for stall in stalls {
         *count.entry(stall.context.name()).or_default() += 1;
     }
     let (writes, faults) = (count["write_begin"], count["page_mkwrite"]);
     ensure!((writes > 0) == (profile != "b"), "{count:?}");
     ensure!((faults > 0) == (profile != "a"), "{count:?}");
     ensure!(count["sync"] > 0, "{count:?}");
-    let stacks: BTreeSet<_> = ours
+    let stacks: BTreeSet<_> = stalls
         .iter()
         .filter(|stall| stall.context == Context::Other)
         .map(|stall| &stall.stack)
         .collect();
-    ensure!(count["other"] * 50 <= ours.len(), "{count:?}: {stacks:#?}");
+    ensure!(count["other"] * 50 <= stalls.len(), "{count:?}: {stacks:#?}");
     Ok(())
 }
 
 /// Stalls have the function names of the kernel's source.
-fn functions_match_source(fs: Fs, ours: &[&Stall]) -> Result<()> {
+fn functions_match_source(fs: Fs, stalls: &[&Stall]) -> Result<()> {
     let of = |context| {
-        let stalls = ours.iter().filter(move |stall| stall.context == context);
+        let stalls = stalls.iter().filter(move |stall| stall.context == context);
         stalls.map(|stall| stall.function.as_str()).collect::<BTreeSet<_>>()
     };
     let faults = of(Context::PageMkwrite);

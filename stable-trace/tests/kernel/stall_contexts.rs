@@ -51,11 +51,11 @@ fn no_write_waited(recording: &Recording) -> Result<()> {
 /// dd writes each page once and waits for all of them at its end.
 fn fsync_is_sync(fs: Fs) -> Result<()> {
     let scratch = scratch(fs)?;
-    let of = format!("of={}", scratch.path().join("file").display());
+    let output = format!("of={}", scratch.path().join("file").display());
     let words = ["bs=1M", "count=16", "conv=fsync", "status=none"];
     let mut agent = Agent::start(["--min-latency=0", "--stacks", "--comm=dd"])?;
     agent.repeat_until_stall(|| {
-        program::run("dd", &[&["if=/dev/zero", &of], &words[..]].concat()).map(drop)
+        program::run("dd", &[&["if=/dev/zero", &output], &words[..]].concat()).map(drop)
     })?;
     let recording = agent.stop()?;
 
@@ -84,8 +84,8 @@ fn stores_are_page_mkwrite(fs: Fs) -> Result<()> {
     let faults: Vec<_> =
         recording.stalls().filter(|stall| stall.context == Context::PageMkwrite).collect();
     let handler = fs.page_mkwrite_handler();
-    let strange = faults.iter().find(|stall| stall.function != handler);
-    ensure!(strange.is_none(), "not in {handler}: {strange:?}");
+    let unexpected = faults.iter().find(|stall| stall.function != handler);
+    ensure!(unexpected.is_none(), "not in {handler}: {unexpected:?}");
     ensure!(!faults.is_empty(), "no store stalled: {:?}", recording.summary()?.stalls);
     let msync = recording.stalls().find(|stall| stall.context == Context::Sync);
     ensure!(msync.is_some(), "no msync stalled: {:?}", recording.summary()?.stalls);

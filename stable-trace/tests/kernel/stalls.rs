@@ -89,22 +89,22 @@ fn all_accounted_for(fs: Fs) -> Result<()> {
 
 /// Each stall has the device, file system, file and process of the rewritten file.
 fn stalls_identify_file_and_process(fs: Fs, scratch: &Scratch, run: &Run) -> Result<()> {
-    let strange = run.recording.stalls().find(|stall| {
+    let unexpected = run.recording.stalls().find(|stall| {
         stall.device.as_deref() != Some(&scratch.disk().name)
             || stall.dev.as_deref() != Some(&run.dev)
             || stall.fs.as_deref() != Some(fs.name())
             || stall.pid != run.pid
     });
-    ensure!(strange.is_none(), "not {} of {}: {strange:?}", scratch.disk().name, run.pid);
+    ensure!(unexpected.is_none(), "not {} of {}: {unexpected:?}", scratch.disk().name, run.pid);
 
     // Only stalls of writes: metadata pages and internal files of the file system have other inodes.
     let writes: Vec<_> =
         run.recording.stalls().filter(|stall| stall.context == Context::WriteBegin).collect();
     ensure!(!writes.is_empty(), "no stall of a write: {:?}", run.recording.summary()?.stalls);
-    let strange = writes.iter().find(|stall| {
+    let unexpected = writes.iter().find(|stall| {
         stall.ino != run.ino || stall.index >= 16 || !stall.comm.starts_with("wac-write-")
     });
-    ensure!(strange.is_none(), "not of inode {}: {strange:?}", run.ino);
+    ensure!(unexpected.is_none(), "not of inode {}: {unexpected:?}", run.ino);
     Ok(())
 }
 

@@ -65,13 +65,13 @@ fn unstable(recording: &Recording) -> impl Iterator<Item = &UnstableWrite> {
 
 /// Waits until `wanted` unstable writes of a process were streamed.
 fn await_unstable(agent: &mut Agent, pid: u32, wanted: u64) -> Result<()> {
-    let mut left = wanted;
-    while left > 0 {
+    let mut missing = wanted;
+    while missing > 0 {
         agent.await_line(
             TIMEOUT,
             |event| matches!(event, Event::UnstableWrite(it) if it.pid == pid),
         )?;
-        left -= 1;
+        missing -= 1;
     }
     Ok(())
 }
@@ -115,14 +115,14 @@ fn holes(fs: Fs, method: &str) -> Result<()> {
     let device = scratch.disk().name.as_str();
     for run in &runs {
         let mut all = unstable(&recording).filter(|write| write.pid == run.pid);
-        let strange = all.find(|write| {
+        let unexpected = all.find(|write| {
             write.grade != Grade::Hole
                 || write.context != run.context
                 || write.device.as_deref() != Some(device)
                 || write.fs.as_deref() != Some(fs.name())
                 || write.ino != run.ino
         });
-        ensure!(strange.is_none(), "not of inode {} on {device}: {strange:?}", run.ino);
+        ensure!(unexpected.is_none(), "not of inode {} on {device}: {unexpected:?}", run.ino);
         let waited = recording.stalls().find(|stall| {
             stall.pid == run.pid
                 && matches!(stall.context, Context::WriteBegin | Context::PageMkwrite)
@@ -195,10 +195,10 @@ fn loop_device_is_a_hole() -> Result<()> {
     let recording = agent.stop()?;
 
     let device = scratch.disk().name.as_str();
-    let strange = unstable(&recording).filter(|write| write.pid == pid).find(|write| {
+    let unexpected = unstable(&recording).filter(|write| write.pid == pid).find(|write| {
         write.grade != Grade::Hole || write.device.as_deref() != Some(device) || write.ino != ino
     });
-    ensure!(strange.is_none(), "not of inode {ino} on {device}: {strange:?}");
+    ensure!(unexpected.is_none(), "not of inode {ino} on {device}: {unexpected:?}");
     every_one_is_a_line(&recording)
 }
 
@@ -219,8 +219,8 @@ fn harmless() -> Result<()> {
     let (streaming, silent) = (streaming.stop()?, silent.stop()?);
 
     let summary = streaming.summary()?;
-    let strange = unstable(&streaming).find(|write| write.grade != Grade::Harmless);
-    ensure!(strange.is_none(), "{strange:?}");
+    let unexpected = unstable(&streaming).find(|write| write.grade != Grade::Harmless);
+    ensure!(unexpected.is_none(), "{unexpected:?}");
     let lines = unstable(&streaming).count() as u64;
     ensure!(lines == counted(&streaming)? && summary.events_lost == 0, "{lines}: {summary:#?}");
     ensure!(summary.unstable_writes_unstreamed == 0, "{summary:#?}");

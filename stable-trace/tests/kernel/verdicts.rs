@@ -133,12 +133,12 @@ fn three_causes() -> Result<()> {
 
     let errors = errors_with_verdicts(&recording)?;
     let on_medium = |error: &IntegrityError| error.device.as_deref() == Some(&corrupt.disk.name);
-    let of = |wanted: &dyn Fn(&IntegrityError) -> bool| -> Vec<_> {
+    let errors_where = |wanted: &dyn Fn(&IntegrityError) -> bool| -> Vec<_> {
         errors.iter().filter(|(error, _)| wanted(error)).copied().collect()
     };
-    mostly(&of(&on_medium), Cause::NoRewriteSeen, 90)?;
+    mostly(&errors_where(&on_medium), Cause::NoRewriteSeen, 90)?;
     let of_buffer = |error: &IntegrityError| !on_medium(error) && error.pid == Some(buffer);
-    mostly(&of(&of_buffer), Cause::DirectIoBuffer, 90)?;
+    mostly(&errors_where(&of_buffer), Cause::DirectIoBuffer, 90)?;
     // Adjacent blocks of both files may share a request, which fails as a whole. The cause of such an
     // error is ambiguous, so it is left out.
     let of_file = |error: &IntegrityError| {
@@ -146,7 +146,7 @@ fn three_causes() -> Result<()> {
             && !error.pages.is_empty()
             && error.pages.iter().all(|page| page.ino == Some(ino))
     };
-    let rewritten = of(&of_file);
+    let rewritten = errors_where(&of_file);
     if unstable {
         mostly(&rewritten, Cause::PageRewrittenInFlight, 90)?;
     } else {

@@ -95,9 +95,9 @@ fn fills_up() -> Result<()> {
     wac.start()?;
     fill(scratch.path())?;
     let last = wac.stop()?;
-    let strange =
+    let unexpected =
         last.errors.keys().find(|name| !["ENOSPC", "SIGBUS", "EIO"].contains(&name.as_str()));
-    ensure!(strange.is_none(), "{last:?}");
+    ensure!(unexpected.is_none(), "{last:?}");
     nothing_left(scratch.path())
 }
 

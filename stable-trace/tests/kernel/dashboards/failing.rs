@@ -69,9 +69,9 @@ fn when_checks_fail() -> Result<()> {
     let agent = Agent::start(wac.iter().chain(&paths))?;
     // Writes and stores to pages that are not stable; and writers that wait for stable pages on the
     // disk with corrupt blocks.
-    let mut others =
+    let mut workloads =
         [Wac::spawn_paused_with(8, &cached, "c")?, Wac::spawn_paused_with(4, stable.path(), "a")?];
-    for workload in &mut others {
+    for workload in &mut workloads {
         workload.start()?;
     }
     wait_until_within(TIMEOUT, Duration::from_secs(1), || {
@@ -82,7 +82,7 @@ fn when_checks_fail() -> Result<()> {
         Ok(constant.map(|series| format!("{series} does not grow")))
     })?;
     let queries = Queries::now(prometheus.api(), System::Failing, TIMES)?;
-    for workload in others {
+    for workload in workloads {
         workload.stop()?;
     }
     let stopped = StoppedProcesses::children_of(agent.pid())?;
@@ -138,9 +138,9 @@ fn difference(
             let failures = failures.iter().filter(|failure| failure.op == op).count();
             let expected = f64::from(u32::try_from(failures)?);
             for agent in agents {
-                let of = format!("device=\"{}\", op=\"{}\"", disk.name, op.name());
+                let labels = format!("device=\"{}\", op=\"{}\"", disk.name, op.name());
                 let series = "stable_trace_integrity_errors_total";
-                let expression = format!("sum({series}{{instance=\"{agent}\", {of}}})");
+                let expression = format!("sum({series}{{instance=\"{agent}\", {labels}}})");
                 let counted = prometheus.number(&expression)?;
                 if counted.to_bits() != expected.to_bits() {
                     return Ok(Some(format!("{expression} is {counted}, tracefs has {expected}")));
@@ -169,7 +169,7 @@ fn expected<'a>(
     use Expected::{Firing, Inactive, Pending};
     let [unstable, stable] = disks.map(|disk| disk.name.as_str());
     let on = |name, device| Alert { name, instance: complete, device };
-    let of = |name, instance| Alert { name, instance, device: "" };
+    let without_device = |name, instance| Alert { name, instance, device: "" };
     vec![
         (on("StableTraceIntegrityError", unstable), Firing),
         (on("StableTraceIntegrityError", stable), Firing),
@@ -184,10 +184,10 @@ fn expected<'a>(
         (on("StableTraceUnstableWriteViolation", stable), Inactive),
         (on("StableTraceIntegrityWithoutStablePages", unstable), Pending),
         (on("StableTraceIntegrityWithoutStablePages", stable), Inactive),
-        (of("StableTraceProbeNotAttached", degraded), Pending),
-        (of("StableTraceProbeNotAttached", complete), Inactive),
-        (of("StableTraceDown", DOWN), Pending),
-        (of("StableTraceDown", complete), Inactive),
-        (of("StableTraceAbsent", ""), Inactive),
+        (without_device("StableTraceProbeNotAttached", degraded), Pending),
+        (without_device("StableTraceProbeNotAttached", complete), Inactive),
+        (without_device("StableTraceDown", DOWN), Pending),
+        (without_device("StableTraceDown", complete), Inactive),
+        (without_device("StableTraceAbsent", ""), Inactive),
     ]
 }

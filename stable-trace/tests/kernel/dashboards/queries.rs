@@ -30,7 +30,7 @@ const EMPTY_WHEN_HEALTHY: [(&str, &str); 2] = [
 /// Panels that show 0 on a failing system, with the reason.
 const ZERO_WHEN_FAILING: [(&str, &str); 3] = [
     ("Groups without a probe", "it lists the groups with 0 probes"),
-    ("Violations", "no file system here breaks the stable pages that it is asked for"),
+    ("Violations", "every file system here keeps the required stable pages"),
     ("Missed runs", "the kernel skips no run that it counts"),
 ];
 

@@ -25,9 +25,9 @@ pub(crate) fn integrity(recording: &Recording) -> impl Iterator<Item = &Integrit
 
 /// The integrity errors that the agent reports on one disk, sorted.
 pub(crate) fn reported(recording: &Recording, disk: &Disk) -> Vec<Failure> {
-    let of = |error: &&IntegrityError| error.device.as_deref() == Some(disk.name.as_str());
+    let on_disk = |error: &&IntegrityError| error.device.as_deref() == Some(disk.name.as_str());
     let mut all: Vec<_> = integrity(recording)
-        .filter(of)
+        .filter(on_disk)
         .map(|error| Failure { op: error.op, sector: error.sector, sectors: error.sectors })
         .collect();
     all.sort_unstable();
@@ -39,8 +39,9 @@ pub(crate) fn completed(instance: &TracefsInstance, disk: &Disk) -> Result<Vec<F
     let dev = disk.dev()?.replace(':', ",");
     let mut all = Vec::new();
     for line in instance.lines()? {
-        let (of, failure) = completion(&line).with_context(|| format!("cannot parse: {line}"))?;
-        if of == dev {
+        let (failed_dev, failure) =
+            completion(&line).with_context(|| format!("cannot parse: {line}"))?;
+        if failed_dev == dev {
             all.push(failure);
         }
     }
@@ -81,7 +82,7 @@ pub(crate) fn agent_agrees_with_tracefs(
     Ok(counted)
 }
 
-/// No check is `unknown` where the kernel's types tell how to read the driver's data behind a request.
+/// No check is `unknown` where the kernel has BTF of its modules.
 /// Without BTF of modules a kprobe reads the check, and its program is skipped where a completion
 /// interrupts another one on the same CPU (`bpf_prog_active`, `trace_call_bpf` in
 /// `kernel/trace/bpf_trace.c`). Seen on 5.10: 3 of 62 and 4 of 1,076.

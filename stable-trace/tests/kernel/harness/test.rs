@@ -14,7 +14,6 @@ enum Environment {
     Native,
     /// A guest of the laboratory: kprobes, fentry, disks with protection information.
     Guest,
-    /// Both of them.
     Any,
 }
 

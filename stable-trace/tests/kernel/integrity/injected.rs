@@ -106,7 +106,7 @@ fn as_injected(recording: &Recording, injected: &[Injected], method: &str) -> Re
     let errors: Vec<_> = integrity(recording).collect();
     for (kind, errors) in injected.iter().zip(errors.chunks(EACH)) {
         let check = if decoded { kind.check } else { Check::Unknown };
-        let strange = errors.iter().find(|error| {
+        let unexpected = errors.iter().find(|error| {
             error.op != kind.op
                 || error.check != check
                 || error.source != Source::Scsi
@@ -117,7 +117,7 @@ fn as_injected(recording: &Recording, injected: &[Injected], method: &str) -> Re
                 || error.path.is_some()
                 || error.pid != submitted.then(std::process::id)
         });
-        ensure!(strange.is_none(), "not {:?} {:?}: {strange:#?}", kind.op, kind.check);
+        ensure!(unexpected.is_none(), "not {:?} {:?}: {unexpected:#?}", kind.op, kind.check);
     }
     Ok(())
 }

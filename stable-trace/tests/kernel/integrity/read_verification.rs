@@ -102,7 +102,7 @@ fn failed_verification(method: &str) -> Result<()> {
     logged.sort_unstable();
     reported.sort_unstable();
     ensure!(reported == logged, "reported {reported:?}\nlogged {logged:?}");
-    let strange = integrity(&recording).find(|error| {
+    let unexpected = integrity(&recording).find(|error| {
         (error.op, error.check, error.source) != (Operation::Read, Check::Guard, Source::Verify)
             || error.sectors != 1
             || error.device.as_deref() != Some(disk.name.as_str())
@@ -110,7 +110,7 @@ fn failed_verification(method: &str) -> Result<()> {
             || error.pages.iter().any(|page| page.kind != PageKind::Anonymous)
             || error.pid != Some(std::process::id())
     });
-    ensure!(strange.is_none(), "{strange:#?}");
+    ensure!(unexpected.is_none(), "{unexpected:#?}");
     Ok(())
 }
 

@@ -40,10 +40,10 @@ fn every_stack(method: &str) -> Result<()> {
     let disk = Disk::pi()?;
     let (data, tags) = (Disk::loop_device(16)?, Disk::loop_device(16)?);
     let corrupt = corrupt_dm_integrity(&data, &tags)?;
-    let (looped, linear) = (Disk::loop_over(&disk, true)?, DmLinear::over(&disk)?);
+    let (loop_device, linear) = (Disk::loop_over(&disk, true)?, DmLinear::over(&disk)?);
     let agent = Agent::start(["-q", "--attach", method])?;
     let completions = TracefsInstance::recording_integrity_completions()?;
-    fail(&looped.path)?;
+    fail(&loop_device.path)?;
     fail(linear.path())?;
     let reader = DirectFile::open(corrupt.path())?;
     let outcomes: Vec<_> = (0..8).map(|n| reader.read_errno(n * BLOCK as u64, BLOCK)).collect();

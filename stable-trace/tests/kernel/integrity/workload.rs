@@ -85,7 +85,7 @@ fn shared_buffer(ring: Ring) -> Result<()> {
     } else {
         ensure!(recording.lost() > 0, "the ring did not overflow: {summary:#?}");
     }
-    let strange = integrity(&recording).find(|error| {
+    let unexpected = integrity(&recording).find(|error| {
         error.op != Operation::Write
             || !matches!(error.check, Check::Guard | Check::Unknown)
             || error.source != Source::Scsi
@@ -93,7 +93,7 @@ fn shared_buffer(ring: Ring) -> Result<()> {
             || error.pid.is_some_and(|of| of != pid)
             || error.pages.iter().any(|page| page.kind != PageKind::Anonymous)
     });
-    ensure!(strange.is_none(), "not of the buffer of {pid}: {strange:#?}");
+    ensure!(unexpected.is_none(), "not of the buffer of {pid}: {unexpected:#?}");
     checks_are_known(&recording)?;
     let anonymous = integrity(&recording).filter(|error| error.pid.is_none()).count() as u64;
     eprintln!("integrity: {anonymous} of {lines} errors have no task");
@@ -149,8 +149,8 @@ fn unstable_pages(fs: Fs) -> Result<()> {
         ensure!(guard && origin == (Operation::Write, Source::Scsi), "{error:#?}");
         if let Some(path) = &error.path {
             with_path += 1;
-            let of = scratch.path().to_string_lossy();
-            ensure!(path.starts_with(of.as_ref()), "not in {of}: {error:#?}");
+            let mount_point = scratch.path().to_string_lossy();
+            ensure!(path.starts_with(mount_point.as_ref()), "not in {mount_point}: {error:#?}");
         }
     }
     let all = integrity(&recording).count();
