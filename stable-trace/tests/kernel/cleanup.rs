@@ -21,18 +21,17 @@ const WAITERS: usize = 2;
 pub(crate) fn tests() -> Vec<Test> {
     let mut tests = Vec::new();
     for method in ["fentry", "kprobe", "tracepoint"] {
-        tests.push(Test::guest(
-            format!("cleanup::a_killed_agent_leaves_nothing_{method}"),
-            move || a_killed_agent_leaves_nothing(method),
-        ));
+        tests.push(Test::guest(format!("a_killed_agent_leaves_nothing_{method}"), move || {
+            a_killed_agent_leaves_nothing(method)
+        }));
         tests.push(
-            Test::guest(format!("cleanup::killed_waiters_leave_nothing_{method}"), move || {
+            Test::guest(format!("killed_waiters_leave_nothing_{method}"), move || {
                 killed_waiters_leave_nothing(method)
             })
             .requires(Requirement::PiDisk),
         );
     }
-    tests.push(Test::guest("cleanup::a_run_removes_its_kprobe_events", a_completed_run));
+    tests.push(Test::guest("a_run_removes_its_kprobe_events", a_completed_run));
     let require = |test: Test| {
         test.requires_all([
             Requirement::Agent,

@@ -16,13 +16,12 @@ const SOME: u64 = 100;
 
 pub(crate) fn tests() -> Vec<Test> {
     vec![
-        Test::guest("degradation::a_module_loaded_later_is_probed", a_module_is_loaded)
-            .requires_all([
-                Requirement::Agent,
-                Requirement::Tracefs,
-                Requirement::Program("modprobe"),
-            ]),
-        Test::anywhere("degradation::without_btf_only_tracepoints_attach", without_btf)
+        Test::guest("a_module_loaded_later_is_probed", a_module_is_loaded).requires_all([
+            Requirement::Agent,
+            Requirement::Tracefs,
+            Requirement::Program("modprobe"),
+        ]),
+        Test::anywhere("without_btf_only_tracepoints_attach", without_btf)
             .requires_traced_loop_device(),
     ]
 }

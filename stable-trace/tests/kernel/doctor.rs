@@ -12,16 +12,16 @@ use crate::harness::{Agent, Disk, Requirement, Test, host};
 pub(crate) fn tests() -> Vec<Test> {
     let root = |test: Test| test.requires(Requirement::Root).requires(Requirement::Agent);
     vec![
-        root(Test::anywhere("doctor_reports_the_kernel", kernel)),
-        root(Test::anywhere("doctor_reports_the_methods", methods)),
-        root(Test::anywhere("doctor_reports_the_fields_of_the_wait_tracepoint", fields))
+        root(Test::anywhere("reports_the_kernel", kernel)),
+        root(Test::anywhere("reports_the_methods", methods)),
+        root(Test::anywhere("reports_the_fields_of_the_wait_tracepoint", fields))
             .requires(Requirement::Tracefs),
-        root(Test::anywhere("doctor_reports_the_devices", devices)),
-        root(Test::anywhere("doctor_reports_a_change_of_stable_writes", stable_writes_change))
+        root(Test::anywhere("reports_the_devices", devices)),
+        root(Test::anywhere("reports_a_change_of_stable_writes", stable_writes_change))
             .requires(Requirement::Program("losetup")),
-        root(Test::guest("doctor_reports_every_method_in_a_guest", every_method))
+        root(Test::guest("reports_every_method_in_a_guest", every_method))
             .requires(Requirement::Tracefs),
-        root(Test::guest("doctor_reports_the_integrity_profiles", integrity_profiles))
+        root(Test::guest("reports_the_integrity_profiles", integrity_profiles))
             .requires(Requirement::PiDisk)
             .requires(Requirement::NvmePi),
     ]

@@ -22,14 +22,12 @@ const STABLE_WRITES: &str = "queue/stable_writes";
 
 pub(crate) fn tests() -> Vec<Test> {
     let native = |name: &str, body: fn() -> Result<()>| {
-        Test::native(format!("experiment::{name}"), body)
+        Test::native(name, body)
             .requires_all([Requirement::Root, Requirement::Agent])
             .requires_all(["losetup", "mkfs.ext4", "mkfs.xfs"].map(Requirement::Program))
     };
     let guest = |name: &str, body: fn() -> Result<()>| {
-        Test::guest(format!("experiment::{name}"), body)
-            .requires(Requirement::Agent)
-            .requires(Requirement::PiDisk)
+        Test::guest(name, body).requires(Requirement::Agent).requires(Requirement::PiDisk)
     };
     vec![
         native("both_arms_are_measured_and_the_state_is_restored", both_arms),

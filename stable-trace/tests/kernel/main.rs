@@ -39,30 +39,32 @@ fn main() -> ExitCode {
     arguments.test_threads = Some(1);
     harness::host::set_up_mounts();
     let tests = [
-        laboratory::tests(),
-        dashboards::tests(),
-        doctor::tests(),
-        recording::tests(),
-        cli_errors::tests(),
-        stalls::tests(),
-        workload_failures::tests(),
-        stable_pages_patchset::tests(),
-        stall_contexts::tests(),
-        unstable_writes::tests(),
-        integrity::tests(),
-        paired_workload::tests(),
-        verdicts::tests(),
-        nested_faults::tests(),
-        cleanup::tests(),
-        degradation::tests(),
-        probes::tests(),
-        event_loss::tests(),
-        metrics::tests(),
-        filters::tests(),
-        termination::tests(),
-        experiment::tests(),
-        oracle::tests(),
+        ("laboratory", laboratory::tests()),
+        ("dashboards", dashboards::tests()),
+        ("doctor", doctor::tests()),
+        ("recording", recording::tests()),
+        ("cli_errors", cli_errors::tests()),
+        ("stalls", stalls::tests()),
+        ("workload_failures", workload_failures::tests()),
+        ("stable_pages_patchset", stable_pages_patchset::tests()),
+        ("stall_contexts", stall_contexts::tests()),
+        ("unstable_writes", unstable_writes::tests()),
+        ("integrity", integrity::tests()),
+        ("paired_workload", paired_workload::tests()),
+        ("verdicts", verdicts::tests()),
+        ("nested_faults", nested_faults::tests()),
+        ("cleanup", cleanup::tests()),
+        ("degradation", degradation::tests()),
+        ("probes", probes::tests()),
+        ("event_loss", event_loss::tests()),
+        ("metrics", metrics::tests()),
+        ("filters", filters::tests()),
+        ("termination", termination::tests()),
+        ("experiment", experiment::tests()),
+        ("oracle", oracle::tests()),
     ];
-    let trials = tests.into_iter().flatten().filter_map(harness::Test::into_trial).collect();
-    libtest_mimic::run(&arguments, trials).exit_code()
+    let trials = tests.into_iter().flat_map(|(module, tests)| {
+        tests.into_iter().filter_map(move |test| test.into_trial(module))
+    });
+    libtest_mimic::run(&arguments, trials.collect()).exit_code()
 }

@@ -26,8 +26,8 @@ pub(crate) fn tests() -> Vec<Test> {
             .requires(Requirement::Program("promtool"))
     };
     vec![
-        native("metrics_equal_the_summary_and_tracefs", metrics_equal_the_summary_and_tracefs),
-        native("metrics_are_exact_when_the_stream_drops", metrics_are_exact_when_the_stream_drops),
+        native("equal_the_summary_and_tracefs", metrics_equal_the_summary_and_tracefs),
+        native("are_exact_when_the_stream_drops", metrics_are_exact_when_the_stream_drops),
         native("workload_metrics_grow_with_the_workload", workload_metrics_grow),
         native("an_address_in_use_is_an_error_only_with_listen", address_in_use),
         native("bpf_statistics_are_enabled_only_on_request", bpf_statistics),

@@ -28,11 +28,9 @@ pub(crate) fn tests() -> Vec<Test> {
     for method in ["fentry", "kprobe"] {
         for fs in [Fs::Ext4, Fs::Xfs] {
             tests.push(
-                Test::guest(format!("nested_faults::{method}_{fs}"), move || {
-                    faults_in_system_calls(method, fs)
-                })
-                .requires_traced_pi_disk()
-                .requires(Requirement::Program("bpftool")),
+                Test::guest(format!("{method}_{fs}"), move || faults_in_system_calls(method, fs))
+                    .requires_traced_pi_disk()
+                    .requires(Requirement::Program("bpftool")),
             );
         }
     }

@@ -15,9 +15,8 @@ use crate::harness::{
 const DURATION: &str = "--duration=3s";
 
 pub(crate) fn tests() -> Vec<Test> {
-    let guest = |name: &str, body: fn() -> Result<()>| {
-        Test::guest(format!("paired_workload::{name}"), body).requires_traced_pi_disk()
-    };
+    let guest =
+        |name: &str, body: fn() -> Result<()>| Test::guest(name, body).requires_traced_pi_disk();
     vec![
         guest("failed_direct_writes_match_integrity_errors", direct),
         // From 6.11 on an integrity profile alone keeps pages stable (`bdev_stable_writes`,

@@ -27,7 +27,7 @@ pub(crate) fn tests() -> Vec<Test> {
     let mut tests = Vec::new();
     for method in ["fentry", "kprobe"] {
         for fs in Fs::ALL {
-            let test = Test::guest(format!("probes::{method}_{fs}"), move || agree(method, fs))
+            let test = Test::guest(format!("{method}_{fs}"), move || agree(method, fs))
                 .requires(Requirement::Agent)
                 .requires(Requirement::PiDisk)
                 .requires(Requirement::Tracer("function_graph"));

@@ -24,12 +24,12 @@ pub(crate) fn tests() -> Vec<Test> {
         ])
     };
     vec![
-        anywhere("recording_equals_the_stream", || equals_stream("run.jsonl")),
-        anywhere("compressed_recording_equals_the_stream", || equals_stream("run.jsonl.zst"))
+        anywhere("equals_the_stream", || equals_stream("run.jsonl")),
+        anywhere("compressed_equals_the_stream", || equals_stream("run.jsonl.zst"))
             .requires(Requirement::Program("zstd")),
-        anywhere("recording_is_followed_to_its_end", followed),
-        anywhere("recording_of_a_killed_run_is_reported_as_incomplete", killed),
-        anywhere("recording_that_cannot_be_written_is_refused", refused),
+        anywhere("is_followed_to_its_end", followed),
+        anywhere("of_a_killed_run_is_reported_as_incomplete", killed),
+        anywhere("into_a_missing_folder_is_refused", refused),
     ]
 }
 

@@ -35,7 +35,7 @@ const COMMAND: Duration = Duration::from_millis(2);
 
 pub(crate) fn tests() -> Vec<Test> {
     let guest = |name: String, body: Box<dyn FnOnce() -> Result<()> + Send>| {
-        Test::guest(format!("stable_pages_patchset::{name}"), body).requires_traced_pi_disk()
+        Test::guest(name, body).requires_traced_pi_disk()
     };
     let mut tests = Vec::new();
     for fs in Fs::ALL {

@@ -23,11 +23,11 @@ const CLOCK_SLACK: Duration = Duration::from_millis(1);
 pub(crate) fn tests() -> Vec<Test> {
     let mut tests = Vec::new();
     for fs in Fs::ALL {
-        tests.push(Test::anywhere(format!("stalls_on_{fs}_are_all_accounted_for"), move || {
+        tests.push(Test::anywhere(format!("on_{fs}_are_all_accounted_for"), move || {
             all_accounted_for(fs)
         }));
     }
-    tests.push(Test::anywhere("stalls_have_valid_times_and_numbers", times_and_numbers));
+    tests.push(Test::anywhere("have_valid_times_and_numbers", times_and_numbers));
     tests.into_iter().map(Test::requires_traced_loop_device).collect()
 }
 

@@ -26,7 +26,7 @@ const TIMEOUT: Duration = Duration::from_mins(2);
 
 pub(crate) fn tests() -> Vec<Test> {
     let guest = |name: String, body: Box<dyn FnOnce() -> Result<()> + Send>| {
-        Test::guest(format!("unstable_writes::{name}"), body).requires_traced_pi_disk()
+        Test::guest(name, body).requires_traced_pi_disk()
     };
     let mut tests = Vec::new();
     for fs in [Fs::Ext4, Fs::Xfs] {

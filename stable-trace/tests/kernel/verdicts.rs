@@ -23,9 +23,8 @@ const BLOCK: usize = 4096;
 const EACH: u64 = 20;
 
 pub(crate) fn tests() -> Vec<Test> {
-    let guest = |name: &str, body: fn() -> Result<()>| {
-        Test::guest(format!("verdicts::{name}"), body).requires_traced_pi_disk()
-    };
+    let guest =
+        |name: &str, body: fn() -> Result<()>| Test::guest(name, body).requires_traced_pi_disk();
     vec![
         guest("injected_errors_are_not_rewrites", injected),
         guest("three_simultaneous_causes_are_distinguished", three_causes)

@@ -13,7 +13,7 @@ use crate::harness::{Agent, Disk, Fs, Requirement, Scratch, Test, Wac, wait_unti
 
 pub(crate) fn tests() -> Vec<Test> {
     let native = |name: &str, body: fn() -> Result<()>| {
-        Test::native(format!("workload_failures::{name}"), body).requires_all([
+        Test::native(name, body).requires_all([
             Requirement::Root,
             Requirement::Agent,
             Requirement::Program("losetup"),

@@ -35,7 +35,7 @@ const TIMEOUT: Duration = Duration::from_mins(2);
 const DOWN: &str = "127.0.0.1:1";
 
 pub(crate) fn test() -> Test {
-    Test::guest("dashboards::every_expression_has_data_when_checks_fail", when_checks_fail)
+    Test::guest("every_expression_has_data_when_checks_fail", when_checks_fail)
         .requires_traced_pi_disk()
         .requires(Requirement::NvmePi)
         .requires(Requirement::Program("prometheus"))

@@ -13,7 +13,7 @@ const SCRAPES: f64 = 15.0;
 const TIMES: Times = Times { rate_interval: 10, range: 10 };
 
 pub(crate) fn test() -> Test {
-    Test::native("dashboards::every_expression_has_data_while_wac_runs", while_wac_runs)
+    Test::native("every_expression_has_data_while_wac_runs", while_wac_runs)
         .requires_traced_loop_device()
         .requires(Requirement::Program("prometheus"))
 }

@@ -87,9 +87,10 @@ impl Test {
         Self { name: name.into(), environment, requirements: Vec::new(), body: Box::new(body) }
     }
 
-    /// The trial, if the test runs in this environment.
-    pub(crate) fn into_trial(self) -> Option<Trial> {
+    /// The trial `MODULE::NAME`, if the test runs in this environment.
+    pub(crate) fn into_trial(self, module: &str) -> Option<Trial> {
         let Self { name, environment, requirements, body } = self;
+        let name = format!("{module}::{name}");
         let runs_here = match environment {
             Environment::Native => !host::is_guest(),
             Environment::Guest => host::is_guest(),

@@ -31,20 +31,17 @@ pub(crate) fn tests() -> Vec<Test> {
             })
         })
         .collect();
-    tests.push(
-        Test::guest("integrity::a_corrupt_nvme_block_is_one_error", a_corrupt_block)
-            .requires_all([Requirement::Agent, Requirement::Tracefs, Requirement::NvmePi]),
-    );
-    tests.push(
-        Test::guest("integrity::a_driver_loaded_later_is_probed", a_driver_is_loaded).requires_all(
-            [
-                Requirement::Agent,
-                Requirement::Tracefs,
-                Requirement::NvmePi,
-                Requirement::Program("modprobe"),
-            ],
-        ),
-    );
+    tests.push(Test::guest("a_corrupt_nvme_block_is_one_error", a_corrupt_block).requires_all([
+        Requirement::Agent,
+        Requirement::Tracefs,
+        Requirement::NvmePi,
+    ]));
+    tests.push(Test::guest("a_driver_loaded_later_is_probed", a_driver_is_loaded).requires_all([
+        Requirement::Agent,
+        Requirement::Tracefs,
+        Requirement::NvmePi,
+        Requirement::Program("modprobe"),
+    ]));
     tests
 }
 

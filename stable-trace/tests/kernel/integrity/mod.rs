@@ -12,7 +12,7 @@ use crate::harness::{Test, integrity_failures};
 
 pub(crate) fn tests() -> Vec<Test> {
     let mut tests = vec![Test::anywhere(
-        "integrity::the_harness_parses_completions",
+        "the_harness_parses_completions",
         integrity_failures::completion_lines_are_parsed,
     )];
     tests.extend(injected::tests());
@@ -25,5 +25,5 @@ pub(crate) fn tests() -> Vec<Test> {
 
 /// A test on the SCSI debug disk.
 fn on_pi_disk(name: &str, body: impl FnOnce() -> Result<()> + Send + 'static) -> Test {
-    Test::guest(format!("integrity::{name}"), body).requires_traced_pi_disk()
+    Test::guest(name, body).requires_traced_pi_disk()
 }
