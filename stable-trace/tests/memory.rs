@@ -1,5 +1,5 @@
-//! Memory of the correlation engine, on a worst-case stream and on a typical one. This is a separate
-//! test program because the allocator counts for the whole process.
+//! Memory of the correlation engine, on a worst-case stream and on a typical one. This is a
+//! separate test program because the allocator counts for the whole process.
 
 #![allow(
     clippy::panic,
@@ -100,8 +100,8 @@ fn feed(count: u64, make: impl Fn(u64) -> Line) -> (usize, u64) {
     (peak, verdicts + engine.finish().len() as u64)
 }
 
-/// Each event has a different file, page and sector; all are within one window, and there are more than
-/// the engine keeps.
+/// Each event has a different file, page and sector; all are within one window, and there are more
+/// than the engine keeps.
 fn worst_case() {
     let (stall, rewrite, error) = templates(40);
     let (peak, verdicts) = feed(240_000, |seq| {

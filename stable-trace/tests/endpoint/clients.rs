@@ -223,7 +223,8 @@ fn a_client_that_does_not_read_is_disconnected() {
     bench.serves();
 }
 
-/// An endpoint whose snapshots wait until the sender is dropped, and a client with a pending scrape.
+/// An endpoint whose snapshots wait until the sender is dropped, and a client with a pending
+/// scrape.
 fn blocked(limits: Limits) -> (Bench, mpsc::Sender<()>, TcpStream) {
     let (release, released) = mpsc::channel::<()>();
     // The receiver gets an error when the sender is dropped.

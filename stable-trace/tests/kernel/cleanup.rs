@@ -14,8 +14,8 @@ use crate::harness::{
     wait_until,
 };
 
-/// Waiters that the test waits for before it kills them. Most of the 64 threads wait for a lock that a
-/// waiter holds.
+/// Waiters that the test waits for before it kills them. Most of the 64 threads wait for a lock
+/// that a waiter holds.
 const WAITERS: usize = 2;
 
 pub(crate) fn tests() -> Vec<Test> {

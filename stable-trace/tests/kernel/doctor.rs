@@ -140,10 +140,8 @@ fn equals_sysfs(device: &Value, path: &Path) -> Result<()> {
     let reported = device["integrity"]["format"].as_str().map(str::to_owned);
     ensure!(reported == format, "sysfs has the integrity format {format:?}");
     if let Some(flag) = read(path.join("queue/stable_writes")) {
-        // From 6.11 on an integrity profile alone keeps pages stable (`bdev_stable_writes`,
-        // include/linux/blkdev.h).
         let checked = format.is_some_and(|format| format != "nop");
-        let stable = flag == "1" || (checked && host::kernel_version() >= (6, 11));
+        let stable = flag == "1" || (checked && host::integrity_keeps_pages_stable());
         ensure!(device["stable_writes"] == stable, "sysfs has stable_writes {flag}");
     }
     Ok(())

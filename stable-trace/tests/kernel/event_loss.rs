@@ -36,8 +36,8 @@ fn trace_workload(
     Ok((agent.stop()?, oracle.hits()?))
 }
 
-/// The total of stalls equals the streamed, the lost and the short ones; together with repetitions and
-/// waits without sleep it equals tracefs's count.
+/// The total of stalls equals the streamed, the lost and the short ones; together with repetitions
+/// and waits without sleep it equals tracefs's count.
 fn every_stall_is_accounted_for(recording: &Recording, hits: u64) -> Result<()> {
     let summary = recording.summary()?;
     let lines = recording.stalls().count() as u64;

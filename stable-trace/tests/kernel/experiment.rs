@@ -351,8 +351,8 @@ fn device_in_use() -> Result<()> {
     Ok(())
 }
 
-/// Before 6.11 the disk has both arms. From then on its integrity profile alone keeps pages stable, and
-/// the experiment notes that.
+/// Before 6.11 the disk has both arms. From then on its integrity profile alone keeps pages stable,
+/// and the experiment notes that.
 fn arms_of_pi_disk() -> Result<()> {
     let _quiet = QuietConsole::new()?;
     let disk = Disk::pi()?;
@@ -364,13 +364,13 @@ fn arms_of_pi_disk() -> Result<()> {
     let cells = output.cells()?;
     let [cell] = cells.as_slice() else { bail!("not one cell: {}", output.out) };
     ensure!(cell.stalls > 0 && cell.ops_on.is_some(), "{cell:?}");
-    if host::kernel_version() < (6, 11) {
-        ensure!(cell.ratio.is_some() && cell.note.is_none(), "{cell:?}");
-        ensure!(cell.stalls_off == Some(0), "{cell:?}");
-    } else {
+    if host::integrity_keeps_pages_stable() {
         let note = cell.note.as_deref().unwrap_or_default();
         ensure!(cell.ratio.is_none() && cell.ops_off.is_none(), "{cell:?}");
         ensure!(note.contains("cannot be switched off"), "{cell:?}");
+    } else {
+        ensure!(cell.ratio.is_some() && cell.note.is_none(), "{cell:?}");
+        ensure!(cell.stalls_off == Some(0), "{cell:?}");
     }
     ensure!(disk.attribute(STABLE_WRITES) == before, "stable_writes was not restored");
     Ok(())

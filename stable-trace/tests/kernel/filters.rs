@@ -29,8 +29,8 @@ pub(crate) fn tests() -> Vec<Test> {
     ]
 }
 
-/// Two workloads on separate file systems. Both run for the whole test, and tracefs counts the waits
-/// of each.
+/// Two workloads on separate file systems. Both run for the whole test, and tracefs counts the
+/// waits of each.
 struct Pair {
     selected: Observed,
     other: Observed,

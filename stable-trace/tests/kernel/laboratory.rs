@@ -61,8 +61,8 @@ pub(crate) fn tests() -> Vec<Test> {
             data_is_kept(fs, Disk::nvme_pi()?)
         })
         .requires(Requirement::NvmePi);
-        // mkfs.xfs uses the disk's command to write zeros, for which 5.10's driver requests no tags:
-        // reads of these blocks fail (seen on 5.10, not on 6.1 and later).
+        // mkfs.xfs uses the disk's command to write zeros, for which 5.10's driver requests no
+        // tags: reads of these blocks fail (seen on 5.10, not on 6.1 and later).
         tests.push(if fs == Fs::Xfs {
             on_nvme.requires(Requirement::KernelFrom(6, 1))
         } else {
@@ -88,7 +88,8 @@ fn plain_disk() -> Result<()> {
     Ok(())
 }
 
-/// Data that was written, dropped from the cache and read back is unchanged, and the kernel logs no error.
+/// Data that was written, dropped from the cache and read back is unchanged, and the kernel logs no
+/// error.
 fn data_is_kept(fs: Fs, disk: Disk) -> Result<()> {
     let mut dmesg = Dmesg::from_now()?;
     let scratch = Scratch::new(fs, disk)?;

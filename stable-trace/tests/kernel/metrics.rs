@@ -240,7 +240,8 @@ fn address_in_use() -> Result<()> {
     Ok(())
 }
 
-/// An open file descriptor enables the statistics (`bpf_enable_runtime_stats`, kernel/bpf/syscall.c).
+/// An open file descriptor enables the statistics (`bpf_enable_runtime_stats`,
+/// kernel/bpf/syscall.c).
 fn bpf_statistics() -> Result<()> {
     let enables = |agent: &Agent| -> Result<bool> {
         let folder = format!("/proc/{}/fd", agent.pid());

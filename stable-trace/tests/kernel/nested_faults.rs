@@ -1,5 +1,5 @@
-//! System calls whose buffer is a file mapping: the agent distinguishes waits in the page fault from
-//! waits in the write.
+//! System calls whose buffer is a file mapping: the agent distinguishes waits in the page fault
+//! from waits in the write.
 
 use std::fs::{File, OpenOptions};
 use std::io;

@@ -1,5 +1,5 @@
-//! The tracepoint method compared with the kernel's `function_graph` tracer: the numbers of waits agree
-//! in each context.
+//! The tracepoint method compared with the kernel's `function_graph` tracer: the numbers of waits
+//! agree in each context.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,9 +12,9 @@ use crate::harness::{
     Agent, Disk, Fs, FunctionGraph, Requirement, Scratch, SlowDisk, Test, Wac, host,
 };
 
-/// The least duration of a wait on both sides. The tracer cannot distinguish a call that slept from one
-/// that did not, which lasts about 20 µs on an emulated CPU. The disk takes 10 ms for a write, so
-/// that few waits are near the threshold.
+/// The least duration of a wait on both sides. The tracer cannot distinguish a call that slept from
+/// one that did not, which lasts about 20 µs on an emulated CPU. The disk takes 10 ms for a write,
+/// so that few waits are near the threshold.
 const THRESHOLD: Duration = Duration::from_millis(1);
 
 /// Stalls that the test waits for before it stops the workload.
@@ -107,9 +107,9 @@ fn the_graph_tracer_agrees(fs: Fs, profile: &str) -> Result<()> {
     Ok(())
 }
 
-/// Counts the waits by context. A caller returns after its callees and lasts at least as long. So the
-/// waits of a thread since its last return are inside the next caller that returns, if that lasted
-/// as long as they did.
+/// Counts the waits by context. A caller returns after its callees and lasts at least as long. So
+/// the waits of a thread since its last return are inside the next caller that returns, if that
+/// lasted as long as they did.
 fn contexts(calls: &[Call]) -> Counts {
     let mut counts = Counts::new();
     let mut open: BTreeMap<u32, (u64, Duration)> = BTreeMap::new();

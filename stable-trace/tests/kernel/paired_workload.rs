@@ -19,10 +19,7 @@ pub(crate) fn tests() -> Vec<Test> {
         |name: &str, body: fn() -> Result<()>| Test::guest(name, body).requires_traced_pi_disk();
     vec![
         guest("failed_direct_writes_match_integrity_errors", direct),
-        // From 6.11 on an integrity profile alone keeps pages stable (`bdev_stable_writes`,
-        // include/linux/blkdev.h).
-        guest("failed_syncs_match_integrity_errors", cached)
-            .requires(Requirement::KernelBefore(6, 11)),
+        guest("failed_syncs_match_integrity_errors", cached).requires(Requirement::UnstablePages),
     ]
 }
 

@@ -19,8 +19,8 @@ use crate::harness::{
 /// Stalls of each profile that the test waits for before it stops the workload.
 const MANY: u64 = 450;
 
-/// Delay of each command of the disk: long compared with the overhead of tracer and probes, which is
-/// 0.1 ms for a wait on an emulated machine, and some milliseconds if an interrupt hits it.
+/// Delay of each command of the disk: long compared with the overhead of tracer and probes, which
+/// is 0.1 ms for a wait on an emulated machine, and some milliseconds if an interrupt hits it.
 const COMMAND: Duration = Duration::from_millis(10);
 
 pub(crate) fn tests() -> Vec<Test> {
@@ -31,8 +31,8 @@ pub(crate) fn tests() -> Vec<Test> {
                 .requires(Requirement::Agent)
                 .requires(Requirement::PiDisk)
                 .requires(Requirement::Tracer("function_graph"));
-            // On 5.10 the graph tracer does not see a function with a trampoline, in either order of
-            // attaching: 0 calls for 1,716 stalls. `stalls.rs` covers it by the tracepoint.
+            // On 5.10 the graph tracer does not see a function with a trampoline, in either order
+            // of attaching: 0 calls for 1,716 stalls. `stalls.rs` covers it by the tracepoint.
             tests.push(if method == "fentry" {
                 test.requires(Requirement::KernelFrom(5, 11))
             } else {
@@ -120,8 +120,8 @@ fn no_stall_is_lost(recording: &Recording, summary: &Summary) -> Result<()> {
     let lines = recording.stalls().count() as u64;
     ensure!(summary.stalls_total == lines, "{lines} lines: {summary:#?}");
     // A wait whose end was not seen is not a stall: the comparison below bounds how many there are.
-    let unseen = |what: &&String| *what != "the end of a wait was not seen";
-    let failures: Vec<_> = summary.map_failures.keys().filter(unseen).collect();
+    let is_other = |what: &&String| *what != "the end of a wait was not seen";
+    let failures: Vec<_> = summary.map_failures.keys().filter(is_other).collect();
     let missed = missed_runs::reported_in(summary);
     let ends = summary.map_failures.values().sum::<u64>();
     ensure!(failures.is_empty() && ends <= missed, "{:?}", summary.map_failures);
@@ -129,10 +129,10 @@ fn no_stall_is_lost(recording: &Recording, summary: &Summary) -> Result<()> {
     Ok(())
 }
 
-/// The allowed difference of the numbers, in percent. Up to 5.15 a kretprobe would hide the caller, so
-/// a task switch ends the wait, as with tracepoints (`oracle.rs`): a call that did not sleep is not a
-/// stall, and two successive calls for one folio without a task switch in between are one stall. Seen:
-/// 107 of 32,437 in 68 runs, and up to 8 of 582 in one.
+/// The allowed difference of the numbers, in percent. Up to 5.15 a kretprobe would hide the caller,
+/// so a task switch ends the wait, as with tracepoints (`oracle.rs`): a call that did not sleep is
+/// not a stall, and two successive calls for one folio without a task switch in between are one
+/// stall. Seen: 107 of 32,437 in 68 runs, and up to 8 of 582 in one.
 fn tolerance(method: &str) -> usize {
     if method == "kprobe" && host::kernel_version() < (5, 16) { 2 } else { 1 }
 }

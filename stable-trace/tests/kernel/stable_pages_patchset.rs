@@ -1,8 +1,8 @@
-//! The claim of the 2011 stable-pages patch set: with stable pages no check of protection information
-//! fails under any of the profiles a to f; without them checks fail at once.
+//! The claim of the 2011 stable-pages patch set: with stable pages no check of protection
+//! information fails under any of the profiles a to f; without them checks fail at once.
 //!
-//! Each run prints a row `stable_pages_patchset: {…}` on standard error, of which `cargo xtask bench
-//! seed` makes a table.
+//! Each run prints a row `stable_pages_patchset: {…}` on standard error, of which `cargo xtask
+//! bench seed` makes a table.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -44,11 +44,9 @@ pub(crate) fn tests() -> Vec<Test> {
     }
     for fs in [Fs::Ext4, Fs::Xfs] {
         let body = Box::new(move || errors_without_stable_pages(fs));
-        // From 6.11 on an integrity profile alone keeps pages stable (`bdev_stable_writes`,
-        // include/linux/blkdev.h).
         tests.push(
             guest(format!("errors_without_stable_pages_on_{fs}"), body)
-                .requires(Requirement::KernelBefore(6, 11)),
+                .requires(Requirement::UnstablePages),
         );
     }
     tests

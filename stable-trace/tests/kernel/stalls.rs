@@ -1,5 +1,5 @@
-//! The streamed stalls of a workload that rewrites pages under writeback, compared with tracefs, which
-//! counts the same tracepoint for the same tasks.
+//! The streamed stalls of a workload that rewrites pages under writeback, compared with tracefs,
+//! which counts the same tracepoint for the same tasks.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
@@ -16,8 +16,8 @@ use crate::harness::{
 /// Stalls that a test waits for before it stops the workload.
 const MANY: u64 = 5_000;
 
-/// Wall-clock times are computed from monotonic times line by line: the error is the time between two
-/// clock readings.
+/// Wall-clock times are computed from monotonic times line by line: the error is the time between
+/// two clock readings.
 const CLOCK_SLACK: Duration = Duration::from_millis(1);
 
 pub(crate) fn tests() -> Vec<Test> {
@@ -42,7 +42,8 @@ struct Run {
     after: SystemTime,
 }
 
-/// Sixty-four threads rewrite one file; agent and tracefs observe them from their start to their end.
+/// Sixty-four threads rewrite one file; agent and tracefs observe them from their start to their
+/// end.
 fn rewrite(scratch: &Scratch) -> Result<Run> {
     let before = SystemTime::now();
     let mut wac = Wac::spawn_paused(scratch.path(), "a")?;
@@ -97,7 +98,8 @@ fn stalls_identify_file_and_process(fs: Fs, scratch: &Scratch, run: &Run) -> Res
     });
     ensure!(unexpected.is_none(), "not {} of {}: {unexpected:?}", scratch.disk().name, run.pid);
 
-    // Only stalls of writes: metadata pages and internal files of the file system have other inodes.
+    // Only stalls of writes: metadata pages and internal files of the file system have other
+    // inodes.
     let writes: Vec<_> =
         run.recording.stalls().filter(|stall| stall.context == Context::WriteBegin).collect();
     ensure!(!writes.is_empty(), "no stall of a write: {:?}", run.recording.summary()?.stalls);

@@ -1,4 +1,5 @@
-//! Unstable writes: where pages are not stable, with the guard errors that follow, and where they are.
+//! Unstable writes: where pages are not stable, with the guard errors that follow, and where they
+//! are.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
@@ -32,11 +33,9 @@ pub(crate) fn tests() -> Vec<Test> {
     for fs in [Fs::Ext4, Fs::Xfs] {
         for method in ["auto", "fentry", "kprobe"] {
             let body = Box::new(move || holes(fs, method));
-            // From 6.11 on an integrity profile alone keeps pages stable (`bdev_stable_writes`,
-            // include/linux/blkdev.h).
             tests.push(
                 guest(format!("without_stable_pages_are_holes_{method}_{fs}"), body)
-                    .requires(Requirement::KernelBefore(6, 11)),
+                    .requires(Requirement::UnstablePages),
             );
         }
     }
@@ -76,9 +75,9 @@ fn await_unstable(agent: &mut Agent, pid: u32, wanted: u64) -> Result<()> {
     Ok(())
 }
 
-/// Whether the write-end function of the file system is probed. With `--attach fentry`, that of ext4 is
-/// not probed before 6.6, and that of xfs not on 5.10: they have too many arguments.
-fn sees_writes(start: &Start, fs: Fs) -> bool {
+/// Whether the write-end function of the file system is probed. With `--attach fentry`, that of
+/// ext4 is not probed before 6.6, and that of xfs not on 5.10: they have too many arguments.
+fn probes_write_end(start: &Start, fs: Fs) -> bool {
     let ends: &[_] = match fs {
         Fs::Ext4 => &["generic_write_end", "block_write_end"],
         Fs::Xfs => &["iomap_write_end"],
@@ -102,11 +101,11 @@ fn holes(fs: Fs, method: &str) -> Result<()> {
     let scratch = Scratch::with_stable_writes(fs, Disk::pi()?, false)?;
     let _slow = SlowDisk::new(scratch.disk(), COMMAND, 4)?;
     let mut agent = Agent::start(["--attach", method, "--min-latency=0", "--ring-size=64MiB"])?;
-    let writes = sees_writes(agent.started().context("no `start` line")?, fs);
-    ensure!(writes || method == "fentry", "the write-end function is not probed");
+    let probed = probes_write_end(agent.started().context("no `start` line")?, fs);
+    ensure!(probed || method == "fentry", "the write-end function is not probed");
     let mut runs = Vec::new();
     for (profile, context) in [("a", Context::WriteBegin), ("b", Context::PageMkwrite)] {
-        if context == Context::PageMkwrite || writes {
+        if context == Context::PageMkwrite || probed {
             runs.push(rewrite(profile, context, &scratch, &mut agent)?);
         }
     }
@@ -163,8 +162,8 @@ fn none_with_stable_pages(fs: Fs) -> Result<()> {
     let _slow = SlowDisk::new(scratch.disk(), COMMAND, 4)?;
     let device = scratch.disk().name.clone();
     let mut agent = Agent::start(["--min-latency=0", "--harmless", "--device", &device])?;
-    let writes = sees_writes(agent.started().context("no `start` line")?, fs);
-    ensure!(writes, "the write-end function is not probed");
+    let probed = probes_write_end(agent.started().context("no `start` line")?, fs);
+    ensure!(probed, "the write-end function is not probed");
     for profile in ["a", "b"] {
         let mut wac = Wac::spawn_paused(scratch.path(), profile)?;
         wac.start()?;
@@ -210,8 +209,8 @@ fn harmless() -> Result<()> {
     let options = ["--device", &device, "--ring-size=64MiB"];
     let silent = Agent::start(options)?;
     let mut streaming = Agent::start(options.iter().chain(&["--harmless"]))?;
-    let writes = sees_writes(streaming.started().context("no `start` line")?, Fs::Ext4);
-    ensure!(writes, "the write-end function is not probed");
+    let probed = probes_write_end(streaming.started().context("no `start` line")?, Fs::Ext4);
+    ensure!(probed, "the write-end function is not probed");
     let mut wac = Wac::spawn_paused(scratch.path(), "a")?;
     wac.start()?;
     await_unstable(&mut streaming, wac.pid(), MANY)?;
@@ -230,8 +229,8 @@ fn harmless() -> Result<()> {
     ensure!(line.is_none(), "streamed without --harmless: {line:?}");
     let unstreamed = summary.unstable_writes_unstreamed;
     ensure!(unstreamed == counted(&silent)?, "{summary:#?}");
-    // The two agents' programs run one after the other, and writeback may end in between: seen for up
-    // to 4 % on emulated 7.3. Linux 7 skips some runs of programs and counts them.
+    // The two agents' programs run one after the other, and writeback may end in between: seen for
+    // up to 4 % on emulated 7.3. Linux 7 skips some runs of programs and counts them.
     let missed = missed_runs::reported_in(streaming.summary()?) + missed_runs::reported_in(summary);
     eprintln!("unstable writes: {lines} streamed, {unstreamed} counted, {missed} runs missed");
     ensure!(unstreamed.abs_diff(lines) <= lines / 10 + missed, "not {lines}: {summary:#?}");

@@ -100,11 +100,11 @@ fn injected() -> Result<()> {
     mostly(&errors, Cause::NoRewriteSeen, 95)
 }
 
-/// At the same time: unstable pages (where the kernel allows them), a direct-I/O buffer that changes
-/// in flight, and blocks that are corrupt on the medium of another disk.
+/// At the same time: unstable pages (where the kernel allows them), a direct-I/O buffer that
+/// changes in flight, and blocks that are corrupt on the medium of another disk.
 fn three_causes() -> Result<()> {
     let _quiet = QuietConsole::new()?;
-    let unstable = host::kernel_version() < (6, 11);
+    let unstable = !host::integrity_keeps_pages_stable();
     let corrupt = CorruptBlocks::create()?;
     let scratch =
         Scratch::with_stable_writes(Fs::Ext4, Disk::pi()?, !unstable)?.with_shared_buffers();
@@ -138,8 +138,8 @@ fn three_causes() -> Result<()> {
     mostly(&errors_where(&on_medium), Cause::NoRewriteSeen, 90)?;
     let of_buffer = |error: &IntegrityError| !on_medium(error) && error.pid == Some(buffer);
     mostly(&errors_where(&of_buffer), Cause::DirectIoBuffer, 90)?;
-    // Adjacent blocks of both files may share a request, which fails as a whole. The cause of such an
-    // error is ambiguous, so it is left out.
+    // Adjacent blocks of both files may share a request, which fails as a whole. The cause of such
+    // an error is ambiguous, so it is left out.
     let of_file = |error: &IntegrityError| {
         !on_medium(error)
             && !error.pages.is_empty()

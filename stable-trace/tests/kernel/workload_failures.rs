@@ -1,5 +1,5 @@
-//! The workload where it cannot start, or where the file system fails under it: a one-line error or a
-//! regular end, and no file left behind.
+//! The workload where it cannot start, or where the file system fails under it: a one-line error or
+//! a regular end, and no file left behind.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write as _};
@@ -124,8 +124,8 @@ fn tmpfs() -> Result<()> {
     outcome
 }
 
-/// The test removes the workload's file and folder. The workload does not touch a new file of the same
-/// name.
+/// The test removes the workload's file and folder. The workload does not touch a new file of the
+/// same name.
 fn folder_is_removed() -> Result<()> {
     let scratch = Scratch::new(Fs::Ext4, Disk::loop_device(64)?)?;
     let folder = scratch.path().join("folder");

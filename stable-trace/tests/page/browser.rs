@@ -22,7 +22,8 @@ pub(crate) struct Browser {
     program: PathBuf,
 }
 
-/// A page that frames the report at each width, opens its details, and records its contents as JSON.
+/// A page that frames the report at each width, opens its details, and records its contents as
+/// JSON.
 const PROBE: &str = r#"<!doctype html><meta charset="utf-8"><title>probe</title><body><script>
 const widths = WIDTHS, frames = [];
 function inspect(frame, width) {

@@ -1,6 +1,6 @@
-//! The probes that attach on each kernel by each method, in `tables/`. A line has a group, a function or
-//! tracepoint, and either the kind of attachment and the program's name, in the order of attaching, or
-//! `not by METHOD:` and the reason that the agent reports.
+//! The probes that attach on each kernel by each method, in `tables/`. A line has a group, a
+//! function or tracepoint, and either the kind of attachment and the program's name, in the order
+//! of attaching, or `not by METHOD:` and the reason that the agent reports.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! The plan for saved facts of real kernels. No running kernel is needed: `cargo xtask fixtures` saves
-//! the facts, and a change in a kernel shows as a failing test.
+//! The plan for saved facts of real kernels. No running kernel is needed: `cargo xtask fixtures`
+//! saves the facts, and a change in a kernel shows as a failing test.
 
 mod attaching;
 mod offsets;

@@ -1,5 +1,5 @@
-//! The offsets that each kernel's plan passes to the programs, compared with values that another tool
-//! read from the BTF of kernels of the same series.
+//! The offsets that each kernel's plan passes to the programs, compared with values that another
+//! tool read from the BTF of kernels of the same series.
 
 use stable_trace::{
     event::Method,
@@ -9,14 +9,14 @@ use stable_trace_common::offsets::{ABSENT, Offsets};
 
 use super::{KERNELS, facts};
 
-/// The kernel's name of an offset, a bit or a size, its field in `Offsets`, and its value on 5.10, 6.1,
-/// 6.12 and 7.3.
+/// The kernel's name of an offset, a bit or a size, its field in `Offsets`, and its value on 5.10,
+/// 6.1, 6.12 and 7.3.
 type Row = (&'static str, fn(&Offsets) -> u32, [Option<u32>; 4]);
 
 const LABORATORY: [&str; 4] = ["5.10", "6.1", "6.12", "7.3"];
 
-/// 5.10 has `page` in place of `folio`. Another tool read each value from the BTF of a Debian kernel of
-/// the series.
+/// 5.10 has `page` in place of `folio`. Another tool read each value from the BTF of a Debian
+/// kernel of the series.
 const EXPECTED: [Row; 18] = [
     ("folio.flags", |at| at.folio_flags, [Some(0), Some(0), Some(0), Some(0)]),
     ("folio.mapping", |at| at.folio_mapping, [Some(24), Some(24), Some(24), Some(24)]),

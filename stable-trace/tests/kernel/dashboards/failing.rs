@@ -39,10 +39,9 @@ pub(crate) fn test() -> Test {
         .requires_traced_pi_disk()
         .requires(Requirement::NvmePi)
         .requires(Requirement::Program("prometheus"))
-        // From 6.11 on an integrity profile alone keeps pages stable (`bdev_stable_writes`,
-        // include/linux/blkdev.h). One kernel suffices to test Prometheus.
+        // One kernel suffices to test Prometheus.
         .requires(Requirement::KernelFrom(6, 1))
-        .requires(Requirement::KernelBefore(6, 11))
+        .requires(Requirement::UnstablePages)
 }
 
 fn when_checks_fail() -> Result<()> {
@@ -62,8 +61,8 @@ fn when_checks_fail() -> Result<()> {
     // This agent probes no writer, and its ring overflows.
     let limited = ["-q", "--attach=tracepoint", "--min-latency=0", "--ring-size=4096"];
     let _degraded = Agent::start(limited.iter().chain(&["--listen", degraded.as_str()]))?;
-    // A direct-I/O buffer that is rewritten in flight. Few threads, here and below, leave CPU time for
-    // the scrapes.
+    // A direct-I/O buffer that is rewritten in flight. Few threads, here and below, leave CPU time
+    // for the scrapes.
     let wac = ["wac", "-q", "--profile=g", "--threads=2", "--duration=1h", "--ring-size=64MiB"];
     let paths = ["--listen", &complete, "--path", &direct.to_string_lossy()];
     let agent = Agent::start(wac.iter().chain(&paths))?;

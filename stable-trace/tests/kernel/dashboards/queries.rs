@@ -129,8 +129,8 @@ impl<'a> Queries<'a> {
     fn every_metric_is_documented(&self) -> Result<()> {
         let names = self.server.data("/api/v1/label/__name__/values")?;
         let names: BTreeSet<_> = list(&names).iter().filter_map(Value::as_str).collect();
-        // Prometheus's own series and those of the rules. An agent maps the kernel's buffers, so its
-        // address space is not documented.
+        // Prometheus's own series and those of the rules. An agent maps the kernel's buffers, so
+        // its address space is not documented.
         let not_ours = |name: &&str| {
             name.contains(':')
                 || name.starts_with("ALERTS")

@@ -57,8 +57,8 @@ impl Agent {
         (!program.exists()).then(|| format!("there is no agent at {}", program.display()))
     }
 
-    /// A command of the agent, without standard input. The variables of `sudo` are removed, so that a
-    /// run under `sudo` behaves as a run by root.
+    /// A command of the agent, without standard input. The variables of `sudo` are removed, so that
+    /// a run under `sudo` behaves as a run by root.
     pub(crate) fn command() -> Command {
         let mut command = Command::new(Self::program());
         command.env_remove("SUDO_UID").env_remove("SUDO_GID").stdin(Stdio::null());

@@ -8,7 +8,8 @@ use anyhow::{Context as _, Result};
 
 use super::wait_until_within;
 
-/// The kernel frees unreferenced objects after an RCU grace period, which is long on a busy machine.
+/// The kernel frees unreferenced objects after an RCU grace period, which is long on a busy
+/// machine.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 const INTERVAL: Duration = Duration::from_millis(20);

@@ -34,6 +34,12 @@ pub(crate) fn modules_have_btf() -> bool {
     Path::new("/sys/kernel/btf/scsi_mod").exists()
 }
 
+/// Whether an integrity profile alone keeps pages stable, whatever `queue/stable_writes` is: from
+/// 6.11 on (`bdev_stable_writes`, include/linux/blkdev.h).
+pub(crate) fn integrity_keeps_pages_stable() -> bool {
+    kernel_version() >= (6, 11)
+}
+
 /// The function that every writeback wait ends in.
 pub(crate) fn wait_function() -> &'static str {
     // v5.16 split it (commit 490e016f229a, "mm/writeback: Add folio_wait_writeback()").

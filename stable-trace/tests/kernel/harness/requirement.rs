@@ -27,8 +27,8 @@ pub(crate) enum Requirement {
     Program(&'static str),
     /// A kernel of at least this version.
     KernelFrom(u32, u32),
-    /// A kernel older than this version.
-    KernelBefore(u32, u32),
+    /// A kernel on which pages of a disk with an integrity profile can be unstable.
+    UnstablePages,
 }
 
 impl Requirement {
@@ -58,9 +58,9 @@ impl Requirement {
                 host::kernel_version() >= (major, minor),
                 &format!("needs kernel {major}.{minor} or later"),
             ),
-            Self::KernelBefore(major, minor) => unless(
-                host::kernel_version() < (major, minor),
-                &format!("needs a kernel before {major}.{minor}"),
+            Self::UnstablePages => unless(
+                !host::integrity_keeps_pages_stable(),
+                "this kernel keeps pages stable on every disk with an integrity profile",
             ),
         }
     }

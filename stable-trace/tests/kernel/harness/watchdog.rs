@@ -15,8 +15,8 @@ const TIMEOUT: Duration = Duration::from_mins(4);
 /// The exit status of libtest when a test has failed.
 const FAILED: i32 = 101;
 
-/// Runs a test. On timeout, prints the blocked tasks and ends this program: a thread that the kernel
-/// blocks cannot be ended.
+/// Runs a test. On timeout, prints the blocked tasks and ends this program: a thread that the
+/// kernel blocks cannot be ended.
 pub(crate) fn run_with_watchdog(name: &str, body: impl FnOnce() -> Result<()>) -> Result<()> {
     let (finished, end) = channel::<()>();
     let name = name.to_owned();

@@ -143,7 +143,8 @@ fn commands_succeed(disk: &DirectFile) -> Result<()> {
     Ok(())
 }
 
-/// The agent reads the driver's decoded status behind the request, or by kprobe without BTF of modules.
+/// The agent reads the driver's decoded status behind the request, or by kprobe without BTF of
+/// modules.
 fn a_corrupt_block() -> Result<()> {
     one_failure(Agent::start(["-q"])?)
 }
@@ -168,8 +169,8 @@ fn a_driver_is_loaded() -> Result<()> {
     one_failure(agent)
 }
 
-/// The controller fails the read of a corrupt block six times, because the driver retries it: that is
-/// one error.
+/// The controller fails the read of a corrupt block six times, because the driver retries it: that
+/// is one error.
 fn one_failure(agent: Agent) -> Result<()> {
     let disk = Disk::nvme_pi()?;
     let direct = DirectFile::open(&disk.path)?;

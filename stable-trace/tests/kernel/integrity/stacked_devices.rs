@@ -34,8 +34,8 @@ pub(crate) fn tests() -> Vec<Test> {
         .collect()
 }
 
-/// A loop device and a linear mapping pass on failures of the disk below; dm-integrity itself detects
-/// corruption below it, without a disk with protection information.
+/// A loop device and a linear mapping pass on failures of the disk below; dm-integrity itself
+/// detects corruption below it, without a disk with protection information.
 fn every_stack(method: &str) -> Result<()> {
     let disk = Disk::pi()?;
     let (data, tags) = (Disk::loop_device(16)?, Disk::loop_device(16)?);

@@ -40,8 +40,8 @@ fn unrelated_errors() -> Result<()> {
     Ok(())
 }
 
-/// A read times out. The kernel aborts it and tests after each of its resets whether the disk answers
-/// (`scsi_eh_tur`, `drivers/scsi/scsi_error.c`), by default for ten seconds each time.
+/// A read times out. The kernel aborts it and tests after each of its resets whether the disk
+/// answers (`scsi_eh_tur`, `drivers/scsi/scsi_error.c`), by default for ten seconds each time.
 fn time_out(disk: &Disk, direct: &DirectFile, block: u64) -> Result<()> {
     const TIMEOUTS: [&str; 2] = ["device/timeout", "device/eh_timeout"];
     const STATE: &str = "device/state";

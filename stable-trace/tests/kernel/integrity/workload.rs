@@ -31,11 +31,9 @@ pub(crate) fn tests() -> Vec<Test> {
         }),
     ];
     for fs in [Fs::Ext4, Fs::Xfs] {
-        // From 6.11 on an integrity profile alone keeps pages stable (`bdev_stable_writes`,
-        // include/linux/blkdev.h).
         let body = move || unstable_pages(fs);
         let test = on_pi_disk(&format!("errors_of_unstable_pages_of_{fs}_are_reported"), body);
-        tests.push(test.requires(Requirement::KernelBefore(6, 11)));
+        tests.push(test.requires(Requirement::UnstablePages));
     }
     tests
 }
@@ -128,8 +126,8 @@ fn unstable_pages(fs: Fs) -> Result<()> {
     let device = Some(disk.name.as_str());
     let (mut with_path, mut mixed) = (0, 0);
     for error in integrity(&recording) {
-        // The request may also carry pages whose owner the kernel does not tell: seen on 6.1, four of
-        // them before one of the file.
+        // The request may also carry pages whose owner the kernel does not record: seen on 6.1,
+        // four of them before one of the file.
         let (of_files, others): (Vec<_>, Vec<_>) =
             error.pages.iter().partition(|page| page.kind == PageKind::File);
         let inside = of_files.iter().all(|page| {
