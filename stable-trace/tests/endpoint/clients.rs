@@ -10,7 +10,7 @@ use std::{
 
 use stable_trace::metrics::{server::Limits, web_config::WebConfig};
 
-use super::{Bench, CLIENT_TIMEOUT, read_all};
+use super::{CLIENT_TIMEOUT, TestEndpoint, read_all};
 
 const SCRAPE: &[u8] = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
 const LAST_SCRAPE: &[u8] = b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
@@ -21,7 +21,7 @@ fn limits() -> Limits {
 
 #[test]
 fn every_path_is_served() {
-    let bench = Bench::plain(limits());
+    let endpoint = TestEndpoint::plain(limits());
     for (path, status, kind, words) in [
         ("/", "200", "text/html; charset=utf-8", "6.12 &quot;&lt;&amp;"),
         ("/metrics", "200", "text/plain; version=0.0.4; charset=utf-8", "# TYPE"),
@@ -32,24 +32,24 @@ fn every_path_is_served() {
         ("/nothing", "404", "text/plain; charset=utf-8", "not found"),
         ("/../etc/passwd", "404", "text/plain; charset=utf-8", "not found"),
     ] {
-        let (head, body) = bench.get(path, "");
+        let (head, body) = endpoint.get(path, "");
         assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{path}: {head}");
         assert!(head.contains(&format!("content-type: {kind}\r\n")), "{path}: {head}");
         assert!(body.contains(words), "{path}: {body}");
     }
-    let head = bench.exchange(b"HEAD /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    let head = endpoint.exchange(b"HEAD /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
     assert!(head.starts_with("HTTP/1.1 200 OK\r\n") && head.ends_with("\r\n\r\n"), "{head}");
     let post = b"POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nsomething";
-    let post = bench.exchange(post);
+    let post = endpoint.exchange(post);
     assert!(post.starts_with("HTTP/1.1 405 ") && post.contains("allow: GET, HEAD"), "{post}");
-    let status: serde_json::Value = serde_json::from_str(&bench.get("/status", "").1).unwrap();
+    let status: serde_json::Value = serde_json::from_str(&endpoint.get("/status", "").1).unwrap();
     assert_eq!(status["probes"][0]["attached"], false);
 }
 
 #[test]
 fn a_connection_is_kept_alive_and_each_scrape_is_fresh() {
-    let bench = Bench::plain(limits());
-    let mut stream = bench.connect();
+    let endpoint = TestEndpoint::plain(limits());
+    let mut stream = endpoint.connect();
     for scrape in 1..=3 {
         stream.write_all(SCRAPE).unwrap();
         let mut seen = String::new();
@@ -73,27 +73,27 @@ fn a_connection_is_kept_alive_and_each_scrape_is_fresh() {
             left -= stream.read(&mut buffer[..left.min(4096)]).unwrap();
         }
     }
-    assert_eq!(bench.snapshots(), 3);
+    assert_eq!(endpoint.snapshots(), 3);
 }
 
 #[test]
 fn concurrent_scrapes_share_snapshots() {
-    let bench = Bench::plain(limits());
+    let endpoint = TestEndpoint::plain(limits());
     let barrier = Barrier::new(20);
     thread::scope(|scope| {
         for _ in 0..20 {
             scope.spawn(|| {
                 barrier.wait();
-                bench.serves();
+                endpoint.serves();
             });
         }
     });
-    assert!((1..=20).contains(&bench.snapshots()), "{} snapshots", bench.snapshots());
+    assert!((1..=20).contains(&endpoint.snapshots()), "{} snapshots", endpoint.snapshots());
 }
 
 #[test]
 fn garbage_is_answered_with_400_or_closed() {
-    let bench = Bench::plain(limits());
+    let endpoint = TestEndpoint::plain(limits());
     let noise: Vec<u8> = (0..=255).cycle().take(100_000).collect();
     for garbage in [
         &b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..],
@@ -105,58 +105,58 @@ fn garbage_is_answered_with_400_or_closed() {
         b"\0\0\0\0\0\0\0\0",
         &noise,
     ] {
-        let mut stream = bench.connect();
+        let mut stream = endpoint.connect();
         let _ = stream.write_all(garbage);
         let _ = stream.shutdown(Shutdown::Write);
         let answer = read_all(&mut stream);
         assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400 "), "{answer}");
-        bench.serves();
+        endpoint.serves();
     }
 }
 
 #[test]
 fn a_header_of_a_mebibyte_is_refused() {
-    let bench = Bench::plain(limits());
+    let endpoint = TestEndpoint::plain(limits());
     let mut request = b"GET /metrics HTTP/1.1\r\nHost: x\r\nX: ".to_vec();
     request.resize(request.len() + (1 << 20), b'x');
-    let answer = bench.exchange(&request);
+    let answer = endpoint.exchange(&request);
     // A reset can overtake the response while the client is still sending.
     assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431 "), "{answer}");
-    bench.serves();
+    endpoint.serves();
 
     let many = "X-Many: y\r\n".repeat(500);
-    let answer = bench.get("/metrics", &many).0;
+    let answer = endpoint.get("/metrics", &many).0;
     assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431 "), "{answer}");
-    bench.serves();
+    endpoint.serves();
 }
 
 #[test]
 fn a_thousand_idle_connections_do_not_block_scrapes() {
-    let bench = Bench::plain(limits());
-    let idle: Vec<_> = (0..1_000).map(|_| bench.connect()).collect();
+    let endpoint = TestEndpoint::plain(limits());
+    let idle: Vec<_> = (0..1_000).map(|_| endpoint.connect()).collect();
     for _ in 0..5 {
-        bench.serves();
+        endpoint.serves();
     }
     // The endpoint closes the oldest connections first.
     let mut oldest = &idle[0];
     assert_eq!(oldest.read(&mut [0]).ok(), Some(0), "the oldest connection is still open");
     drop(idle);
-    bench.serves();
+    endpoint.serves();
 }
 
 #[test]
 fn incomplete_requests_do_not_block_scrapes() {
-    let bench = Bench::plain(limits());
+    let endpoint = TestEndpoint::plain(limits());
     let slow: Vec<_> = (0..300)
         .map(|_| {
-            let mut stream = bench.connect();
+            let mut stream = endpoint.connect();
             // The endpoint may close the connection before this is sent.
             let _ = stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nX-Slow: ");
             stream
         })
         .collect();
     for _ in 0..5 {
-        bench.serves();
+        endpoint.serves();
     }
     drop(slow);
 }
@@ -164,8 +164,8 @@ fn incomplete_requests_do_not_block_scrapes() {
 #[test]
 fn a_client_that_sends_byte_by_byte_is_disconnected() {
     let header = Duration::from_millis(300);
-    let bench = Bench::plain(Limits { header, ..limits() });
-    let mut stream = bench.connect();
+    let endpoint = TestEndpoint::plain(Limits { header, ..limits() });
+    let mut stream = endpoint.connect();
     let began = Instant::now();
     let mut sent = 0;
     // The timeout applies to the whole header and not to each byte.
@@ -174,34 +174,34 @@ fn a_client_that_sends_byte_by_byte_is_disconnected() {
         assert!(sent < 5_000, "still open after {:?}", began.elapsed());
         thread::sleep(Duration::from_millis(10));
     }
-    bench.serves();
+    endpoint.serves();
 }
 
 #[test]
 fn a_silent_client_is_disconnected() {
     let idle = Duration::from_millis(200);
-    let bench = Bench::plain(Limits { idle, ..limits() });
-    let mut stream = bench.connect();
+    let endpoint = TestEndpoint::plain(Limits { idle, ..limits() });
+    let mut stream = endpoint.connect();
     assert_eq!(stream.read(&mut [0]).ok(), Some(0));
-    bench.serves();
+    endpoint.serves();
 }
 
 #[test]
 fn clients_that_do_not_read_do_not_block_scrapes() {
     // Slow snapshots, so that all connections wait for one repeatedly.
     let slow = || thread::sleep(Duration::from_millis(100));
-    let bench = Bench::with_snapshot_hook(limits(), WebConfig::default(), slow);
+    let endpoint = TestEndpoint::with_snapshot_hook(limits(), WebConfig::default(), slow);
     let request = SCRAPE.repeat(200);
     let clients: Vec<_> = (0..100)
         .map(|_| {
-            let mut stream = bench.connect();
+            let mut stream = endpoint.connect();
             stream.set_nonblocking(true).unwrap();
             let _ = stream.write(&request);
             stream
         })
         .collect();
     for _ in 0..5 {
-        bench.serves();
+        endpoint.serves();
     }
     drop(clients);
 }
@@ -209,8 +209,8 @@ fn clients_that_do_not_read_do_not_block_scrapes() {
 #[test]
 fn a_client_that_does_not_read_is_disconnected() {
     let answer = Duration::from_millis(300);
-    let bench = Bench::plain(Limits { answer, ..limits() });
-    let mut stream = bench.connect();
+    let endpoint = TestEndpoint::plain(Limits { answer, ..limits() });
+    let mut stream = endpoint.connect();
     let request = SCRAPE.repeat(1_000);
     let error = loop {
         if let Err(error) = stream.write_all(&request) {
@@ -220,24 +220,24 @@ fn a_client_that_does_not_read_is_disconnected() {
     // The endpoint closes the connection before the client's write times out.
     let cut = [ErrorKind::BrokenPipe, ErrorKind::ConnectionReset];
     assert!(cut.contains(&error.kind()), "{error}");
-    bench.serves();
+    endpoint.serves();
 }
 
 /// An endpoint whose snapshots wait until the sender is dropped, and a client with a pending
 /// scrape.
-fn blocked(limits: Limits) -> (Bench, mpsc::Sender<()>, TcpStream) {
+fn blocked(limits: Limits) -> (TestEndpoint, mpsc::Sender<()>, TcpStream) {
     let (release, released) = mpsc::channel::<()>();
     // The receiver gets an error when the sender is dropped.
     let block = move || {
         let _ = released.recv();
     };
-    let bench = Bench::with_snapshot_hook(limits, WebConfig::default(), block);
-    let mut first = bench.connect();
+    let endpoint = TestEndpoint::with_snapshot_hook(limits, WebConfig::default(), block);
+    let mut first = endpoint.connect();
     first.write_all(SCRAPE).unwrap();
-    while bench.snapshots() == 0 {
+    while endpoint.snapshots() == 0 {
         thread::yield_now();
     }
-    (bench, release, first)
+    (endpoint, release, first)
 }
 
 /// Asserts that a client gets no response and stays connected.
@@ -259,8 +259,8 @@ fn assert_answered(mut client: TcpStream) {
 
 #[test]
 fn a_client_at_the_connection_limit_waits() {
-    let (bench, release, first) = blocked(Limits { connections: 1, ..limits() });
-    let mut second = bench.connect();
+    let (endpoint, release, first) = blocked(Limits { connections: 1, ..limits() });
+    let mut second = endpoint.connect();
     second.write_all(LAST_SCRAPE).unwrap();
     assert_waits(&second);
     drop(release);
@@ -270,10 +270,10 @@ fn a_client_at_the_connection_limit_waits() {
 
 #[test]
 fn a_new_client_is_not_evicted_within_the_grace_period() {
-    let (bench, release, first) =
+    let (endpoint, release, first) =
         blocked(Limits { connections: 2, grace: CLIENT_TIMEOUT, ..limits() });
-    let mut second = bench.connect();
-    let mut third = bench.connect();
+    let mut second = endpoint.connect();
+    let mut third = endpoint.connect();
     third.write_all(LAST_SCRAPE).unwrap();
     assert_waits(&second);
     assert_waits(&third);
@@ -302,12 +302,12 @@ fn an_ended_run_is_reported_as_unavailable() {
         limits: limits(),
     };
     let endpoint = stable_trace::metrics::server::Endpoint::start(listener, served).unwrap();
-    let bench = Bench { endpoint, snapshots: std::sync::Arc::default() };
-    let (head, body) = bench.get("/metrics", "");
+    let endpoint = TestEndpoint { endpoint, snapshots: std::sync::Arc::default() };
+    let (head, body) = endpoint.get("/metrics", "");
     assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
     assert_eq!(body, "the run is not under way\n");
-    assert!(bench.get("/-/ready", "").0.starts_with("HTTP/1.1 503 "));
-    assert!(bench.get("/-/healthy", "").0.starts_with("HTTP/1.1 200 "));
-    let status: serde_json::Value = serde_json::from_str(&bench.get("/status", "").1).unwrap();
+    assert!(endpoint.get("/-/ready", "").0.starts_with("HTTP/1.1 503 "));
+    assert!(endpoint.get("/-/healthy", "").0.starts_with("HTTP/1.1 200 "));
+    let status: serde_json::Value = serde_json::from_str(&endpoint.get("/status", "").1).unwrap();
     assert_eq!(status["error"], "the run is not under way");
 }

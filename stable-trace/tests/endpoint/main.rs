@@ -40,12 +40,12 @@ use tokio::sync::mpsc;
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// An endpoint over a simulated run: each snapshot has one more received event.
-struct Bench {
+struct TestEndpoint {
     endpoint: Endpoint,
     snapshots: Arc<AtomicU64>,
 }
 
-impl Bench {
+impl TestEndpoint {
     fn start(limits: Limits, web: WebConfig) -> Self {
         Self::with_snapshot_hook(limits, web, || {})
     }

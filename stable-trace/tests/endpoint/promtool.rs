@@ -4,12 +4,12 @@ use std::process::Command;
 
 use stable_trace::metrics::server::Limits;
 
-use super::{Bench, run};
+use super::{TestEndpoint, run};
 
 #[test]
 fn promtool_accepts_the_page() {
-    let bench = Bench::plain(Limits::default());
-    let (head, page) = bench.get("/metrics", "");
+    let endpoint = TestEndpoint::plain(Limits::default());
+    let (head, page) = endpoint.get("/metrics", "");
     assert!(head.contains("version=0.0.4"), "{head}");
     let (success, output) = run(Command::new("promtool").args(["check", "metrics"]), &page);
     assert!(success && output.trim().is_empty(), "{output}\n{page}");
@@ -21,9 +21,9 @@ fn promtool_accepts_the_page() {
 
 #[test]
 fn openmetrics_is_served_on_request() {
-    let bench = Bench::plain(Limits::default());
-    let (head, page) =
-        bench.get("/metrics", "Accept: application/openmetrics-text;version=1.0.0,*/*;q=0.1\r\n");
+    let endpoint = TestEndpoint::plain(Limits::default());
+    let (head, page) = endpoint
+        .get("/metrics", "Accept: application/openmetrics-text;version=1.0.0,*/*;q=0.1\r\n");
     assert!(head.contains("content-type: application/openmetrics-text; version=1.0.0;"), "{head}");
     assert!(page.ends_with("\n# EOF\n"), "{page}");
     assert!(page.contains("# TYPE stable_trace_events_received counter\n"), "{page}");

@@ -5,21 +5,21 @@ use std::{fs, path::Path, process::Command};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use stable_trace::metrics::{server::Limits, web_config::WebConfig};
 
-use super::{Bench, run};
+use super::{TestEndpoint, run};
 
 /// The hash of `test` in the guide "Securing Prometheus API and UI endpoints using basic auth".
 const HASH: &str = "$2b$12$hNf2lSsxfm0.i4a.1kVpSOVyBCfIB51VRjgBUyv6kdnyTlgWj81Ay";
 
-fn bench(folder: &Path, config: &str) -> Bench {
+fn endpoint(folder: &Path, config: &str) -> TestEndpoint {
     let path = folder.join("web.yml");
     fs::write(&path, config).unwrap();
     let web = WebConfig::load(&path).unwrap_or_else(|error| panic!("{error}"));
-    Bench::start(Limits::default(), web)
+    TestEndpoint::start(Limits::default(), web)
 }
 
 /// Returns whether curl succeeded, and its output.
-fn curl(bench: &Bench, scheme: &str, options: &[&str]) -> (bool, String) {
-    let url = format!("{scheme}://localhost:{}/metrics", bench.address().port());
+fn curl(endpoint: &TestEndpoint, scheme: &str, options: &[&str]) -> (bool, String) {
+    let url = format!("{scheme}://localhost:{}/metrics", endpoint.address().port());
     let mut command = Command::new("curl");
     command.args(["-sS", "-i", "--max-time", "30", "--noproxy", "*", "-4"]);
     run(command.args(options).arg(url), "")
@@ -45,7 +45,7 @@ fn certificates(folder: &Path) {
 #[test]
 fn a_password_is_required_and_accepted() {
     let folder = tempfile::tempdir().unwrap();
-    let bench = bench(folder.path(), &format!("basic_auth_users:\n  admin: {HASH}\n"));
+    let endpoint = endpoint(folder.path(), &format!("basic_auth_users:\n  admin: {HASH}\n"));
     for (user, status) in [
         (None, "401"),
         (Some("admin:wrong"), "401"),
@@ -58,7 +58,7 @@ fn a_password_is_required_and_accepted() {
         (Some("Admin:test"), "401"),
     ] {
         let options: Vec<_> = user.into_iter().flat_map(|user| ["-u", user]).collect();
-        let (_, answer) = curl(&bench, "http", &options);
+        let (_, answer) = curl(&endpoint, "http", &options);
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{user:?}: {answer}");
         if status == "401" {
             assert!(answer.contains("www-authenticate: Basic"), "{answer}");
@@ -66,7 +66,7 @@ fn a_password_is_required_and_accepted() {
         }
     }
     for path in ["/", "/status", "/-/healthy", "/-/ready"] {
-        assert!(bench.get(path, "").0.starts_with("HTTP/1.1 401 "), "{path}");
+        assert!(endpoint.get(path, "").0.starts_with("HTTP/1.1 401 "), "{path}");
     }
 }
 
@@ -76,17 +76,17 @@ fn only_tls_is_accepted() {
     certificates(folder.path());
     let config = "tls_server_config:\n  cert_file: server.pem\n  key_file: server.key\n\
                   http_server_config:\n  headers:\n    Strict-Transport-Security: max-age=9\n";
-    let bench = bench(folder.path(), config);
+    let endpoint = endpoint(folder.path(), config);
     let ca = folder.path().join("ca.pem");
     let ca = ca.to_str().unwrap();
-    let (success, answer) = curl(&bench, "https", &["--cacert", ca]);
+    let (success, answer) = curl(&endpoint, "https", &["--cacert", ca]);
     assert!(success && answer.starts_with("HTTP/1.1 200 "), "{answer}");
     assert!(answer.contains("strict-transport-security: max-age=9\r\n"), "{answer}");
-    let (success, answer) = curl(&bench, "https", &["--cacert", ca, "--tls-max", "1.2"]);
+    let (success, answer) = curl(&endpoint, "https", &["--cacert", ca, "--tls-max", "1.2"]);
     assert!(success, "{answer}");
     // curl does not trust the authority by default.
-    assert!(!curl(&bench, "https", &[]).0);
-    let (success, answer) = curl(&bench, "http", &[]);
+    assert!(!curl(&endpoint, "https", &[]).0);
+    let (success, answer) = curl(&endpoint, "http", &[]);
     assert!(!success && !answer.contains("stable_trace_"), "{answer}");
 }
 
@@ -97,13 +97,13 @@ fn a_client_certificate_is_required() {
     let config = "tls_server_config:\n  cert_file: server.pem\n  key_file: server.key\n  \
                   client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: ca.pem\n  \
                   min_version: TLS13\n";
-    let bench = bench(folder.path(), config);
+    let endpoint = endpoint(folder.path(), config);
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let (ca, cert, key) = (path("ca.pem"), path("client.pem"), path("client.key"));
     let known = ["--cacert", &ca, "--cert", &cert, "--key", &key];
-    let (success, answer) = curl(&bench, "https", &known);
+    let (success, answer) = curl(&endpoint, "https", &known);
     assert!(success && answer.starts_with("HTTP/1.1 200 "), "{answer}");
-    assert!(!curl(&bench, "https", &known[..2]).1.contains("HTTP/1.1 200 "));
+    assert!(!curl(&endpoint, "https", &known[..2]).1.contains("HTTP/1.1 200 "));
     let old: Vec<_> = known.into_iter().chain(["--tls-max", "1.2"]).collect();
-    assert!(!curl(&bench, "https", &old).0);
+    assert!(!curl(&endpoint, "https", &old).0);
 }

@@ -22,7 +22,7 @@ use crate::harness::{
 const PROFILES: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 
 /// The profiles without direct I/O: stable pages protect only the page cache.
-const CACHED: [&str; 3] = ["a", "b", "c"];
+const PAGE_CACHE_PROFILES: [&str; 3] = ["a", "b", "c"];
 
 /// Duration of a run.
 const DURATION: &str = "--duration=1s";
@@ -81,7 +81,7 @@ fn errors_without_stable_pages(fs: Fs) -> Result<()> {
     let _slow = SlowDisk::new(scratch.disk(), COMMAND, 4)?;
     let agent = Agent::start(["--min-latency=1s", "--ring-size=64MiB"])?;
     let mut failed = 0;
-    for profile in CACHED {
+    for profile in PAGE_CACHE_PROFILES {
         let mut found = 0;
         for _ in 0..MAX_RUNS {
             found = run(fs, profile, "off", scratch.path())?.failed;

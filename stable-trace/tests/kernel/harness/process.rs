@@ -47,7 +47,7 @@ pub(crate) fn send_signal(pid: u32, signal: Signal) -> Result<()> {
         .with_context(|| format!("cannot send {signal:?} to process {pid}"))
 }
 
-pub(crate) fn raw_pid(pid: u32) -> Result<Pid> {
+fn raw_pid(pid: u32) -> Result<Pid> {
     Pid::from_raw(pid.cast_signed()).with_context(|| format!("{pid} is not a process ID"))
 }
 
