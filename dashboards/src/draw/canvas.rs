@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::svg::{Attributes, SvgWriter};
+use stable_trace_analysis::svg::{Attributes, SvgWriter};
 
 pub(super) const TEXT_COLOR: &str = "#ccccdc";
 pub(super) const SECONDARY_TEXT_COLOR: &str = "#8e8e9c";

@@ -8,7 +8,6 @@ mod canvas;
 mod heatmap;
 mod panel;
 mod state_timeline;
-mod svg;
 mod table;
 mod time_series;
 mod unit;

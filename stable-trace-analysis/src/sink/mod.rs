@@ -22,7 +22,7 @@ pub trait EventSink {
 
 /// Whether an output still has a reader, by the outcome of writing to it. `BrokenPipe` is no error:
 /// the reader has closed the pipe and wants no more.
-pub fn has_reader(outcome: io::Result<()>) -> io::Result<bool> {
+pub fn reader_is_open(outcome: io::Result<()>) -> io::Result<bool> {
     match outcome {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
@@ -36,8 +36,8 @@ mod tests {
 
     #[test]
     fn a_closed_pipe_is_no_error() {
-        assert!(has_reader(Ok(())).unwrap());
-        assert!(!has_reader(Err(io::ErrorKind::BrokenPipe.into())).unwrap());
-        assert!(has_reader(Err(io::ErrorKind::StorageFull.into())).is_err());
+        assert!(reader_is_open(Ok(())).unwrap());
+        assert!(!reader_is_open(Err(io::ErrorKind::BrokenPipe.into())).unwrap());
+        assert!(reader_is_open(Err(io::ErrorKind::StorageFull.into())).is_err());
     }
 }

@@ -16,7 +16,7 @@ use stable_trace_analysis::{
     event::{Event, Line},
     recording::{ReadError, Reader, open, read_ahead},
     report::{Report, ReportBuilder, evidence, html},
-    sink::{EventSink, has_reader},
+    sink::{EventSink, reader_is_open},
 };
 
 use super::{
@@ -190,5 +190,5 @@ impl Damage {
 }
 
 fn still_read(outcome: io::Result<()>) -> anyhow::Result<bool> {
-    has_reader(outcome).context("the report cannot be written")
+    reader_is_open(outcome).context("the report cannot be written")
 }

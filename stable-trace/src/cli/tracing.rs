@@ -17,8 +17,9 @@ use stable_trace_analysis::{
     event::Probe,
     recording::Recorder,
     sink::{
-        EventSink, has_reader,
+        EventSink,
         json::JsonSink,
+        reader_is_open,
         style::Style,
         tee::Tee,
         text::{TextSink, Width},
@@ -89,7 +90,7 @@ pub fn doctor(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
             write!(out, "{}", report.to_text())
         }
     };
-    has_reader(written).context("the report cannot be written")?;
+    reader_is_open(written).context("the report cannot be written")?;
     Ok(if report.can_trace() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

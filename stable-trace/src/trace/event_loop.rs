@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use stable_trace_analysis::{
     correlate::verdict::Limits,
     event::{Event, FORMAT, Start, Summary, Workload, WorkloadState},
-    sink::{EventSink, has_reader},
+    sink::{EventSink, reader_is_open},
 };
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -164,7 +164,7 @@ async fn leave(mut subject: Running) -> anyhow::Result<ExitCode> {
 }
 
 fn still_read(outcome: io::Result<()>) -> anyhow::Result<bool> {
-    has_reader(outcome).context("the stream cannot be written")
+    reader_is_open(outcome).context("the stream cannot be written")
 }
 
 async fn until(end: Option<Instant>) {
