@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 use crate::Rendered;
 
@@ -28,32 +29,32 @@ const PROBE: &str = r#"<!doctype html><meta charset="utf-8"><title>probe</title>
 const widths = WIDTHS, frames = [];
 function inspect(frame, width) {
   const page = frame.contentDocument, root = page.documentElement;
-  for (const fold of page.querySelectorAll("details")) fold.open = true;
+  for (const details of page.querySelectorAll("details")) details.open = true;
   const values = {};
   for (const node of page.querySelectorAll("[data-name]"))
     (values[node.dataset.name] ??= []).push(Number(node.dataset.value));
-  const sized = node => { const box = node.getBoundingClientRect(); return box.width > 50 && box.height > 50; };
+  const isVisible = node => { const box = node.getBoundingClientRect(); return box.width > 50 && box.height > 50; };
   return {
     width, values,
-    reaches: Math.max(root.scrollWidth, page.body.scrollWidth),
+    content_width: Math.max(root.scrollWidth, page.body.scrollWidth),
     background: frame.contentWindow.getComputedStyle(page.body).backgroundColor,
-    pictures: [...page.querySelectorAll("svg")].filter(sized).length,
-    foreign: page.querySelectorAll("script, img, b b, h1 b").length,
+    charts: [...page.querySelectorAll("svg")].filter(isVisible).length,
+    injected: page.querySelectorAll("script, img, b b, h1 b").length,
     title: page.title,
     verdicts: [...page.querySelectorAll(".verdict")].map(node =>
       [Number(node.dataset.integritySeq), node.dataset.cause, Number(node.dataset.confidence)]),
     evidence: [...page.querySelectorAll(".evidence li")].map(node => node.textContent),
   };
 }
-let waiting = widths.length;
+let loading = widths.length;
 widths.forEach((width, index) => {
   const frame = document.createElement("iframe");
   frame.style = `width:${width}px;height:3000px;border:0;display:block`;
   frame.onload = () => {
     frames[index] = inspect(frame, width);
-    if (--waiting == 0) {
+    if (--loading == 0) {
       const out = document.createElement("pre");
-      out.id = "seen";
+      out.id = "rendered";
       out.dataset.json = btoa(unescape(encodeURIComponent(JSON.stringify({ frames }))));
       document.body.append(out);
     }
@@ -82,12 +83,13 @@ impl Browser {
         command.args(["--virtual-time-budget=20000", "--window-size=1400,900"]);
         let output = finish(command.arg(url(&probe)))?;
         let dom = String::from_utf8_lossy(&output.stdout);
+        // The characters of base64 are not escaped in HTML.
         let coded = dom
             .split_once("data-json=\"")
             .and_then(|(_, rest)| rest.split_once('"'))
             .map(|(coded, _)| coded)
             .with_context(|| format!("the probe has recorded nothing: {dom}"))?;
-        serde_json::from_slice(&decoded(coded)?).context("the probe's JSON is invalid")
+        serde_json::from_slice(&STANDARD.decode(coded)?).context("the probe's JSON is invalid")
     }
 
     /// Takes a screenshot of a page. Returns its size in bytes.
@@ -130,20 +132,4 @@ fn finish(command: &mut Command) -> Result<Output> {
 
 fn url(path: &Path) -> String {
     format!("file://{}", path.display())
-}
-
-/// Decodes base64 (RFC 4648, section 4), which HTML does not escape.
-fn decoded(text: &str) -> Result<Vec<u8>> {
-    const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let (mut bytes, mut buffer, mut bits) = (Vec::new(), 0_u32, 0);
-    for letter in text.bytes().filter(|letter| *letter != b'=') {
-        let six = LETTERS.iter().position(|known| *known == letter).context("not base 64")?;
-        buffer = (buffer << 6) | u32::try_from(six)?;
-        bits += 6;
-        if bits >= 8 {
-            bits -= 8;
-            bytes.push(u8::try_from((buffer >> bits) & 0xff)?);
-        }
-    }
-    Ok(bytes)
 }

@@ -84,13 +84,13 @@ struct Frame {
     /// The width of the frame.
     width: u32,
     /// The width of the contents.
-    reaches: u32,
+    content_width: u32,
     /// Background of the body, as `rgb(r, g, b)`.
     background: String,
     /// SVG pictures larger than 50 pixels in both directions.
-    pictures: u32,
+    charts: u32,
     /// Scripts and other elements that only unescaped names could create.
-    foreign: u32,
+    injected: u32,
     title: String,
     /// Numbers by name, in the order of the page.
     values: BTreeMap<String, Vec<u64>>,
@@ -151,10 +151,10 @@ fn widths(browser: &Browser) -> Result<()> {
     ensure!(rendered.frames.iter().map(|frame| frame.width).eq(browser::WIDTHS), "{rendered:?}");
     for frame in &rendered.frames {
         ensure!(
-            frame.reaches <= frame.width,
+            frame.content_width <= frame.width,
             "at {} pixels the contents are {} wide",
             frame.width,
-            frame.reaches
+            frame.content_width
         );
     }
     Ok(())
@@ -180,8 +180,8 @@ fn charts(browser: &Browser) -> Result<()> {
     for frame in &rendered.frames {
         // The heat map, and a chart of durations for each line of the summary.
         let least = 1 + u32::try_from(report.summary()?.stalls.len())?;
-        ensure!(frame.pictures == least, "{} pictures at {}", frame.pictures, frame.width);
-        ensure!(frame.foreign == 0, "a name became an element");
+        ensure!(frame.charts == least, "{} pictures at {}", frame.charts, frame.width);
+        ensure!(frame.injected == 0, "a name became an element");
     }
     let shot = |page: &Path| browser.screenshot(report.folder.path(), page);
     let blank = report.folder.path().join("blank.html");
