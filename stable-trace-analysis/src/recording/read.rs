@@ -66,7 +66,7 @@ impl<R: BufRead> Reader<R> {
     /// Skips most lines with other sequence numbers without checking them: for a recording that is
     /// known to be undamaged.
     #[must_use]
-    pub fn only(self, wanted: BTreeSet<u64>) -> Self {
+    pub(crate) fn only(self, wanted: BTreeSet<u64>) -> Self {
         Self { wanted: Some(wanted), ..self }
     }
 

@@ -7,7 +7,7 @@ use super::{
     timeline::Timeline,
     top::{Top, TopFile, TopProcess},
     totals::Totals,
-    verdict_check::{Agreement, VerdictCheck},
+    verdict_check::VerdictCheck,
 };
 use crate::{
     correlate::tally::Tally,
@@ -26,24 +26,21 @@ const MAX_PHASES: usize = 64;
 
 /// A verdict with its integrity error.
 #[derive(Clone, Debug, PartialEq)]
-pub struct VerdictEntry {
-    /// The verdict.
-    pub verdict: Verdict,
+pub(super) struct VerdictEntry {
+    pub(super) verdict: Verdict,
     /// The time of the error, and the error. `None` if its line is missing.
-    pub error: Option<(Timestamp, IntegrityError)>,
+    pub(super) error: Option<(Timestamp, IntegrityError)>,
 }
 
 /// A workload from its start to its end.
 #[derive(Clone, Debug, PartialEq)]
-pub struct WorkloadPhase {
-    /// The profile of `wac`.
-    pub profile: String,
+pub(super) struct WorkloadPhase {
     /// The time of its start, in ns since 1970.
-    pub from_ns: u64,
+    pub(super) from_ns: u64,
     /// The time of its end, in ns since 1970. `None` if it has not ended.
-    pub to_ns: Option<u64>,
+    pub(super) to_ns: Option<u64>,
     /// Its last report.
-    pub workload: Workload,
+    pub(super) workload: Workload,
 }
 
 /// Builds a [`Report`] line by line.
@@ -63,31 +60,31 @@ pub struct Report {
     /// The first line.
     pub start: Option<Start>,
     /// The time of the first line.
-    pub began: Timestamp,
+    pub(super) began: Timestamp,
     /// The times of the earliest and the latest event, in ns since 1970.
-    pub span_ns: (u64, u64),
+    pub(super) span_ns: (u64, u64),
     /// The recorded summary, or one computed from the other lines.
-    pub summary: Summary,
+    pub(super) summary: Summary,
     /// The summary as a line of the stream.
     pub last: Option<Line>,
     /// Events over time.
-    pub timeline: Timeline,
+    pub(super) timeline: Timeline,
     /// The streamed stalls by context, device and file system.
-    pub streamed: Tally,
+    pub(super) streamed: Tally,
     /// The most stalled files, by device number and inode.
-    pub files: Top<(Option<DeviceId>, u64), TopFile>,
+    pub(super) files: Top<(Option<DeviceId>, u64), TopFile>,
     /// The most stalled processes, by pid.
-    pub processes: Top<u32, TopProcess>,
+    pub(super) processes: Top<u32, TopProcess>,
     /// The workloads of the run.
-    pub phases: Vec<WorkloadPhase>,
+    pub(super) phases: Vec<WorkloadPhase>,
     /// The first verdicts.
-    pub verdicts: Vec<VerdictEntry>,
+    pub(super) verdicts: Vec<VerdictEntry>,
     /// The number of verdicts.
-    pub verdicts_total: u64,
+    pub(super) verdicts_total: u64,
     /// Verdicts that the recording lacks because it is truncated, as lines of the stream.
     pub added: Vec<Line>,
-    /// How the recorded verdicts compare with those that this version computes.
-    pub agreement: Agreement,
+    /// The number of recorded verdicts that differ from those that this version computes.
+    pub verdicts_different: u64,
     /// Whether the verdicts are computed with another correlation window than the run's.
     pub recomputed: bool,
 }
@@ -140,7 +137,6 @@ impl ReportBuilder {
                 report.timeline.stall(time_ns, stall.duration_ns);
                 report.stall(stall, &mut self.names);
             }
-            Event::UnstableWrite(_) => report.timeline.at(time_ns).unstable += 1,
             Event::Lost(lost) => report.timeline.at(time_ns).lost += lost.count,
             Event::Integrity(error) => {
                 report.timeline.at(time_ns).errors += 1;
@@ -152,7 +148,7 @@ impl ReportBuilder {
             Event::Verdict(verdict) if !self.verdict_check.recomputes => {
                 self.add_verdict(verdict);
             }
-            Event::Verdict(_) => {}
+            Event::Verdict(_) | Event::UnstableWrite(_) => {}
             Event::Workload(workload) => report.workload(workload, time_ns),
             Event::Summary(summary) => {
                 report.summary = summary.clone();
@@ -181,8 +177,8 @@ impl ReportBuilder {
         };
         self.report.recomputed = self.verdict_check.recomputes;
         let check = std::mem::replace(&mut self.verdict_check, VerdictCheck::new(None));
-        let (added, agreement) = check.finish(&mut summary, ended);
-        self.report.agreement = agreement;
+        let (added, different) = check.finish(&mut summary, ended);
+        self.report.verdicts_different = different;
         let (mut seq, time) = self.last_line;
         if ended {
             // The sequence numbers before the summary.
@@ -230,14 +226,13 @@ impl Report {
             .phases
             .iter_mut()
             .rev()
-            .find(|phase| phase.to_ns.is_none() && phase.profile == workload.profile);
+            .find(|phase| phase.to_ns.is_none() && phase.workload.profile == workload.profile);
         match open {
             Some(phase) if workload.state != WorkloadState::Started => {
                 phase.workload = workload.clone();
                 phase.to_ns = ended.then_some(time_ns);
             }
             _ if has_room => self.phases.push(WorkloadPhase {
-                profile: workload.profile.clone(),
                 from_ns: time_ns,
                 to_ns: ended.then_some(time_ns),
                 workload: workload.clone(),

@@ -12,7 +12,4 @@ mod top;
 mod totals;
 mod verdict_check;
 
-pub use builder::{Report, ReportBuilder, VerdictEntry, WorkloadPhase};
-pub use timeline::{Bin, Timeline};
-pub use top::{StallTotals, Top, TopFile, TopProcess};
-pub use verdict_check::Agreement;
+pub use builder::{Report, ReportBuilder};

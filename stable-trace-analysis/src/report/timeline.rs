@@ -10,25 +10,20 @@ const INITIAL_WIDTH_NS: u64 = 1_000_000;
 
 /// The events within one bin.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Bin {
+pub(super) struct Bin {
     /// Stalls that ended, by the histogram bucket of their duration.
-    pub stalls: [u64; BUCKETS],
-    /// Integrity errors.
-    pub errors: u64,
-    /// Unstable writes.
-    pub unstable: u64,
-    /// Lost lines.
-    pub lost: u64,
+    pub(super) stalls: [u64; BUCKETS],
+    pub(super) errors: u64,
+    pub(super) lost: u64,
 }
 
 impl Bin {
     fn merge(&mut self, other: &Self) {
-        let Self { stalls, errors, unstable, lost } = other;
+        let Self { stalls, errors, lost } = other;
         for (sum, count) in self.stalls.iter_mut().zip(stalls) {
             *sum += count;
         }
         self.errors += errors;
-        self.unstable += unstable;
         self.lost += lost;
     }
 }
@@ -36,7 +31,7 @@ impl Bin {
 /// Bins of equal width from the first event on. The width doubles whenever an event is past the last
 /// bin.
 #[derive(Clone, Debug, Default)]
-pub struct Timeline {
+pub(super) struct Timeline {
     origin_ns: Option<u64>,
     width_ns: u64,
     bins: Vec<Bin>,

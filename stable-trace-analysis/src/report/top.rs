@@ -9,7 +9,7 @@ const CAPACITY: usize = 1 << 15;
 
 /// Stall totals by key, each with a label. Drops the smallest totals when it is full.
 #[derive(Clone, Debug)]
-pub struct Top<K, L> {
+pub(super) struct Top<K, L> {
     /// Labels are boxed, so that the table that each stall looks up stays small.
     entries: HashMap<K, (StallTotals, Box<L>)>,
     has_dropped: bool,
@@ -17,13 +17,12 @@ pub struct Top<K, L> {
 
 /// The number of stalls and their durations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct StallTotals {
-    /// The number of stalls.
-    pub count: u64,
+pub(super) struct StallTotals {
+    pub(super) count: u64,
     /// The sum of their durations in ns.
-    pub total_ns: u64,
+    pub(super) total_ns: u64,
     /// The longest duration in ns.
-    pub max_ns: u64,
+    pub(super) max_ns: u64,
 }
 
 impl StallTotals {
@@ -36,24 +35,19 @@ impl StallTotals {
 
 /// A file whose pages tasks waited for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TopFile {
-    /// The device, if known.
-    pub device: Option<Rc<str>>,
-    /// The file system's type, if known.
-    pub fs: Option<Rc<str>>,
-    /// The inode.
-    pub ino: u64,
-    /// The path, if known.
-    pub path: Option<String>,
+pub(super) struct TopFile {
+    pub(super) device: Option<Rc<str>>,
+    pub(super) fs: Option<Rc<str>>,
+    pub(super) ino: u64,
+    pub(super) path: Option<String>,
 }
 
 /// A process whose threads waited.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TopProcess {
-    /// The process id.
-    pub pid: u32,
+pub(super) struct TopProcess {
+    pub(super) pid: u32,
     /// The common prefix of its thread names, with a `*` if they differ.
-    pub comm: String,
+    pub(super) comm: String,
 }
 
 impl<K, L> Default for Top<K, L> {

@@ -10,15 +10,6 @@ use crate::{
 /// The limit of verdicts that are kept until their counterpart comes.
 const MAX_UNMATCHED: usize = 4096;
 
-/// The comparison of recorded with computed verdicts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Agreement {
-    /// Verdicts that are equal.
-    pub same: u64,
-    /// Verdicts that differ or have no counterpart.
-    pub different: u64,
-}
-
 /// Computes and compares verdicts.
 pub(super) struct VerdictCheck {
     /// A correlation window that overrides the run's.
@@ -31,7 +22,8 @@ pub(super) struct VerdictCheck {
     recorded: BTreeMap<u64, Verdict>,
     /// Computed verdicts without a counterpart, by the sequence number of their error.
     computed: BTreeMap<u64, Verdict>,
-    agreement: Agreement,
+    /// Verdicts that differ or have no counterpart.
+    different: u64,
 }
 
 fn engine(window: Option<Duration>) -> Engine {
@@ -48,7 +40,7 @@ impl VerdictCheck {
             recorded_total: 0,
             recorded: BTreeMap::new(),
             computed: BTreeMap::new(),
-            agreement: Agreement::default(),
+            different: 0,
         }
     }
 
@@ -62,10 +54,10 @@ impl VerdictCheck {
             return due;
         }
         for verdict in due {
-            self.computed(verdict);
+            self.add_computed(verdict);
         }
         if let Event::Verdict(verdict) = &line.event {
-            self.recorded(verdict);
+            self.add_recorded(verdict);
         }
         Vec::new()
     }
@@ -76,7 +68,7 @@ impl VerdictCheck {
         self.engine = engine(self.window.or(run_window));
     }
 
-    fn recorded(&mut self, verdict: &Verdict) {
+    fn add_recorded(&mut self, verdict: &Verdict) {
         self.recorded_total += 1;
         match self.computed.remove(&verdict.integrity_seq) {
             Some(other) => self.compare(&other, verdict),
@@ -84,7 +76,7 @@ impl VerdictCheck {
         }
     }
 
-    fn computed(&mut self, verdict: Verdict) {
+    fn add_computed(&mut self, verdict: Verdict) {
         match self.recorded.remove(&verdict.integrity_seq) {
             Some(other) => self.compare(&other, &verdict),
             None => self.keep(|check| &mut check.computed, verdict),
@@ -96,41 +88,35 @@ impl VerdictCheck {
         unmatched.insert(verdict.integrity_seq, verdict);
         if unmatched.len() > MAX_UNMATCHED {
             unmatched.pop_first();
-            self.agreement.different += 1;
+            self.different += 1;
         }
     }
 
     fn compare(&mut self, one: &Verdict, other: &Verdict) {
-        if one == other {
-            self.agreement.same += 1;
-        } else {
-            self.agreement.different += 1;
+        if one != other {
+            self.different += 1;
         }
     }
 
-    /// Returns the verdicts that the recording lacks, and the comparison of the others. Adds the
+    /// Returns the verdicts that the recording lacks, and how many of the others differ. Adds the
     /// engine's part of the summary, unless the recorded summary has it.
-    pub(super) fn finish(
-        mut self,
-        summary: &mut Summary,
-        ended: bool,
-    ) -> (Vec<Verdict>, Agreement) {
+    pub(super) fn finish(mut self, summary: &mut Summary, ended: bool) -> (Vec<Verdict>, u64) {
         let remaining = self.engine.finish();
         if self.recomputes || !ended {
             self.engine.sum_up(summary);
         }
         if self.recomputes {
-            return (remaining, Agreement::default());
+            return (remaining, 0);
         }
         for verdict in remaining {
-            self.computed(verdict);
+            self.add_computed(verdict);
         }
-        let Self { recorded, computed, mut agreement, recorded_total, .. } = self;
-        agreement.different += recorded.len() as u64;
+        let Self { recorded, computed, mut different, recorded_total, .. } = self;
+        different += recorded.len() as u64;
         if ended && recorded_total > 0 {
-            agreement.different += computed.len() as u64;
-            return (Vec::new(), agreement);
+            different += computed.len() as u64;
+            return (Vec::new(), different);
         }
-        (computed.into_values().collect(), agreement)
+        (computed.into_values().collect(), different)
     }
 }

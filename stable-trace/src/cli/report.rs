@@ -123,7 +123,7 @@ fn warn(report: &Report) {
     if report.recomputed {
         log::warn!("the verdicts are of the window given here, not of the run's");
     }
-    let different = report.agreement.different;
+    let different = report.verdicts_different;
     if different > 0 {
         log::warn!(
             "{different} of the recorded verdicts do not follow from the recorded events by the rules of this version; the recorded ones are shown"

@@ -20,7 +20,7 @@ use super::{
     svg_backend::{Class, Picture, SvgBackend},
 };
 use crate::{
-    report::{Bin, Report, WorkloadPhase},
+    report::{Report, builder::WorkloadPhase, timeline::Bin},
     sink::bucket_range::BucketRange,
 };
 
@@ -219,7 +219,7 @@ impl Painter<'_> {
         let (low, _) = map.row_edges();
         picture.set_title(format!(
             "wac {}: {} threads, {} operations, from {} to {}",
-            phase.profile,
+            phase.workload.profile,
             phase.workload.threads,
             phase.workload.operations,
             elapsed(from, 0.1),
@@ -228,7 +228,7 @@ impl Painter<'_> {
         let corners = [(from, low - 0.3), (to, low - 1.2)];
         chart.draw_series([Rectangle::new(corners, Class::Phase.color().filled())])?;
         picture.set_title("");
-        let text = format!("wac {}", phase.profile);
+        let text = format!("wac {}", phase.workload.profile);
         let width = (to - from) / map.end() * layout.chart_width();
         if width > 7.0 * float(text.chars().count()) + 8.0 {
             let at = (from + map.end() * 4.0 / f64::from(layout.width), low - 0.75);

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     event::StallSummary,
-    report::{Report, StallTotals},
+    report::{Report, top::StallTotals},
     sink::{bucket_range::BucketRange, format::duration},
 };
 

@@ -9,7 +9,7 @@ use crate::{
     event::{
         Association, Cause, Event, Group, IntegrityError, Line, PageKind, Stall, UnstableWrite,
     },
-    report::{Report, VerdictEntry, evidence::shown},
+    report::{Report, builder::VerdictEntry, evidence::shown},
     sink::{
         format::{duration, p_value, percent},
         text::findings::cause_label,
