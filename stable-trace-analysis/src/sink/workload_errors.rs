@@ -1,10 +1,7 @@
 //! What the workload was refused since its last word, beside the integrity errors since then: for
 //! the eye, as the lines come. The exact account is in the summary.
 
-use crate::{
-    correlate::pairing::beyond,
-    event::{Failed, Workload, WorkloadErrors, WorkloadState},
-};
+use crate::event::{Failed, Workload, WorkloadErrors, WorkloadState, failed_since};
 
 /// Remembers the workload's last word.
 #[derive(Debug, Default)]
@@ -25,7 +22,7 @@ impl WorkloadErrorDeltas {
             *self = Self::default();
             return None;
         }
-        let refused = beyond(&workload.failed, &self.failed);
+        let refused = failed_since(&workload.failed, &self.failed);
         let seen = std::mem::take(&mut self.integrity_errors);
         self.failed.clone_from(&workload.failed);
         (!refused.is_empty()).then(|| {
