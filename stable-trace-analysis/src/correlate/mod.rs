@@ -3,10 +3,10 @@
 //! [`engine::Engine`] is what a run and a report feed their lines to; the rest is what it is made
 //! of. Everything here sees only lines of the stream, so a recording gives what the run gave.
 
-pub mod association;
-pub mod disks;
+mod association;
+mod disks;
 pub mod engine;
-pub mod pairing;
+mod pairing;
 pub mod tally;
 pub mod verdict;
 

@@ -88,7 +88,7 @@ impl Associations {
                 self.overall.error(bin);
                 let of_pages = error.pages.iter().map(|page| &page.device);
                 let named = std::iter::once(&error.device).chain(of_pages).flatten();
-                let mut disks: Vec<_> = named.filter_map(|name| self.disks.of(name)).collect();
+                let mut disks: Vec<_> = named.filter_map(|name| self.disks.resolve(name)).collect();
                 disks.sort_unstable();
                 disks.dedup();
                 for disk in disks {
@@ -175,7 +175,7 @@ impl Associations {
     }
 
     fn series(&mut self, device: Option<&str>) -> Option<&mut Series> {
-        let disk = self.disks.of(device?)?;
+        let disk = self.disks.resolve(device?)?;
         self.series_of(disk)
     }
 
