@@ -1,10 +1,11 @@
-//! What the engine takes: every byte counted, on the worst stream there can be and on a usual one.
-//! A program of its own, because it counts for the whole process.
+//! Measures the memory of the engine on the worst possible stream and on a typical one.
+//!
+//! This is a test program of its own because its allocator counts for the whole process.
 
 #![allow(
     clippy::panic,
     clippy::unwrap_used,
-    reason = "tests fail by panicking, and clippy sees no test in their shared functions"
+    reason = "tests fail by panicking, and clippy does not see that helper functions are tests"
 )]
 
 use std::{
@@ -18,34 +19,34 @@ use stable_trace_analysis::{
     event::{Event, IntegrityError, Line, Stall, UnstableWrite},
 };
 
-/// What the documentation of the verdicts promises, with the associations' share.
-const MOST: usize = (112 + 4) << 20;
+/// The documented limit of the verdicts, and 4 MiB for the associations.
+const LIMIT: usize = (112 + 4) << 20;
 
-struct Counting;
+struct CountingAllocator;
 
-static TAKEN: AtomicUsize = AtomicUsize::new(0);
+static ALLOCATED: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
 
-// SAFETY: passes every call on to the system's allocator as it is.
-unsafe impl GlobalAlloc for Counting {
+// SAFETY: every call is forwarded to the system allocator unchanged.
+unsafe impl GlobalAlloc for CountingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let taken = TAKEN.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
-        PEAK.fetch_max(taken, Ordering::Relaxed);
-        // SAFETY: the caller keeps the contract.
+        let allocated = ALLOCATED.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
+        PEAK.fetch_max(allocated, Ordering::Relaxed);
+        // SAFETY: the caller upholds the contract of `GlobalAlloc`.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        TAKEN.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller keeps the contract.
+        ALLOCATED.fetch_sub(layout.size(), Ordering::Relaxed);
+        // SAFETY: the caller upholds the contract of `GlobalAlloc`.
         unsafe { System.dealloc(pointer, layout) }
     }
 }
 
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
-/// An event from its JSON.
+/// Parses an event from its JSON fields.
 fn event(fields: &str) -> Event {
     serde_json::from_str(&format!("{{{fields}}}")).unwrap()
 }
@@ -58,7 +59,7 @@ fn line(seq: u64, us: u64, event: Event) -> Line {
 const WRITER: &str = r#""context": "write_begin", "function": "f", "pid": 1, "tid": 1, "comm": "w",
     "cgroup_id": 1, "device": "sda1", "dev": "8:1", "fs": "ext4", "ino": 7, "index": 0"#;
 
-/// A stall, a rewrite, and an error of so many pages.
+/// A stall, a rewrite, and an error with this many pages.
 fn templates(pages: u64) -> (Stall, UnstableWrite, IntegrityError) {
     let pages: Vec<_> = (0..pages)
         .map(|index| {
@@ -85,10 +86,9 @@ fn templates(pages: u64) -> (Stall, UnstableWrite, IntegrityError) {
     }
 }
 
-/// Feeds lines that are made one at a time. Returns the most bytes that the engine has taken, and
-/// how many verdicts there were.
+/// Feeds `count` lines to an engine. Returns its peak memory in bytes and the number of verdicts.
 fn peak(count: u64, make: impl Fn(u64) -> Line) -> (usize, u64) {
-    let before = TAKEN.load(Ordering::Relaxed);
+    let before = ALLOCATED.load(Ordering::Relaxed);
     PEAK.store(before, Ordering::Relaxed);
     let mut engine = Engine::new(Limits::default());
     let mut verdicts = 0;
@@ -100,11 +100,11 @@ fn peak(count: u64, make: impl Fn(u64) -> Line) -> (usize, u64) {
     (peak, verdicts + engine.finish().len() as u64)
 }
 
-/// Each event is of a file, a page and a sector of its own, all within one window, and more of them
-/// than are remembered.
+/// Each event has its own file, page and sector. All are within one window, and there are more than
+/// the engine keeps.
 fn worst() {
     let (stall, rewrite, error) = templates(40);
-    let (taken, verdicts) = peak(240_000, |seq| {
+    let (bytes, verdicts) = peak(240_000, |seq| {
         let event = match seq % 3 {
             0 => Event::Stall(Stall {
                 ino: seq,
@@ -117,16 +117,16 @@ fn worst() {
         };
         line(seq, seq * 5, event)
     });
-    println!("worst stream: {} KiB of {} KiB", taken >> 10, MOST >> 10);
-    assert!(taken <= MOST, "{taken} bytes");
-    assert!(taken >= 32 << 20, "{taken} bytes: this is not the worst stream any more");
-    assert_eq!(verdicts, 80_000, "each error has its verdict");
+    println!("worst stream: {} KiB of {} KiB", bytes >> 10, LIMIT >> 10);
+    assert!(bytes <= LIMIT, "{bytes} bytes");
+    assert!(bytes >= 32 << 20, "{bytes} bytes: this is no longer the worst stream");
+    assert_eq!(verdicts, 80_000, "each error has a verdict");
 }
 
-/// Ten thousand events a second on one file, one of a hundred an error.
-fn usual() {
+/// Ten thousand events a second on one file; one of a hundred is an error.
+fn typical() {
     let (stall, rewrite, error) = templates(1);
-    let (taken, verdicts) = peak(150_000, |seq| {
+    let (bytes, verdicts) = peak(150_000, |seq| {
         let index = seq % 16;
         let event = match seq % 100 {
             0 => Event::Integrity(IntegrityError { sector: seq % 128, ..error.clone() }),
@@ -135,13 +135,13 @@ fn usual() {
         };
         line(seq, seq * 100, event)
     });
-    println!("usual stream: {} KiB", taken >> 10);
-    assert!(taken <= 20 << 20, "{taken} bytes");
+    println!("typical stream: {} KiB", bytes >> 10);
+    assert!(bytes <= 20 << 20, "{bytes} bytes");
     assert_eq!(verdicts, 1_500);
 }
 
 #[test]
-fn the_engine_stays_within_what_is_promised() {
+fn the_engine_stays_within_its_memory_limit() {
     worst();
-    usual();
+    typical();
 }

@@ -96,6 +96,7 @@ impl Histogram {
 
     /// What `self` counts beyond `earlier`, an earlier state of the same histogram. `max_ns` is
     /// exact if it has grown; otherwise it is the upper bound of the highest bucket that has grown.
+    #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
         let mut more = *self;
         for (count, earlier) in more.buckets.iter_mut().zip(&earlier.buckets) {

@@ -112,8 +112,12 @@ mod tests {
 
     #[test]
     fn the_name_of_a_value_is_its_json_form() {
-        Context::ALL.into_iter().for_each(|context| same(&context, context.name()));
-        Cause::ALL.into_iter().for_each(|cause| same(&cause, cause.name()));
+        for context in Context::ALL {
+            same(&context, context.name());
+        }
+        for cause in Cause::ALL {
+            same(&cause, cause.name());
+        }
         same(&Check::ReferenceTag, Check::ReferenceTag.name());
         same(&Grade::Violation, Grade::Violation.name());
         same(&Group::WritebackWait, Group::WritebackWait.name());
