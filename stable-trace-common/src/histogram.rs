@@ -118,6 +118,15 @@ impl Histogram {
     }
 }
 
+/// Counts each duration, in ns.
+impl FromIterator<u64> for Histogram {
+    fn from_iter<I: IntoIterator<Item = u64>>(durations: I) -> Self {
+        let mut histogram = Self::EMPTY;
+        durations.into_iter().for_each(|duration_ns| histogram.record(duration_ns));
+        histogram
+    }
+}
+
 const _: () = assert!(size_of::<HistogramKey>() == size_of::<Backing>() + 8);
 const _: () = assert!(size_of::<Histogram>() == 8 * (BUCKETS + 2));
 
@@ -144,33 +153,29 @@ mod tests {
         assert_eq!(upper_bound_ns(26), Some(67_108_864_000));
     }
 
-    fn of(durations: &[u64]) -> Histogram {
-        let mut histogram = Histogram::EMPTY;
-        for &duration in durations {
-            histogram.record(duration);
-        }
-        histogram
+    fn of<const N: usize>(durations: [u64; N]) -> Histogram {
+        durations.into_iter().collect()
     }
 
     #[test]
     fn the_cpus_add_up() {
-        let mut sum = of(&[2_000]);
-        sum.merge(&of(&[1_000, 5_000]));
+        let mut sum = of([2_000]);
+        sum.merge(&of([1_000, 5_000]));
         assert_eq!((sum.count(), sum.sum_ns, sum.max_ns), (3, 8_000, 5_000));
         assert_eq!((sum.buckets[0], sum.buckets[1], sum.buckets[3]), (1, 1, 1));
     }
 
     #[test]
     fn the_difference_is_what_was_recorded_later() {
-        let (earlier, now) = (of(&[5_000, 70_000]), of(&[5_000, 70_000, 6_000, 900_000]));
-        assert_eq!(now.since(&earlier), of(&[6_000, 900_000]));
+        let (earlier, now) = (of([5_000, 70_000]), of([5_000, 70_000, 6_000, 900_000]));
+        assert_eq!(now.since(&earlier), of([6_000, 900_000]));
         assert_eq!(now.since(&Histogram::EMPTY), now);
         assert_eq!(now.since(&now), Histogram::EMPTY);
     }
 
     #[test]
     fn the_maximum_of_a_difference_is_bounded_by_its_bucket() {
-        let more = of(&[900_000, 5_000]).since(&of(&[900_000]));
+        let more = of([900_000, 5_000]).since(&of([900_000]));
         assert_eq!((more.count(), more.sum_ns, more.max_ns), (1, 5_000, 8_000));
     }
 }

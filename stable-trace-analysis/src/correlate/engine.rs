@@ -20,7 +20,10 @@ use super::{
     pairing::Pairing,
     verdict::{Correlator, Limits, tally::VerdictTally},
 };
-use crate::event::{Line, Summary, Verdict};
+use crate::{
+    event::{Line, Summary, Verdict},
+    units::Timestamp,
+};
 
 /// Computes verdicts and their number, associations, and the paired errors of the workload.
 ///
@@ -54,11 +57,10 @@ impl Engine {
         self.count(due)
     }
 
-    /// Returns the verdicts that are due if every event up to `now_ns` (since 1970, in UTC) has been
-    /// observed. A live run calls it when the ring buffer is empty, so that verdicts do not wait
+    /// Returns the verdicts that are due if every event up to `now` has been observed. A live run calls it when the ring buffer is empty, so that verdicts do not wait
     /// for the next event. A report gets the same verdicts without it.
-    pub fn settle(&mut self, now_ns: u64) -> Vec<Verdict> {
-        let due = self.correlator.settle(now_ns);
+    pub fn settle(&mut self, now: Timestamp) -> Vec<Verdict> {
+        let due = self.correlator.settle(now.unix_ns());
         self.count(due)
     }
 

@@ -30,7 +30,7 @@ pub(super) struct Pairing {
     unclaimed: VecDeque<ErrorOrigin>,
 }
 
-/// The time of an integrity error, and what tells whether it belongs to the workload.
+/// The time of an integrity error, and the identities that link it to the workload.
 #[derive(Debug)]
 struct ErrorOrigin {
     time: Timestamp,

@@ -110,7 +110,7 @@ pub(crate) fn rewrite((device, ino, index): At<'_>, context: Context) -> Event {
     })
 }
 
-/// A page of a file. `stable` tells whether its mapping requires stable pages.
+/// A page of a file. `stable`: whether its mapping requires stable pages.
 pub(crate) fn page((device, ino, index): At<'_>, stable: Option<bool>) -> Page {
     Page {
         kind: PageKind::File,

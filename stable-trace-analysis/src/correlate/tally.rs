@@ -64,21 +64,13 @@ fn without_trailing_zeros(buckets: &[u64]) -> Vec<u64> {
 mod tests {
     use super::*;
 
-    fn of(durations: &[u64]) -> Histogram {
-        let mut histogram = Histogram::EMPTY;
-        for &duration in durations {
-            histogram.record(duration);
-        }
-        histogram
-    }
-
     #[test]
     fn histograms_of_one_label_set_are_one_line() {
         let mut tally = Tally::default();
         let labels = (Context::WriteBegin, Some("loop0".to_owned()), Some("ext4".to_owned()));
-        tally.add(labels.clone(), &of(&[2_000_000, 3_000_000]));
-        tally.add(labels, &of(&[9_000_000]));
-        tally.add((Context::Sync, None, None), &of(&[20_000_000]));
+        tally.add(labels.clone(), &[2_000_000, 3_000_000].into_iter().collect());
+        tally.add(labels, &[9_000_000].into_iter().collect());
+        tally.add((Context::Sync, None, None), &[20_000_000].into_iter().collect());
         let lines = tally.summaries();
         assert_eq!(tally.total(), 4);
         assert_eq!(lines.len(), 2);

@@ -2,7 +2,9 @@
 
 use std::{fmt, num::ParseIntError, str::FromStr};
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::text_form;
 
 /// The number (`dev_t`) of a disk, of a partition, or of a file system without a disk.
 ///
@@ -60,19 +62,7 @@ impl Serialize for DeviceId {
 
 impl<'de> Deserialize<'de> for DeviceId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Text;
-        impl de::Visitor<'_> for Text {
-            type Value = DeviceId;
-
-            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-                out.write_str("a device number as `major:minor`")
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<DeviceId, E> {
-                text.parse().map_err(E::custom)
-            }
-        }
-        deserializer.deserialize_str(Text)
+        text_form::deserialize(deserializer, "a device number as `major:minor`")
     }
 }
 

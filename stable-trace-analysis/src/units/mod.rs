@@ -1,6 +1,7 @@
 //! Times, device numbers, durations and sizes.
 
 mod device_id;
+mod text_form;
 mod timestamp;
 
 use std::time::Duration;
@@ -17,6 +18,11 @@ pub enum UnitError {
     /// The text is not a size.
     #[error("`{0}` is not a size: write a number and a unit, such as 4096, 64KiB, 64k or 64MiB")]
     Size(String),
+}
+
+/// A duration in ns, at most `u64::MAX`.
+pub(crate) fn saturating_ns(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Parses a duration such as `500us`, `1ms`, `30s`, `5m` or `0`.

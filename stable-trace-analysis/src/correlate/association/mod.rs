@@ -21,7 +21,7 @@ use self::series::Series;
 use crate::{
     correlate::disks::{Disk, Disks},
     event::{Association, Event, Latency, Line},
-    units::Timestamp,
+    units::{Timestamp, saturating_ns},
 };
 
 /// Maximum number of disks that are compared separately.
@@ -55,13 +55,12 @@ pub(super) struct Associations {
 
 impl Associations {
     pub(super) fn new(window: Duration, slack: Duration) -> Self {
-        let ns = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
-        let window_ns = ns(window);
+        let window_ns = saturating_ns(window);
         let bin_ns = SHORTEST_BIN_NS.max(window_ns.div_ceil(MAX_BINS_OF_A_WINDOW));
         Self {
             window_ns,
             bin_ns,
-            slack_ns: ns(slack),
+            slack_ns: saturating_ns(slack),
             span: None,
             earlier_bins: 0,
             disks: Disks::default(),

@@ -2,8 +2,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    event::{Check, Operation, Page, PageKind, Source},
-    units::DeviceId,
+    correlate::sample::{failure, page},
+    event::Page,
 };
 
 const INO: u64 = 12;
@@ -30,32 +30,8 @@ fn workload(ms: u64, state: WorkloadState, failed: &[(&str, &str, u64)]) -> Line
 }
 
 fn error(ms: u64, ino: Option<u64>, pid: Option<u32>) -> Line {
-    let page = Page {
-        kind: PageKind::File,
-        ino,
-        index: Some(3),
-        device: None,
-        dev: None,
-        fs: None,
-        stable: None,
-    };
-    let error = IntegrityError {
-        op: Operation::Write,
-        device: Some("sda".to_owned()),
-        dev: Some(DeviceId::new(8, 0)),
-        sector: 8,
-        sectors: 8,
-        check: Check::Guard,
-        source: Source::Scsi,
-        status: "EILSEQ".to_owned(),
-        pages: vec![page],
-        pages_total: None,
-        fs: None,
-        path: None,
-        pid,
-        tid: None,
-        comm: None,
-    };
+    let page = Page { ino, ..page(("sda", 0, 3), None) };
+    let error = IntegrityError { pid, ..failure("sda", 8, vec![page]) };
     Line { seq: 1, time: at(ms), event: Event::Integrity(error) }
 }
 

@@ -19,10 +19,10 @@ use crate::{
 /// Maximum number of `lost` lines kept, and of `workload` lines.
 const MAX_LINES: usize = 1024;
 
-/// How long before a `lost` line events may have been lost, if the line does not tell.
+/// How long before a `lost` line events may have been lost, if the line has no `within_ns`.
 const LOSS_WITHIN_NS: u64 = 1_000_000_000;
 
-/// What the `start` line tells about a disk.
+/// Properties of a disk from the `start` line.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct DiskProperties {
     pub(super) requires_stable_pages: bool,

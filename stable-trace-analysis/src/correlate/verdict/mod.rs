@@ -20,7 +20,10 @@ use self::{
     pending_error::PendingError,
     rules::{confidence, first_match},
 };
-use crate::event::{Context, Event, Line, Verdict};
+use crate::{
+    event::{Context, Event, Line, Verdict},
+    units::saturating_ns,
+};
 
 /// Maximum time after an error of the lines that its verdict rests on.
 const AFTER_ERROR: Duration = Duration::from_secs(1);
@@ -45,21 +48,17 @@ impl Default for Limits {
 
 impl Limits {
     fn window_ns(&self) -> u64 {
-        ns(self.window)
+        saturating_ns(self.window)
     }
 
     fn after_ns(&self) -> u64 {
-        ns(self.window.min(AFTER_ERROR))
+        saturating_ns(self.window.min(AFTER_ERROR))
     }
 
     /// Time from an error until its verdict is due.
     fn due_after_ns(&self) -> u64 {
-        self.after_ns().saturating_add(ns(self.slack))
+        self.after_ns().saturating_add(saturating_ns(self.slack))
     }
-}
-
-fn ns(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Gives a verdict on each integrity error.
