@@ -1,11 +1,10 @@
-//! Measures the memory of the engine on the worst possible stream and on a typical one.
-//!
-//! This is a test program of its own because its allocator counts for the whole process.
+//! Memory of the correlation engine, on a worst-case stream and on a typical one. This is a
+//! separate test program because the allocator counts for the whole process.
 
 #![allow(
     clippy::panic,
     clippy::unwrap_used,
-    reason = "tests fail by panicking, and clippy does not see that helper functions are tests"
+    reason = "tests fail by panicking, and clippy sees no test in their shared functions"
 )]
 
 use std::{
@@ -19,7 +18,7 @@ use stable_trace_analysis::{
     event::{Event, IntegrityError, Line, Stall, UnstableWrite},
 };
 
-/// The documented limit of the verdicts, and 4 MiB for the associations.
+/// The documented limit of the verdicts' memory, plus that of the associations.
 const LIMIT: usize = (112 + 4) << 20;
 
 struct CountingAllocator;
@@ -27,18 +26,18 @@ struct CountingAllocator;
 static ALLOCATED: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
 
-// SAFETY: every call is forwarded to the system allocator unchanged.
+// SAFETY: passes every call unchanged to the system's allocator.
 unsafe impl GlobalAlloc for CountingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let allocated = ALLOCATED.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
         PEAK.fetch_max(allocated, Ordering::Relaxed);
-        // SAFETY: the caller upholds the contract of `GlobalAlloc`.
+        // SAFETY: the caller upholds the contract.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         ALLOCATED.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller upholds the contract of `GlobalAlloc`.
+        // SAFETY: the caller upholds the contract.
         unsafe { System.dealloc(pointer, layout) }
     }
 }
@@ -46,7 +45,7 @@ unsafe impl GlobalAlloc for CountingAllocator {
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
 
-/// Parses an event from its JSON fields.
+/// Parses an event.
 fn event(fields: &str) -> Event {
     serde_json::from_str(&format!("{{{fields}}}")).unwrap()
 }
@@ -59,7 +58,7 @@ fn line(seq: u64, us: u64, event: Event) -> Line {
 const WRITER: &str = r#""context": "write_begin", "function": "f", "pid": 1, "tid": 1, "comm": "w",
     "cgroup_id": 1, "device": "sda1", "dev": "8:1", "fs": "ext4", "ino": 7, "index": 0"#;
 
-/// A stall, a rewrite, and an error with this many pages.
+/// A stall, an unstable write, and an integrity error with this number of pages.
 fn templates(pages: u64) -> (Stall, UnstableWrite, IntegrityError) {
     let pages: Vec<_> = (0..pages)
         .map(|index| {
@@ -86,8 +85,8 @@ fn templates(pages: u64) -> (Stall, UnstableWrite, IntegrityError) {
     }
 }
 
-/// Feeds `count` lines to an engine. Returns its peak memory in bytes and the number of verdicts.
-fn peak(count: u64, make: impl Fn(u64) -> Line) -> (usize, u64) {
+/// Feeds lines to an engine. Returns the engine's peak memory in bytes and the number of verdicts.
+fn feed(count: u64, make: impl Fn(u64) -> Line) -> (usize, u64) {
     let before = ALLOCATED.load(Ordering::Relaxed);
     PEAK.store(before, Ordering::Relaxed);
     let mut engine = Engine::new(Limits::default());
@@ -100,11 +99,11 @@ fn peak(count: u64, make: impl Fn(u64) -> Line) -> (usize, u64) {
     (peak, verdicts + engine.finish().len() as u64)
 }
 
-/// Each event has its own file, page and sector. All are within one window, and there are more than
-/// the engine keeps.
-fn worst() {
+/// Each event has a different file, page and sector; all are within one window, and there are more
+/// than the engine keeps.
+fn worst_case() {
     let (stall, rewrite, error) = templates(40);
-    let (bytes, verdicts) = peak(240_000, |seq| {
+    let (peak, verdicts) = feed(240_000, |seq| {
         let event = match seq % 3 {
             0 => Event::Stall(Stall {
                 ino: seq,
@@ -117,16 +116,16 @@ fn worst() {
         };
         line(seq, seq * 5, event)
     });
-    println!("worst stream: {} KiB of {} KiB", bytes >> 10, LIMIT >> 10);
-    assert!(bytes <= LIMIT, "{bytes} bytes");
-    assert!(bytes >= 32 << 20, "{bytes} bytes: this is no longer the worst stream");
-    assert_eq!(verdicts, 80_000, "each error has a verdict");
+    println!("worst-case stream: {} KiB of {} KiB", peak >> 10, LIMIT >> 10);
+    assert!(peak <= LIMIT, "{peak} bytes");
+    assert!(peak >= 32 << 20, "{peak} bytes: this is no longer the worst case");
+    assert_eq!(verdicts, 80_000, "each error has its verdict");
 }
 
 /// Ten thousand events a second on one file; one of a hundred is an error.
 fn typical() {
     let (stall, rewrite, error) = templates(1);
-    let (bytes, verdicts) = peak(150_000, |seq| {
+    let (peak, verdicts) = feed(150_000, |seq| {
         let index = seq % 16;
         let event = match seq % 100 {
             0 => Event::Integrity(IntegrityError { sector: seq % 128, ..error.clone() }),
@@ -135,13 +134,13 @@ fn typical() {
         };
         line(seq, seq * 100, event)
     });
-    println!("typical stream: {} KiB", bytes >> 10);
-    assert!(bytes <= 20 << 20, "{bytes} bytes");
+    println!("typical stream: {} KiB", peak >> 10);
+    assert!(peak <= 20 << 20, "{peak} bytes");
     assert_eq!(verdicts, 1_500);
 }
 
 #[test]
 fn the_engine_stays_within_its_memory_limit() {
-    worst();
+    worst_case();
     typical();
 }
