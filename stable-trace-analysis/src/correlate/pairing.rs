@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 
 use crate::{
     event::{
-        ErrorInterval, Event, Failed, IntegrityError, Line, Workload, WorkloadErrors,
+        ErrorInterval, Event, FailedCalls, IntegrityError, Line, Workload, WorkloadErrors,
         WorkloadState, add_failed, failed_since,
     },
     units::Timestamp,
@@ -53,7 +53,7 @@ struct Profile {
     pid: Option<u32>,
     ino: Option<u64>,
     /// Failed calls up to the end of the last complete interval.
-    failed: Failed,
+    failed: FailedCalls,
     /// While `open`, the last interval ends with the next line of the workload.
     intervals: Vec<Interval>,
     open: bool,
@@ -64,7 +64,7 @@ struct Interval {
     from: Timestamp,
     /// Equal to `from` while the interval is open.
     to: Timestamp,
-    failed: Failed,
+    failed: FailedCalls,
     errors: u64,
     own_errors: u64,
 }
@@ -94,7 +94,7 @@ impl Pairing {
                 name: workload.profile.clone(),
                 pid: workload.pid,
                 ino: workload.ino,
-                failed: Failed::new(),
+                failed: FailedCalls::new(),
                 intervals: vec![Interval::open(time)],
                 open: true,
             });
@@ -176,7 +176,7 @@ impl Profile {
     }
 
     fn result(&self) -> WorkloadErrors {
-        let mut failed = Failed::new();
+        let mut failed = FailedCalls::new();
         self.intervals.iter().for_each(|interval| add_failed(&mut failed, &interval.failed));
         let eventful = |interval: &&Interval| !interval.failed.is_empty() || interval.errors > 0;
         WorkloadErrors {
@@ -191,7 +191,7 @@ impl Profile {
 
 impl Interval {
     fn open(time: Timestamp) -> Self {
-        Self { from: time, to: time, failed: Failed::new(), errors: 0, own_errors: 0 }
+        Self { from: time, to: time, failed: FailedCalls::new(), errors: 0, own_errors: 0 }
     }
 
     fn result(&self) -> ErrorInterval {

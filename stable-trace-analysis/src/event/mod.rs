@@ -24,7 +24,7 @@ pub use summary::{IntegritySummary, StallSummary, Summary, UnstableSummary, Verd
 pub use unstable_write::{Grade, UnstableWrite};
 pub use verdict::{Cause, Verdict};
 pub use workload::{ModeCount, Workload, WorkloadState};
-pub use workload_errors::{ErrorInterval, Failed, WorkloadErrors};
+pub use workload_errors::{ErrorInterval, FailedCalls, WorkloadErrors};
 pub(crate) use workload_errors::{add_failed, failed_since};
 
 use crate::units::Timestamp;

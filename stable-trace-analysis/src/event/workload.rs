@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::workload_errors::{Failed, add_counts, add_failed};
+use super::workload_errors::{FailedCalls, add_counts, add_failed};
 
 /// The state of a workload.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,7 +41,7 @@ pub struct Workload {
     pub modes: BTreeMap<String, ModeCount>,
     /// Failed calls by call (`pwrite`, `sync_file_range`, `fsync`, `msync`, `store`) and errno name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub failed: Failed,
+    pub failed: FailedCalls,
     /// Time in ns since the start barrier opened; at the end, until the last worker ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub elapsed_ns: Option<u64>,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::units::Timestamp;
 
 /// Number of failed calls by call (`pwrite`, `sync_file_range`, …) and errno name.
-pub type Failed = BTreeMap<String, BTreeMap<String, u64>>;
+pub type FailedCalls = BTreeMap<String, BTreeMap<String, u64>>;
 
 /// One run of one profile.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,7 +15,7 @@ pub struct WorkloadErrors {
     /// Its profile: `a` to `g`.
     pub profile: String,
     /// Failed calls of the workload.
-    pub failed: Failed,
+    pub failed: FailedCalls,
     /// Integrity errors that were streamed while it ran.
     pub integrity_errors: u64,
     /// Integrity errors on the workload's file, or of requests that its process submitted.
@@ -32,7 +32,7 @@ pub struct ErrorInterval {
     /// End of the interval.
     pub to: Timestamp,
     /// Failed calls of the workload in it.
-    pub failed: Failed,
+    pub failed: FailedCalls,
     /// Integrity errors in it.
     pub integrity_errors: u64,
     /// Integrity errors on the workload's file, or of requests that its process submitted.
@@ -45,15 +45,15 @@ pub(super) fn add_counts(sum: &mut BTreeMap<String, u64>, more: &BTreeMap<String
     }
 }
 
-pub(crate) fn add_failed(sum: &mut Failed, more: &Failed) {
+pub(crate) fn add_failed(sum: &mut FailedCalls, more: &FailedCalls) {
     for (call, errors) in more {
         add_counts(sum.entry(call.clone()).or_default(), errors);
     }
 }
 
 /// The failed calls that `later` counts beyond `earlier`, an earlier state of the same counts.
-pub(crate) fn failed_since(later: &Failed, earlier: &Failed) -> Failed {
-    let mut more = Failed::new();
+pub(crate) fn failed_since(later: &FailedCalls, earlier: &FailedCalls) -> FailedCalls {
+    let mut more = FailedCalls::new();
     for (call, errors) in later {
         for (errno, count) in errors {
             let before = earlier.get(call).and_then(|errors| errors.get(errno)).unwrap_or(&0);

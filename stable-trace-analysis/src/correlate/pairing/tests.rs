@@ -14,7 +14,7 @@ fn at(ms: u64) -> Timestamp {
 }
 
 fn workload(ms: u64, state: WorkloadState, failed: &[(&str, &str, u64)]) -> Line {
-    let mut all = Failed::new();
+    let mut all = FailedCalls::new();
     for (call, name, count) in failed {
         all.entry((*call).to_owned()).or_default().insert((*name).to_owned(), *count);
     }
@@ -178,7 +178,7 @@ proptest! {
         lines.push(workload(now + 1, WorkloadState::Finished, &failed(failures)));
         let found = result(&lines);
         let found = found.first().cloned().unwrap_or_default();
-        let total = |failed: &Failed| failed.values().flat_map(|all| all.values()).sum::<u64>();
+        let total = |failed: &FailedCalls| failed.values().flat_map(|all| all.values()).sum::<u64>();
         prop_assert_eq!(total(&found.failed), failures);
         prop_assert_eq!(found.integrity_errors, errors);
         let by_time: u64 = found.intervals.iter().map(|interval| total(&interval.failed)).sum();

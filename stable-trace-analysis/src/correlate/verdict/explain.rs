@@ -57,14 +57,15 @@ pub(super) fn explain(context: &ErrorContext, rule: Rule) -> String {
             if input.anonymous_pages == 1 { "was" } else { "were" },
         ),
         Rule::UnknownOwner => format!(
-            "The owner of the pages written to or read from sector {sector} of {device} is \
-             unknown, so it is unknown whether they changed"
+            "The owner of the pages of the request at sector {sector} of {device} is unknown, so it \
+             is unknown whether they changed"
         ),
         Rule::OtherPageRewritten => format!(
-            "{} may change under writeback ({reason}); {} of other pages of the same file under \
-             writeback",
+            "{} may change under writeback ({reason}); {} of other pages of the same file {} seen \
+             under writeback",
             capitalized(&pages(context)),
-            counted(input.rewrites_of_other_pages, "rewrite was seen", "rewrites were seen"),
+            counted(input.rewrites_of_other_pages, "rewrite", "rewrites"),
+            if input.rewrites_of_other_pages == 1 { "was" } else { "were" },
         ),
         Rule::UnstableUnobserved => format!(
             "{} may change under writeback ({reason}); whether it changed is unknown: {missed}",
