@@ -41,12 +41,7 @@ impl Count for u64 {
 impl Count for Histogram {
     const NONE: Self = Self::EMPTY;
     fn since(&self, earlier: &Self) -> Self {
-        let mut since = *self;
-        for (now, then) in since.buckets.iter_mut().zip(&earlier.buckets) {
-            *now = now.saturating_sub(*then);
-        }
-        since.sum_ns = self.sum_ns.saturating_sub(earlier.sum_ns);
-        since
+        Self::since(self, earlier)
     }
     fn add(&mut self, more: &Self) {
         self.merge(more);

@@ -72,7 +72,7 @@ impl Emitter {
     /// # Errors
     /// What the writer says.
     pub fn settle(&mut self) -> io::Result<()> {
-        let due = self.engine.settle(Timestamp::now().unix_ns());
+        let due = self.engine.settle(Timestamp::now());
         self.verdicts(due)
     }
 

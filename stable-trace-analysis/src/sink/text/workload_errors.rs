@@ -1,16 +1,13 @@
 //! Failed calls of the workload next to the integrity errors of the same time.
 
-use crate::{
-    correlate::pairing::beyond,
-    event::{Failed, Workload, WorkloadErrors, WorkloadState},
-};
+use crate::event::{FailedCalls, Workload, WorkloadErrors, WorkloadState, failed_since};
 
 /// Compares each report of the workload with the one before. Lines of the stream are not ordered
 /// exactly by time, so these numbers are approximate; those of the summary are exact.
 #[derive(Debug, Default)]
 pub(super) struct WorkloadErrorDeltas {
     /// The failed calls of the last report.
-    failed: Failed,
+    failed: FailedCalls,
     /// Integrity errors since then.
     integrity_errors: u64,
 }
@@ -26,7 +23,7 @@ impl WorkloadErrorDeltas {
             *self = Self::default();
             return None;
         }
-        let failed = beyond(&workload.failed, &self.failed);
+        let failed = failed_since(&workload.failed, &self.failed);
         let integrity_errors = std::mem::take(&mut self.integrity_errors);
         self.failed.clone_from(&workload.failed);
         (!failed.is_empty()).then(|| {
@@ -58,7 +55,7 @@ pub(super) fn summary_line(errors: &WorkloadErrors) -> String {
 }
 
 /// `1203 EILSEQ (sync_file_range), 2 EIO (pwrite)`.
-fn calls(failed: &Failed) -> String {
+fn calls(failed: &FailedCalls) -> String {
     let each = failed.iter().flat_map(|(call, errors)| {
         errors.iter().map(move |(name, count)| format!("{count} {name} ({call})"))
     });
@@ -71,7 +68,7 @@ mod tests {
 
     use super::*;
 
-    fn failed(count: u64) -> Failed {
+    fn failed(count: u64) -> FailedCalls {
         let errors = BTreeMap::from([("EILSEQ".to_owned(), count)]);
         BTreeMap::from([("sync_file_range".to_owned(), errors)])
     }
