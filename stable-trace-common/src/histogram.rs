@@ -94,6 +94,23 @@ impl Histogram {
         self.max_ns = self.max_ns.max(*max_ns);
     }
 
+    /// What was counted since `earlier`, an older reading of the same histogram. The maximum is
+    /// exact if it exceeds the earlier one, else it is the upper bound of the highest bucket.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let mut since = *self;
+        for (count, before) in since.buckets.iter_mut().zip(&earlier.buckets) {
+            *count = count.saturating_sub(*before);
+        }
+        since.sum_ns = self.sum_ns.saturating_sub(earlier.sum_ns);
+        if self.max_ns <= earlier.max_ns {
+            let highest = since.buckets.iter().rposition(|count| *count > 0);
+            let bound = highest.map_or(0, |bucket| upper_bound_ns(bucket).unwrap_or(u64::MAX));
+            since.max_ns = bound.min(self.max_ns);
+        }
+        since
+    }
+
     /// How many were counted.
     #[must_use]
     pub fn count(&self) -> u64 {
@@ -137,5 +154,28 @@ mod tests {
         sum.merge(&one);
         assert_eq!((sum.count(), sum.sum_ns, sum.max_ns), (3, 8_000, 5_000));
         assert_eq!((sum.buckets[0], sum.buckets[1], sum.buckets[3]), (1, 1, 1));
+    }
+
+    fn of(durations: &[u64]) -> Histogram {
+        let mut histogram = Histogram::EMPTY;
+        for &duration in durations {
+            histogram.record(duration);
+        }
+        histogram
+    }
+
+    #[test]
+    fn since_is_the_difference_of_two_readings() {
+        let (before, now) = (of(&[5_000, 70_000]), of(&[5_000, 70_000, 6_000, 900_000]));
+        assert_eq!(now.since(&before), of(&[6_000, 900_000]));
+        assert_eq!(now.since(&Histogram::EMPTY), now);
+        assert_eq!(now.since(&now), Histogram::EMPTY);
+    }
+
+    #[test]
+    fn an_unknown_maximum_is_bounded_by_its_bucket() {
+        let (before, now) = (of(&[900_000]), of(&[900_000, 5_000]));
+        let since = now.since(&before);
+        assert_eq!((since.count(), since.sum_ns, since.max_ns), (1, 5_000, 8_000));
     }
 }
