@@ -1,17 +1,16 @@
-//! The endpoint: a thread of its own that answers HTTP.
+//! The metrics endpoint: answers HTTP on a thread of its own.
 //!
-//! It listens in a process that may do anything, so whoever connects is held to limits: of
-//! connections, of a request's header, and of time. No client can keep another one out: where all
-//! connections are taken, the one that has been waiting for its client longest makes room, or the first
-//! whose answer is given.
+//! Limits apply to every client: of connections, of header size, and of time. No client can lock out
+//! another: when all connections are in use, the one that has waited longest for its client is closed,
+//! or the first one whose response is complete.
 
 mod collector;
 mod connection_deadline;
 mod connections;
 mod pages;
-pub mod password;
+pub(super) mod password;
 mod routes;
-pub mod tls;
+pub(super) mod tls;
 
 use std::{
     io,
@@ -34,24 +33,25 @@ use super::{
 };
 use collector::Collector;
 
-/// A question for a snapshot, and where its answer goes: why there is none, on one line.
-pub type Question = oneshot::Sender<Result<Snapshot, String>>;
+/// A request for a snapshot: where to send it, or the reason on one line why there is none.
+pub type SnapshotRequest = oneshot::Sender<Result<Snapshot, String>>;
 
-/// What a client may take.
+/// Limits of clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Connections at once.
     pub connections: usize,
     /// Bytes of a request's line and headers.
     pub header_bytes: usize,
-    /// From the first byte of a request, or of a connection's encryption, to the end of its header.
+    /// From the first byte of a request or TLS handshake to the end of the request's header.
     pub header: Duration,
-    /// From the end of a request's header to its answer, and how long a client may take none of it.
+    /// From the end of a request's header to the end of its response; also how long a client may
+    /// read nothing of a response.
     pub answer: Duration,
-    /// How long a connection may be open with no request.
+    /// How long a connection may stay open without a request.
     pub idle: Duration,
-    /// How long a connection may wait for its client before it makes room for another one, while
-    /// others are being answered.
+    /// How long a connection may wait for its client before it can be closed in favour of a new
+    /// one, while others are being answered.
     pub grace: Duration,
 }
 
@@ -62,28 +62,28 @@ impl Default for Limits {
             header_bytes: 16 << 10,
             header: Duration::from_secs(10),
             answer: Duration::from_secs(15),
-            // Longer than the usual intervals of scrapes, which keep their connection.
+            // Longer than the usual scrape intervals: Prometheus keeps its connections open.
             idle: Duration::from_mins(3),
             grace: Duration::from_millis(100),
         }
     }
 }
 
-/// What is served.
-pub struct Served {
-    /// Where snapshots are asked for; one question at a time.
-    pub snapshots: mpsc::Sender<Question>,
-    /// Lists the block devices, on the endpoint's own thread.
+/// What the endpoint serves, and to whom.
+pub struct EndpointConfig {
+    /// Where snapshots are requested, one at a time.
+    pub snapshots: mpsc::Sender<SnapshotRequest>,
+    /// Lists the block devices. Called on the endpoint's thread.
     pub devices: Box<dyn Fn() -> Vec<Device> + Send>,
-    /// What runs here.
+    /// The labels of `stable_trace_build_info`.
     pub build: Build,
-    /// What is asked of clients.
+    /// TLS, passwords and headers.
     pub web: WebConfig,
-    /// What a client may take.
+    /// Limits of clients.
     pub limits: Limits,
 }
 
-/// An endpoint that answers. Dropped, it stops.
+/// A running endpoint. It stops when dropped.
 #[derive(Debug)]
 pub struct Endpoint {
     address: SocketAddr,
@@ -93,17 +93,17 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// Starts to answer those who connect to the listener.
+    /// Starts to answer clients of the listener.
     ///
     /// # Errors
     /// The listener cannot be used, or the thread cannot start.
-    pub fn start(listener: TcpListener, served: Served) -> io::Result<Self> {
+    pub fn start(listener: TcpListener, config: EndpointConfig) -> io::Result<Self> {
         let address = listener.local_addr()?;
         listener.set_nonblocking(true)?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_io()
             .enable_time()
-            // Passwords are checked there, one at a time.
+            // Passwords are verified there, one at a time.
             .max_blocking_threads(1)
             .build()?;
         let listener = {
@@ -112,16 +112,16 @@ impl Endpoint {
         };
         let ready = Arc::new(AtomicBool::new(false));
         let (stop, stopped) = oneshot::channel();
-        let site = Arc::clone(&ready);
+        let routes_ready = Arc::clone(&ready);
         let serve = move || {
             runtime.block_on(async {
-                let Served { snapshots, devices, build, web, limits } = served;
+                let EndpointConfig { snapshots, devices, build, web, limits } = config;
                 let registry = Registry::new(build.clone());
-                let pages = collector::spawn(Collector::new(snapshots, devices, registry));
-                let site = Arc::new(routes::Site::new(pages, site, build, web));
+                let scrapes = collector::spawn(Collector::new(snapshots, devices, registry));
+                let routes = Arc::new(routes::Routes::new(scrapes, routes_ready, build, web));
                 tokio::select! {
-                    () = connections::serve(listener, site, limits) => {}
-                    // An error is an `Endpoint` that was dropped.
+                    () = connections::serve(listener, routes, limits) => {}
+                    // An error means that the `Endpoint` was dropped.
                     _ = stopped => {}
                 }
             });
@@ -131,14 +131,13 @@ impl Endpoint {
         Ok(Self { address, ready, stop: Some(stop), thread: Some(thread) })
     }
 
-    /// Where it listens.
-    #[must_use]
+    /// The address that it listens on.
     pub const fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Says that what it reports on is under way.
-    pub fn ready(&self) {
+    /// Makes `/-/ready` succeed.
+    pub fn set_ready(&self) {
         self.ready.store(true, Relaxed);
     }
 }
@@ -146,7 +145,7 @@ impl Endpoint {
 impl Drop for Endpoint {
     fn drop(&mut self) {
         if let Some(stop) = self.stop.take() {
-            // An error is a thread that has ended.
+            // An error means that the thread has ended.
             let _ = stop.send(());
         }
         if let Some(thread) = self.thread.take() {

@@ -285,10 +285,10 @@ fn who_has_just_come_need_not_go_while_others_are_answered() {
 #[test]
 fn a_run_that_is_over_is_said_to_be() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let (snapshots, questions) = tokio::sync::mpsc::channel(1);
-    drop(questions);
+    let (snapshots, requests) = tokio::sync::mpsc::channel(1);
+    drop(requests);
     let text = str::to_owned;
-    let served = stable_trace::metrics::server::Served {
+    let config = stable_trace::metrics::server::EndpointConfig {
         snapshots,
         devices: Box::new(Vec::new),
         build: stable_trace::metrics::series::Build {
@@ -299,7 +299,7 @@ fn a_run_that_is_over_is_said_to_be() {
         web: WebConfig::default(),
         limits: limits(),
     };
-    let endpoint = stable_trace::metrics::server::Endpoint::start(listener, served).unwrap();
+    let endpoint = stable_trace::metrics::server::Endpoint::start(listener, config).unwrap();
     let bench = Bench { endpoint, looks: std::sync::Arc::default() };
     let (head, body) = bench.get("/metrics", "");
     assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
