@@ -83,12 +83,12 @@ fn log_to_stderr(verbosity: &Verbosity, color: bool) {
 }
 
 impl Color {
-    /// Whether to use colors on a stream that is, or is not, a terminal.
+    /// Whether to use colours on a stream that is, or is not, a terminal.
     fn is_enabled(self, terminal: bool) -> bool {
         match self {
             Self::Always => true,
             Self::Never => false,
-            // https://no-color.org: any value but an empty one disables colors.
+            // https://no-color.org: any value but an empty one disables colours.
             Self::Auto => {
                 terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
             }

@@ -10,6 +10,8 @@ use stable_trace_analysis::{
 
 use crate::{experiment::ExperimentArgs, trace::AttachMode, workload::WacArgs};
 
+const GLOBAL_HEADING: &str = "Global options";
+
 /// Trace writeback stalls and block-integrity failures
 ///
 /// Shows which task waits for writeback, on which file and device, for how long and why, and what
@@ -27,14 +29,22 @@ pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) verbosity: Verbosity,
 
-    /// Choose when to use colors
+    /// Choose when to use colours
     ///
-    /// `auto` uses colors on a terminal, unless `NO_COLOR` is set.
-    #[arg(long, value_enum, value_name = "WHEN", default_value_t, global = true)]
+    /// `auto` uses colours on a terminal, unless `NO_COLOR` is set.
+    #[arg(
+        long,
+        value_enum,
+        value_name = "WHEN",
+        default_value_t,
+        global = true,
+        help_heading = GLOBAL_HEADING
+    )]
     pub(crate) color: Color,
 }
 
 #[derive(Args, Debug)]
+#[command(next_help_heading = GLOBAL_HEADING)]
 pub(crate) struct Verbosity {
     /// Print more messages on stderr (repeatable)
     ///
@@ -49,20 +59,32 @@ pub(crate) struct Verbosity {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Trace until Ctrl-C, SIGTERM or --duration, then print the summary (default)
+    /// Trace until Ctrl-C, then print the summary (default)
+    ///
+    /// SIGTERM and --duration end it as well.
     Trace(TraceArgs),
-    /// Trace around one command, and exit with its status
+    /// Trace one command, and exit with its status
+    ///
+    /// A command that a signal ends gives the status 128 plus the signal number.
     Run(RunArgs),
-    /// Trace the paired workload, which rewrites the same pages as fast as possible
+    /// Trace the paired workload
+    ///
+    /// The workload (write after checksum) rewrites the same pages as fast as possible, so that
+    /// writers wait for stable pages.
     Wac(Box<TracedWacArgs>),
     /// Measure the cost of stable pages
     ///
     /// Runs the same workload with stable writes on and off, alternating, and prints the ratio of the
     /// throughputs with its confidence interval.
     Experiment(Box<ExperimentArgs>),
-    /// Check what this kernel, its devices and your privileges support, and suggest remedies
+    /// Check what this machine supports, and suggest remedies
+    ///
+    /// Checks the kernel, the block devices and your privileges, probe by probe. The exit status is 0
+    /// if tracing can work, else 1.
     Doctor(DoctorArgs),
-    /// Show the summary and the verdicts of a recording; needs no privileges
+    /// Show the summary and verdicts of a recording
+    ///
+    /// Needs no privileges.
     Report(ReportArgs),
     /// Print a shell completion script
     Completions {
@@ -211,9 +233,10 @@ pub(crate) struct TracingArgs {
     #[arg(long)]
     pub(crate) no_program_statistics: bool,
 
-    /// Load TLS and passwords for the metrics from this file
+    /// Load TLS and passwords from this file
     ///
-    /// The format is the web configuration of Prometheus exporters (exporter-toolkit).
+    /// They protect the metrics. The format is the web configuration of Prometheus exporters
+    /// (exporter-toolkit).
     #[arg(long, value_name = "FILE")]
     pub(crate) web_config: Option<PathBuf>,
 
@@ -240,13 +263,15 @@ pub(crate) struct TracingArgs {
     #[arg(long, value_name = "DUR", default_value = "5s", value_parser = parse_duration)]
     pub(crate) window: Duration,
 
-    /// Read kernel types from this file, not /sys/kernel/btf/vmlinux
+    /// Read kernel types (BTF) from this file
+    ///
+    /// The default is /sys/kernel/btf/vmlinux.
     #[arg(long, value_name = "FILE")]
     pub(crate) btf: Option<PathBuf>,
 
-    /// Set the size of the ring buffer between kernel and agent
+    /// Set the size of the ring buffer
     ///
-    /// It is rounded up to a power-of-two number of pages.
+    /// The buffer carries records from the kernel to the agent. The size is rounded up to a power-of-two number of pages.
     #[arg(long, value_name = "SIZE", default_value = "2MiB", value_parser = parse_size)]
     pub(crate) ring_size: u64,
 }

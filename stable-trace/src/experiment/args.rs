@@ -70,7 +70,7 @@ pub struct ExperimentArgs {
     #[arg(long = "fs", value_enum, value_name = "FS", default_value = "ext4")]
     pub file_systems: Vec<Fs>,
 
-    /// Set the size of the file that all workers rewrite (repeatable)
+    /// Set the size of the rewritten file (repeatable)
     #[arg(
         long = "file-size",
         value_name = "SIZE",
@@ -111,7 +111,9 @@ pub struct ExperimentArgs {
     #[arg(long, value_enum, default_value_t = Sync::SyncFileRange)]
     pub sync: Sync,
 
-    /// Seed the random offsets, which are the same in all runs
+    /// Seed the random offsets
+    ///
+    /// All runs use the same offsets.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
 

@@ -122,7 +122,7 @@ impl Tracer {
                 log::debug!(
                     "log messages of the eBPF programs are not shown: {}",
                     ErrorChain(error)
-                )
+                );
             })
             .ok();
         let ebpf = &mut attached.ebpf;

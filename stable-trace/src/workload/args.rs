@@ -33,7 +33,9 @@ pub struct WacArgs {
     #[arg(long, value_name = "N", default_value_t = 64)]
     pub threads: u32,
 
-    /// Set the size of the file that all workers rewrite
+    /// Set the size of the rewritten file
+    ///
+    /// All workers rewrite the same file.
     #[arg(long, value_name = "SIZE", default_value = "64KiB", value_parser = parse_size)]
     pub file_size: u64,
 
@@ -55,11 +57,16 @@ pub struct WacArgs {
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
 
-    /// Overwrite this block device instead of a scratch file; needs --yes
+    /// Overwrite this block device; needs --yes
+    ///
+    /// The workers write to the device instead of a scratch file.
     #[arg(long, value_name = "DEV", conflicts_with = "path")]
     pub device_file: Option<PathBuf>,
 
-    /// Confirm --device-file, or profile g on a disk that is not a test disk
+    /// Confirm --device-file, or profile g
+    ///
+    /// Profile g needs confirmation on any disk that is not known to be a test disk, because it
+    /// causes integrity errors.
     #[arg(long)]
     pub yes: bool,
 }

@@ -139,7 +139,7 @@ async fn serve_client(
         Some(tls) => match tls.accept(stream).await {
             Ok(stream) => serve_requests(stream, routes, deadline, full, limits).await,
             Err(error) => {
-                log::debug!("TLS handshake with a client of the metrics endpoint failed: {error}")
+                log::debug!("TLS handshake with a client of the metrics endpoint failed: {error}");
             }
         },
     }

@@ -23,7 +23,7 @@ const MAX_PASSWORD_LEN: usize = 72;
 
 /// User names with bcrypt hashes.
 #[derive(Clone)]
-pub struct Passwords {
+pub(in crate::metrics) struct Passwords {
     /// By user name.
     hashes: Arc<BTreeMap<String, String>>,
     /// Digests of name, hash and password that were verified: at most one a user.

@@ -13,7 +13,7 @@ use rustls::{
     version::{TLS12, TLS13},
 };
 
-pub use tokio_rustls::TlsAcceptor as Acceptor;
+pub(in crate::metrics) use tokio_rustls::TlsAcceptor as Acceptor;
 
 /// Whether clients must present certificates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
