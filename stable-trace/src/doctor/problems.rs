@@ -135,14 +135,14 @@ fn nothing_to_observe(report: &Report) -> impl Iterator<Item = Problem> + use<> 
         problem(
             "no device requires stable pages",
             "only file systems such as btrfs make writers wait for writeback; other stalls are still traced",
-            "to try it: echo 1 > /sys/block/DEVICE/queue/stable_writes, then mount",
+            "for a test: echo 1 > /sys/block/DEVICE/queue/stable_writes, then mount",
         )
     });
     let integrity = (!devices.is_empty() && !integrity).then(|| {
         problem(
             "no device has protection information",
             "integrity errors cannot occur; stalls are still traced",
-            "to try it: modprobe scsi_debug dif=1 dix=1",
+            "for a test disk: modprobe scsi_debug dif=1 dix=1",
         )
     });
     stable.into_iter().chain(integrity)

@@ -15,6 +15,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
+use stable_trace_analysis::error_chain::ErrorChain;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
@@ -173,6 +174,6 @@ async fn serve_requests<S: AsyncRead + AsyncWrite + Unpin + Send>(
         .serve_connection(TokioIo::new(stream), service)
         .await;
     if let Err(error) = outcome {
-        log::debug!("a connection to the metrics endpoint failed: {error}");
+        log::debug!("a connection to the metrics endpoint failed: {}", ErrorChain(&error));
     }
 }
