@@ -79,7 +79,7 @@ pub(super) fn doctor(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
         Format::Json => serde_json::to_writer(&mut out, &report)
             .map_err(io::Error::from)
             .and_then(|()| writeln!(out)),
-        Format::Text => write!(out, "{}", report.to_text()),
+        Format::Text => write!(out, "{}", doctor::to_text(&report)),
     };
     // A closed pipe does not change the exit status.
     reader_is_open(written).context("cannot write the report")?;

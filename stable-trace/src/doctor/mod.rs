@@ -8,6 +8,7 @@ mod report;
 mod text;
 
 pub(crate) use examine::{examine, tracepoint_plan};
+pub(crate) use text::to_text;
 
 #[cfg(test)]
 mod tests;

@@ -8,7 +8,6 @@ use stable_trace_analysis::{
     event::{Device, Group, Method, Probe},
 };
 
-use super::text;
 use crate::kernel::{lockdown::Lockdown, privileges::Capability};
 
 /// Attached as a raw tracepoint: no record is read, so neither tracefs nor a format is needed.
@@ -119,11 +118,6 @@ impl Report {
         self.privileges.missing.is_empty()
             && self.lockdown != Lockdown::Confidentiality
             && wait_probes().any(|probe| probe.function != SCHED_SWITCH && observes_end(probe))
-    }
-
-    /// The report as text for people.
-    pub(crate) fn to_text(&self) -> String {
-        text::render(self)
     }
 
     pub(super) fn method(&self, name: &str) -> Option<&AttachMethod> {

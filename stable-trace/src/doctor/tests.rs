@@ -6,6 +6,7 @@ use super::{
     examine::{examine, tracepoint_plan, with_trials},
     problems,
     report::{AttachMethod, Availability, Privileges, Report, Tracepoint},
+    text::to_text,
 };
 use crate::kernel::{lockdown::Lockdown, privileges::Capability};
 
@@ -99,7 +100,7 @@ DEVICES
 Tracing can work.
 ";
     // Compares the words only: columns have other widths.
-    let text = report.to_text();
+    let text = to_text(&report);
     let squeeze = |text: &str| {
         text.lines()
             .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
@@ -120,7 +121,7 @@ fn a_missing_capability_is_the_first_problem_and_prevents_tracing() {
     assert_eq!(report.problems[0].what, "missing CAP_BPF");
     assert!(report.problems[0].remedy.contains("setcap"));
     assert_eq!(report.problems[1].remedy, "use another kernel");
-    assert!(report.to_text().ends_with("Tracing cannot work: see the first problem.\n"));
+    assert!(to_text(&report).ends_with("Tracing cannot work: see the first problem.\n"));
 }
 
 #[test]
@@ -193,7 +194,7 @@ fn the_json_has_the_documented_fields() {
 fn this_machine_can_be_examined() {
     let began = std::time::Instant::now();
     let report = examine(&tracepoint_plan("folio_wait_writeback"));
-    eprintln!("{}in {:?}", report.to_text(), began.elapsed());
+    eprintln!("{}in {:?}", to_text(&report), began.elapsed());
     assert!(!report.kernel.is_empty());
     assert_eq!(report.probes.len(), 2);
 }

@@ -10,7 +10,8 @@ use crate::kernel::privileges::Capability;
 /// The most devices without stable writes or PI that are listed by name.
 const NAMED: usize = 12;
 
-pub(super) fn render(report: &Report) -> String {
+/// Formats the report for people.
+pub(crate) fn to_text(report: &Report) -> String {
     let mut text = String::new();
     section(&mut text, "SYSTEM", &system(report));
     section(&mut text, "METHODS", &methods(report));

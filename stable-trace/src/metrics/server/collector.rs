@@ -9,14 +9,16 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Snapshot, SnapshotRequest};
-use crate::metrics::{process::ProcessMetrics, series::Registry};
+use crate::metrics::{process::ProcessMetrics, series::Registry, snapshot::Snapshot};
 
 /// How long the run may take to answer.
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The most scrapes that wait; there are never more than connections.
 const QUEUE: usize = 64;
+
+/// A request for a snapshot: where to send it, or the reason on one line why there is none.
+pub type SnapshotRequest = oneshot::Sender<Result<Snapshot, String>>;
 
 /// The result of one scrape.
 #[derive(Debug)]

@@ -14,7 +14,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::Limits;
+use super::limits::Limits;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {

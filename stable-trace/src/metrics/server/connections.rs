@@ -25,8 +25,8 @@ use tokio::{
 };
 
 use super::{
-    Limits,
     connection_deadline::{ConnectionDeadline, MonitoredStream},
+    limits::Limits,
     routes::Routes,
 };
 
