@@ -39,10 +39,10 @@ impl Collector {
         let cpus = aya::util::nr_cpus().map_err(|(_, source)| MapError::IoError(source))?;
         let empty = aya::maps::PerCpuValues::try_from(vec![Histogram::EMPTY; cpus])
             .map_err(MapError::IoError)?;
-        histograms.insert(HistogramKey::COMMON, empty, 0)?;
+        histograms.insert(HistogramKey::OVERFLOW, empty, 0)?;
         let empty = aya::maps::PerCpuValues::try_from(vec![ProcessStalls::EMPTY; cpus])
             .map_err(MapError::IoError)?;
-        processes.insert(ProcessKey::COMMON, empty, 0)?;
+        processes.insert(ProcessKey::OVERFLOW, empty, 0)?;
         Ok(Self { histograms, counters, waiters, unstable, processes, integrity })
     }
 

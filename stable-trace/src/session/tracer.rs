@@ -131,7 +131,7 @@ impl Tracer {
                 identities: Identities::new(
                     Mounts::load()?,
                     wishes.disks.clone(),
-                    map(ebpf, "WISHES")?.try_into()?,
+                    map(ebpf, "DEVICE_FILTER")?.try_into()?,
                     map(ebpf, "CHECKED_DEVICES")?.try_into()?,
                 ),
                 paths: Paths::new(Path::new("/proc")),

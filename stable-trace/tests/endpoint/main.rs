@@ -145,7 +145,7 @@ fn snapshot(look: u64) -> Snapshot {
     };
     Snapshot {
         stalls: vec![Stalls {
-            key: HistogramKey::COMMON,
+            key: HistogramKey::OVERFLOW,
             context: Context::Sync,
             place: place.clone(),
             histogram,
