@@ -20,8 +20,10 @@ pub enum Purpose {
     Requests,
     /// To read a failed bio.
     Bios,
-    /// To read what the host verified. A kernel without integrity support has none of it.
+    /// To read what the host verified. A kernel without integrity support does not have it.
     Verification,
+    /// To find the interval that failed the host's verification.
+    FailedInterval,
     /// Not required: some kernels do not have it, or there is another way without it.
     Optional,
 }
@@ -130,7 +132,7 @@ offsets! {
     /// Null for a device that takes bios without making requests of them.
     queue_mq_ops: Bios, Member(&["request_queue.mq_ops"]);
     /// Bytes that one tuple protects, as a power of two. In the limits from 6.11 on.
-    queue_interval: Verification, Member(&[
+    queue_interval: FailedInterval, Member(&[
         "request_queue.integrity.interval_exp",
         "request_queue.limits.integrity.interval_exp",
     ]);

@@ -1,4 +1,4 @@
-//! From a kernel's facts to the offsets that the programs read through. Pure.
+//! Resolves the offsets that the programs read through from a kernel's facts.
 
 use std::collections::BTreeMap;
 
@@ -6,20 +6,20 @@ use stable_trace_common::offsets::{ABSENT, Offsets, Purpose, Row, Source};
 
 use super::facts::Facts;
 
-/// Offsets, and what cannot be read for want of one: the reason, for a person to read.
+/// The offsets, and for each purpose that lacks one the reason, for a person to read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resolved {
-    /// What the programs are given.
+    /// The table for the programs.
     pub offsets: Offsets,
     /// Whether folios can be identified.
     pub identity: Result<(), String>,
-    /// Whether unstable writes can be told.
+    /// Whether unstable writes can be recognised.
     pub stability: Result<(), String>,
     /// Whether failed requests can be read.
     pub requests: Result<(), String>,
     /// Whether failed bios can be read.
     pub bios: Result<(), String>,
-    /// Whether what the host verified can be read.
+    /// Whether the host's verifications can be read.
     pub verified: Result<(), String>,
 }
 
@@ -27,7 +27,7 @@ pub struct Resolved {
 #[must_use]
 pub fn resolve(facts: &Facts) -> Resolved {
     let mut offsets = Offsets::ABSENT;
-    // The first offset that is not there, by what needs it.
+    // The first missing offset of each purpose.
     let mut gaps: BTreeMap<Purpose, String> = BTreeMap::new();
     for Row { slot, purpose, source } in Offsets::TABLE {
         match find(facts, source) {
@@ -45,16 +45,26 @@ pub fn resolve(facts: &Facts) -> Resolved {
     let met = |purpose| gaps.get(&purpose).map_or(Ok(()), |reason| Err(reason.clone()));
     let (identity, stability) = (met(Purpose::Identity), met(Purpose::Stability));
     let pages = stability.clone().and(met(Purpose::Pages));
-    let disk = either(facts, [offsets.request_disk, offsets.queue_disk], "a disk");
-    let device = either(facts, [offsets.bio_disk, offsets.bio_bdev], "a device");
+    let disk = either(
+        facts,
+        [offsets.request_disk, offsets.queue_disk],
+        &["request.rq_disk", "request_queue.disk"],
+    );
+    let device =
+        either(facts, [offsets.bio_disk, offsets.bio_bdev], &["bio.bi_disk", "bio.bi_bdev"]);
     let requests = pages.clone().and(met(Purpose::Requests)).and(disk);
-    let bios = pages.and(met(Purpose::Bios)).and(device);
-    let verified = bios.clone().and(met(Purpose::Verification));
+    let bios = pages.and(met(Purpose::Bios));
+    let verified = bios
+        .clone()
+        .and(met(Purpose::Verification))
+        .and(met(Purpose::FailedInterval))
+        .and(device.clone());
+    let bios = bios.and(device);
     let stability = identity.clone().and(stability);
     Resolved { offsets, identity, stability, requests, bios, verified }
 }
 
-/// Looks one offset up.
+/// Looks up one offset.
 fn find(facts: &Facts, source: &Source) -> Result<u32, String> {
     match source {
         Source::Member(names) => {
@@ -75,15 +85,15 @@ fn find(facts: &Facts, source: &Source) -> Result<u32, String> {
             let found = facts.sizes.get(*name).copied();
             found.filter(|size| *size > 0).ok_or_else(|| absent(facts, "structure", &[name]))
         }
-        // Set when the programs are loaded.
+        // Set when the programs load.
         Source::PageShift => Ok(ABSENT),
     }
 }
 
-/// Whether a kernel has one of two members of which every kernel has one.
-fn either(facts: &Facts, offsets: [u32; 2], what: &str) -> Result<(), String> {
+/// Whether a kernel has at least one of two members.
+fn either(facts: &Facts, offsets: [u32; 2], names: &[&str]) -> Result<(), String> {
     if offsets == [ABSENT; 2] {
-        return Err(absent(facts, "member", &[what]));
+        return Err(absent(facts, "member", names));
     }
     Ok(())
 }
