@@ -3,7 +3,7 @@
 /// What the agent has decided about a file system or device, as the map `DEVICE_FILTER` holds it.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FilterDecision(pub u32);
+pub struct FilterDecision(u32);
 
 impl FilterDecision {
     /// The user asked for it.

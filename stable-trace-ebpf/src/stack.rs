@@ -20,7 +20,7 @@ static STACKS: HashMap<u64, Stack> = HashMap::with_max_entries(4_096, 0);
 
 /// Buffers that stacks are walked into: the stack of a BPF program has only 512 bytes.
 #[map]
-static SCRATCH: PerCpuArray<Stack> = PerCpuArray::with_max_entries(2, 0);
+static STACK_BUFFERS: PerCpuArray<Stack> = PerCpuArray::with_max_entries(2, 0);
 
 /// The machine code of the functions that a wait sleeps in, as `[start, end)` pairs, from
 /// `/proc/kallsyms`: `folio_wait_writeback` and its killable variant, or `wait_on_page_writeback`
@@ -28,9 +28,9 @@ static SCRATCH: PerCpuArray<Stack> = PerCpuArray::with_max_entries(2, 0);
 #[unsafe(no_mangle)]
 static WAIT_TEXT: Global<[u64; 4]> = Global::new([0; 4]);
 
-/// Slot of [`SCRATCH`] for stacks that are stored.
+/// Slot of [`STACK_BUFFERS`] for stacks that are stored.
 const STORED: u32 = 0;
-/// Slot of [`SCRATCH`] for `sched_switch`.
+/// Slot of [`STACK_BUFFERS`] for `sched_switch`.
 const AT_SWITCH: u32 = 1;
 
 /// Distance of the wait function from the innermost frame, at most: `__schedule`, `schedule`,
@@ -85,7 +85,7 @@ pub(crate) fn in_wait(ctx: &impl EbpfContext) -> bool {
 /// are fewer. The slot's further frames are those of an earlier walk.
 #[inline(always)]
 fn walk(ctx: &impl EbpfContext, slot: u32, frames: usize) -> Option<&'static Stack> {
-    let stack = SCRATCH.get_ptr_mut(slot)?;
+    let stack = STACK_BUFFERS.get_ptr_mut(slot)?;
     // SAFETY: the slot is a live map value of this type. No program that uses it interrupts another.
     // A program that is preempted may find it overwritten with the stack of another task.
     let stack = unsafe { &mut *stack };

@@ -30,7 +30,7 @@ static UNSTABLE_WRITES: PerCpuHashMap<UnstableKey, u64> = PerCpuHashMap::with_ma
 /// The folio of the last unstable write that an outer function counted, by `task_struct`, for the
 /// latest tasks.
 #[map]
-static WRITTEN: LruHashMap<u64, u64> = LruHashMap::with_max_entries(4_096, 0);
+static COUNTED_WRITES: LruHashMap<u64, u64> = LruHashMap::with_max_entries(4_096, 0);
 
 /// 1: stream harmless unstable writes too.
 #[unsafe(no_mangle)]
@@ -49,14 +49,14 @@ pub(crate) fn folio_written(ctx: &impl EbpfContext, folio: u64, context: u32, ou
     if outer {
         // Keeps the inner function from counting the same write. If the map is full the write is
         // counted twice, and so is the failure of the map.
-        if WRITTEN.insert(task, folio, u64::from(BPF_ANY)).is_err() {
+        if COUNTED_WRITES.insert(task, folio, u64::from(BPF_ANY)).is_err() {
             count(Counter::UnstableFull);
         }
     } else {
         // SAFETY: a word that only probes in this task write.
-        let counted = unsafe { WRITTEN.get(task) }.copied();
+        let counted = unsafe { COUNTED_WRITES.get(task) }.copied();
         if counted == Some(folio) {
-            let _ = WRITTEN.remove(task);
+            let _ = COUNTED_WRITES.remove(task);
             return;
         }
     }

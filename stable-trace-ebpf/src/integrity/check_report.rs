@@ -22,11 +22,11 @@ use crate::{maps::count_anywhere, members::read};
 
 /// The check that a driver last reported on this CPU.
 #[map]
-static REASONS: PerCpuArray<FailedCheck> = PerCpuArray::with_max_entries(1, 0);
+static DRIVER_REPORTS: PerCpuArray<FailedCheck> = PerCpuArray::with_max_entries(1, 0);
 
 /// The check whose failure a task last logged, by `task_struct`, for the latest tasks.
 #[map]
-static LOGGED: LruHashMap<u64, FailedCheck> = LruHashMap::with_max_entries(1024, 0);
+static LOGGED_CHECKS: LruHashMap<u64, FailedCheck> = LruHashMap::with_max_entries(1024, 0);
 
 /// A failed check, reported before the failure itself is seen.
 #[repr(C)]
@@ -100,7 +100,7 @@ fn integrity_log(ctx: ProbeContext) -> u32 {
     // SAFETY: no pointer is involved.
     let task = unsafe { bpf_get_current_task() };
     let logged = FailedCheck { source: VERIFY, check, seed };
-    if LOGGED.insert(task, logged, u64::from(BPF_ANY)).is_err() {
+    if LOGGED_CHECKS.insert(task, logged, u64::from(BPF_ANY)).is_err() {
         count_anywhere(Counter::SubmittersFull);
     }
     0
@@ -112,11 +112,11 @@ pub(super) fn take_logged() -> FailedCheck {
     // SAFETY: no pointer is involved.
     let task = unsafe { bpf_get_current_task() };
     // SAFETY: only this task writes its entry.
-    let logged = unsafe { LOGGED.get(task) }.copied();
+    let logged = unsafe { LOGGED_CHECKS.get(task) }.copied();
     match logged {
         Some(logged) => {
             // May only fail if the entry has been evicted.
-            let _ = LOGGED.remove(task);
+            let _ = LOGGED_CHECKS.remove(task);
             logged
         }
         None => FailedCheck { source: VERIFY, check: UNKNOWN_CHECK, seed: 0 },
@@ -125,7 +125,7 @@ pub(super) fn take_logged() -> FailedCheck {
 
 #[inline(always)]
 fn set_report(check: FailedCheck) {
-    if let Some(slot) = REASONS.get_ptr_mut(0) {
+    if let Some(slot) = DRIVER_REPORTS.get_ptr_mut(0) {
         // SAFETY: a live per-CPU map value of this type. The driver that is probed goes on to the
         // failure on this CPU; a value that another program writes in between is a report as well.
         unsafe { *slot = check };
@@ -135,7 +135,7 @@ fn set_report(check: FailedCheck) {
 /// Takes the failed check that a driver last reported on this CPU.
 #[inline(always)]
 pub(super) fn take_reported() -> FailedCheck {
-    let Some(slot) = REASONS.get_ptr_mut(0) else {
+    let Some(slot) = DRIVER_REPORTS.get_ptr_mut(0) else {
         return FailedCheck::NONE;
     };
     // SAFETY: as in `set_report`.

@@ -11,7 +11,7 @@ use crate::maps::count_anywhere;
 
 /// The pages of the latest failures, by the address of their `struct page`.
 #[map]
-static FAILED: LruHashMap<u64, FailedPage> = LruHashMap::with_max_entries(16_384, 0);
+static FAILED_PAGES: LruHashMap<u64, FailedPage> = LruHashMap::with_max_entries(16_384, 0);
 
 /// A page of a failure that was counted.
 #[repr(C)]
@@ -48,7 +48,7 @@ pub(super) extern "C" fn seen_on_lower_device(index: u32, ctx: *mut LoopCtx) -> 
         failure.since_ns
     };
     // SAFETY: an entry is replaced as a whole, and a torn one is still an entry of the same page.
-    if let Some(other) = unsafe { FAILED.get(page) }
+    if let Some(other) = unsafe { FAILED_PAGES.get(page) }
         && other.dev != failure.key.dev
         && other.time_ns >= since
     {
@@ -66,7 +66,7 @@ pub(super) extern "C" fn remember_page(index: u32, ctx: *mut LoopCtx) -> u64 {
         return STOP;
     };
     let entry = FailedPage { time_ns: ctx.now, dev: failure.key.dev, unused: 0 };
-    if FAILED.insert(page, entry, u64::from(BPF_ANY)).is_err() {
+    if FAILED_PAGES.insert(page, entry, u64::from(BPF_ANY)).is_err() {
         count_anywhere(Counter::FailedPagesFull);
     }
     CONTINUE

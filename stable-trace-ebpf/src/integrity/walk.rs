@@ -16,7 +16,7 @@ pub(super) const MAX_PAGES: u32 = 256;
 
 /// Walks of failures: a slot for each kind of program.
 #[map]
-static WALKS: PerCpuArray<PageWalk> = PerCpuArray::with_max_entries(SLOTS, 0);
+static PAGE_WALKS: PerCpuArray<PageWalk> = PerCpuArray::with_max_entries(SLOTS, 0);
 
 /// The kinds of programs that see failures. A program of one kind may interrupt one of another.
 #[derive(Clone, Copy)]
@@ -74,7 +74,7 @@ impl PageWalk {
     /// Takes this CPU's walk of a slot; `None` if it is taken.
     #[inline(always)]
     pub(super) fn take(slot: WalkSlot) -> Option<&'static mut Self> {
-        let walk = WALKS.get_ptr_mut(slot as u32)?;
+        let walk = PAGE_WALKS.get_ptr_mut(slot as u32)?;
         // SAFETY: a live per-CPU map value of this type. `busy` keeps out a program that interrupts or
         // preempts this one.
         let walk = unsafe { &mut *walk };
