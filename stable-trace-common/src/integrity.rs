@@ -29,7 +29,7 @@ pub const VERIFY: u32 = 3;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct IntegrityKey {
-    /// The disk, as the kernel's own `dev_t` of 12 and 20 bits.
+    /// The disk, as the kernel's own `dev_t`: 12 bits of major, 20 bits of minor.
     pub dev: u32,
     /// [`READ`] or [`WRITE`].
     pub op: u32,

@@ -112,7 +112,7 @@ offsets! {
     vmf_page: Optional, Member(&["vm_fault.page"]);
     /// In a folio's flags. 6.8 moved it.
     pg_writeback: Stability, Bit("PG_writeback");
-    /// In a mapping's flags, from 6.7 on and in 6.1.y. Before, a flag of the super block tells it.
+    /// In a mapping's flags, from 6.7 on and in 6.1.y. Older kernels have a flag of the super block.
     as_stable_writes: Optional, Bit("AS_STABLE_WRITES");
     inode_mapping: Pages, Member(&["inode.i_mapping"]);
     /// 7.x. Bit 0 set, and the rest is a mask for the page's address that gives the head page
@@ -167,13 +167,13 @@ offsets! {
     bio_cloned: Bios, Bit("BIO_CLONED");
     /// In a bio's flags. Every kernel has it, at different places.
     bio_chain: Bios, Bit("BIO_CHAIN");
-    /// Tells the driver of a request.
+    /// Identifies the driver of a request.
     disk_name: Optional, Member(&["gendisk.disk_name"]);
     /// The driver's own part of a request begins behind it.
     request_bytes: Optional, Size("request");
-    /// Only where the driver of a request can be told and its part be found.
+    /// Absent unless [`Offsets::disk_name`] and [`Offsets::request_bytes`] are known.
     scsi_sense: Optional, ModuleMember("scsi_mod", "scsi_cmnd.sense_buffer");
-    /// Only where the driver of a request can be told and its part be found.
+    /// Absent unless [`Offsets::disk_name`] and [`Offsets::request_bytes`] are known.
     nvme_status: Optional, ModuleMember("nvme_core", "nvme_request.status");
     task_in_iowait: Optional, BitField("task_struct.in_iowait");
 }

@@ -14,7 +14,8 @@ pub struct ProcessKey {
 
 impl ProcessKey {
     /// The sum of all stalls that have no entry of their own because the map is full. The agent creates
-    /// it before it attaches the programs. No stall has this key: no thread has an empty name.
+    /// it before it attaches the programs. Stalls of a thread with an empty name and an unknown stack are
+    /// in it too.
     pub const OVERFLOW: Self = Self { comm: [0; COMM_LEN], stack: 0 };
 }
 

@@ -23,8 +23,7 @@ pub struct Collector {
 }
 
 impl Collector {
-    /// Takes the maps, and makes the common histogram and the common sum of stalled time, which take
-    /// what has no room elsewhere.
+    /// Takes the maps, and creates the overflow histogram and the overflow sum of stall time.
     ///
     /// # Errors
     /// The kernel refused to write to the map.
