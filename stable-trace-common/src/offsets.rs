@@ -43,7 +43,7 @@ pub enum Source {
     Bit(&'static str),
     /// Size in bytes of a structure.
     Size(&'static str),
-    /// Size of a page of memory as a power of two. Not from BTF: the agent asks the C library.
+    /// Size of a page of memory as a power of two. Not from BTF: the agent asks the kernel.
     PageShift,
 }
 
