@@ -57,8 +57,8 @@ impl Tracer {
                 // Has not stopped running, so no stall.
                 _ if waiter.end_ns == 0 => without_sleep += 1,
                 _ => {
-                    below +=
-                        self.conclude(&StallRecord::from_waiter(&waiter), &mut tally, stream)?
+                    let record = StallRecord::from_waiter(&waiter);
+                    below += self.conclude(&record, &mut tally, stream)?;
                 }
             }
         }
