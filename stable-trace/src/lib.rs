@@ -1,21 +1,16 @@
-//! stable-trace: writeback stalls and integrity failures, from the kernel to the person who asks.
+//! The agent of stable-trace: attaches eBPF programs, reads what they report, and serves it.
 //!
-//! Data flows one way: the kernel's maps and ring ([`probes`]), [`stream`], [`correlate`],
-//! [`output`] and [`metrics`]; [`session`] drives it. What the kernel is stands in [`kernel`], what
-//! crosses to users in [`event`].
+//! Data flows one way: [`collect`] takes records and counters from the kernel, [`enrich`] turns
+//! records into events, [`trace`] drives one run, and `stable-trace-analysis` correlates and writes
+//! the events. `docs/architecture.md` has the rooms and their order.
 
 pub mod cli;
-pub mod correlate;
+pub mod collect;
 pub mod doctor;
-pub mod event;
+pub mod enrich;
 pub mod experiment;
 pub mod kernel;
 pub mod metrics;
-pub mod output;
 pub mod probes;
-pub mod recording;
-pub mod report;
-pub mod session;
-pub mod stream;
-pub mod units;
+pub mod trace;
 pub mod workload;

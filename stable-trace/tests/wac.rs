@@ -12,9 +12,9 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
-use stable_trace::event::{Event, Line, Workload, WorkloadState};
 use stable_trace::workload::child::{Child, Message};
 use stable_trace::workload::{Sync, WacArgs};
+use stable_trace_analysis::event::{Event, Line, Workload, WorkloadState};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_stable-trace");
 
@@ -29,12 +29,12 @@ fn wac(path: &Path, options: &[&str]) -> Command {
 
 fn lines(stdout: &[u8]) -> Vec<Workload> {
     let text = str::from_utf8(stdout).unwrap();
-    let lines = text.lines().map(|line| serde_json::from_str::<Line>(line).unwrap());
+    let lines = text.lines().map(|line| (line, serde_json::from_str::<Line>(line).unwrap()));
     lines
         .zip(1..)
-        .map(|(line, seq)| {
+        .map(|((text, line), seq)| {
             assert_eq!(line.seq, seq);
-            humantime::parse_rfc3339(&line.time).unwrap();
+            assert!(text.contains(&format!(r#""time":"{}""#, line.time)), "{text}");
             match line.event {
                 Event::Workload(workload) => workload,
                 other => panic!("not a workload event: {other:?}"),

@@ -11,6 +11,7 @@ use std::{
 
 use clap::{CommandFactory as _, Parser as _};
 use log::LevelFilter;
+use stable_trace_analysis::error_chain::ErrorChain;
 
 use options::{Cli, Color, Command, Format, Verbosity};
 
@@ -48,20 +49,9 @@ pub fn main() -> ExitCode {
     };
     outcome.unwrap_or_else(|error| {
         // Nobody is left to tell if stderr is closed.
-        let _ = writeln!(io::stderr(), "stable-trace: {}", on_one_line(&error));
+        let _ = writeln!(io::stderr(), "stable-trace: {}", ErrorChain(error.as_ref()));
         ExitCode::FAILURE
     })
-}
-
-/// An error and what caused it. Where it has said the cause in its own words, not once more.
-fn on_one_line(error: &anyhow::Error) -> String {
-    let mut text = error.to_string();
-    for cause in error.chain().skip(1).map(ToString::to_string) {
-        if !text.contains(&cause) {
-            text = format!("{text}: {cause}");
-        }
-    }
-    text.replace('\n', " ")
 }
 
 /// Warnings and, with `-v`, what is going on.
@@ -103,21 +93,5 @@ impl Color {
                 terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use anyhow::{Context as _, anyhow};
-
-    use super::on_one_line;
-
-    #[test]
-    fn a_cause_is_said_once() {
-        let plain = Err::<(), _>(anyhow!("no\nroom")).context("-o x").unwrap_err();
-        assert_eq!(on_one_line(&plain), "-o x: no room");
-        let said =
-            Err::<(), _>(anyhow!("no room")).context("-o x: no room; make some").unwrap_err();
-        assert_eq!(on_one_line(&said), "-o x: no room; make some");
     }
 }

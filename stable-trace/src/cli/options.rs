@@ -3,13 +3,12 @@
 use std::{ffi::OsString, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-
-use crate::{
+use stable_trace_analysis::{
     event::{Grade, Method, Summary},
-    experiment::ExperimentArgs,
     units::{parse_duration, parse_size},
-    workload::WacArgs,
 };
+
+use crate::{experiment::ExperimentArgs, workload::WacArgs};
 
 /// Trace waits for writeback: which task, which file, which device, how long, and why.
 ///

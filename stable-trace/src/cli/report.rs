@@ -11,16 +11,16 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use signal_hook::consts::{SIGINT, SIGTERM};
+use stable_trace_analysis::{
+    event::{Event, Line},
+    recording::{Fault, Reader, ahead, open},
+    report::{Report, ReportBuilder, evidence, html},
+    sink::EventSink,
+};
 
 use super::{
     options::{Color, ReportArgs},
     tracing::{end_at_once_if_told_twice, form, window},
-};
-use crate::{
-    event::{Event, Line},
-    output::Form,
-    recording::{Fault, Reader, ahead, open},
-    report::{Fold, Report, evidence, html},
 };
 
 /// Tells what a recording has in it.
@@ -32,7 +32,7 @@ pub fn report(args: &ReportArgs, color: Color) -> anyhow::Result<ExitCode> {
     let mut telling = Telling {
         form: form(args.format, None, color)?,
         follow: args.follow,
-        fold: Fold::new(asked),
+        fold: ReportBuilder::new(asked),
         damage: Damage::default(),
     };
     let outcome = telling.lines(Reader::new(input));
@@ -59,9 +59,9 @@ pub fn report(args: &ReportArgs, color: Color) -> anyhow::Result<ExitCode> {
 }
 
 struct Telling {
-    form: Box<dyn Form>,
+    form: Box<dyn EventSink>,
     follow: bool,
-    fold: Fold,
+    fold: ReportBuilder,
     damage: Damage,
 }
 
@@ -110,7 +110,7 @@ impl Telling {
 }
 
 /// Shows what is left, and the summary.
-fn end(form: &mut dyn Form, report: &Report) -> io::Result<()> {
+fn end(form: &mut dyn EventSink, report: &Report) -> io::Result<()> {
     for line in report.added.iter().chain(&report.last) {
         form.line(line)?;
     }

@@ -10,35 +10,38 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
+use rustix::termios::tcgetwinsize;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-
-use super::options::{
-    Color, DoctorArgs, Format, ListenAt, RunArgs, TraceArgs, TracedWacArgs, TracingArgs,
-};
-use crate::{
+use stable_trace_analysis::{
     correlate::verdict::Limits,
-    doctor,
     event::Probe,
-    experiment::{self, ExperimentArgs},
-    kernel::{
-        devices::resolve_device, privileges::Privileges, release::System, symbols::Symbols,
-        tracefs::with_tracefs,
-    },
-    output::{
-        Form,
+    recording::Recorder,
+    sink::{
+        EventSink,
         json::Json,
         style::Style,
         tee::Tee,
         text::{Text, Width},
     },
+};
+
+use super::options::{
+    Color, DoctorArgs, Format, ListenAt, RunArgs, TraceArgs, TracedWacArgs, TracingArgs,
+};
+use crate::{
+    doctor,
+    experiment::{self, ExperimentArgs},
+    kernel::{
+        devices::resolve_device, privileges::Privileges, release::System, symbols::Symbols,
+        tracefs::with_tracefs,
+    },
     probes::{load::Settings, plan::plan},
-    recording::Recorder,
-    session::{
-        Options,
+    trace::{
+        self, Options,
         endpoint::{self, Listen},
-        errand::Errand,
-        filter, follow,
-        tracer::{Wishes, gather},
+        filter,
+        subject::Subject,
+        tracer::{TraceConfig, gather},
     },
 };
 
@@ -47,19 +50,19 @@ const BUFFER_BYTES: usize = 64 << 10;
 
 /// `stable-trace` and `stable-trace trace`.
 pub fn trace(args: &TraceArgs, color: Color) -> anyhow::Result<ExitCode> {
-    start(&args.tracing, color, args.duration, Errand::Watch)
+    start(&args.tracing, color, args.duration, Subject::Watch)
 }
 
 /// `stable-trace run`.
 pub fn run(args: RunArgs, color: Color) -> anyhow::Result<ExitCode> {
-    let errand = Errand::Command(args.command);
-    start(&args.tracing, color, args.duration, errand)
+    let subject = Subject::Command(args.command);
+    start(&args.tracing, color, args.duration, subject)
 }
 
 /// `stable-trace wac`.
 pub fn wac(args: Box<TracedWacArgs>, color: Color, quiet: bool) -> anyhow::Result<ExitCode> {
     let TracedWacArgs { wac, tracing, .. } = *args;
-    start(&tracing, color, None, Errand::Workload { args: wac, quiet })
+    start(&tracing, color, None, Subject::Workload { args: wac, quiet })
 }
 
 /// `stable-trace experiment`.
@@ -67,9 +70,9 @@ pub fn experiment(args: &ExperimentArgs, quiet: bool) -> anyhow::Result<ExitCode
     Privileges::read()?.require(System::read().version())?;
     let told = end_at_once_if_told_twice(&[SIGHUP, SIGINT, SIGTERM])?;
     if args.clean {
-        experiment::conduct::clean()?;
+        experiment::runner::clean()?;
     } else {
-        experiment::conduct::run(args, quiet, &told)?;
+        experiment::runner::run(args, quiet, &told)?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -123,9 +126,9 @@ fn start(
     args: &TracingArgs,
     color: Color,
     duration: Option<Duration>,
-    errand: Errand,
+    subject: Subject,
 ) -> anyhow::Result<ExitCode> {
-    let wishes = wishes(args)?;
+    let config = config(args)?;
     let limits = limits(args)?;
     Privileges::read()?.require(System::read().version())?;
     let fail_on = args.fail_on;
@@ -136,7 +139,7 @@ fn start(
         let Some(path) = record else { return Ok(form) };
         let recorder = Recorder::create(&path)
             .with_context(|| format!("--record {}: the file cannot be written", path.display()))?;
-        Ok(Box::new(Tee::new(vec![Box::new(recorder), form])) as Box<dyn Form>)
+        Ok(Box::new(Tee::new(vec![Box::new(recorder), form])) as Box<dyn EventSink>)
     });
     end_at_once_if_told_twice(&[SIGINT, SIGTERM])?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -144,16 +147,16 @@ fn start(
         .build()
         .context("the runtime cannot start")?;
     let listen = listen(args);
-    runtime.block_on(follow(Options { wishes, errand, limits, listen, duration, fails, open }))
+    runtime.block_on(trace::run(Options { config, subject, limits, listen, duration, fails, open }))
 }
 
 /// Checks what the user asked for, before anything is touched.
-fn wishes(args: &TracingArgs) -> anyhow::Result<Wishes> {
+fn config(args: &TracingArgs) -> anyhow::Result<TraceConfig> {
     let disks = args
         .devices
         .iter()
         .map(|device| resolve_device(Path::new("/sys"), device))
-        .map(|disk| disk.map(|disk| (disk.major, disk.minor)))
+        .map(|disk| disk.map(|disk| disk.dev))
         .collect::<Result<Vec<_>, _>>()
         .context("--device")?;
     let settings = Settings {
@@ -171,7 +174,7 @@ fn wishes(args: &TracingArgs) -> anyhow::Result<Wishes> {
         // An empty or foreign file disables what needs it; one that is not there is a mistake.
         File::open(path).with_context(|| format!("--btf {}", path.display()))?;
     }
-    Ok(Wishes {
+    Ok(TraceConfig {
         settings,
         method: args.attach.method(),
         disks,
@@ -213,7 +216,11 @@ fn ring_bytes(wanted: u64) -> anyhow::Result<u32> {
     Ok(u32::try_from(wanted.max(page).next_power_of_two())?)
 }
 
-pub fn form(format: Format, output: Option<&Path>, color: Color) -> anyhow::Result<Box<dyn Form>> {
+pub fn form(
+    format: Format,
+    output: Option<&Path>,
+    color: Color,
+) -> anyhow::Result<Box<dyn EventSink>> {
     let (out, terminal): (Box<dyn Write>, bool) = match output {
         Some(path) => {
             let file = File::create(path)
@@ -226,10 +233,17 @@ pub fn form(format: Format, output: Option<&Path>, color: Color) -> anyhow::Resu
     Ok(match format {
         Format::Json => Box::new(Json::new(out)),
         Format::Text => {
-            let width = if terminal { Width::Terminal } else { Width::Unlimited };
+            let width = if terminal { Width::Terminal(terminal_width) } else { Width::Unlimited };
             Box::new(Text::new(out, Style { color: color.on(terminal) }, width))
         }
     })
+}
+
+/// The width of the terminal on stdout in cells.
+fn terminal_width() -> Option<usize> {
+    let size = tcgetwinsize(io::stdout()).ok()?;
+    // A terminal that does not know its size reports 0.
+    (size.ws_col > 0).then_some(usize::from(size.ws_col))
 }
 
 /// The first of these signals ends a run in order, and sets what this returns; the second one ends

@@ -1,7 +1,8 @@
 //! Reports of machines that are not this one.
 
+use stable_trace_analysis::event::Protection;
+
 use super::*;
-use crate::event::Protection;
 
 fn found(detail: &str) -> Found {
     Found::from(Ok(detail.to_owned()))
@@ -26,7 +27,7 @@ fn device(name: &str, dev: &str, stable_writes: bool, format: Option<&str>) -> D
         tag_size: 0,
         interval_bytes: Some(512),
     });
-    Device { device: name.to_owned(), dev: dev.to_owned(), stable_writes, integrity }
+    Device { device: name.to_owned(), dev: dev.parse().unwrap(), stable_writes, integrity }
 }
 
 /// A machine with all that there is, and a disk with PI.

@@ -2,8 +2,10 @@
 
 use std::fmt::Write as _;
 
+use stable_trace_analysis::event::Device;
+
 use super::{Found, Problem, Report};
-use crate::{event::Device, kernel::privileges::Capability};
+use crate::kernel::privileges::Capability;
 
 /// Devices of which there is nothing to say are named up to this many.
 const NAMED: usize = 12;
@@ -113,7 +115,7 @@ fn devices(devices: &[Device]) -> Vec<Row> {
                 .integrity
                 .as_ref()
                 .map_or("no integrity", |integrity| integrity.format.as_str());
-            row([&device.device, &device.dev, stable, integrity])
+            row([&device.device, &device.dev.to_string(), stable, integrity])
         })
         .collect();
     if !plain.is_empty() {

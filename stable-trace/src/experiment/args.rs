@@ -3,11 +3,9 @@
 use std::{fmt, path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
+use stable_trace_analysis::units::{parse_duration, parse_size};
 
-use crate::{
-    units::{parse_duration, parse_size},
-    workload::{Sync, WacArgs},
-};
+use crate::workload::{Sync, WacArgs};
 
 /// A file system that the experiment can make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use stable_trace_analysis::statistics::{
+    paired::{Ratio, geometric_mean, ratio},
+    quantile::quantile_ns,
+};
 use stable_trace_common::histogram::Histogram;
 
 use super::{
     plan::{Arm, Case},
     run::Run,
-    statistics::{Ratio, geometric_mean, ratio},
 };
-use crate::correlate::quantile::quantile_ns;
 
 /// What was measured of one file system, profile and file size. What could not be measured is
 /// absent.

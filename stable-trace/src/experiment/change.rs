@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     loop_device,
     process::{Process, until},
-    switch,
+    stable_writes,
 };
 
 /// How long whoever still uses something may take to let go.
@@ -87,11 +87,12 @@ impl Change {
                     Err(error) => Err(format!("{name} is still attached: {error}")),
                 }
             }
-            Self::Switch { disk, before } => switch::restore(disk, before)
+            Self::Switch { disk, before } => stable_writes::restore(disk, before)
                 .map(|written| {
-                    written.then(|| format!("set {} to {before}", switch::path(disk).display()))
+                    written
+                        .then(|| format!("set {} to {before}", stable_writes::path(disk).display()))
                 })
-                .map_err(|error| format!("{}: {error}", switch::path(disk).display())),
+                .map_err(|error| format!("{}: {error}", stable_writes::path(disk).display())),
             Self::Mount { point } => unmounted(point),
             Self::Workload { process } => {
                 let ran = process.runs();

@@ -6,7 +6,7 @@ use aya::maps::MapError;
 use rustix::io::Errno;
 
 use super::args::Fs;
-use crate::{kernel::devices::DevicesError, session::tracer::TracerError, workload::WorkloadError};
+use crate::{kernel::devices::DevicesError, trace::tracer::TracerError, workload::WorkloadError};
 
 /// Why an experiment did not run or not to its end, and what to do about it.
 #[derive(Debug, thiserror::Error)]

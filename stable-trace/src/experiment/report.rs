@@ -5,8 +5,10 @@ use std::{
     io::{self, Write},
 };
 
+use stable_trace_analysis::sink::style::duration;
+
 use super::{args::Format, cell::Cell};
-use crate::{output::style::duration, workload::progress::size};
+use crate::workload::progress::size;
 
 /// Writes cells as they come.
 pub struct Report {

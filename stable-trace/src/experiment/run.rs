@@ -11,24 +11,26 @@ use std::{
     time::Duration,
 };
 
+use stable_trace_analysis::{
+    event::{Context, Line, WorkloadState},
+    sink::EventSink,
+};
 use stable_trace_common::histogram::Histogram;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::{
     args::ExperimentArgs,
+    block_target::BlockTarget,
     change::Change,
     error::ExperimentError,
-    ground::Ground,
-    ledger::Ledger,
     plan::{Arm, Case},
     process::Process,
-    switch,
+    stable_writes,
+    undo_journal::UndoJournal,
 };
 use crate::{
-    event::{Context, Line, WorkloadState},
-    output::Form,
-    session::{
-        stream::Stream,
+    trace::{
+        emitter::Emitter,
         tracer::{Tracer, TracerError},
     },
     workload::child::{Child, Message},
@@ -57,13 +59,13 @@ pub struct Bench<'a> {
     /// This program, which is the workload as well.
     pub program: PathBuf,
     /// Where the device is.
-    pub ground: Ground,
+    pub target: BlockTarget,
     /// Where changes are written down.
-    pub ledger: &'a mut Ledger,
+    pub journal: &'a mut UndoJournal,
     /// Attached from the first run to the last: it costs the same in both arms.
     pub tracer: Tracer,
     /// Where its lines go.
-    pub stream: Stream,
+    pub stream: Emitter,
     /// Set by a signal.
     pub told_to_end: Arc<AtomicBool>,
 }
@@ -72,7 +74,7 @@ impl Bench<'_> {
     /// Runs a case for so long, with the switch in that position, if it can be in any.
     ///
     /// # Errors
-    /// What keeps it from being done to the end; what was changed is in the ledger.
+    /// What keeps it from being done to the end; what was changed is in the journal.
     pub async fn run(
         &mut self,
         case: Case,
@@ -81,13 +83,13 @@ impl Bench<'_> {
     ) -> Result<Run, ExperimentError> {
         // Before the mount, which is when file systems look at it.
         if let Some(arm) = position {
-            switch::set(&self.ground.disk.name, arm)?;
+            stable_writes::set(&self.target.disk.name, arm)?;
         }
-        let before = self.ledger.len();
-        let point = self.ledger.mount_point();
-        self.ground.mount(self.ledger, case.fs, &point)?;
+        let before = self.journal.len();
+        let point = self.journal.mount_point();
+        self.target.mount(self.journal, case.fs, &point)?;
         let run = self.rewrite(case, point, duration).await?;
-        self.ledger.take_back_to(before)?;
+        self.journal.take_back_to(before)?;
         Ok(run)
     }
 
@@ -98,14 +100,14 @@ impl Bench<'_> {
         duration: Duration,
     ) -> Result<Run, ExperimentError> {
         self.drain()?;
-        let (census, failed) = (self.tracer.census()?, self.tracer.checks_failed()?);
+        let (stall_counts, failed) = (self.tracer.stall_counts()?, self.tracer.checks_failed()?);
         let wac = ExperimentArgs { duration, ..self.args.clone() };
         let wac = wac.wac(case.profile.name(), case.file_size, point);
         let mut child = Child::spawn(&self.program, &wac, true)?;
         if let Some(process) = child.pid().and_then(Process::of) {
-            self.ledger.enter(Change::Workload { process }).map_err(|source| {
+            self.journal.enter(Change::Workload { process }).map_err(|source| {
                 ExperimentError::File {
-                    doing: "write the ledger for",
+                    doing: "write the journal for",
                     path: self.program.clone(),
                     source,
                 }
@@ -139,7 +141,7 @@ impl Bench<'_> {
         let Some(finished) = finished.filter(|_| status.success()) else {
             return Err(ExperimentError::Ended(status));
         };
-        let stalls = self.tracer.stalls_since(&census, self.ground.dev())?;
+        let stalls = self.tracer.stalls_since(&stall_counts, self.target.dev())?;
         let mut stable = Histogram::EMPTY;
         for context in [Context::WriteBegin, Context::PageMkwrite] {
             stable.merge(stalls.get(&context).unwrap_or(&Histogram::EMPTY));
@@ -169,7 +171,7 @@ impl Bench<'_> {
 /// Passes over all that is streamed: what matters here is counted in the kernel.
 pub struct Nowhere;
 
-impl Form for Nowhere {
+impl EventSink for Nowhere {
     fn line(&mut self, _: &Line) -> io::Result<()> {
         Ok(())
     }

@@ -6,8 +6,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use stable_trace_analysis::{
+    event::{Device, Protection},
+    units::DeviceId,
+};
+
 use super::{release::Release, sysfs};
-use crate::event::{Device, Protection};
 
 /// From here on a device with checksums asks for stable pages whatever its flag says
 /// (`bdev_stable_writes`, include/linux/blkdev.h, 6.11 and 6.12). Before, the flag alone counts,
@@ -54,10 +58,8 @@ fn similar(known: &[String]) -> String {
 pub struct DiskId {
     /// The kernel's name.
     pub name: String,
-    /// Its major number.
-    pub major: u32,
-    /// Its minor number.
-    pub minor: u32,
+    /// Its number.
+    pub dev: DeviceId,
 }
 
 /// Every disk, sorted by number, as `sysfs` (usually `/sys`) of a kernel of that release shows it.
@@ -68,15 +70,15 @@ pub fn list(sysfs: &Path, kernel: Release) -> Result<Vec<Device>, DevicesError> 
     let mut devices: Vec<_> = entries(&sysfs.join("block"))?
         .into_iter()
         .filter_map(|(name, folder)| {
-            let dev = sysfs::read(&folder.join("dev"))?;
+            let dev = sysfs::read_dev(&folder.join("dev"))?;
             let integrity = integrity(&folder.join("integrity"));
             let stable_writes = flag(&folder) || checksums(integrity.as_ref(), kernel);
             let device = sysfs::kernel_name(&name);
-            Some((sysfs::parse_dev(&dev)?, Device { device, dev, stable_writes, integrity }))
+            Some(Device { device, dev, stable_writes, integrity })
         })
         .collect();
-    devices.sort_by_key(|(number, _)| *number);
-    Ok(devices.into_iter().map(|(_, device)| device).collect())
+    devices.sort_by_key(|device| device.dev);
+    Ok(devices)
 }
 
 /// The flag that the queue keeps from 5.10 on, and the backing device before. The latter's file is
@@ -120,10 +122,10 @@ pub fn resolve_device(sysfs: &Path, wanted: &str) -> Result<DiskId, DevicesError
     let number = if wanted.starts_with('/') {
         path_number(sysfs, Path::new(wanted))?
     } else {
-        sysfs::parse_dev(wanted)
+        wanted.parse().ok()
     };
     let folder = match number {
-        Some((major, minor)) => Some(sysfs.join(format!("dev/block/{major}:{minor}"))),
+        Some(dev) => Some(sysfs::block_folder(sysfs, dev)),
         None => named(sysfs, wanted),
     };
     match folder.and_then(|folder| disk(&folder)) {
@@ -136,7 +138,7 @@ pub fn resolve_device(sysfs: &Path, wanted: &str) -> Result<DiskId, DevicesError
 }
 
 /// The number of the device that a path leads to; nothing if only its name can tell.
-fn path_number(sysfs: &Path, path: &Path) -> Result<Option<(u32, u32)>, DevicesError> {
+fn path_number(sysfs: &Path, path: &Path) -> Result<Option<DeviceId>, DevicesError> {
     let unknown = || {
         let known = known(sysfs)?;
         let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -149,8 +151,7 @@ fn path_number(sysfs: &Path, path: &Path) -> Result<Option<(u32, u32)>, DevicesE
     if !found.file_type().is_block_device() {
         return Err(DevicesError::NotBlock(path.to_owned()));
     }
-    let dev = found.rdev();
-    Ok(Some((rustix::fs::major(dev), rustix::fs::minor(dev))))
+    Ok(Some(sysfs::device_id(found.rdev())))
 }
 
 /// The folder of a device of that name, or of that device-mapper name.
@@ -172,9 +173,9 @@ fn disk(folder: &Path) -> Option<DiskId> {
     if folder.join("partition").exists() {
         folder.pop();
     }
-    let (major, minor) = sysfs::parse_dev(&sysfs::read(&folder.join("dev"))?)?;
+    let dev = sysfs::read_dev(&folder.join("dev"))?;
     let name = sysfs::kernel_name(folder.file_name()?.to_str()?);
-    Some(DiskId { name, major, minor })
+    Some(DiskId { name, dev })
 }
 
 /// Every disk and partition by name.

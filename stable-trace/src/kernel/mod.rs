@@ -3,10 +3,10 @@
 //! Everything here reads facts, and says where each came from; what to do with them is decided in
 //! the plan of the probes.
 
-pub mod below;
 pub mod btf;
+pub mod device_stack;
 pub mod devices;
-pub mod hooks;
+pub mod feature_probe;
 pub mod lockdown;
 pub mod memlock;
 pub mod modules;

@@ -14,6 +14,7 @@ use std::{
 };
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use stable_trace_analysis::units::DeviceId;
 
 use super::sysfs;
 
@@ -32,7 +33,7 @@ pub enum MountsError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mount {
     /// `st_dev` of the files on it.
-    pub dev: (u32, u32),
+    pub dev: DeviceId,
     /// Where it is mounted.
     pub point: String,
     /// Type of the file system.
@@ -46,12 +47,12 @@ pub struct Mount {
 pub struct Backing {
     /// The kernel's name of the device; a partition's only where no other of its disk is mounted.
     pub device: String,
-    /// Its `major:minor`.
-    pub dev: String,
+    /// Its number.
+    pub dev: DeviceId,
     /// Type of the file system, where there is just one.
     pub fs: Option<String>,
-    /// `major:minor` of every whole disk that it lies on; empty where there is none (NFS).
-    pub disks: Vec<(u32, u32)>,
+    /// Every whole disk that it lies on; empty where there is none (NFS).
+    pub disks: Vec<DeviceId>,
 }
 
 /// The mounted file systems.
@@ -130,21 +131,21 @@ impl Mounts {
     /// taken for the latter.
     #[must_use]
     pub fn backing(&self, name: &str) -> Option<Backing> {
-        match sysfs::parse_dev(name) {
-            Some(dev) => self.disk(dev).or_else(|| self.anonymous(dev)),
-            None => self.btrfs(name),
+        match name.parse() {
+            Ok(dev) => self.disk(dev).or_else(|| self.anonymous(dev)),
+            Err(_) => self.btrfs(name),
         }
     }
 
     /// The device behind a file system's own number (`st_dev`), or behind a block device's. Reads
     /// sysfs, so keep the answer until the mounts change.
     #[must_use]
-    pub fn by_dev(&self, dev: (u32, u32)) -> Option<Backing> {
+    pub fn by_dev(&self, dev: DeviceId) -> Option<Backing> {
         let mount = self.list.iter().find(|mount| mount.dev == dev);
         let fs = mount.map(|mount| mount.fs.clone());
         if let Some(device) = self.block_name(dev) {
             let disks = vec![self.disk_of(dev)];
-            return Some(Backing { device, dev: format!("{}:{}", dev.0, dev.1), fs, disks });
+            return Some(Backing { device, dev, fs, disks });
         }
         // btrfs and its like have a number of their own; their source says what they lie on.
         let source = mount?.source.strip_prefix("/dev/");
@@ -152,8 +153,7 @@ impl Mounts {
     }
 
     /// A disk: the only mounted one of it and its partitions, else itself.
-    fn disk(&self, dev: (u32, u32)) -> Option<Backing> {
-        let (major, minor) = dev;
+    fn disk(&self, dev: DeviceId) -> Option<Backing> {
         let device = self.block_name(dev)?;
         let mut family = self.partitions(dev);
         family.insert(dev);
@@ -164,34 +164,33 @@ impl Mounts {
         match only(devs) {
             Some(only) => Some(Backing {
                 device: self.block_name(only).unwrap_or(device),
-                dev: format!("{}:{}", only.0, only.1),
+                dev: only,
                 fs,
                 disks: vec![dev],
             }),
-            None => Some(Backing { device, dev: format!("{major}:{minor}"), fs, disks: vec![dev] }),
+            None => Some(Backing { device, dev, fs, disks: vec![dev] }),
         }
     }
 
     /// The partitions of a disk. From the kernel's number space they cannot be told: past the
     /// 16th they get numbers of the extended space (`blk_alloc_ext_minor`, block/genhd.c).
-    fn partitions(&self, (major, minor): (u32, u32)) -> BTreeSet<(u32, u32)> {
-        let folder = self.sysfs.join(format!("dev/block/{major}:{minor}"));
+    fn partitions(&self, dev: DeviceId) -> BTreeSet<DeviceId> {
+        let folder = sysfs::block_folder(&self.sysfs, dev);
         std::fs::read_dir(folder)
             .into_iter()
             .flatten()
             .flatten()
             .map(|entry| entry.path())
             .filter(|path| path.join("partition").exists())
-            .filter_map(|path| sysfs::parse_dev(&sysfs::read(&path.join("dev"))?))
+            .filter_map(|path| sysfs::read_dev(&path.join("dev")))
             .collect()
     }
 
     /// A mount without a block device, such as NFS: its source is no device, so `dev` serves.
-    fn anonymous(&self, dev: (u32, u32)) -> Option<Backing> {
+    fn anonymous(&self, dev: DeviceId) -> Option<Backing> {
         let mount = self.list.iter().find(|mount| mount.dev == dev)?;
-        let name = format!("{}:{}", dev.0, dev.1);
         let fs = Some(mount.fs.clone());
-        Some(Backing { device: name.clone(), dev: name, fs, disks: Vec::new() })
+        Some(Backing { device: dev.to_string(), dev, fs, disks: Vec::new() })
     }
 
     /// The btrfs whose `bdi` link ends in the name: its only device, else the mounted source.
@@ -231,9 +230,9 @@ impl Mounts {
             [only] => only,
             _ => mounted().or_else(|| devices.first())?,
         };
-        let dev_of = |device: &String| sysfs::read(&home.join("devices").join(device).join("dev"));
+        let dev_of =
+            |device: &String| sysfs::read_dev(&home.join("devices").join(device).join("dev"));
         let members = devices.iter().filter_map(dev_of);
-        let members = members.filter_map(|dev| sysfs::parse_dev(&dev));
         Some(Backing {
             device: sysfs::kernel_name(device),
             dev: dev_of(device)?,
@@ -243,20 +242,20 @@ impl Mounts {
     }
 
     /// The whole disk of a partition; any other device is its own.
-    pub(super) fn disk_of(&self, dev: (u32, u32)) -> (u32, u32) {
-        let folder = self.sysfs.join(format!("dev/block/{}:{}", dev.0, dev.1));
+    pub(super) fn disk_of(&self, dev: DeviceId) -> DeviceId {
+        let folder = sysfs::block_folder(&self.sysfs, dev);
         if !folder.join("partition").exists() {
             return dev;
         }
         // The link leads to the partition's own directory, which lies in its disk's.
         let disk = folder.canonicalize().ok().and_then(|path| path.parent().map(Path::to_owned));
-        disk.and_then(|disk| sysfs::parse_dev(&sysfs::read(&disk.join("dev"))?)).unwrap_or(dev)
+        disk.and_then(|disk| sysfs::read_dev(&disk.join("dev"))).unwrap_or(dev)
     }
 
     /// The kernel's name of a block device; nothing if there is none of that number.
     #[must_use]
-    pub fn block_name(&self, (major, minor): (u32, u32)) -> Option<String> {
-        let link = self.sysfs.join(format!("dev/block/{major}:{minor}"));
+    pub fn block_name(&self, dev: DeviceId) -> Option<String> {
+        let link = sysfs::block_folder(&self.sysfs, dev);
         sysfs::link_name(&link).map(|name| sysfs::kernel_name(&name))
     }
 }
@@ -278,7 +277,7 @@ pub fn parse(mountinfo: &str) -> Vec<Mount> {
 fn parse_line(line: &str) -> Option<Mount> {
     let (before, after) = line.split_once(" - ")?;
     let mut before = before.split(' ').skip(2);
-    let dev = sysfs::parse_dev(before.next()?)?;
+    let dev = before.next()?.parse().ok()?;
     let point = unescape(before.nth(1)?);
     let mut after = after.split(' ');
     Some(Mount {

@@ -1,6 +1,9 @@
 //! The two ways sysfs says something: a small file, and the name that a link leads to.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{major, minor};
+use stable_trace_analysis::units::DeviceId;
 
 /// A file's text without the line end, or nothing if it cannot be read.
 pub(crate) fn read(path: &Path) -> Option<String> {
@@ -29,13 +32,17 @@ pub(crate) fn directory_name(device: &str) -> String {
     device.replace('/', "!")
 }
 
-/// `major:minor` as two numbers.
-pub(crate) fn parse_dev(text: &str) -> Option<(u32, u32)> {
-    let (major, minor) = text.trim().split_once(':')?;
-    Some((parse_digits(major)?, parse_digits(minor)?))
+/// The device number in a file such as `dev`.
+pub(crate) fn read_dev(path: &Path) -> Option<DeviceId> {
+    read(path)?.parse().ok()
 }
 
-/// Decimal digits and nothing else: `u32::from_str` would take a plus sign as well.
-fn parse_digits(text: &str) -> Option<u32> {
-    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
+/// The folder of a block device below `sysfs`, which need not exist.
+pub(crate) fn block_folder(sysfs: &Path, dev: DeviceId) -> PathBuf {
+    sysfs.join(format!("dev/block/{dev}"))
+}
+
+/// The device number in an `st_dev` or an `st_rdev`.
+pub(crate) fn device_id(dev: u64) -> DeviceId {
+    DeviceId::new(major(dev), minor(dev))
 }

@@ -4,10 +4,9 @@
 //! turns snapshots into metric families whose counters never go back and whose number is bounded,
 //! [`exposition`] writes them down, and [`server`] hands them out.
 
-pub mod collect;
+pub mod bounded_counters;
 pub mod exposition;
 mod family;
-pub mod ledger;
 pub mod limits;
 pub mod negotiate;
 pub mod number;

@@ -6,6 +6,7 @@ mod kernel;
 use std::collections::BTreeSet;
 
 use prometheus::proto::MetricFamily;
+use stable_trace_analysis::event::{Cause, Check, Context, Grade, Operation, Source};
 use stable_trace_common::{
     histogram::{Histogram, HistogramKey},
     integrity::IntegrityKey,
@@ -14,11 +15,10 @@ use stable_trace_common::{
 };
 
 use super::{
-    ledger::Ledger,
+    bounded_counters::BoundedCounters,
     limits,
     snapshot::{Place, Snapshot},
 };
-use crate::event::{Cause, Check, Context, Grade, Operation, Source};
 
 /// What a label says where it is not known.
 const UNKNOWN: &str = "unknown";
@@ -58,19 +58,19 @@ type WorkloadErrorLabels = (String, String, String);
 #[derive(Debug)]
 pub struct Registry {
     build: Build,
-    stalls: Ledger<HistogramKey, StallLabels, Histogram>,
+    stalls: BoundedCounters<HistogramKey, StallLabels, Histogram>,
     /// File systems whose series start at 0.
     announced: BTreeSet<Named>,
-    processes: Ledger<ProcessKey, (String, Context), u64>,
+    processes: BoundedCounters<ProcessKey, (String, Context), u64>,
     /// Names of threads that have series of their own.
     comms: BTreeSet<String>,
-    unstable: Ledger<UnstableKey, UnstableLabels, u64>,
+    unstable: BoundedCounters<UnstableKey, UnstableLabels, u64>,
     /// How many series of unstable writes started at 0.
     unstable_announced: usize,
-    integrity: Ledger<IntegrityKey, IntegrityLabels, u64>,
-    verdicts: Ledger<VerdictLabels, VerdictLabels, u64>,
-    missed: Ledger<String, String, u64>,
-    workload_errors: Ledger<WorkloadErrorLabels, WorkloadErrorLabels, u64>,
+    integrity: BoundedCounters<IntegrityKey, IntegrityLabels, u64>,
+    verdicts: BoundedCounters<VerdictLabels, VerdictLabels, u64>,
+    missed: BoundedCounters<String, String, u64>,
+    workload_errors: BoundedCounters<WorkloadErrorLabels, WorkloadErrorLabels, u64>,
 }
 
 /// What `stable_trace_build_info` says.
@@ -90,27 +90,29 @@ impl Registry {
     pub fn new(build: Build) -> Self {
         Self {
             build,
-            stalls: Ledger::new(limits::STALLS, |(context, _)| (*context, Named::other())),
+            stalls: BoundedCounters::new(limits::STALLS, |(context, _)| (*context, Named::other())),
             announced: BTreeSet::new(),
             // Bounded by `comms`.
-            processes: Ledger::new(usize::MAX, Clone::clone),
+            processes: BoundedCounters::new(usize::MAX, Clone::clone),
             comms: BTreeSet::new(),
-            unstable: Ledger::new(limits::UNSTABLE, |(_, context, grade)| {
+            unstable: BoundedCounters::new(limits::UNSTABLE, |(_, context, grade)| {
                 (Named::other(), *context, *grade)
             }),
             unstable_announced: 0,
-            integrity: Ledger::new(limits::INTEGRITY, |(_, op, check, source)| {
+            integrity: BoundedCounters::new(limits::INTEGRITY, |(_, op, check, source)| {
                 (OTHER.to_owned(), *op, *check, *source)
             }),
-            verdicts: Ledger::new(limits::VERDICTS, |(_, cause)| (OTHER.to_owned(), *cause)),
-            missed: Ledger::new(limits::MISSED, |_| OTHER.to_owned()),
-            workload_errors: Ledger::new(limits::WORKLOAD_ERRORS, |(profile, mode, _)| {
+            verdicts: BoundedCounters::new(limits::VERDICTS, |(_, cause)| {
+                (OTHER.to_owned(), *cause)
+            }),
+            missed: BoundedCounters::new(limits::MISSED, |_| OTHER.to_owned()),
+            workload_errors: BoundedCounters::new(limits::WORKLOAD_ERRORS, |(profile, mode, _)| {
                 (profile.clone(), mode.clone(), OTHER.to_owned())
             }),
         }
     }
 
-    /// Takes a look at everything and returns every family that has a series, sorted by name. Looks
+    /// Takes a look at everything and returns every family that has a series, sorted by name. Scrapes
     /// must be taken in the order in which they were made.
     pub fn families(&mut self, snapshot: &Snapshot) -> Vec<MetricFamily> {
         let mut families: Vec<_> =

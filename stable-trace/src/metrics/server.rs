@@ -5,9 +5,9 @@
 //! connections are taken, the one that has been waiting for its client longest makes room, or the first
 //! whose answer is given.
 
+mod collector;
+mod connection_deadline;
 mod connections;
-mod gather;
-mod guarded;
 mod pages;
 pub mod password;
 mod routes;
@@ -24,6 +24,7 @@ use std::{
     time::Duration,
 };
 
+use stable_trace_analysis::event::Device;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
@@ -31,8 +32,7 @@ use super::{
     snapshot::Snapshot,
     web_config::WebConfig,
 };
-use crate::event::Device;
-use gather::Gatherer;
+use collector::Collector;
 
 /// A question for a snapshot, and where its answer goes: why there is none, on one line.
 pub type Question = oneshot::Sender<Result<Snapshot, String>>;
@@ -117,7 +117,7 @@ impl Endpoint {
             runtime.block_on(async {
                 let Served { snapshots, devices, build, web, limits } = served;
                 let registry = Registry::new(build.clone());
-                let pages = gather::spawn(Gatherer::new(snapshots, devices, registry));
+                let pages = collector::spawn(Collector::new(snapshots, devices, registry));
                 let site = Arc::new(routes::Site::new(pages, site, build, web));
                 tokio::select! {
                     () = connections::serve(listener, site, limits) => {}

@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use aya::{
-    Pod,
-    maps::{IterableMap, MapError},
+use stable_trace_analysis::event::{
+    Cause, Check, Context, Device, Grade, ModeCount, Operation, Probe, Source,
 };
 use stable_trace_common::{
     histogram::{Histogram, HistogramKey},
@@ -14,7 +13,7 @@ use stable_trace_common::{
 };
 
 use super::own::Own;
-use crate::event::{Cause, Check, Context, Device, Grade, ModeCount, Operation, Probe, Source};
+use crate::collect::map_fill::MapFill;
 
 /// Everything that a scrape shows.
 #[derive(Clone, Debug, Default)]
@@ -138,28 +137,4 @@ pub struct Program {
     pub run_ns: u64,
     /// How often.
     pub runs: u64,
-}
-
-/// How full one kernel map is.
-#[derive(Clone, Debug)]
-pub struct MapFill {
-    /// Its name.
-    pub name: String,
-    /// Entries in it; bytes of the ring buffer that wait.
-    pub entries: u64,
-    /// The most it can hold, in the same unit.
-    pub capacity: u64,
-}
-
-impl MapFill {
-    /// Of a kernel map whose entries stay, by walking its keys; nothing if the kernel refuses.
-    pub fn of<K: Pod, V>(
-        name: &str,
-        map: &impl IterableMap<K, V>,
-        keys: impl Iterator<Item = Result<K, MapError>>,
-    ) -> Option<Self> {
-        let capacity = map.map().info().ok()?.max_entries();
-        let entries = keys.take_while(Result::is_ok).count() as u64;
-        Some(Self { name: name.to_owned(), entries, capacity: u64::from(capacity) })
-    }
 }

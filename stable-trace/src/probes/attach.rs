@@ -12,6 +12,7 @@ use aya::{
     programs::{FEntry, FExit, KProbe, Program, ProgramError, RawTracePoint, TracePoint},
     sys::Stats,
 };
+use stable_trace_analysis::event::{Group, Method, Probe};
 
 use super::{
     facts::{Facts, WaitText},
@@ -19,7 +20,6 @@ use super::{
     load::{Settings, load},
     plan::{Plan, Point, Step, replan},
 };
-use crate::event::{Group, Method, Probe};
 
 /// Why nothing is traced.
 #[derive(Debug, thiserror::Error)]

@@ -4,12 +4,13 @@
 use std::{collections::BTreeMap, ops::Range, path::Path};
 
 use serde::{Deserialize, Serialize};
+use stable_trace_analysis::event::Preemption;
 
 use super::table;
 use crate::kernel::{
     btf::{Btf, Member},
-    hooks::Hooks,
-    preemption::Preemption,
+    feature_probe::Hooks,
+    preemption,
     release::{Release, System},
     symbols::Symbols,
     tracepoint::{Format, WAIT_SYSTEM, WAIT_TRACEPOINTS},
@@ -101,7 +102,7 @@ impl Facts {
         }
         Self {
             release: System::read().release,
-            preemption: Preemption::read(),
+            preemption: preemption::read(),
             functions: functions(symbols, types),
             members,
             bit_fields: bit_fields(types),

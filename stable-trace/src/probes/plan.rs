@@ -5,16 +5,14 @@ mod page_mkwrite;
 mod write_begin;
 mod writeback_wait;
 
+use stable_trace_analysis::event::{Group, Method, Probe};
 use stable_trace_common::offsets::Offsets;
 
 use super::{
     facts::Facts,
     offsets::{Resolved, resolve},
 };
-use crate::{
-    event::{Group, Method, Probe},
-    kernel::release::Release,
-};
+use crate::kernel::release::Release;
 
 /// Where the fields of the wait tracepoint stand in its record, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,8 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-
-use crate::units::{parse_duration, parse_size};
+use stable_trace_analysis::units::{parse_duration, parse_size};
 
 use super::plan::Sync;
 

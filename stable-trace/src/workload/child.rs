@@ -7,10 +7,12 @@ use std::process::{ExitStatus, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
+use stable_trace_analysis::{
+    event::{Event, Workload},
+    units::Timestamp,
+};
 use tokio::io::AsyncReadExt;
 use tokio::process::{ChildStdout, Command};
-
-use crate::event::{Event, Workload};
 
 use super::args::WacArgs;
 use super::error::WorkloadError;
@@ -25,7 +27,7 @@ pub enum Message {
     /// An event, and when it was said: RFC 3339 in UTC. We may read it much later.
     Event {
         /// When.
-        time: String,
+        time: Timestamp,
         /// What.
         workload: Workload,
     },
@@ -36,7 +38,7 @@ pub enum Message {
 /// A line of the stream, of which only the event is wanted.
 #[derive(Deserialize)]
 struct Said {
-    time: String,
+    time: Timestamp,
     #[serde(flatten)]
     event: Event,
 }
@@ -46,9 +48,7 @@ struct Said {
 #[must_use]
 pub fn parse_line(line: &[u8]) -> Option<Message> {
     match serde_json::from_slice(line) {
-        Ok(Said { time, event: Event::Workload(workload) })
-            if humantime::parse_rfc3339(&time).is_ok() =>
-        {
+        Ok(Said { time, event: Event::Workload(workload) }) => {
             Some(Message::Event { time, workload })
         }
         _ => None,
@@ -203,7 +203,7 @@ mod tests {
         assert!(matches!(
             &said[0],
             Message::Event { time, workload }
-                if workload.profile == "a" && time == "2026-01-01T00:00:00Z"
+                if workload.profile == "a" && time.to_string() == "2026-01-01T00:00:00.000000000Z"
         ));
         assert_eq!(said[1], Message::Garbled("nonsense ?[0m".into()));
         assert!(matches!(&said[2], Message::Event { .. }));

@@ -4,11 +4,13 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
-
-use crate::event::{Event, Line, Workload, WorkloadState};
+use stable_trace_analysis::{
+    event::{Event, Line, Workload, WorkloadState},
+    units::Timestamp,
+};
 
 use super::args::WacArgs;
 use super::child::PARENT;
@@ -110,7 +112,7 @@ fn notes(plan: &Plan, identity: Identity) {
 }
 
 fn print_json(event: Workload, seq: u64) -> io::Result<()> {
-    let time = humantime::format_rfc3339_nanos(SystemTime::now()).to_string();
+    let time = Timestamp::now();
     let line = serde_json::to_string(&Line { seq, time, event: Event::Workload(event) })?;
     // Standard output flushes at the end of a line.
     writeln!(io::stdout(), "{line}")

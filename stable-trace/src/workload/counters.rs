@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use crate::event::ModeCount;
+use stable_trace_analysis::event::ModeCount;
 
 use super::errno::{CAUSES, Cause};
 use super::profile::Mode;

@@ -11,8 +11,6 @@ pub mod counters;
 pub mod device;
 pub mod errno;
 pub mod error;
-mod gate;
-mod halt;
 pub mod identity;
 mod lines;
 pub mod plan;
@@ -23,6 +21,8 @@ pub mod rng;
 pub mod scratch;
 mod sigbus;
 mod signals;
+mod start_barrier;
+mod stop_condition;
 pub mod wac;
 mod worker;
 

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
-use crate::event::{Workload, WorkloadState};
+use stable_trace_analysis::event::{Workload, WorkloadState};
 
 /// Turns events into lines; remembers the previous one, for the rate.
 #[derive(Debug)]

@@ -14,7 +14,7 @@ use libc::{SIGHUP, SIGINT, SIGTERM, sigset_t};
 ///
 /// Call it from the main thread before any other exists: from then on these signals are blocked in
 /// every thread, and one thread waits for them. The kernel would hand one to the main thread first,
-/// which may be held for as long as the workers run; see [`Halt`](super::halt::Halt).
+/// which may be held for as long as the workers run; see [`StopCondition`](super::stop_condition::StopCondition).
 ///
 /// # Errors
 /// If the thread cannot be started, or signals cannot be blocked.

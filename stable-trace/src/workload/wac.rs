@@ -7,19 +7,18 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-
-use crate::event::{Workload, WorkloadState};
+use stable_trace_analysis::event::{Workload, WorkloadState};
 
 use super::counters::{Counters, ModeTotals};
 use super::device::{self, Claim};
 use super::error::WorkloadError;
-use super::gate::Gate;
-use super::halt::Halt;
 use super::plan::{Plan, Target};
 use super::profile::{Mode, Profile};
 use super::region::Region;
 use super::rng::Rng;
 use super::scratch::Scratch;
+use super::start_barrier::StartBarrier;
+use super::stop_condition::StopCondition;
 use super::worker::{Worker, scribble};
 
 /// How often `progress` comes.
@@ -102,7 +101,7 @@ impl Ground {
 enum Job<'a> {
     Write(Worker<'a>, Arc<Region>),
     Store(Worker<'a>, Region),
-    Scribble(Arc<Region>, usize, &'a Halt<'a>),
+    Scribble(Arc<Region>, usize, &'a StopCondition<'a>),
 }
 
 impl Job<'_> {
@@ -118,7 +117,7 @@ impl Job<'_> {
         match self {
             Self::Write(worker, buffer) => worker.write(&buffer),
             Self::Store(worker, mapping) => worker.store(&mapping),
-            Self::Scribble(buffer, len, halt) => scribble(&buffer, len, halt),
+            Self::Scribble(buffer, len, stop_condition) => scribble(&buffer, len, stop_condition),
         }
     }
 }
@@ -129,7 +128,7 @@ fn prepare<'a>(
     profile: Profile,
     ground: &Ground,
     counters: &'a [Counters],
-    halt: &'a Halt<'a>,
+    stop_condition: &'a StopCondition<'a>,
 ) -> Result<Vec<Job<'a>>, WorkloadError> {
     // A plan's sizes are addressable, as it was checked.
     let io_size = usize::try_from(plan.io_size).unwrap_or(usize::MAX);
@@ -141,7 +140,8 @@ fn prepare<'a>(
         let file = ground.open(profile)?;
         let (slots, sync) = (plan.slots(), plan.sync);
         let rng = Rng::for_worker(plan.seed, number);
-        let worker = |file| Worker { number, file, io_size, slots, sync, rng, counters, halt };
+        let worker =
+            |file| Worker { number, file, io_size, slots, sync, rng, counters, stop_condition };
         jobs.push(match (profile.mode(number), &shared) {
             (Mode::Mmap, _) => {
                 let mapping = Region::of_file(&file, file_size)?;
@@ -152,7 +152,7 @@ fn prepare<'a>(
         });
     }
     // Writers that all wait for the disk rewrite nothing, so that somebody else must.
-    jobs.extend(shared.map(|buffer| Job::Scribble(buffer, io_size, halt)));
+    jobs.extend(shared.map(|buffer| Job::Scribble(buffer, io_size, stop_condition)));
     Ok(jobs)
 }
 
@@ -164,8 +164,8 @@ fn run_profile(
 ) -> Result<Outcome, WorkloadError> {
     let ground = Ground::prepare(plan)?;
     let counters: Vec<Counters> = (0..plan.threads).map(|_| Counters::default()).collect();
-    let halt = Halt::new(stop);
-    let jobs = prepare(plan, profile, &ground, &counters, &halt)?;
+    let stop_condition = StopCondition::new(stop);
+    let jobs = prepare(plan, profile, &ground, &counters, &stop_condition)?;
 
     let totals = || ModeTotals::of((0..).map(|number| profile.mode(number)).zip(&counters));
     let ino = ground.ino();
@@ -187,31 +187,31 @@ fn run_profile(
         });
     };
 
-    let gate = Gate::new();
+    let start_barrier = StartBarrier::new();
     let elapsed = thread::scope(|scope| {
         let mut threads = Vec::new();
         for (number, job) in (0..).zip(jobs) {
             let builder = thread::Builder::new().name(job.name()).stack_size(STACK);
             let gated = || {
-                if gate.pass() {
+                if start_barrier.pass() {
                     job.run();
                 }
             };
             threads.push(builder.spawn_scoped(scope, gated).map_err(|source| {
-                gate.call_off();
+                start_barrier.call_off();
                 WorkloadError::Spawn { worker: number, source }
             })?);
         }
-        gate.gather(threads.len());
-        // While they run, this thread may not come to tell anything: see `Halt`.
+        start_barrier.gather(threads.len());
+        // While they run, this thread may not come to tell anything: see `StopCondition`.
         tell(WorkloadState::Started, &ModeTotals::default(), Duration::ZERO);
         let started = Instant::now();
-        halt.after(started, plan.duration);
-        gate.open();
+        stop_condition.after(started, plan.duration);
+        start_barrier.open();
         watch(started, plan.duration, stop, || {
             tell(WorkloadState::Progress, &totals(), started.elapsed());
         });
-        halt.now();
+        stop_condition.now();
         for (number, thread) in (0..).zip(threads) {
             thread.join().map_err(|_| WorkloadError::WorkerPanicked(number))?;
         }

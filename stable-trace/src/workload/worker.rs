@@ -9,11 +9,11 @@ use rustix::io::Errno;
 
 use super::counters::{Call, Counters};
 use super::errno::Cause;
-use super::halt::Halt;
 use super::plan::Sync;
 use super::region::{Region, last_errno};
 use super::rng::Rng;
 use super::sigbus;
+use super::stop_condition::StopCondition;
 
 /// Failures in a row that are answered by trying again at once.
 const PATIENCE: u32 = 8;
@@ -33,7 +33,7 @@ pub struct Worker<'a> {
     pub sync: Sync,
     pub rng: Rng,
     pub counters: &'a Counters,
-    pub halt: &'a Halt<'a>,
+    pub stop_condition: &'a StopCondition<'a>,
 }
 
 impl Worker<'_> {
@@ -82,11 +82,11 @@ impl Worker<'_> {
         });
     }
 
-    /// Does `step` with a generation and a random offset until `halt` is due, and counts.
+    /// Does `step` with a generation and a random offset until `stop_condition` is due, and counts.
     fn repeat(&mut self, mut step: impl FnMut(&Self, u64, u64) -> Result<(), Failure>) {
         let mut failures = 0_u32;
         let mut generation = 0;
-        while !self.halt.is_due() {
+        while !self.stop_condition.is_due() {
             let offset = self.rng.below(self.slots) * self.io_size as u64;
             match step(self, generation, offset) {
                 Ok(()) => {
@@ -107,9 +107,9 @@ impl Worker<'_> {
 }
 
 /// Rewrites `buffer` without end, whoever has it in flight.
-pub fn scribble(buffer: &Region, len: usize, halt: &Halt<'_>) {
+pub fn scribble(buffer: &Region, len: usize, stop_condition: &StopCondition<'_>) {
     let mut generation = 0;
-    while !halt.is_due() {
+    while !stop_condition.is_due() {
         buffer.fill(0, len, stamp(u32::from(u16::MAX), generation));
         generation = generation.wrapping_add(1);
     }

@@ -19,15 +19,13 @@ use std::{
     time::Duration,
 };
 
-use stable_trace::{
-    event::{Context, Grade, Group, Method, Probe},
-    metrics::{
-        series::Build,
-        server::{Endpoint, Limits, Question, Served},
-        snapshot::{Place, ProcessTime, Snapshot, Stalls, UnstableCount},
-        web_config::WebConfig,
-    },
+use stable_trace::metrics::{
+    series::Build,
+    server::{Endpoint, Limits, Question, Served},
+    snapshot::{Place, ProcessTime, Snapshot, Stalls, UnstableCount},
+    web_config::WebConfig,
 };
+use stable_trace_analysis::event::{Context, Grade, Group, Method, Probe};
 use stable_trace_common::{
     backing::Backing,
     histogram::{Histogram, HistogramKey},

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use stable_trace::event::{Event, Stall};
+use stable_trace_analysis::event::{Event, Stall};
 
 use crate::bed::{
     Agent, Cgroup, Disk, Fs, Need, Recording, Scratch, Test, TracefsInstance, Wac,

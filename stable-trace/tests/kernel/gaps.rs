@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
-use stable_trace::event::{Group, Method, Probe};
+use stable_trace_analysis::event::{Group, Method, Probe};
 
 use crate::bed::{Agent, Disk, Fs, Need, Scratch, Test, Wac, eventually, kprobes_on, program};
 

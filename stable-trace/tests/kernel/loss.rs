@@ -1,7 +1,7 @@
 //! Every stall is a line, or is counted as one that was lost or too short to be one.
 
 use anyhow::{Result, ensure};
-use stable_trace::event::Event;
+use stable_trace_analysis::event::Event;
 
 use crate::bed::{
     Agent, Disk, Fs, Need, Recording, Scratch, Test, TracefsInstance, Wac,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;
-use stable_trace::event::{Context, Event};
+use stable_trace_analysis::event::{Context, Event};
 
 use crate::bed::{
     Agent, Disk, Fs, Held, Need, Recording, Scrape, Scratch, Test, TracefsInstance, Wac,

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use stable_trace::event::{Context, Stall};
+use stable_trace_analysis::event::{Context, Stall};
 
 use crate::bed::injection::SlowDisk;
 use crate::bed::{Agent, Disk, Fs, Loaded, Need, Scratch, Test, TracefsInstance, bpftool, host};

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use stable_trace::event::Context;
+use stable_trace_analysis::event::Context;
 
 use crate::bed::function_graph::Call;
 use crate::bed::injection::SlowDisk;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use stable_trace::event::{Failed, WorkloadErrors};
+use stable_trace_analysis::event::{Failed, WorkloadErrors};
 
 use crate::bed::console::QuietConsole;
 use crate::bed::failures::{completed, integrity};

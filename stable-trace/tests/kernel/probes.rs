@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use stable_trace::event::{Context, Stall, Summary};
+use stable_trace_analysis::event::{Context, Stall, Summary};
 
 use crate::bed::function_graph::Call;
 use crate::bed::injection::SlowDisk;

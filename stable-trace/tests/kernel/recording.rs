@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
-use stable_trace::event::{Event, Line};
+use stable_trace_analysis::event::{Event, Line};
 
 use crate::bed::{Agent, Disk, Fs, Need, Scratch, Test, Wac, eventually};
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
-use stable_trace::event::{Event, Group, Line, Workload, WorkloadState};
+use stable_trace_analysis::event::{Event, Group, Line, Workload, WorkloadState};
 
 use crate::bed::console::QuietConsole;
 use crate::bed::injection::SlowDisk;

@@ -6,7 +6,7 @@ use std::os::fd::AsRawFd as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
-use stable_trace::event::Context;
+use stable_trace_analysis::event::Context;
 
 use crate::bed::{Agent, Disk, Fs, Need, Recording, Scratch, Test, Wac, program};
 

@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use stable_trace::event::{Context, Event, Grade, Group, Start, UnstableWrite};
+use stable_trace_analysis::event::{Context, Event, Grade, Group, Start, UnstableWrite};
 
 use crate::bed::console::QuietConsole;
 use crate::bed::injection::SlowDisk;

@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use stable_trace::event::{Cause, Event, IntegrityError, Verdict};
+use stable_trace_analysis::event::{Cause, Event, IntegrityError, Verdict};
 
 use crate::bed::console::QuietConsole;
 use crate::bed::direct::Direct;

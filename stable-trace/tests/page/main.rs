@@ -10,7 +10,7 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use serde::Deserialize;
-use stable_trace::event::{Event, Line, Summary};
+use stable_trace_analysis::event::{Event, Line, Summary};
 
 use browser::{Browser, Scheme};
 
@@ -108,7 +108,7 @@ fn numbers(browser: &Browser) -> Result<()> {
     let page = seen.frames.first().context("no frame")?;
     let value = |name: &str| page.values.get(name).cloned().unwrap_or_default();
 
-    let lines = |of: fn(&stable_trace::event::StallSummary) -> u64| -> Vec<u64> {
+    let lines = |of: fn(&stable_trace_analysis::event::StallSummary) -> u64| -> Vec<u64> {
         summary.stalls.iter().map(of).collect()
     };
     ensure!(value("stalls") == [summary.stalls_total], "{page:?}");

@@ -1,12 +1,13 @@
 //! A recording with everything on it, and with names that would do harm.
 
 use anyhow::Result;
-use stable_trace::correlate::tally::Tally;
-use stable_trace::event::{
+use stable_trace_analysis::correlate::tally::Tally;
+use stable_trace_analysis::event::{
     Cause, Check, Context, Device, Event, FORMAT, Grade, Group, IntegrityError, IntegritySummary,
     Line, Lost, Method, Operation, Page, PageKind, Probe, Protection, Source, Stall, Start,
     Summary, UnstableSummary, UnstableWrite, Verdict, VerdictSummary, Workload, WorkloadState,
 };
+use stable_trace_analysis::units::{DeviceId, Timestamp};
 use stable_trace_common::histogram::Histogram;
 
 /// A thread's name that wants to be an element.
@@ -14,6 +15,9 @@ pub const HOSTILE: &str = "<img src=x>";
 
 /// How many errors there are, each with a verdict.
 pub const ERRORS: usize = 12;
+
+/// 2026-01-02T03:00:00Z, in ns since 1970.
+const BEGIN_NS: u64 = 1_767_322_800_000_000_000;
 
 /// How many stalls.
 const STALLS: u64 = 4_000;
@@ -55,8 +59,7 @@ struct Tape {
 impl Tape {
     fn push(&mut self, ms: u64, event: Event) {
         self.seq += 1;
-        let (minute, second, ms) = (ms / 60_000, ms / 1000 % 60, ms % 1000);
-        let time = format!("2026-01-02T03:{minute:02}:{second:02}.{ms:03}000006Z");
+        let time = Timestamp::from_unix_ns(BEGIN_NS + ms * 1_000_000 + 6);
         self.lines.push(Line { seq: self.seq, time, event });
     }
 
@@ -132,7 +135,7 @@ fn start() -> Start {
         ],
         devices: vec![Device {
             device: "sda".into(),
-            dev: "8:0".into(),
+            dev: DeviceId::new(8, 0),
             stable_writes: true,
             integrity: Some(Protection {
                 format: "T10-DIF-TYPE1-CRC".into(),
@@ -156,7 +159,7 @@ fn stall(number: u64) -> Stall {
         comm: format!("writer-{}", number % 7),
         cgroup_id: 1,
         device: Some("sda".into()),
-        dev: Some("8:0".into()),
+        dev: Some(DeviceId::new(8, 0)),
         fs: Some("ext4".into()),
         ino: 12 + number % 20,
         index: mixed % 16,
@@ -176,7 +179,7 @@ fn unstable() -> UnstableWrite {
         comm: HOSTILE.into(),
         cgroup_id: 1,
         device: Some("sda".into()),
-        dev: Some("8:0".into()),
+        dev: Some(DeviceId::new(8, 0)),
         fs: Some("ext4".into()),
         ino: 12,
         index: 3,
@@ -191,14 +194,14 @@ fn error(number: u64) -> IntegrityError {
         ino: Some(12),
         index: Some(3),
         device: Some("sda".into()),
-        dev: Some("8:0".into()),
+        dev: Some(DeviceId::new(8, 0)),
         fs: Some("ext4".into()),
         stable: Some(false),
     };
     IntegrityError {
         op: Operation::Write,
         device: Some("sda".into()),
-        dev: Some("8:0".into()),
+        dev: Some(DeviceId::new(8, 0)),
         sector: 4096 + 8 * number,
         sectors: 8,
         check: Check::Guard,

@@ -4,10 +4,8 @@
 
 use std::collections::BTreeMap;
 
-use stable_trace::{
-    event::Method,
-    probes::plan::{Plan, Point, plan, replan},
-};
+use stable_trace::probes::plan::{Plan, Point, plan, replan};
+use stable_trace_analysis::event::Method;
 
 use super::facts;
 

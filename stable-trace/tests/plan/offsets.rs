@@ -2,10 +2,8 @@
 //! with another tool from the types of kernels of the same series: what was found independently must
 //! be the same.
 
-use stable_trace::{
-    event::Method,
-    probes::{offsets::resolve, plan::plan},
-};
+use stable_trace::probes::{offsets::resolve, plan::plan};
+use stable_trace_analysis::event::Method;
 use stable_trace_common::offsets::{ABSENT, Offsets};
 
 use super::{KERNELS, facts};

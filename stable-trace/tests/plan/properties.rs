@@ -5,13 +5,11 @@ use proptest::{
     prelude::{Just, ProptestConfig, Strategy, any},
     prop_assert, prop_assert_eq, proptest, sample,
 };
-use stable_trace::{
-    event::{Group, Method},
-    probes::{
-        facts::Facts,
-        plan::{Plan, Point, plan},
-    },
+use stable_trace::probes::{
+    facts::Facts,
+    plan::{Plan, Point, plan},
 };
+use stable_trace_analysis::event::{Group, Method};
 
 use super::{KERNELS, facts};
 

@@ -68,7 +68,7 @@ fn devices_are_listed_by_number() {
     let devices = list(sysfs.path(), NEW).unwrap();
     let names: Vec<_> = devices.iter().map(|device| device.device.as_str()).collect();
     assert_eq!(names, ["loop0", "sda", "sdb", "cciss/c0d0", "dm-0", "nvme0n1"]);
-    assert_eq!(devices[1].dev, "8:0");
+    assert_eq!(devices[1].dev, DeviceId::new(8, 0));
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn protection_information_is_described() {
 fn a_partition_stands_for_its_disk() {
     let sysfs = sysfs();
     let disk = |wanted| resolve_device(sysfs.path(), wanted).unwrap();
-    let sda = DiskId { name: "sda".to_owned(), major: 8, minor: 0 };
+    let sda = DiskId { name: "sda".to_owned(), dev: DeviceId::new(8, 0) };
     for wanted in ["sda", "sda1", "8:0", "8:1"] {
         assert_eq!(disk(wanted), sda, "{wanted}");
     }

@@ -49,8 +49,13 @@ fn sysfs() -> TempDir {
     root
 }
 
-fn backing(device: &str, dev: &str, fs: Option<&str>, disks: &[(u32, u32)]) -> Backing {
-    Backing { device: device.into(), dev: dev.into(), fs: fs.map(Into::into), disks: disks.into() }
+fn backing(device: &str, dev: &str, fs: Option<&str>, disks: &[DeviceId]) -> Backing {
+    Backing {
+        device: device.into(),
+        dev: dev.parse().unwrap(),
+        fs: fs.map(Into::into),
+        disks: disks.into(),
+    }
 }
 
 const PLAIN: &str = "22 1 8:1 / / rw - ext4 /dev/sda1 rw
@@ -65,11 +70,17 @@ const PLAIN: &str = "22 1 8:1 / / rw - ext4 /dev/sda1 rw
 fn one_mounted_partition_stands_for_its_disk() {
     let sysfs = sysfs();
     let mounts = Mounts::from_text(PLAIN, sysfs.path());
-    assert_eq!(mounts.backing("8:0"), Some(backing("sda1", "8:1", Some("ext4"), &[(8, 0)])));
-    assert_eq!(mounts.backing("7:0"), Some(backing("loop0", "7:0", Some("xfs"), &[(7, 0)])));
+    assert_eq!(
+        mounts.backing("8:0"),
+        Some(backing("sda1", "8:1", Some("ext4"), &[DeviceId::new(8, 0)]))
+    );
+    assert_eq!(
+        mounts.backing("7:0"),
+        Some(backing("loop0", "7:0", Some("xfs"), &[DeviceId::new(7, 0)]))
+    );
     assert_eq!(
         mounts.backing("104:0"),
-        Some(backing("cciss/c0d0", "104:0", Some("ext2"), &[(104, 0)]))
+        Some(backing("cciss/c0d0", "104:0", Some("ext2"), &[DeviceId::new(104, 0)]))
     );
 }
 
@@ -78,40 +89,58 @@ fn several_mounted_partitions_leave_the_disk() {
     let sysfs = sysfs();
     let same = format!("{PLAIN}28 22 259:7 / /home rw - ext4 /dev/sda2 rw\n");
     let mounts = Mounts::from_text(&same, sysfs.path());
-    assert_eq!(mounts.backing("8:0"), Some(backing("sda", "8:0", Some("ext4"), &[(8, 0)])));
+    assert_eq!(
+        mounts.backing("8:0"),
+        Some(backing("sda", "8:0", Some("ext4"), &[DeviceId::new(8, 0)]))
+    );
     let other = same.replace("ext4 /dev/sda2", "xfs /dev/sda2");
     let mounts = Mounts::from_text(&other, sysfs.path());
-    assert_eq!(mounts.backing("8:0"), Some(backing("sda", "8:0", None, &[(8, 0)])));
+    assert_eq!(mounts.backing("8:0"), Some(backing("sda", "8:0", None, &[DeviceId::new(8, 0)])));
 }
 
 #[test]
 fn what_is_not_mounted_has_no_file_system() {
     let sysfs = sysfs();
     let mounts = Mounts::from_text("", sysfs.path());
-    assert_eq!(mounts.backing("8:0"), Some(backing("sda", "8:0", None, &[(8, 0)])));
+    assert_eq!(mounts.backing("8:0"), Some(backing("sda", "8:0", None, &[DeviceId::new(8, 0)])));
     assert_eq!(mounts.backing("9:9"), None);
     assert_eq!(mounts.backing("(unknown)"), None);
     assert_eq!(mounts.backing(""), None);
 }
 
-const BOTH: &[(u32, u32)] = &[(8, 16), (8, 32)];
+const BOTH: &[DeviceId] = &[DeviceId::new(8, 16), DeviceId::new(8, 32)];
 
 #[test]
 fn a_file_system_s_own_number_leads_to_its_device() {
     let sysfs = sysfs();
     let mounts = Mounts::from_text(PLAIN, sysfs.path());
-    assert_eq!(mounts.by_dev((8, 1)), Some(backing("sda1", "8:1", Some("ext4"), &[(8, 0)])));
-    assert_eq!(mounts.by_dev((8, 0)), Some(backing("sda", "8:0", None, &[(8, 0)])));
-    assert_eq!(mounts.by_dev((0, 53)), Some(backing("sdc", "8:32", Some("btrfs"), BOTH)));
-    assert_eq!(mounts.by_dev((0, 52)), Some(backing("0:52", "0:52", Some("nfs"), &[])));
-    assert_eq!(mounts.by_dev((0, 99)), None);
+    assert_eq!(
+        mounts.by_dev(DeviceId::new(8, 1)),
+        Some(backing("sda1", "8:1", Some("ext4"), &[DeviceId::new(8, 0)]))
+    );
+    assert_eq!(
+        mounts.by_dev(DeviceId::new(8, 0)),
+        Some(backing("sda", "8:0", None, &[DeviceId::new(8, 0)]))
+    );
+    assert_eq!(
+        mounts.by_dev(DeviceId::new(0, 53)),
+        Some(backing("sdc", "8:32", Some("btrfs"), BOTH))
+    );
+    assert_eq!(
+        mounts.by_dev(DeviceId::new(0, 52)),
+        Some(backing("0:52", "0:52", Some("nfs"), &[]))
+    );
+    assert_eq!(mounts.by_dev(DeviceId::new(0, 99)), None);
 }
 
 #[test]
 fn btrfs_is_found_by_the_link_to_its_backing_device() {
     let sysfs = sysfs();
     let mounts = Mounts::from_text(PLAIN, sysfs.path());
-    assert_eq!(mounts.backing("btrfs-1"), Some(backing("sdb", "8:16", Some("btrfs"), &[(8, 16)])));
+    assert_eq!(
+        mounts.backing("btrfs-1"),
+        Some(backing("sdb", "8:16", Some("btrfs"), &[DeviceId::new(8, 16)]))
+    );
     assert_eq!(mounts.backing("btrfs-2"), Some(backing("sdc", "8:32", Some("btrfs"), BOTH)));
     let unmounted = Mounts::from_text("", sysfs.path());
     assert_eq!(unmounted.backing("btrfs-2"), Some(backing("sdb", "8:16", Some("btrfs"), BOTH)));

@@ -3,16 +3,17 @@
 use std::collections::BTreeMap;
 
 use prometheus::proto::MetricFamily;
+use stable_trace_analysis::event::ModeCount;
 
 use super::Registry;
 use crate::{
-    event::ModeCount,
+    collect::map_fill::MapFill,
     metrics::{
         family::{Family, single_counter},
         limits,
         number::{count, seconds},
         own::Own,
-        snapshot::{MapFill, Program, Snapshot},
+        snapshot::{Program, Snapshot},
     },
 };
 

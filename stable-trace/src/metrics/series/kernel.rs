@@ -3,17 +3,15 @@
 use std::cmp::Reverse;
 
 use prometheus::proto::MetricFamily;
+use stable_trace_analysis::event::{Cause, Check, Context, Device, Grade, Operation, Source};
 use stable_trace_common::process::ProcessKey;
 
 use super::{Named, OTHER, Registry, or_unknown};
-use crate::{
-    event::{Cause, Check, Context, Device, Grade, Operation, Source},
-    metrics::{
-        family::Family,
-        limits,
-        number::{count, seconds},
-        snapshot::Snapshot,
-    },
+use crate::metrics::{
+    family::Family,
+    limits,
+    number::{count, seconds},
+    snapshot::Snapshot,
 };
 
 impl Registry {

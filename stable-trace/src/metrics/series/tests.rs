@@ -1,16 +1,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use prometheus::proto::MetricType;
+use stable_trace_analysis::{
+    event::{Device, Group, Method, ModeCount, Probe, Protection},
+    units::DeviceId,
+};
 use stable_trace_common::backing::{BY_DEV, Backing, NAME_LEN, dev_t};
 
 use super::*;
 use crate::{
-    event::{Device, Group, Method, ModeCount, Probe, Protection},
+    collect::map_fill::MapFill,
     metrics::{
         exposition::{Format, encode},
-        snapshot::{
-            IntegrityCount, MapFill, ProcessTime, Program, Stalls, UnstableCount, VerdictCount,
-        },
+        snapshot::{IntegrityCount, ProcessTime, Program, Stalls, UnstableCount, VerdictCount},
     },
 };
 
@@ -85,7 +87,7 @@ fn stacks_of_one_context_are_one_series() {
 fn known_series_start_at_zero() {
     let device = Device {
         device: "nvme0n1".to_owned(),
-        dev: "259:0".to_owned(),
+        dev: DeviceId::new(259, 0),
         stable_writes: true,
         integrity: Some(Protection {
             format: "T10-DIF-TYPE1-CRC".to_owned(),
@@ -142,7 +144,7 @@ fn plenty(round: u32) -> Snapshot {
         Protection { format: "T10-DIF-TYPE1-CRC".to_owned(), tag_size: 0, interval_bytes: None };
     let devices = (0..500).map(|number| Device {
         device: format!("sd{number}"),
-        dev: format!("8:{number}"),
+        dev: DeviceId::new(8, number),
         stable_writes: number % 2 == 0,
         integrity: (number % 3 == 0).then(|| protection.clone()),
     });

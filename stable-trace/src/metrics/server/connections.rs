@@ -25,7 +25,7 @@ use tokio::{
 
 use super::{
     Limits,
-    guarded::{Guarded, Watch},
+    connection_deadline::{Guarded, Watch},
     routes::Site,
 };
 

@@ -3,12 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use serde::Serialize;
+use stable_trace_analysis::event::{Device, Probe};
 
-use super::gather::{GatherError, Look};
-use crate::{
-    event::{Device, Probe},
-    metrics::series::Build,
-};
+use super::collector::{CollectError, Scrape};
+use crate::metrics::series::Build;
 
 /// The page at `/`.
 pub fn landing(build: &Build) -> String {
@@ -67,7 +65,7 @@ pub fn status(
     build: &Build,
     ready: bool,
     uptime: Duration,
-    look: &Result<Arc<Look>, GatherError>,
+    look: &Result<Arc<Scrape>, CollectError>,
 ) -> serde_json::Result<String> {
     let seen = look.as_ref().ok().map(|look| Seen {
         probes: &look.snapshot.probes,

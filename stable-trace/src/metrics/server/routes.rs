@@ -16,8 +16,8 @@ use hyper::{
 use tokio::sync::oneshot;
 
 use super::{
-    gather::{GatherError, Look, Looks},
-    guarded::{Answer, Watch},
+    collector::{CollectError, Scrape, Scrapes},
+    connection_deadline::{Answer, Watch},
     pages,
 };
 use crate::metrics::{
@@ -33,7 +33,7 @@ const JSON: &str = "application/json";
 
 /// Everything that can be asked for.
 pub struct Site {
-    looks: Looks,
+    looks: Scrapes,
     ready: Arc<AtomicBool>,
     build: Build,
     since: Instant,
@@ -62,7 +62,7 @@ impl Said {
 
 impl Site {
     /// What looks come from, whether the run is under way, what runs, and what is asked of clients.
-    pub fn new(looks: Looks, ready: Arc<AtomicBool>, build: Build, web: WebConfig) -> Self {
+    pub fn new(looks: Scrapes, ready: Arc<AtomicBool>, build: Build, web: WebConfig) -> Self {
         Self { looks, ready, build, since: Instant::now(), web }
     }
 
@@ -150,9 +150,9 @@ impl Site {
         }
     }
 
-    async fn look(&self) -> Result<Arc<Look>, GatherError> {
+    async fn look(&self) -> Result<Arc<Scrape>, CollectError> {
         let (reply, look) = oneshot::channel();
-        self.looks.send(reply).await.map_err(|_| GatherError::Over)?;
-        look.await.map_err(|_| GatherError::Over)?
+        self.looks.send(reply).await.map_err(|_| CollectError::Over)?;
+        look.await.map_err(|_| CollectError::Over)?
     }
 }

@@ -1,18 +1,17 @@
 //! Group `integrity`: where failed checks are seen, and where it is said what was wrong.
 
+use stable_trace_analysis::event::{Group, Method};
+use stable_trace_common::offsets::ABSENT;
+
 use super::{Part, Point, allowed, fentry_gap, kprobe_symbol};
-use crate::{
-    event::{Group, Method},
-    probes::{
-        facts::Facts,
-        offsets::Resolved,
-        table::integrity::{
-            BIO, BIO_TRACEPOINT, LOOP, Looped, REQUEST, REQUEST_TRACEPOINT, SAID, SUBMIT, Said,
-            VERIFY, Verify,
-        },
+use crate::probes::{
+    facts::Facts,
+    offsets::Resolved,
+    table::integrity::{
+        BIO, BIO_TRACEPOINT, LOOP, Looped, REQUEST, REQUEST_TRACEPOINT, SAID, SUBMIT, Said, VERIFY,
+        Verify,
     },
 };
-use stable_trace_common::offsets::ABSENT;
 
 const GROUP: Group = Group::Integrity;
 

@@ -1,12 +1,10 @@
 //! Group `page_mkwrite`: where write faults end.
 
-use super::{Part, Point, fentry_gap, kprobe_symbol};
-use crate::{
-    event::{Group, Method},
-    probes::{facts::Facts, offsets::Resolved, table::PAGE_MKWRITE},
-};
-
+use stable_trace_analysis::event::{Group, Method};
 use stable_trace_common::offsets::ABSENT;
+
+use super::{Part, Point, fentry_gap, kprobe_symbol};
+use crate::probes::{facts::Facts, offsets::Resolved, table::PAGE_MKWRITE};
 
 const GROUP: Group = Group::PageMkwrite;
 

@@ -1,8 +1,9 @@
 //! On made-up kernels, without group `integrity`; the saved facts of real ones are tested with all
 //! groups in `tests/plan`.
 
+use stable_trace_analysis::event::Preemption;
+
 use super::*;
-use crate::kernel::preemption::Preemption;
 
 /// A kernel as 6.12 has it, in all that the plan asks about.
 fn facts() -> Facts {

@@ -1,13 +1,12 @@
 //! Group `write_begin`: where buffered writes give their folio back.
 
+use stable_trace_analysis::event::{Group, Method};
+
 use super::{Part, Point, absent, allowed, fentry_gap, kprobe_symbol};
-use crate::{
-    event::{Group, Method},
-    probes::{
-        facts::Facts,
-        offsets::Resolved,
-        table::{WRITE_ENDS, WriteEnd},
-    },
+use crate::probes::{
+    facts::Facts,
+    offsets::Resolved,
+    table::{WRITE_ENDS, WriteEnd},
 };
 
 const GROUP: Group = Group::WriteBegin;

@@ -5,9 +5,10 @@
 //! an ftrace call and the same with a kretprobe, and nothing with tracepoints, which pay at each
 //! switch of tasks instead. `cargo xtask bench` measures it.
 
+use stable_trace_analysis::event::{Group, Method};
+
 use super::{Part, Point, WaitRecord, allowed, fentry_gap, kprobe_symbol};
 use crate::{
-    event::{Group, Method},
     kernel::{release::Release, tracepoint::WAIT_SYSTEM},
     probes::{facts::Facts, offsets::Resolved, table::WAIT_FUNCTIONS},
 };

@@ -1,7 +1,7 @@
 //! What tracefs counted against what a run says of it.
 
 use anyhow::{Result, ensure};
-use stable_trace::event::Summary;
+use stable_trace_analysis::event::Summary;
 
 use super::host;
 

@@ -10,9 +10,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
-use stable_trace::event::{Event, Line, Stall, Start, Summary};
+use stable_trace_analysis::event::{Event, Line, Stall, Start, Summary};
 
 /// How long attaching may take: an emulated CPU verifies slowly.
 const START: Duration = Duration::from_mins(2);
@@ -40,6 +40,15 @@ pub struct Recording {
     pub errors: String,
     /// How it ended.
     pub status: ExitStatus,
+}
+
+/// Parses a line of the stream. Its time must be RFC 3339 in UTC with nine digits of a second.
+fn parse_line(text: &str) -> Result<Line> {
+    let line: Line = serde_json::from_str(text)
+        .with_context(|| format!("the agent printed no event: {text}"))?;
+    let time = format!(r#""time":"{}""#, line.time);
+    ensure!(text.contains(&time), "the time has no nanoseconds in UTC: {text}");
+    Ok(line)
 }
 
 impl Agent {
@@ -212,10 +221,9 @@ impl Agent {
         let (sender, inbox) = channel();
         thread::spawn(move || {
             for line in BufReader::new(out).lines() {
-                let line = line.context("cannot read the agent's output").and_then(|line| {
-                    serde_json::from_str(&line)
-                        .with_context(|| format!("the agent printed no event: {line}"))
-                });
+                let line = line
+                    .context("cannot read the agent's output")
+                    .and_then(|text| parse_line(&text));
                 if sender.send(line).is_err() {
                     return;
                 }

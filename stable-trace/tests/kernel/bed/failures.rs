@@ -1,7 +1,7 @@
 //! Failed integrity checks as tracefs has them, and as the agent does: to be held side by side.
 
 use anyhow::{Context as _, Result, ensure};
-use stable_trace::event::{Check, Event, IntegrityError, Operation};
+use stable_trace_analysis::event::{Check, Event, IntegrityError, Operation};
 
 use super::{Disk, Recording, TracefsInstance, host};
 

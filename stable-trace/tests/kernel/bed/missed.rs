@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use stable_trace::event::Summary;
+use stable_trace_analysis::event::Summary;
 
 use super::host::TRACING;
 

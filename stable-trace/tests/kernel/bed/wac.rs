@@ -9,7 +9,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
-use stable_trace::event::{Event, Line, Workload, WorkloadState};
+use stable_trace_analysis::event::{Event, Line, Workload, WorkloadState};
 
 use super::agent::Agent;
 

@@ -1,7 +1,7 @@
 //! Which alerts a Prometheus has, and which it is to have.
 
 use anyhow::{Result, ensure};
-use stable_trace_dashboards::asked::list;
+use stable_trace_dashboards::json::elements;
 use stable_trace_dashboards::prometheus::Prometheus;
 
 /// One alert of one agent, or of one of its devices.
@@ -39,7 +39,7 @@ impl Expected {
 /// Each of these is in the state that it is to be in.
 pub fn alert_as_expected(server: &Prometheus, expected: &[(Alert<'_>, Expected)]) -> Result<()> {
     let data = server.data("/api/v1/alerts")?;
-    let alerts = list(&data["alerts"]);
+    let alerts = elements(&data["alerts"]);
     for alert in alerts {
         eprintln!("dashboards: {} {}", alert["state"], alert["labels"]);
     }

@@ -6,8 +6,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use stable_trace::event::Operation;
-use stable_trace_dashboards::asked::Times;
+use stable_trace_analysis::event::Operation;
+use stable_trace_dashboards::expressions::Durations;
 
 use super::alerts::{Alert, Expected, alert_as_expected};
 use super::questions::{Questions, System, shown};
@@ -22,7 +22,7 @@ use crate::bed::{
 
 /// Seconds from scrape to scrape. Each second, Prometheus alone would keep an emulated machine busy.
 const INTERVAL: u32 = 4;
-const TIMES: Times = Times { rate_interval: 20, range: 40 };
+const TIMES: Durations = Durations { rate_interval: 20, range: 40 };
 
 /// The disk takes this long for a command: it is what holds the workloads back.
 const COMMAND: Duration = Duration::from_millis(20);

@@ -4,9 +4,12 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
-use stable_trace_dashboards::asked::{self, Asked, Times, filled_in, list};
-use stable_trace_dashboards::boards;
-use stable_trace_dashboards::metric::{METRICS, Metric, why_empty};
+use stable_trace_dashboards::dashboards;
+use stable_trace_dashboards::expressions::{
+    DashboardExpression, Durations, interpolated, of_dashboard,
+};
+use stable_trace_dashboards::json::elements;
+use stable_trace_dashboards::metric::{METRICS, Metric, absence_reason};
 use stable_trace_dashboards::prometheus::Prometheus;
 
 use crate::bed::eventually;
@@ -21,7 +24,7 @@ pub enum System {
 }
 
 /// Panels that show what is wrong, and nothing where nothing is; the reasons by their metrics are in
-/// [`why_empty`].
+/// [`absence_reason`].
 const EMPTY_WHEN_ALL_IS_WELL: [(&str, &str); 2] = [
     ("Agents down", "every agent answers"),
     ("Groups without a probe", "every group has a probe on this kernel"),
@@ -47,17 +50,17 @@ impl System {
     fn excuses(self, expression: &str, place: &str) -> bool {
         let panel = |(title, _why): &(&str, &str)| place == *title;
         self == Self::Well
-            && (why_empty(expression).is_some() || EMPTY_WHEN_ALL_IS_WELL.iter().any(panel))
+            && (absence_reason(expression).is_some() || EMPTY_WHEN_ALL_IS_WELL.iter().any(panel))
     }
 }
 
 /// What a panel with one number shows at the end of so many seconds; 0 if it has none.
 pub fn shown(server: &Prometheus, panel: &str, range: u64) -> Result<f64> {
-    let mut questions = boards::all().into_iter().flat_map(|board| asked::of_board(&board.json()));
-    let question = questions.find(|question| question.place == panel);
+    let mut questions = dashboards::all().into_iter().flat_map(|one| of_dashboard(&one.json()));
+    let question = questions.find(|question| question.element == panel);
     let question = question.with_context(|| format!("no panel is called {panel}"))?;
-    let times = Times { rate_interval: range, range };
-    let answer = server.query(&filled_in(&question.expression, times))?;
+    let times = Durations { rate_interval: range, range };
+    let answer = server.query(&interpolated(&question.expression, times))?;
     Ok(answer.iter().flat_map(|series| &series.points).map(|(_, value)| value).sum())
 }
 
@@ -67,12 +70,12 @@ pub struct Questions<'a> {
     system: System,
     /// The moment that expressions are asked about, in seconds since 1970.
     moment: f64,
-    times: Times,
+    times: Durations,
 }
 
 impl<'a> Questions<'a> {
     /// About this moment.
-    pub fn now(server: &'a Prometheus, system: System, times: Times) -> Result<Self> {
+    pub fn now(server: &'a Prometheus, system: System, times: Durations) -> Result<Self> {
         let answer = server.query("time()")?;
         let point = answer.first().and_then(|series| series.points.first());
         let (moment, _) = point.context("Prometheus does not know the time")?;
@@ -89,18 +92,20 @@ impl<'a> Questions<'a> {
     fn every_expression_has_data(&self) -> Result<()> {
         let (mut asked, mut excused) = (0, Vec::new());
         let mut unexpected = Vec::new();
-        for question in boards::all().iter().flat_map(|board| asked::of_board(&board.json())) {
+        for question in dashboards::all().iter().flat_map(|one| of_dashboard(&one.json())) {
             asked += 1;
             let answer = self.answer(&question)?;
             let excuse = match (answer, self.system) {
                 (Answer::Something, _) | (Answer::Zero, System::Well) => continue,
-                (Answer::Nothing, _) => self.system.excuses(&question.expression, &question.place),
+                (Answer::Nothing, _) => {
+                    self.system.excuses(&question.expression, &question.element)
+                }
                 (Answer::Zero, System::Failing) => {
-                    ZERO_ALL_THE_SAME.iter().any(|(title, _why)| question.place == *title)
+                    ZERO_ALL_THE_SAME.iter().any(|(title, _why)| question.element == *title)
                 }
             };
             if excuse {
-                excused.push(question.place);
+                excused.push(question.element);
             } else {
                 unexpected.push((answer, question));
             }
@@ -111,9 +116,9 @@ impl<'a> Questions<'a> {
         Ok(())
     }
 
-    fn answer(&self, question: &Asked) -> Result<Answer> {
-        let expression = filled_in(&question.expression, self.times);
-        let series = self.server.range(&expression, self.moment, self.moment, 1.0)?;
+    fn answer(&self, question: &DashboardExpression) -> Result<Answer> {
+        let expression = interpolated(&question.expression, self.times);
+        let series = self.server.query_range(&expression, self.moment, self.moment, 1.0)?;
         let points = series.iter().flat_map(|series| &series.points);
         let mut values = points.map(|(_, value)| *value).filter(|value| !value.is_nan()).peekable();
         if values.peek().is_none() {
@@ -129,7 +134,7 @@ impl<'a> Questions<'a> {
     /// What is scraped is what is documented, and all of it.
     fn every_metric_is_known(&self) -> Result<()> {
         let names = self.server.data("/api/v1/label/__name__/values")?;
-        let names: BTreeSet<_> = list(&names).iter().filter_map(Value::as_str).collect();
+        let names: BTreeSet<_> = elements(&names).iter().filter_map(Value::as_str).collect();
         // Prometheus's own, and what the rules made; the address space says nothing of an agent that
         // maps the kernel's buffers.
         let not_ours = |name: &&str| {
@@ -144,11 +149,11 @@ impl<'a> Questions<'a> {
             .collect();
         ensure!(unknown.is_empty(), "nobody documents {unknown:?}");
         let may_be_absent =
-            |metric: &Metric| self.system == System::Well && metric.absent.is_some();
+            |metric: &Metric| self.system == System::Well && metric.absence_reason.is_some();
         let absent: Vec<_> = METRICS
             .iter()
             .filter(|metric| !may_be_absent(metric))
-            .filter(|metric| !names.iter().any(|name| metric.is_in(name)))
+            .filter(|metric| !names.iter().any(|name| metric.occurs_in(name)))
             .map(|metric| metric.name)
             .collect();
         ensure!(absent.is_empty(), "nobody serves {absent:?}");
@@ -177,8 +182,8 @@ impl<'a> Questions<'a> {
         let mut rules = Vec::new();
         eventually(|| {
             let data = self.server.data("/api/v1/rules")?;
-            let groups = list(&data["groups"]).iter();
-            rules = groups.flat_map(|group| list(&group["rules"])).cloned().collect();
+            let groups = elements(&data["groups"]).iter();
+            rules = groups.flat_map(|group| elements(&group["rules"])).cloned().collect();
             let unknown = rules.iter().find(|rule| rule["health"] == "unknown");
             Ok(unknown.map(|rule| format!("{} was not evaluated", rule["name"])))
         })?;

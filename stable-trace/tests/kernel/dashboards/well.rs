@@ -1,7 +1,8 @@
 //! A busy and healthy system: everything has data, but for what shows faults.
 
 use anyhow::{Result, ensure};
-use stable_trace_dashboards::asked::{Times, list};
+use stable_trace_dashboards::expressions::Durations;
+use stable_trace_dashboards::json::elements;
 use stable_trace_dashboards::prometheus::Prometheus;
 
 use super::questions::{Questions, System};
@@ -10,7 +11,7 @@ use crate::bed::{Agent, Disk, Fs, Need, PrometheusServer, Scratch, Test, eventua
 
 /// Enough for a rate over ten seconds everywhere.
 const SCRAPES: f64 = 15.0;
-const TIMES: Times = Times { rate_interval: 10, range: 10 };
+const TIMES: Durations = Durations { rate_interval: 10, range: 10 };
 
 pub fn test() -> Test {
     Test::native("dashboards::every_expression_has_data_while_wac_runs", while_wac_runs)
@@ -49,7 +50,7 @@ fn while_wac_runs() -> Result<()> {
 /// It alarms nobody; what its kernel cannot do is worth a warning.
 fn nothing_fires(server: &Prometheus) -> Result<()> {
     let alerts = server.data("/api/v1/alerts")?;
-    let critical: Vec<_> = list(&alerts["alerts"])
+    let critical: Vec<_> = elements(&alerts["alerts"])
         .iter()
         .filter(|alert| alert["labels"]["severity"] == "critical")
         .collect();

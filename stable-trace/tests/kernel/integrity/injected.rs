@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::FileExt as _;
 
 use anyhow::{Context as _, Result, ensure};
-use stable_trace::event::{Check, Operation, PageKind, Source};
+use stable_trace_analysis::event::{Check, Operation, PageKind, Source};
 
 use super::on_the_disk;
 use crate::bed::direct::Direct;

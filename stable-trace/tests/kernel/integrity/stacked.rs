@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
-use stable_trace::event::{Check, Operation, Source};
+use stable_trace_analysis::event::{Check, Operation, Source};
 
 use super::on_the_disk;
 use crate::bed::direct::Direct;

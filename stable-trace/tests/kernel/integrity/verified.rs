@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::fs::OFlags;
-use stable_trace::event::{Check, Operation, PageKind, Source};
+use stable_trace_analysis::event::{Check, Operation, PageKind, Source};
 
 use super::on_the_disk;
 use crate::bed::console::QuietConsole;

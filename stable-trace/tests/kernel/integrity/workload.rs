@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use stable_trace::event::{Cause, Check, Operation, PageKind, Source};
+use stable_trace_analysis::event::{Cause, Check, Operation, PageKind, Source};
 
 use super::on_the_disk;
 use crate::bed::console::QuietConsole;

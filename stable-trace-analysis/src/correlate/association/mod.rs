@@ -1,0 +1,212 @@
+//! How stalls and integrity errors go together.
+//!
+//! Time is cut into bins of a tenth of a second (a fiftieth of the window, if that is more). A
+//! stall is in the bin in which it ended. It is around an error if that is at most one window of
+//! bins away, before or after; stalls around errors are compared with all the others. Apart from
+//! that, errors and stalled time of each bin are correlated at every lag within the window.
+//!
+//! An error counts for the disk that failed and for the devices of the files whose pages failed.
+//! Only streamed stalls are compared: those of at least `--min-latency`.
+//!
+//! Kept are 32 disks by name and all of them together; of each the bins of two windows and the
+//! slack, with 210 counts a bin, so 4 MiB at most, whatever the lines say.
+
+mod latency;
+mod rank;
+mod series;
+
+use std::{collections::BTreeMap, time::Duration};
+
+use self::series::Series;
+use crate::{
+    correlate::disks::{Disk, Disks},
+    event::{Association, Event, Latency, Line},
+    units::Timestamp,
+};
+
+/// Disks with a comparison of their own.
+const MAX_DISKS: usize = 32;
+
+/// Shortest bin.
+const SHORTEST_BIN_NS: u64 = 100_000_000;
+
+/// Bins of a window at most.
+const BINS_OF_A_WINDOW: u64 = 50;
+
+/// Errors that a comparison needs.
+pub const MIN_ERRORS: u64 = 3;
+
+/// Stalls that each side of a comparison needs.
+pub const MIN_STALLS: u64 = 20;
+
+/// Compares the stalls around integrity errors with the others, by disk and overall.
+#[derive(Debug)]
+pub struct Associations {
+    window_ns: u64,
+    bin_ns: u64,
+    slack_ns: u64,
+    /// First and last bin of the run, or of what has come since the clock was set.
+    span: Option<(u64, u64)>,
+    /// Bins before the clock was set.
+    earlier_bins: u64,
+    disks: Disks,
+    overall: Series,
+    by_disk: BTreeMap<Disk, Series>,
+}
+
+impl Associations {
+    /// Has seen nothing.
+    #[must_use]
+    pub fn new(window: Duration, slack: Duration) -> Self {
+        let ns = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        let window_ns = ns(window);
+        let bin_ns = SHORTEST_BIN_NS.max(window_ns.div_ceil(BINS_OF_A_WINDOW));
+        Self {
+            window_ns,
+            bin_ns,
+            slack_ns: ns(slack),
+            span: None,
+            earlier_bins: 0,
+            disks: Disks::default(),
+            overall: Series::new(window_ns.div_ceil(bin_ns)),
+            by_disk: BTreeMap::new(),
+        }
+    }
+
+    /// Takes a line: stalls and integrity errors matter.
+    pub fn observe(&mut self, line: &Line) {
+        match &line.event {
+            Event::Stall(stall) => {
+                let bin = self.bin(line.time);
+                self.overall.stall(bin, stall.duration_ns);
+                if let Some(series) = self.series(stall.device.as_deref()) {
+                    series.stall(bin, stall.duration_ns);
+                }
+            }
+            Event::Integrity(error) => {
+                let bin = self.bin(line.time);
+                self.overall.error(bin);
+                let of_pages = error.pages.iter().map(|page| &page.device);
+                let named = std::iter::once(&error.device).chain(of_pages).flatten();
+                let mut disks: Vec<_> = named.filter_map(|name| self.disks.of(name)).collect();
+                disks.sort_unstable();
+                disks.dedup();
+                for disk in disks {
+                    if let Some(series) = self.series_of(disk) {
+                        series.error(bin);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// What it has come to: of all disks, then of each that has errors, by name. Empty if there was
+    /// no error.
+    #[must_use]
+    pub fn result(&self) -> Vec<Association> {
+        let bins = self.earlier_bins + self.span.map_or(0, |(first, last)| last - first + 1);
+        let mut disks: Vec<_> = self
+            .by_disk
+            .iter()
+            .filter_map(|(disk, series)| Some((self.disks.name(*disk)?, series)))
+            .collect();
+        disks.sort_unstable_by_key(|(name, _)| *name);
+        std::iter::once((None, &self.overall))
+            .chain(disks.into_iter().map(|(name, series)| (Some(name), series)))
+            .filter(|(_, series)| series.errors > 0)
+            .map(|(name, series)| self.associate(name, series.clone(), bins))
+            .collect()
+    }
+
+    fn associate(&self, device: Option<&str>, mut series: Series, bins: u64) -> Association {
+        series.count_to(u64::MAX);
+        let (around, elsewhere) = (series.around.latency(), series.elsewhere.latency());
+        let mut association = Association {
+            device: device.map(str::to_owned),
+            window_ns: self.window_ns,
+            integrity_errors: series.errors,
+            around,
+            elsewhere,
+            too_few_reason: too_few(series.errors, &around, &elsewhere),
+            ..Association::default()
+        };
+        association.too_few = association.too_few_reason.is_some();
+        if association.too_few {
+            return association;
+        }
+        association.p50_ratio = ratio(around.p50_ns, elsewhere.p50_ns);
+        association.p99_ratio = ratio(around.p99_ns, elsewhere.p99_ns);
+        if let Some(test) = rank::compare(series.around.counts(), series.elsewhere.counts()) {
+            association.longer_probability = Some(significant(test.longer_probability));
+            association.p_value = Some(significant(test.p_value));
+        }
+        if let Some((lag, correlation)) = series.peak(bins) {
+            let bin_ns = i64::try_from(self.bin_ns).unwrap_or(i64::MAX);
+            association.peak_lag_ns = Some(lag.saturating_mul(bin_ns));
+            association.peak_correlation = Some(significant(correlation));
+        }
+        association
+    }
+
+    /// The bin of a time.
+    fn bin(&mut self, time: Timestamp) -> u64 {
+        let bin = time.unix_ns() / self.bin_ns;
+        let reach = self.window_ns.div_ceil(self.bin_ns);
+        let late = self.slack_ns.div_ceil(self.bin_ns) + 1;
+        let Some((first, last)) = self.span else {
+            self.span = Some((bin, bin));
+            return bin;
+        };
+        if bin.saturating_add(late + 2 * reach) < last {
+            self.earlier_bins += last - first + 1;
+            self.span = Some((bin, bin));
+            self.overall.restart();
+            self.by_disk.values_mut().for_each(Series::restart);
+            return bin;
+        }
+        self.span = Some((first.min(bin), last.max(bin)));
+        if bin > last {
+            let end = bin.saturating_sub(late + reach);
+            self.overall.count_to(end);
+            self.by_disk.values_mut().for_each(|series| series.count_to(end));
+        }
+        bin
+    }
+
+    fn series(&mut self, device: Option<&str>) -> Option<&mut Series> {
+        let disk = self.disks.of(device?)?;
+        self.series_of(disk)
+    }
+
+    fn series_of(&mut self, disk: Disk) -> Option<&mut Series> {
+        if !self.by_disk.contains_key(&disk) && self.by_disk.len() >= MAX_DISKS {
+            return None;
+        }
+        let reach = self.window_ns.div_ceil(self.bin_ns);
+        Some(self.by_disk.entry(disk).or_insert_with(|| Series::new(reach)))
+    }
+}
+
+/// What there is too little of.
+fn too_few(errors: u64, around: &Latency, elsewhere: &Latency) -> Option<String> {
+    let sides = [("around errors", around.stalls), ("elsewhere", elsewhere.stalls)];
+    if errors < MIN_ERRORS {
+        return Some(format!("integrity errors: {errors}, and {MIN_ERRORS} are needed"));
+    }
+    let (side, stalls) = sides.into_iter().find(|(_, stalls)| *stalls < MIN_STALLS)?;
+    Some(format!("streamed stalls {side}: {stalls}, and {MIN_STALLS} are needed"))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a ratio needs no more than 53 bits")]
+fn ratio(one: u64, other: u64) -> Option<f64> {
+    (other > 0).then(|| significant(one as f64 / other as f64))
+}
+
+/// Six digits: what is written is then what is read, and no more than there is to know.
+fn significant(value: f64) -> f64 {
+    format!("{value:.5e}").parse().unwrap_or(value)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,149 @@
+//! Where the recording was made, and what could be seen there.
+
+use maud::{Markup, html};
+
+use super::{grouped, or_dash};
+use crate::{
+    event::{Device, Probe, Start},
+    report::Report,
+    sink::style::duration,
+    units::DeviceId,
+};
+
+/// The most devices, probes and counters that are shown.
+const ROWS: usize = 100;
+
+/// The section.
+pub fn section(report: &Report) -> Markup {
+    let Some(start) = &report.start else { return html! {} };
+    html! {
+        section #environment aria-labelledby="environment-title" {
+            h2 #environment-title { "Where this was" }
+            (system(start, report))
+            (probes(&start.probes))
+            (devices(&start.devices))
+            (cost(report))
+        }
+    }
+}
+
+fn system(start: &Start, report: &Report) -> Markup {
+    let preemption = start.preemption.and_then(|model| {
+        let name = serde_json::to_value(model).ok()?;
+        name.as_str().map(str::to_owned)
+    });
+    html! {
+        dl .list {
+            div { dt { "Kernel" } dd { (start.kernel) } }
+            div { dt { "Machine" } dd { (start.hostname) ", " (start.arch) } }
+            @if let Some(preemption) = preemption { div { dt { "Preemption" } dd { (preemption) } } }
+            div { dt { "stable-trace" } dd { (start.version) ", format " (start.format) } }
+            @if let Some(ns) = start.min_latency_ns { div { dt { "Listed from" } dd { (duration(ns)) } } }
+            @if start.filtered { div { dt { "Traced" } dd { "only some waiters and writers (--pid, --comm, --cgroup)" } } }
+            @if !start.only_devices.is_empty() { div { dt { "Traced devices" } dd { "only " (listed(&start.only_devices)) } } }
+            @if let Some(ns) = start.window_ns { div { dt { "Window of verdicts" } dd { (duration(ns)) } } }
+            @if let Some(workload) = &report.summary.workload {
+                div { dt { "Workload" } dd {
+                    "wac " (workload.profile) ", " (workload.threads) " threads: " (grouped(workload.operations)) " operations"
+                    @for (errno, count) in &workload.errors { ", " (count) " " (errno) }
+                } }
+            }
+        }
+    }
+}
+
+fn probes(probes: &[Probe]) -> Markup {
+    let missing = probes.iter().filter(|probe| !probe.attached).count();
+    html! {
+        h3 { "Probes" }
+        p .note {
+            (probes.len() - missing) " attached"
+            @if missing > 0 { "; " b { (missing) } " not" }
+            "."
+        }
+        @if missing > 0 {
+            details open[probes.len() == missing] {
+                summary { "What did not attach, and why" }
+                (probe_table(probes, false))
+            }
+        }
+        details {
+            summary { "What is attached" }
+            (probe_table(probes, true))
+        }
+    }
+}
+
+fn probe_table(probes: &[Probe], attached: bool) -> Markup {
+    let label = if attached { "Probes that are attached" } else { "Probes that did not attach" };
+    html! {
+        div .scroll tabindex="0" role="region" aria-label=(label) {
+            table {
+                thead { tr { th { "Group" } th { "Function" } th { "Method" } @if !attached { th { "Why not" } } } }
+                tbody {
+                    @for probe in probes.iter().filter(|probe| probe.attached == attached).take(ROWS) {
+                        tr {
+                            td { code { (probe.group.name()) } }
+                            td { code { (probe.function) } }
+                            td { (probe.method.name()) }
+                            @if !attached { td .why { (or_dash(probe.reason.as_deref())) } }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn devices(devices: &[Device]) -> Markup {
+    html! {
+        h3 { "Devices" }
+        div .scroll tabindex="0" role="region" aria-label="Devices" {
+            table #devices {
+                thead { tr { th { "Device" } th { "Number" } th { "Stable pages" } th { "Protection information" } } }
+                tbody {
+                    @for device in devices.iter().take(ROWS) {
+                        tr {
+                            td { (device.device) }
+                            td { (device.dev) }
+                            td { @if device.stable_writes { b { "yes" } } @else { "no" } }
+                            td {
+                                @if let Some(integrity) = &device.integrity {
+                                    (integrity.format) ", " (integrity.tag_size) " tag bytes"
+                                } @else { "–" }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        @if devices.len() > ROWS { p .note { (devices.len() - ROWS) " more are not shown." } }
+    }
+}
+
+/// What the run cost, and what it could not count.
+fn cost(report: &Report) -> Markup {
+    let summary = &report.summary;
+    let missed: u64 = summary.probe_runs_missed.values().sum();
+    html! {
+        @if !summary.incomplete {
+            h3 { "How complete, and at what cost" }
+            dl .list {
+                div { dt { "Shorter than listed" } dd { (grouped(summary.stalls_below_threshold)) " stalls, counted all the same" } }
+                div { dt { "Lines lost" } dd { (grouped(summary.events_lost)) } }
+                div { dt { "Probe runs missed" } dd { (grouped(missed)) } }
+                div { dt { "Waits not over at the end" } dd { (grouped(summary.waits_unfinished)) } }
+                @for (what, count) in summary.map_failures.iter().take(ROWS) {
+                    div { dt { "No room" } dd { (grouped(*count)) " times: " (what) } }
+                }
+                div { dt { "CPU of the agent" } dd { (duration(summary.agent_cpu_ns)) } }
+                div { dt { "CPU of the probes" } dd { (duration(summary.bpf_cpu_ns)) } }
+            }
+        }
+    }
+}
+
+/// Device numbers, separated by commas.
+fn listed(devices: &[DeviceId]) -> String {
+    devices.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}

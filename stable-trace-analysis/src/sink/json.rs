@@ -1,0 +1,56 @@
+//! One JSON object a line.
+
+use std::io::{self, Write};
+
+use super::EventSink;
+use crate::event::Line;
+
+/// Writes JSON lines.
+pub struct Json<W> {
+    out: W,
+}
+
+impl<W: Write> Json<W> {
+    /// Writes to `out`, which should buffer.
+    pub const fn new(out: W) -> Self {
+        Self { out }
+    }
+}
+
+impl<W: Write> EventSink for Json<W> {
+    fn line(&mut self, line: &Line) -> io::Result<()> {
+        serde_json::to_writer(&mut self.out, line).map_err(io::Error::from)?;
+        self.out.write_all(b"\n")
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{Event, Lost};
+
+    #[test]
+    fn a_line_is_an_object_with_type_seq_and_time() {
+        let mut out = Vec::new();
+        let line = Line {
+            seq: 7,
+            time: "2026-01-02T03:04:05.000000006Z".parse().unwrap(),
+            event: Event::Lost(Lost { count: 3, since_seq: 6, within_ns: None }),
+        };
+        Json::new(&mut out).line(&line).unwrap();
+        assert!(out.ends_with(b"\n"));
+        let object: serde_json::Value = serde_json::from_slice(&out).unwrap();
+        assert_eq!(
+            object,
+            serde_json::json!({
+                "type": "lost", "seq": 7, "time": "2026-01-02T03:04:05.000000006Z",
+                "count": 3, "since_seq": 6,
+            })
+        );
+        assert_eq!(serde_json::from_slice::<Line>(&out).unwrap(), line);
+    }
+}

@@ -1,0 +1,220 @@
+//! What people see.
+
+use super::*;
+use crate::event::{
+    Association, Cause, Check, Context, IntegrityError, Latency, Operation, Page, PageKind, Source,
+    Stall, StallSummary, Summary, Verdict,
+};
+
+fn shown_in(width: Width, events: Vec<Event>) -> String {
+    let mut out = Vec::new();
+    let mut text = Text::new(&mut out, Style { color: false }, width);
+    for event in events {
+        let time = "2026-01-02T03:04:05.678901234Z".parse().unwrap();
+        text.line(&Line { seq: 1, time, event }).unwrap();
+    }
+    String::from_utf8(out).unwrap()
+}
+
+fn shown(event: Event) -> String {
+    shown_in(Width::Unlimited, vec![event])
+}
+
+fn stall() -> Stall {
+    Stall {
+        context: Context::PageMkwrite,
+        function: "ext4_page_mkwrite".into(),
+        duration_ns: 18_300_000,
+        pid: 41,
+        tid: 42,
+        comm: "wac\x1b".into(),
+        cgroup_id: 1,
+        device: Some("loop0".into()),
+        dev: Some(crate::units::DeviceId::new(7, 0)),
+        fs: Some("ext4".into()),
+        ino: 12,
+        index: 3,
+        path: None,
+        stack: None,
+    }
+}
+
+fn error() -> IntegrityError {
+    let page = |index| Page {
+        kind: PageKind::File,
+        ino: Some(12),
+        index: Some(index),
+        device: None,
+        dev: None,
+        fs: None,
+        stable: Some(false),
+    };
+    IntegrityError {
+        op: Operation::Write,
+        device: Some("sd\x07a".into()),
+        dev: None,
+        sector: 4096,
+        sectors: 16,
+        check: Check::Guard,
+        source: Source::Scsi,
+        status: "EILSEQ".into(),
+        pages: vec![page(3), page(4)],
+        pages_total: None,
+        fs: None,
+        path: None,
+        pid: None,
+        tid: None,
+        comm: None,
+    }
+}
+
+fn verdict() -> Verdict {
+    Verdict {
+        integrity_seq: 7,
+        device: Some("sda".into()),
+        cause: Cause::PageRewrittenInFlight,
+        confidence: 0.95,
+        evidence: vec![5, 6],
+        stalls_same_page: 1,
+        stalls_same_file: 2,
+        stalls_same_device: 3,
+        explanation: "Page 3 of inode 12 was given to a writer 2.1 ms before the check failed."
+            .into(),
+    }
+}
+
+#[test]
+fn a_stall_is_one_line_below_its_heading() {
+    let text = shown(Event::Stall(stall()));
+    let lines: Vec<_> = text.lines().collect();
+    assert_eq!(lines.len(), 2);
+    let columns: Vec<_> = lines[1].split_whitespace().collect();
+    assert_eq!(
+        columns,
+        [
+            "03:04:05.678901",
+            "18.3ms",
+            "page_mkwrite",
+            "ext4_page_mkwrite",
+            "loop0",
+            "ext4",
+            "12",
+            "3",
+            "wac\u{fffd}[42]"
+        ]
+    );
+}
+
+#[test]
+fn headings_stand_above_their_columns() {
+    let text = shown(Event::Stall(stall()));
+    let lines: Vec<_> = text.lines().collect();
+    for (heading, value) in [("CONTEXT", "page_mkwrite"), ("DEVICE", "loop0"), ("TASK", "wac")] {
+        assert_eq!(lines[0].find(heading), lines[1].find(value), "{text}");
+    }
+}
+
+#[test]
+fn in_a_file_nothing_is_left_out() {
+    let function = "a_function_whose_name_is_longer_than_its_column";
+    let text = shown(Event::Stall(Stall { function: function.into(), ..stall() }));
+    assert!(text.contains(function), "{text}");
+}
+
+#[test]
+fn no_line_is_wider_than_the_terminal() {
+    let stalls = vec![StallSummary {
+        context: Context::WriteBegin,
+        device: Some("nvme0n1p15-of-a-long-name".into()),
+        fs: Some("ext4".into()),
+        count: 1_234_567,
+        total_ns: 1,
+        p50_ns: 2,
+        p90_ns: 3,
+        p99_ns: 4,
+        max_ns: 5_000_000_000,
+        buckets: vec![1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12],
+    }];
+    let summary =
+        Summary { stalls, integrity_errors_total: 3, events_lost: 5, ..Summary::default() };
+    for width in 42..200 {
+        let events = vec![
+            Event::Stall(stall()),
+            Event::Integrity(error()),
+            Event::Verdict(verdict()),
+            Event::Summary(summary.clone()),
+        ];
+        let text = shown_in(Width::Cells(width), events);
+        for line in text.lines() {
+            assert!(truncate::cells(line) <= width, "{width}: {line}");
+        }
+    }
+}
+
+#[test]
+fn an_error_says_what_failed_where_and_whose_pages() {
+    let text = shown(Event::Integrity(error()));
+    assert_eq!(
+        text,
+        "03:04:05.678901   EILSEQ  the guard check of a write failed: 16 sectors at 4096 of \
+         sd\u{fffd}a (seen by scsi); pages 3 to 4 of inode 12\n"
+    );
+}
+
+#[test]
+fn a_verdict_says_what_how_sure_why_and_from_what() {
+    let text = shown(Event::Verdict(verdict()));
+    let lines: Vec<_> = text.lines().collect();
+    assert_eq!(
+        lines,
+        [
+            "03:04:05.678901  VERDICT  page rewritten in flight (95 % sure), sda",
+            "                          Page 3 of inode 12 was given to a writer 2.1 ms before the check failed.",
+            "                          on error 7, from lines 5 6; stalls near it: 1 on the page, 2 on the file, 3 on the device",
+        ]
+    );
+}
+
+#[test]
+fn associations_say_how_much_and_how_sure() {
+    let around = Latency { stalls: 40, p50_ns: 4_000_000, p99_ns: 9_000_000 };
+    let elsewhere = Latency { stalls: 400, p50_ns: 1_000_000, p99_ns: 6_000_000 };
+    let line = Association {
+        device: Some("sda".into()),
+        around,
+        elsewhere,
+        p50_ratio: Some(4.0),
+        p99_ratio: Some(1.5),
+        p_value: Some(0.0001),
+        peak_lag_ns: Some(-2_000_000),
+        ..Association::default()
+    };
+    let few = Association {
+        too_few: true,
+        too_few_reason: Some("2 errors".into()),
+        ..Association::default()
+    };
+    let text =
+        shown(Event::Summary(Summary { associations: vec![line, few], ..Summary::default() }));
+    let wanted = [
+        "  sda        p50 4.00ms against 1.00ms (4.00×), p99 9.00ms against 6.00ms (1.50×), p < 0.001, most 2.00ms before",
+        "  all        2 errors",
+    ];
+    for wanted in wanted {
+        assert!(text.lines().any(|line| line == wanted), "{wanted}\n{text}");
+    }
+}
+
+#[test]
+fn a_loss_is_said_in_the_summary() {
+    let summary = Summary { events_lost: 5, stalls_total: 9, ..Summary::default() };
+    let text = shown(Event::Summary(summary));
+    assert!(text.contains("9 stalls") && text.contains("5 of them are not listed"), "{text}");
+}
+
+#[test]
+fn a_summary_from_a_cut_recording_says_so() {
+    let text = shown(Event::Summary(Summary { incomplete: true, ..Summary::default() }));
+    assert!(text.contains("as far as the recording goes"), "{text}");
+    assert!(text.contains("from the lines of the recording alone"), "{text}");
+}

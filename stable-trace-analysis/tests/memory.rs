@@ -1,0 +1,147 @@
+//! What the engine takes: every byte counted, on the worst stream there can be and on a usual one.
+//! A program of its own, because it counts for the whole process.
+
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "tests fail by panicking, and clippy sees no test in their shared functions"
+)]
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    sync::atomic::{AtomicUsize, Ordering},
+    time::{Duration, UNIX_EPOCH},
+};
+
+use stable_trace_analysis::{
+    correlate::{engine::Engine, verdict::Limits},
+    event::{Event, IntegrityError, Line, Stall, UnstableWrite},
+};
+
+/// What the documentation of the verdicts promises, with the associations' share.
+const MOST: usize = (112 + 4) << 20;
+
+struct Counting;
+
+static TAKEN: AtomicUsize = AtomicUsize::new(0);
+static PEAK: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: passes every call on to the system's allocator as it is.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let taken = TAKEN.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
+        PEAK.fetch_max(taken, Ordering::Relaxed);
+        // SAFETY: the caller keeps the contract.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        TAKEN.fetch_sub(layout.size(), Ordering::Relaxed);
+        // SAFETY: the caller keeps the contract.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// An event from its JSON.
+fn event(fields: &str) -> Event {
+    serde_json::from_str(&format!("{{{fields}}}")).unwrap()
+}
+
+fn line(seq: u64, us: u64, event: Event) -> Line {
+    let time = UNIX_EPOCH + Duration::from_hours(490_896) + Duration::from_micros(us);
+    Line { seq, time: time.into(), event }
+}
+
+const WRITER: &str = r#""context": "write_begin", "function": "f", "pid": 1, "tid": 1, "comm": "w",
+    "cgroup_id": 1, "device": "sda1", "dev": "8:1", "fs": "ext4", "ino": 7, "index": 0"#;
+
+/// A stall, a rewrite, and an error of so many pages.
+fn templates(pages: u64) -> (Stall, UnstableWrite, IntegrityError) {
+    let pages: Vec<_> = (0..pages)
+        .map(|index| {
+            format!(
+                r#"{{"kind": "file", "ino": 7, "index": {index}, "device": "sda1", "dev": "8:1",
+                "fs": "ext4", "stable": false}}"#
+            )
+        })
+        .collect();
+    let error = format!(
+        r#""type": "integrity", "op": "write", "device": "sda", "dev": "8:0", "sector": 0,
+        "sectors": 8, "check": "guard", "source": "scsi", "status": "EILSEQ", "pages": [{}],
+        "path": "{}""#,
+        pages.join(","),
+        "p".repeat(300)
+    );
+    let stall = format!(r#""type": "stall", "duration_ns": 2000000, {WRITER}"#);
+    let rewrite = format!(r#""type": "unstable_write", "grade": "hole", {WRITER}"#);
+    match (event(&stall), event(&rewrite), event(&error)) {
+        (Event::Stall(stall), Event::UnstableWrite(rewrite), Event::Integrity(error)) => {
+            (stall, rewrite, error)
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Feeds lines that are made one at a time. Returns the most bytes that the engine has taken, and
+/// how many verdicts there were.
+fn peak(count: u64, make: impl Fn(u64) -> Line) -> (usize, u64) {
+    let before = TAKEN.load(Ordering::Relaxed);
+    PEAK.store(before, Ordering::Relaxed);
+    let mut engine = Engine::new(Limits::default());
+    let mut verdicts = 0;
+    for seq in 1..=count {
+        let line = make(seq);
+        verdicts += engine.observe(&line).len() as u64;
+    }
+    let peak = PEAK.load(Ordering::Relaxed) - before;
+    (peak, verdicts + engine.finish().len() as u64)
+}
+
+/// Each event is of a file, a page and a sector of its own, all within one window, and more of them
+/// than are remembered.
+fn worst() {
+    let (stall, rewrite, error) = templates(40);
+    let (taken, verdicts) = peak(240_000, |seq| {
+        let event = match seq % 3 {
+            0 => Event::Stall(Stall {
+                ino: seq,
+                index: seq,
+                duration_ns: seq << 16,
+                ..stall.clone()
+            }),
+            1 => Event::UnstableWrite(UnstableWrite { ino: seq, index: seq, ..rewrite.clone() }),
+            _ => Event::Integrity(IntegrityError { sector: seq, ..error.clone() }),
+        };
+        line(seq, seq * 5, event)
+    });
+    println!("worst stream: {} KiB of {} KiB", taken >> 10, MOST >> 10);
+    assert!(taken <= MOST, "{taken} bytes");
+    assert!(taken >= 32 << 20, "{taken} bytes: this is not the worst stream any more");
+    assert_eq!(verdicts, 80_000, "each error has its verdict");
+}
+
+/// Ten thousand events a second on one file, one of a hundred an error.
+fn usual() {
+    let (stall, rewrite, error) = templates(1);
+    let (taken, verdicts) = peak(150_000, |seq| {
+        let index = seq % 16;
+        let event = match seq % 100 {
+            0 => Event::Integrity(IntegrityError { sector: seq % 128, ..error.clone() }),
+            odd if odd % 2 == 1 => Event::Stall(Stall { index, ..stall.clone() }),
+            _ => Event::UnstableWrite(UnstableWrite { index, ..rewrite.clone() }),
+        };
+        line(seq, seq * 100, event)
+    });
+    println!("usual stream: {} KiB", taken >> 10);
+    assert!(taken <= 20 << 20, "{taken} bytes");
+    assert_eq!(verdicts, 1_500);
+}
+
+#[test]
+fn the_engine_stays_within_what_is_promised() {
+    worst();
+    usual();
+}
