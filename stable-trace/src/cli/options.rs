@@ -164,7 +164,7 @@ pub(crate) struct ReportArgs {
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
     pub(crate) format: Format,
 
-    /// Set the correlation window before an integrity error [default: as recorded]
+    /// Set another correlation window [default: as recorded]
     ///
     /// Stalls and unstable writes within this time before an integrity error count as evidence of
     /// its cause.
@@ -355,6 +355,19 @@ mod tests {
     #[test]
     fn the_command_definition_is_valid() {
         <Cli as clap::CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn the_help_of_each_option_is_one_short_line() {
+        let mut cli = <Cli as clap::CommandFactory>::command();
+        cli.build();
+        for command in std::iter::once(&cli).chain(cli.get_subcommands()) {
+            for arg in command.get_arguments() {
+                let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+                assert!(!help.is_empty(), "{} {}", command.get_name(), arg.get_id());
+                assert!(help.len() <= 72 && !help.contains('\n') && !help.ends_with('.'), "{help}");
+            }
+        }
     }
 
     #[test]

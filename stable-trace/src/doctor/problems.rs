@@ -147,3 +147,20 @@ fn nothing_to_observe(report: &Report) -> impl Iterator<Item = Problem> + use<> 
     });
     stable.into_iter().chain(integrity)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_remedy_follows_a_semicolon_or_is_in_parentheses() {
+        for (error, what, remedy) in [
+            ("no BTF; use another kernel", "no BTF", "use another kernel"),
+            ("cannot read /x (run as root): EPERM", "cannot read /x: EPERM", "run as root"),
+            ("cannot read /x: EPERM", "cannot read /x: EPERM", "please report it"),
+        ] {
+            let problem = split(error, "nothing works");
+            assert_eq!((problem.what.as_str(), problem.remedy.as_str()), (what, remedy));
+        }
+    }
+}

@@ -8,8 +8,10 @@ mod collector;
 mod connection_deadline;
 mod connections;
 mod limits;
+mod monitored_stream;
 mod pages;
 pub(super) mod password;
+mod response_body;
 mod routes;
 pub(super) mod tls;
 

@@ -1,15 +1,8 @@
 //! Tracks what a connection waits for, and when its time limit expires.
 
-use std::{
-    io,
-    pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
-    task::{Context, Poll},
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use hyper::body::{Body, Bytes, Frame, SizeHint};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
     sync::Notify,
     time::{Instant, sleep_until},
 };
@@ -70,7 +63,7 @@ impl ConnectionDeadline {
         self.change(|state| (state.phase, state.since) = (phase, Instant::now()));
     }
 
-    fn bytes_received(&self) {
+    pub(super) fn bytes_received(&self) {
         if self.state().phase == Phase::Idle {
             self.enter(Phase::Receiving);
         }
@@ -81,8 +74,13 @@ impl ConnectionDeadline {
         self.enter(Phase::Answering);
     }
 
+    /// The response was written, or given up.
+    pub(super) fn end_answer(&self) {
+        self.enter(Phase::Idle);
+    }
+
     /// A write made progress, or the socket's buffer was full.
-    fn write_polled(&self, progress: bool) {
+    pub(super) fn write_polled(&self, progress: bool) {
         match (progress, self.state().write_blocked) {
             (true, Some(_)) => self.change(|state| state.write_blocked = None),
             (false, None) => self.change(|state| state.write_blocked = Some(Instant::now())),
@@ -117,92 +115,5 @@ impl ConnectionDeadline {
                 () = self.changed.notified() => {}
             }
         }
-    }
-}
-
-/// A stream that updates its connection's deadline on reads and writes.
-#[derive(Debug)]
-pub(super) struct MonitoredStream<S> {
-    stream: S,
-    deadline: ConnectionDeadline,
-}
-
-impl<S> MonitoredStream<S> {
-    pub(super) const fn new(stream: S, deadline: ConnectionDeadline) -> Self {
-        Self { stream, deadline }
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for MonitoredStream<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
-        if buffer.filled().len() > before {
-            self.deadline.bytes_received();
-        }
-        read
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for MonitoredStream<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.deadline.write_polled(written.is_ready());
-        written
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
-}
-
-/// The body of a response. Its drop ends the request.
-#[derive(Debug)]
-pub(super) struct ResponseBody {
-    bytes: Option<Bytes>,
-    deadline: ConnectionDeadline,
-}
-
-impl ResponseBody {
-    pub(super) const fn new(bytes: Bytes, deadline: ConnectionDeadline) -> Self {
-        Self { bytes: Some(bytes), deadline }
-    }
-}
-
-impl Body for ResponseBody {
-    type Data = Bytes;
-    type Error = std::convert::Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        Poll::Ready(self.bytes.take().filter(|bytes| !bytes.is_empty()).map(Frame::data).map(Ok))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.bytes.as_ref().is_none_or(Bytes::is_empty)
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
-    }
-}
-
-impl Drop for ResponseBody {
-    fn drop(&mut self) {
-        self.deadline.enter(Phase::Idle);
     }
 }

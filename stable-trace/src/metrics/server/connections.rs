@@ -25,8 +25,7 @@ use tokio::{
 };
 
 use super::{
-    connection_deadline::{ConnectionDeadline, MonitoredStream},
-    limits::Limits,
+    connection_deadline::ConnectionDeadline, limits::Limits, monitored_stream::MonitoredStream,
     routes::Routes,
 };
 

@@ -19,8 +19,9 @@ use tokio::sync::oneshot;
 
 use super::{
     collector::{CollectError, Scrape, ScrapeSender},
-    connection_deadline::{ConnectionDeadline, ResponseBody},
+    connection_deadline::ConnectionDeadline,
     pages,
+    response_body::ResponseBody,
 };
 use crate::metrics::{
     exposition::{self, Format},
