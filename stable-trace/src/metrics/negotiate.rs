@@ -1,12 +1,11 @@
-//! Content negotiation: which of the two formats a scraper wants.
+//! Content negotiation between the two formats.
 
 use super::exposition::Format;
 
-/// The format for an `Accept` header. `OpenMetrics` only for those who ask for its version 1.0.0 by
-/// name and do not like the text format better; the text format for everybody else, whatever they
-/// accept: a scraper that can read neither is told by the `Content-Type`.
-#[must_use]
-pub fn negotiate(accept: Option<&str>) -> Format {
+/// The format for an `Accept` header: `OpenMetrics` if the client accepts its version 1.0.0 and does
+/// not prefer the text format. All other clients get the text format, even if they do not accept it:
+/// the `Content-Type` shows what it is.
+pub(super) fn negotiate(accept: Option<&str>) -> Format {
     let mut open_metrics = 0;
     let mut text = 0;
     for range in accept.unwrap_or_default().split(',') {
@@ -33,7 +32,7 @@ pub fn negotiate(accept: Option<&str>) -> Format {
     if open_metrics > 0 && open_metrics >= text { Format::OpenMetrics } else { Format::Text }
 }
 
-/// A quality value (RFC 9110, 12.4.2) in thousandths; what is none counts as 0.
+/// A quality value (RFC 9110, 12.4.2) in thousandths; 0 if it is invalid.
 fn thousandths(text: &str) -> u32 {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
@@ -48,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_scrapers_say() {
+    fn accept_headers_of_real_scrapers_are_understood() {
         let prometheus_2 = "application/openmetrics-text;version=1.0.0,application/openmetrics-text;\
              version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
         let prometheus_3 = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,\
@@ -78,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn weights() {
+    fn quality_values_are_parsed_in_thousandths() {
         for (text, weight) in
             [("1", 1_000), ("1.000", 1_000), ("0.5", 500), ("0.05", 50), ("0", 0), ("1.5", 1_000)]
         {

@@ -290,7 +290,7 @@ fn an_ended_run_is_reported_as_unavailable() {
     let (snapshots, requests) = tokio::sync::mpsc::channel(1);
     drop(requests);
     let text = str::to_owned;
-    let served = stable_trace::metrics::server::Served {
+    let config = stable_trace::metrics::server::EndpointConfig {
         snapshots,
         devices: Box::new(Vec::new),
         build: stable_trace::metrics::series::Build {
@@ -301,7 +301,7 @@ fn an_ended_run_is_reported_as_unavailable() {
         web: WebConfig::default(),
         limits: limits(),
     };
-    let endpoint = stable_trace::metrics::server::Endpoint::start(listener, served).unwrap();
+    let endpoint = stable_trace::metrics::server::Endpoint::start(listener, config).unwrap();
     let endpoint = TestEndpoint { endpoint, snapshots: std::sync::Arc::default() };
     let (head, body) = endpoint.get("/metrics", "");
     assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
