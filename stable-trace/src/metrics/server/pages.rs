@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use maud::{DOCTYPE, html};
 use serde::Serialize;
 use stable_trace_analysis::event::{Device, Probe};
 
@@ -11,27 +12,25 @@ use crate::metrics::series::Build;
 /// The page at `/`.
 pub(super) fn landing(build: &Build) -> String {
     let Build { version, revision, kernel } = build;
-    let [version, revision, kernel] = [version, revision, kernel].map(|text| escape_html(text));
-    format!(
-        "<!DOCTYPE html>\n\
-         <html lang=\"en\">\n\
-         <head><meta charset=\"utf-8\"><title>stable-trace</title></head>\n\
-         <body>\n\
-         <h1>stable-trace</h1>\n\
-         <p>Writeback stalls and block-integrity failures of this machine. \
-         Version {version} ({revision}) on Linux {kernel}.</p>\n\
-         <ul>\n\
-         <li><a href=\"/metrics\">Metrics</a></li>\n\
-         <li><a href=\"/status\">Status</a>: probes, what did not attach and why, devices</li>\n\
-         <li><a href=\"/-/healthy\">Healthy</a>, <a href=\"/-/ready\">ready</a></li>\n\
-         </ul>\n\
-         </body>\n\
-         </html>\n"
-    )
-}
-
-fn escape_html(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+    let page = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head { meta charset="utf-8"; title { "stable-trace" } }
+            body {
+                h1 { "stable-trace" }
+                p {
+                    "Writeback stalls and block-integrity failures of this machine. "
+                    "Version " (version) " (" (revision) ") on Linux " (kernel) "."
+                }
+                ul {
+                    li { a href="/metrics" { "Metrics" } }
+                    li { a href="/status" { "Status" } ": probes, what did not attach and why, devices" }
+                    li { a href="/-/healthy" { "Healthy" } ", " a href="/-/ready" { "ready" } }
+                }
+            }
+        }
+    };
+    page.into_string()
 }
 
 #[derive(Serialize)]
