@@ -23,8 +23,7 @@ pub struct CounterMaps {
 }
 
 impl CounterMaps {
-    /// Takes the maps, and makes the common histogram and the common sum of stalled time, which take
-    /// what has no room elsewhere.
+    /// Takes the maps, and creates the overflow histogram and the overflow sum of stall time.
     ///
     /// # Errors
     /// The kernel refused to write to the map.
@@ -39,10 +38,10 @@ impl CounterMaps {
         let cpus = aya::util::nr_cpus().map_err(|(_, source)| MapError::IoError(source))?;
         let empty = aya::maps::PerCpuValues::try_from(vec![Histogram::EMPTY; cpus])
             .map_err(MapError::IoError)?;
-        histograms.insert(HistogramKey::COMMON, empty, 0)?;
+        histograms.insert(HistogramKey::OVERFLOW, empty, 0)?;
         let empty = aya::maps::PerCpuValues::try_from(vec![ProcessStalls::EMPTY; cpus])
             .map_err(MapError::IoError)?;
-        processes.insert(ProcessKey::COMMON, empty, 0)?;
+        processes.insert(ProcessKey::OVERFLOW, empty, 0)?;
         Ok(Self { histograms, counters, waiters, unstable, processes, integrity })
     }
 

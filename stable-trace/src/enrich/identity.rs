@@ -11,7 +11,7 @@ use aya::maps::{HashMap as KernelMap, MapData};
 use stable_trace_analysis::{event::Source, units::DeviceId};
 use stable_trace_common::{
     backing::{BY_DEV, Backing as Named, dev_t},
-    device::Wish,
+    device_filter::FilterDecision,
 };
 
 use super::decode::name;
@@ -32,7 +32,7 @@ pub struct Identities {
     /// The disks of `--device`; empty for all.
     only: Vec<DeviceId>,
     /// Where the kernel reads which devices nobody asked for.
-    wishes: KernelMap<MapData, Named, Wish>,
+    device_filter: KernelMap<MapData, Named, FilterDecision>,
     /// Where the kernel reads below which devices integrity is checked.
     checked: KernelMap<MapData, u32, u32>,
 }
@@ -62,18 +62,19 @@ pub struct Disk {
 }
 
 impl Identities {
-    /// Takes the mounts, the disks of `--device`, and the maps `WISHES` and `CHECKED_DEVICES`.
+    /// Takes the mounts, the disks of `--device`, and the maps `DEVICE_FILTER` and `CHECKED_DEVICES`.
     #[must_use]
     pub fn new(
         mounts: Mounts,
         only: Vec<DeviceId>,
-        wishes: KernelMap<MapData, Named, Wish>,
+        device_filter: KernelMap<MapData, Named, FilterDecision>,
         checked: KernelMap<MapData, u32, u32>,
     ) -> Self {
         let sysfs = PathBuf::from("/sys");
         let (known, disks) = (HashMap::new(), HashMap::new());
         let devices = block_devices(&sysfs);
-        let mut identities = Self { mounts, sysfs, known, disks, devices, only, wishes, checked };
+        let mut identities =
+            Self { mounts, sysfs, known, disks, devices, only, device_filter, checked };
         identities.mark_checked();
         identities
     }
@@ -165,8 +166,9 @@ impl Identities {
         if !self.only.is_empty() {
             // Lets the kernel pass over what nobody asked for. If the map is full we go on passing
             // over it ourselves.
-            let wish = if identity.wanted { Wish::WANTED } else { Wish::UNWANTED };
-            let _ = self.wishes.insert(named, wish, 0);
+            let decision =
+                if identity.wanted { FilterDecision::INCLUDE } else { FilterDecision::EXCLUDE };
+            let _ = self.device_filter.insert(named, decision, 0);
         }
         let identity = Rc::new(identity);
         self.known.insert(named, Rc::clone(&identity));

@@ -147,7 +147,7 @@ fn snapshot(number: u64) -> Snapshot {
     };
     Snapshot {
         stalls: vec![Stalls {
-            key: HistogramKey::COMMON,
+            key: HistogramKey::OVERFLOW,
             context: Context::Sync,
             place: place.clone(),
             histogram,

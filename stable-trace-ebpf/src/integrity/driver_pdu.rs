@@ -1,25 +1,25 @@
-//! What was wrong, as a driver keeps it behind its request until that is freed.
+//! Which check failed, as the driver's part of a request (its PDU) holds it until the request is freed.
 //!
 //! "Driver command data is immediately after the request" (`blk_mq_rq_to_pdu`,
-//! include/linux/blk-mq.h, 5.10 to 7.3). Nothing has to be probed for it, and nothing to happen in a
-//! certain order; but the driver's types must be known, and those of modules are from 5.11 on.
+//! include/linux/blk-mq.h, 5.10 to 7.3). This needs no probe and no order of events, but BTF of the
+//! driver's types; BTF describes those of modules from 5.11 on.
 
-use aya_ebpf::helpers::bpf_probe_read_kernel;
 use stable_trace_common::{
-    integrity::{NVME, Reason, SCSI, SENSE_BYTES, nvme_check, sense_check},
+    integrity::{NVME, SCSI, SENSE_BYTES, nvme_check, sense_check},
     offsets::ABSENT,
 };
 
-use crate::folio::{member, offset, offsets};
+use super::check_report::FailedCheck;
+use crate::members::{member, offset, offsets, read};
 
 /// Bytes of a command's sense buffer, which is cleared before the command is sent:
 /// `SCSI_SENSE_BUFFERSIZE`, `include/scsi/scsi_cmnd.h`, 5.10 to 7.3. A macro, so BTF does not have it.
 const SENSE_BUFFER_BYTES: u32 = 96;
 
-/// What the driver of a failed request knows. Nothing if it is another driver's, if this kernel does
-/// not tell where it is kept, or if it is about something else.
+/// The failed check of a request. `None` if it is another driver's request, if this kernel's BTF lacks
+/// the driver's types, or if the request failed for another reason.
 #[inline(always)]
-pub fn kept(request: u64, disk: u64) -> Option<Reason> {
+pub(super) fn failed_check(request: u64, disk: u64) -> Option<FailedCheck> {
     let request_bytes = offset(&offsets().request_bytes);
     if request_bytes == ABSENT {
         return None;
@@ -30,14 +30,13 @@ pub fn kept(request: u64, disk: u64) -> Option<Reason> {
     match member::<[u8; 4]>(disk, &offsets().disk_name)? {
         [b'n', b'v', b'm', b'e'] => {
             let status: u16 = member(command, &offsets().nvme_status)?;
-            Some(Reason { source: NVME, check: nvme_check(status.into())?, seed: 0 })
+            Some(FailedCheck { source: NVME, check: nvme_check(status.into())?, seed: 0 })
         }
         [b's', b'd', ..] => {
             let sense: u64 = member(command, &offsets().scsi_sense)?;
-            // SAFETY: the helper takes any address, and fails on one that cannot be read.
-            let sense = unsafe { bpf_probe_read_kernel(sense as *const [u8; SENSE_BYTES]) }.ok()?;
+            let sense: [u8; SENSE_BYTES] = read(sense).ok()?;
             let check = sense_check(&sense, SENSE_BUFFER_BYTES)?;
-            Some(Reason { source: SCSI, check, seed: 0 })
+            Some(FailedCheck { source: SCSI, check, seed: 0 })
         }
         _ => None,
     }
