@@ -1,4 +1,4 @@
-//! What was counted between two moments of one run.
+//! The stalls between two points of one run, which the experiment compares.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -8,34 +8,25 @@ use stable_trace_common::histogram::{Histogram, HistogramKey};
 
 use super::tracer::Tracer;
 
-/// Every stall so far.
+/// A reading of the kernel's stall histograms.
 #[derive(Debug)]
-pub struct StallCounts(HashMap<HistogramKey, Histogram>);
+pub(crate) struct StallCounts(HashMap<HistogramKey, Histogram>);
 
 impl Tracer {
-    /// Counts every stall so far.
-    ///
-    /// # Errors
-    /// The kernel refused to read the map.
-    pub fn stall_counts(&self) -> Result<StallCounts, MapError> {
+    /// Reads the kernel's stall histograms.
+    pub(crate) fn stall_counts(&self) -> Result<StallCounts, MapError> {
         Ok(StallCounts(self.counters.histograms()?.into_iter().collect()))
     }
 
-    /// Every failed check of protection information so far, on whichever device: those below a loop
-    /// device are the disk's that its file is on.
-    ///
-    /// # Errors
-    /// The kernel refused to read the map.
-    pub fn checks_failed(&self) -> Result<u64, MapError> {
+    /// Failed checks of protection information so far, on all devices: a failure below a loop device
+    /// is counted for the disk that holds its file.
+    pub(crate) fn checks_failed(&self) -> Result<u64, MapError> {
         Ok(self.counters.integrity_errors()?.iter().map(|(_, count)| count).sum())
     }
 
-    /// The stalls on a disk since earlier counts, by context. Ask while the file systems that it
-    /// is about are mounted: later nobody knows what their names meant.
-    ///
-    /// # Errors
-    /// The kernel refused to read the map.
-    pub fn stalls_since(
+    /// The stalls on a disk since `earlier`, by context. Call it while the file systems are mounted:
+    /// their device numbers cannot be resolved after that.
+    pub(crate) fn stalls_since(
         &mut self,
         earlier: &StallCounts,
         disk: DeviceId,
