@@ -112,7 +112,7 @@ impl Histogram {
         more
     }
 
-    /// How many were counted.
+    /// Number of stalls.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.buckets.iter().sum()
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cpus_add_up() {
+    fn histograms_of_two_cpus_add_up() {
         let mut sum = of([2_000]);
         sum.merge(&of([1_000, 5_000]));
         assert_eq!((sum.count(), sum.sum_ns, sum.max_ns), (3, 8_000, 5_000));

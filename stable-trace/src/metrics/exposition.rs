@@ -7,14 +7,14 @@ use prometheus::proto::{LabelPair, Metric, MetricFamily, MetricType};
 use super::number::{count, float, value};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Format {
+pub(super) enum ExpositionFormat {
     /// The Prometheus text format 0.0.4.
     Text,
     /// `OpenMetrics` 1.0.
     OpenMetrics,
 }
 
-impl Format {
+impl ExpositionFormat {
     pub(super) const fn content_type(self) -> &'static str {
         match self {
             Self::Text => "text/plain; version=0.0.4; charset=utf-8",
@@ -23,19 +23,19 @@ impl Format {
     }
 }
 
-pub(super) fn encode(families: &[MetricFamily], format: Format) -> String {
+pub(super) fn encode(families: &[MetricFamily], format: ExpositionFormat) -> String {
     let mut out = String::new();
     for family in families {
         write_family(&mut out, family, format);
     }
-    if format == Format::OpenMetrics {
+    if format == ExpositionFormat::OpenMetrics {
         out.push_str("# EOF\n");
     }
     out
 }
 
 // Writing to a `String` cannot fail, so this file ignores the results of `write!`.
-fn write_family(out: &mut String, family: &MetricFamily, format: Format) {
+fn write_family(out: &mut String, family: &MetricFamily, format: ExpositionFormat) {
     let name = family.name();
     let kind = match family.get_field_type() {
         MetricType::COUNTER => "counter",
@@ -44,13 +44,13 @@ fn write_family(out: &mut String, family: &MetricFamily, format: Format) {
     };
     // In OpenMetrics the name of a counter family lacks the `_total` of its samples.
     let base = match (format, kind) {
-        (Format::OpenMetrics, "counter") => name.strip_suffix("_total").unwrap_or(name),
+        (ExpositionFormat::OpenMetrics, "counter") => name.strip_suffix("_total").unwrap_or(name),
         _ => name,
     };
     let _ = write!(out, "# HELP {base} ");
-    escape(out, family.help(), format == Format::OpenMetrics);
+    escape(out, family.help(), format == ExpositionFormat::OpenMetrics);
     let _ = writeln!(out, "\n# TYPE {base} {kind}");
-    if let (Format::OpenMetrics, Some(unit)) = (format, unit(base)) {
+    if let (ExpositionFormat::OpenMetrics, Some(unit)) = (format, unit(base)) {
         let _ = writeln!(out, "# UNIT {base} {unit}");
     }
     for metric in family.get_metric() {

@@ -1,11 +1,11 @@
 //! Content negotiation between the two formats.
 
-use super::exposition::Format;
+use super::exposition::ExpositionFormat;
 
 /// The format for an `Accept` header: `OpenMetrics` if the client accepts its version 1.0.0 and does
 /// not prefer the text format. All other clients get the text format, even if they do not accept it:
 /// the `Content-Type` shows what it is.
-pub(super) fn negotiate(accept: Option<&str>) -> Format {
+pub(super) fn negotiate(accept: Option<&str>) -> ExpositionFormat {
     let mut open_metrics = 0;
     let mut text = 0;
     for range in accept.unwrap_or_default().split(',') {
@@ -29,7 +29,11 @@ pub(super) fn negotiate(accept: Option<&str>) -> Format {
             _ => {}
         }
     }
-    if open_metrics > 0 && open_metrics >= text { Format::OpenMetrics } else { Format::Text }
+    if open_metrics > 0 && open_metrics >= text {
+        ExpositionFormat::OpenMetrics
+    } else {
+        ExpositionFormat::Text
+    }
 }
 
 /// A quality value (RFC 9110, 12.4.2) in thousandths; 0 if it is invalid.
@@ -54,23 +58,29 @@ mod tests {
              application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;\
              escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
         for (accept, format) in [
-            (Some(prometheus_2), Format::OpenMetrics),
-            (Some(prometheus_3), Format::OpenMetrics),
+            (Some(prometheus_2), ExpositionFormat::OpenMetrics),
+            (Some(prometheus_3), ExpositionFormat::OpenMetrics),
             (
                 Some("application/openmetrics-text; version=1.0.0; charset=utf-8"),
-                Format::OpenMetrics,
+                ExpositionFormat::OpenMetrics,
             ),
-            (Some("APPLICATION/OpenMetrics-Text; Version=\"1.0.0\""), Format::OpenMetrics),
-            (Some("application/openmetrics-text"), Format::OpenMetrics),
-            (Some("application/openmetrics-text;version=0.0.1"), Format::Text),
-            (Some("application/openmetrics-text;q=0"), Format::Text),
-            (Some("application/openmetrics-text;q=0.3,text/plain;q=0.31"), Format::Text),
-            (Some("application/openmetrics-text;q=0.5,text/plain;q=0.5"), Format::OpenMetrics),
-            (Some("text/html,*/*;q=0.8"), Format::Text),
-            (Some("*/*"), Format::Text),
-            (Some(""), Format::Text),
-            (Some(";;q==,,=;"), Format::Text),
-            (None, Format::Text),
+            (
+                Some("APPLICATION/OpenMetrics-Text; Version=\"1.0.0\""),
+                ExpositionFormat::OpenMetrics,
+            ),
+            (Some("application/openmetrics-text"), ExpositionFormat::OpenMetrics),
+            (Some("application/openmetrics-text;version=0.0.1"), ExpositionFormat::Text),
+            (Some("application/openmetrics-text;q=0"), ExpositionFormat::Text),
+            (Some("application/openmetrics-text;q=0.3,text/plain;q=0.31"), ExpositionFormat::Text),
+            (
+                Some("application/openmetrics-text;q=0.5,text/plain;q=0.5"),
+                ExpositionFormat::OpenMetrics,
+            ),
+            (Some("text/html,*/*;q=0.8"), ExpositionFormat::Text),
+            (Some("*/*"), ExpositionFormat::Text),
+            (Some(""), ExpositionFormat::Text),
+            (Some(";;q==,,=;"), ExpositionFormat::Text),
+            (None, ExpositionFormat::Text),
         ] {
             assert_eq!(negotiate(accept), format, "{accept:?}");
         }

@@ -4,10 +4,10 @@
 //! another: when all connections are in use, the one that has waited longest for its client is closed,
 //! or the first one whose response is complete.
 
+mod client_limits;
 mod collector;
 mod connection_deadline;
 mod connections;
-mod limits;
 mod monitored_stream;
 mod pages;
 pub(super) mod password;
@@ -34,8 +34,8 @@ use super::{
 };
 use collector::Collector;
 
+pub use client_limits::ClientLimits;
 pub use collector::SnapshotRequest;
-pub use limits::Limits;
 
 /// What the endpoint serves, and to whom.
 pub struct EndpointConfig {
@@ -48,7 +48,7 @@ pub struct EndpointConfig {
     /// TLS, passwords and headers.
     pub web: WebConfig,
     /// Limits of clients.
-    pub limits: Limits,
+    pub limits: ClientLimits,
 }
 
 /// A running endpoint. It stops when dropped.

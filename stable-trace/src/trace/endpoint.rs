@@ -13,7 +13,7 @@ use crate::{
     kernel::{devices, release::System},
     metrics::{
         series::Build,
-        server::{Endpoint, EndpointConfig, Limits, SnapshotRequest},
+        server::{ClientLimits, Endpoint, EndpointConfig, SnapshotRequest},
         snapshot::Snapshot,
         web_config::{WebConfig, WebConfigError},
     },
@@ -103,7 +103,7 @@ impl MetricsEndpoint {
                 kernel: system.release,
             },
             web,
-            limits: Limits::default(),
+            limits: ClientLimits::default(),
         };
         let endpoint = Endpoint::start(listener, config).map_err(EndpointError::Start)?;
         let metrics = Self { endpoint: Some(endpoint), requests, scheme };

@@ -21,7 +21,7 @@ use std::{
 
 use stable_trace::metrics::{
     series::Build,
-    server::{Endpoint, EndpointConfig, Limits, SnapshotRequest},
+    server::{ClientLimits, Endpoint, EndpointConfig, SnapshotRequest},
     snapshot::{DeviceFs, ProcessTime, Snapshot, Stalls, UnstableCount},
     web_config::WebConfig,
 };
@@ -44,13 +44,13 @@ struct TestEndpoint {
 }
 
 impl TestEndpoint {
-    fn start(limits: Limits, web: WebConfig) -> Self {
+    fn start(limits: ClientLimits, web: WebConfig) -> Self {
         Self::with_snapshot_hook(limits, web, || {})
     }
 
     /// Calls `hook` within each snapshot.
     fn with_snapshot_hook(
-        limits: Limits,
+        limits: ClientLimits,
         web: WebConfig,
         mut hook: impl FnMut() + Send + 'static,
     ) -> Self {
@@ -73,7 +73,7 @@ impl TestEndpoint {
         Self { endpoint, snapshots: count }
     }
 
-    fn plain(limits: Limits) -> Self {
+    fn plain(limits: ClientLimits) -> Self {
         Self::start(limits, WebConfig::default())
     }
 

@@ -37,7 +37,7 @@ fn buckets(text: &str) -> Vec<(String, u64)> {
 
 #[test]
 fn the_text_format_is_as_specified() {
-    let text = encode(&[of(&[1_000, 1_001, 70_000_000_000])], Format::Text);
+    let text = encode(&[of(&[1_000, 1_001, 70_000_000_000])], ExpositionFormat::Text);
     let mut lines = text.lines();
     assert_eq!(lines.next(), Some("# HELP h_seconds Help."));
     assert_eq!(lines.next(), Some("# TYPE h_seconds histogram"));
@@ -56,12 +56,12 @@ fn openmetrics_omits_total_from_the_family_name_and_ends_with_eof() {
     family.value(&[], 3.0);
     let families = [family.done().unwrap()];
     assert_eq!(
-        encode(&families, Format::OpenMetrics),
+        encode(&families, ExpositionFormat::OpenMetrics),
         "# HELP c_seconds A \\\"quoted\\\" help.\n# TYPE c_seconds counter\n\
          # UNIT c_seconds seconds\nc_seconds_total 3\n# EOF\n"
     );
     assert_eq!(
-        encode(&families, Format::Text),
+        encode(&families, ExpositionFormat::Text),
         "# HELP c_seconds_total A \"quoted\" help.\n# TYPE c_seconds_total counter\n\
          c_seconds_total 3\n"
     );
@@ -72,7 +72,7 @@ fn openmetrics_omits_total_from_the_family_name_and_ends_with_eof() {
 fn every_bound_is_inclusive() {
     for index in 0..BOUNDED_BUCKETS {
         let bound = upper_bound_ns(index).unwrap();
-        let counts = buckets(&encode(&[of(&[bound, bound + 1])], Format::Text));
+        let counts = buckets(&encode(&[of(&[bound, bound + 1])], ExpositionFormat::Text));
         assert_eq!(counts.len(), BOUNDED_BUCKETS + 1);
         for (position, (le, count)) in counts.iter().enumerate() {
             let expected = u64::from(position >= index) + u64::from(position > index);
@@ -106,7 +106,7 @@ fn samples(text: &str) -> BTreeMap<String, u64> {
 fn the_encoder_of_the_prometheus_crate_agrees() {
     let families = [of(&[5, 77_000, 1 << 40]), gauge(&[("a", "b\\\"\n"), ("c", "")], 1.5e-9)];
     let theirs = TextEncoder::new().encode_to_string(&families).unwrap();
-    assert_eq!(samples(&encode(&families, Format::Text)), samples(&theirs));
+    assert_eq!(samples(&encode(&families, ExpositionFormat::Text)), samples(&theirs));
 }
 
 /// Parses an escaped label value by the rules of the format: `\\`, `\"` and `\n`.
@@ -130,7 +130,7 @@ proptest! {
     #[test]
     fn any_label_value_round_trips(bytes in prop::collection::vec(any::<u8>(), 0..24)) {
         let name = String::from_utf8_lossy(&bytes).into_owned();
-        for format in [Format::Text, Format::OpenMetrics] {
+        for format in [ExpositionFormat::Text, ExpositionFormat::OpenMetrics] {
             let text = encode(&[gauge(&[("comm", &name)], 1.0)], format);
             let sample = text.split('\n').find(|line| line.starts_with("m{")).unwrap();
             let value = sample.strip_prefix("m{comm=\"").unwrap().strip_suffix("\"} 1").unwrap();

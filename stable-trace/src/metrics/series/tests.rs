@@ -11,7 +11,7 @@ use super::*;
 use crate::{
     collect::map_fill::MapFill,
     metrics::{
-        exposition::{Format, encode},
+        exposition::{ExpositionFormat, encode},
         snapshot::{IntegrityCount, ProcessTime, Program, Stalls, UnstableCount, VerdictCount},
     },
 };
@@ -47,7 +47,7 @@ fn process(name: &str, context: Context, sum_ns: u64) -> ProcessTime {
 
 /// Series with their values, parsed from an encoded scrape.
 fn scrape(registry: &mut Registry, snapshot: &Snapshot) -> BTreeMap<String, f64> {
-    let text = encode(&registry.families(snapshot), Format::Text);
+    let text = encode(&registry.families(snapshot), ExpositionFormat::Text);
     let mut series = BTreeMap::new();
     for line in text.lines().filter(|line| !line.starts_with('#')) {
         let (name, value) = line.rsplit_once(' ').unwrap();
@@ -281,7 +281,7 @@ fn no_counter_decreases_and_no_series_disappears() {
             .filter(|family| family.get_field_type() != MetricType::GAUGE)
             .filter(|family| family.name().starts_with("stable_trace"))
             .collect();
-        let text = encode(&families, Format::Text);
+        let text = encode(&families, ExpositionFormat::Text);
         let lines = text.lines().filter(|line| !line.starts_with('#'));
         let pairs = lines.map(|line| line.rsplit_once(' ').unwrap());
         pairs

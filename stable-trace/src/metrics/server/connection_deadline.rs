@@ -7,7 +7,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::limits::Limits;
+use super::client_limits::ClientLimits;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -37,11 +37,11 @@ pub(super) struct ConnectionDeadline {
     changed: Arc<Notify>,
     /// Notified whenever the connection begins to wait for its client.
     waits_for_client: Arc<Notify>,
-    limits: Limits,
+    limits: ClientLimits,
 }
 
 impl ConnectionDeadline {
-    pub(super) fn new(limits: Limits, waits_for_client: Arc<Notify>) -> Self {
+    pub(super) fn new(limits: ClientLimits, waits_for_client: Arc<Notify>) -> Self {
         let state = State { phase: Phase::Idle, since: Instant::now(), write_blocked: None };
         let state = Arc::new(Mutex::new(state));
         Self { state, changed: Arc::new(Notify::new()), waits_for_client, limits }

@@ -25,8 +25,8 @@ use tokio::{
 };
 
 use super::{
-    connection_deadline::ConnectionDeadline, limits::Limits, monitored_stream::MonitoredStream,
-    routes::Routes,
+    client_limits::ClientLimits, connection_deadline::ConnectionDeadline,
+    monitored_stream::MonitoredStream, routes::Routes,
 };
 
 /// Pause after a failed `accept`, for example where no file descriptor is left.
@@ -57,7 +57,7 @@ impl Connections {
     /// waited longest for its client is closed. While others are being answered, it is closed only
     /// after the grace time, because those end after their response. A response that a client waits
     /// for is never interrupted; the limits bound its time.
-    async fn wait_for_room(&self, limits: Limits) {
+    async fn wait_for_room(&self, limits: ClientLimits) {
         while !self.make_room(limits) {
             self.full.store(true, Relaxed);
             // A timeout is no error: some connections are past their grace time now.
@@ -66,7 +66,7 @@ impl Connections {
         self.full.store(false, Relaxed);
     }
 
-    fn make_room(&self, limits: Limits) -> bool {
+    fn make_room(&self, limits: ClientLimits) -> bool {
         self.with(|all| {
             if all.len() < limits.connections {
                 return true;
@@ -93,7 +93,7 @@ impl Connections {
 }
 
 /// Accepts and serves clients, for ever.
-pub(super) async fn serve(listener: TcpListener, routes: Arc<Routes>, limits: Limits) {
+pub(super) async fn serve(listener: TcpListener, routes: Arc<Routes>, limits: ClientLimits) {
     let connections = Connections::default();
     let mut id = 0;
     loop {
@@ -129,7 +129,7 @@ async fn serve_client(
     routes: Arc<Routes>,
     deadline: &ConnectionDeadline,
     full: &AtomicBool,
-    limits: Limits,
+    limits: ClientLimits,
 ) {
     // Responses are written in one piece.
     let _ = stream.set_nodelay(true);
@@ -150,7 +150,7 @@ async fn serve_requests<S: AsyncRead + AsyncWrite + Unpin + Send>(
     routes: Arc<Routes>,
     deadline: &ConnectionDeadline,
     full: &AtomicBool,
-    limits: Limits,
+    limits: ClientLimits,
 ) {
     let service = service_fn(|request| {
         let routes = Arc::clone(&routes);

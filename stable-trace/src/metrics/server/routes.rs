@@ -24,7 +24,7 @@ use super::{
     response_body::ResponseBody,
 };
 use crate::metrics::{
-    exposition::{self, Format},
+    exposition::{self, ExpositionFormat},
     negotiate::negotiate,
     series::Build,
     web_config::WebConfig,
@@ -146,7 +146,7 @@ impl Routes {
         }
     }
 
-    async fn metrics(&self, format: Format) -> Page {
+    async fn metrics(&self, format: ExpositionFormat) -> Page {
         match self.scrape().await {
             Ok(scrape) => {
                 Page::ok(format.content_type(), exposition::encode(&scrape.families, format))

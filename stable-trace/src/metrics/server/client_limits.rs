@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// Limits of clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct ClientLimits {
     /// Connections at once.
     pub connections: usize,
     /// Bytes of a request's line and headers.
@@ -21,7 +21,7 @@ pub struct Limits {
     pub grace: Duration,
 }
 
-impl Default for Limits {
+impl Default for ClientLimits {
     fn default() -> Self {
         Self {
             connections: 64,
