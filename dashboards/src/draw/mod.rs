@@ -4,9 +4,11 @@
 //! every detail of Grafana's rendering.
 
 mod axes;
+mod bar_gauge;
 mod canvas;
 mod heatmap;
 mod panel;
+mod stat;
 mod state_timeline;
 mod table;
 mod time_series;
@@ -74,7 +76,7 @@ pub fn dashboard(
             let (width, height) = size;
             let results = query_results(instance, server, time_range)?;
             let data = PanelData { json: instance, results, time_range, width, height };
-            panel::draw(&mut canvas, &data);
+            draw_panel(&mut canvas, &data);
             canvas.end_panel();
             bottom = bottom.max(position.1 + size.1);
         }
@@ -84,6 +86,19 @@ pub fn dashboard(
     let title = text(&dashboard["title"]);
     canvas.text((8.0, 26.0), 18.0, TEXT_COLOR, Anchor::Start, title);
     Ok(canvas.into_document((24.0 * COLUMN, bottom + 8.0)))
+}
+
+fn draw_panel(canvas: &mut Canvas, data: &PanelData<'_>) {
+    let empty = data.results.iter().all(|result| result.series.is_empty());
+    match text(&data.json["type"]) {
+        _ if empty => panel::draw_no_value(canvas, data),
+        "stat" => stat::draw(canvas, data),
+        "heatmap" => heatmap::draw(canvas, data),
+        "bargauge" => bar_gauge::draw(canvas, data),
+        "table" => table::draw(canvas, data),
+        "state-timeline" => state_timeline::draw(canvas, data),
+        _ => time_series::draw(canvas, data),
+    }
 }
 
 /// The result of one target of a panel.
