@@ -1,4 +1,4 @@
-//! Reads a recording, also a damaged or truncated one.
+//! Reads a recording, even if it is damaged or truncated.
 
 use std::{
     collections::BTreeSet,

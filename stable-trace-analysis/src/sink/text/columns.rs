@@ -43,7 +43,7 @@ const DROP_ORDER: [Column; 6] = [Fs, Function, Page, File, Device, Time];
 pub(super) struct VisibleColumn {
     pub(super) column: Column,
     pub(super) heading: &'static str,
-    /// In terminal cells; `None` if the text's own width.
+    /// In terminal cells; `None` for no limit.
     pub(super) width: Option<usize>,
 }
 
