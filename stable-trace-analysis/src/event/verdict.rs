@@ -49,3 +49,55 @@ pub struct Verdict {
     /// The reason in one sentence.
     pub explanation: String,
 }
+
+impl Verdict {
+    /// Whether `other` has the same cause, confidence and evidence. The wording of the explanation
+    /// may differ: it is not the same in all versions.
+    pub(crate) fn agrees_with(&self, other: &Self) -> bool {
+        let Self {
+            integrity_seq,
+            device,
+            cause,
+            confidence,
+            evidence,
+            stalls_same_page,
+            stalls_same_file,
+            stalls_same_device,
+            explanation: _,
+        } = self;
+        *integrity_seq == other.integrity_seq
+            && *device == other.device
+            && *cause == other.cause
+            && confidence.to_bits() == other.confidence.to_bits()
+            && *evidence == other.evidence
+            && *stalls_same_page == other.stalls_same_page
+            && *stalls_same_file == other.stalls_same_file
+            && *stalls_same_device == other.stalls_same_device
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn verdicts_agree_whatever_the_wording() {
+        let verdict = Verdict {
+            integrity_seq: 7,
+            device: Some("sda".to_owned()),
+            cause: Cause::Unknown,
+            confidence: 0.2,
+            evidence: vec![7],
+            stalls_same_page: 0,
+            stalls_same_file: 1,
+            stalls_same_device: 2,
+            explanation: "one".to_owned(),
+        };
+        let reworded = Verdict { explanation: "two".to_owned(), ..verdict.clone() };
+        assert!(verdict.agrees_with(&reworded));
+        let other = Verdict { cause: Cause::NoRewriteSeen, ..verdict.clone() };
+        assert!(!verdict.agrees_with(&other));
+        let other = Verdict { evidence: vec![7, 8], ..verdict.clone() };
+        assert!(!verdict.agrees_with(&other));
+    }
+}

@@ -93,7 +93,7 @@ impl VerdictCheck {
     }
 
     fn compare(&mut self, one: &Verdict, other: &Verdict) {
-        if one != other {
+        if !one.agrees_with(other) {
             self.different += 1;
         }
     }
