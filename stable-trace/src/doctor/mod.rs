@@ -8,12 +8,15 @@ mod text;
 use std::{collections::BTreeMap, path::Path};
 
 use serde::{Deserialize, Serialize};
-use stable_trace_analysis::event::{Device, Group, Method, Probe};
+use stable_trace_analysis::{
+    error_chain::ErrorChain,
+    event::{Device, Group, Method, Probe},
+};
 
 use crate::kernel::{
-    btf::{self, Btf, BtfError},
+    btf::{self, Btf},
     devices,
-    feature_probe::{Hooks, Refusal},
+    feature_probe::{AttachMethods, Refusal},
     lockdown::Lockdown,
     privileges::{Capability, Privileges},
     release::{Release, System},
@@ -143,12 +146,12 @@ impl Report {
 pub fn examine(plan: &[Probe]) -> Report {
     let system = System::read();
     let version = system.version();
-    let (btf, hooks) = types_and_hooks();
+    let (btf, attach_methods) = types_and_methods();
     let (tracefs, tracepoint) = wait_tracepoint();
     let mut unread = Vec::new();
     let devices = devices::list(Path::new("/sys"), version).unwrap_or_else(|error| {
         unread.push(Problem {
-            what: error.to_string(),
+            what: ErrorChain(&error).to_string(),
             cost: "which devices ask for stable pages is not known".to_owned(),
             remedy: "mount sysfs on /sys".to_owned(),
         });
@@ -162,7 +165,7 @@ pub fn examine(plan: &[Probe]) -> Report {
         lockdown: Lockdown::read(),
         symbols: symbols(),
         tracefs,
-        methods: methods(hooks),
+        methods: methods(attach_methods),
         tracepoints: vec![tracepoint],
         probes: Vec::new(),
         devices,
@@ -204,23 +207,23 @@ fn privileges(kernel: Release) -> PrivilegesFound {
 }
 
 /// The BTF is 5 MiB and more, and is gone after this.
-fn types_and_hooks() -> (Found, Hooks) {
+fn types_and_methods() -> (Found, AttachMethods) {
     let bytes = btf::read(Path::new(btf::VMLINUX));
-    let parsed = bytes.as_deref().map_err(BtfError::to_string);
+    let parsed = bytes.as_deref().map_err(|error| ErrorChain(error).to_string());
     let parsed = parsed.and_then(|bytes| Btf::parse(bytes).map_err(|error| error.to_string()));
-    let hooks = Hooks::try_all(parsed.as_ref().ok());
+    let methods = AttachMethods::probe(parsed.as_ref().ok());
     let found = parsed.map(|btf| format!("{} types in {}", btf.len(), btf::VMLINUX));
-    (Found::from(found), hooks)
+    (Found::from(found), methods)
 }
 
 fn symbols() -> Found {
     let found = Symbols::load().map(|symbols| format!("{} functions", symbols.len()));
-    found.map_err(|error| error.to_string()).into()
+    found.map_err(|error| ErrorChain(&error).to_string()).into()
 }
 
 /// Whether there is a tracefs, and the tracepoint that tells of waits.
 fn wait_tracepoint() -> (Found, TracepointFound) {
-    let mounted = tracefs::mounted();
+    let mounted = tracefs::mount_point();
     let read = tracefs::with_tracefs(Format::read_wait);
     let place = || match mounted {
         Some(path) => path.display().to_string(),
@@ -228,7 +231,7 @@ fn wait_tracepoint() -> (Found, TracepointFound) {
     };
     let found = Found::from(match &read {
         Ok(_) => Ok(place()),
-        Err(error) => Err(error.to_string()),
+        Err(error) => Err(ErrorChain(error).to_string()),
     });
     (found, fields(read))
 }
@@ -241,8 +244,8 @@ fn fields(read: Result<Result<Format, FormatError>, TracefsError>) -> Tracepoint
     };
     let format = match read {
         Ok(Ok(format)) => format,
-        Ok(Err(error)) => return absent(error.to_string()),
-        Err(error) => return absent(error.to_string()),
+        Ok(Err(error)) => return absent(ErrorChain(&error).to_string()),
+        Err(error) => return absent(ErrorChain(&error).to_string()),
     };
     let mut reason = None;
     let mut fields = BTreeMap::new();
@@ -257,8 +260,8 @@ fn fields(read: Result<Result<Format, FormatError>, TracefsError>) -> Tracepoint
     TracepointFound { name: format!("{WAIT_SYSTEM}:{}", format.name), fields, reason }
 }
 
-fn methods(hooks: Hooks) -> Vec<MethodFound> {
-    let Hooks { fentry, kprobe, tracepoint, raw_tracepoint } = hooks;
+fn methods(methods: AttachMethods) -> Vec<MethodFound> {
+    let AttachMethods { fentry, kprobe, tracepoint, raw_tracepoint } = methods;
     [
         ("fentry", fentry),
         ("kprobe", kprobe),

@@ -8,7 +8,7 @@ use std::{
 };
 
 use aya::maps::{HashMap as KernelMap, MapData};
-use stable_trace_analysis::{event::Source, units::DeviceId};
+use stable_trace_analysis::{error_chain::ErrorChain, event::Source, units::DeviceId};
 use stable_trace_common::{
     backing::{BY_DEV, Backing as Named, dev_t},
     device::Wish,
@@ -17,7 +17,7 @@ use stable_trace_common::{
 use super::decode::name;
 use crate::kernel::{
     device_stack::checks_integrity,
-    mounts::{Backing, Mounts},
+    mounts::{BackingDevice, Mounts},
     sysfs::{block_folder, link_name},
 };
 
@@ -41,7 +41,7 @@ pub struct Identities {
 #[derive(Debug, Default)]
 pub struct Identity {
     /// Device and file system, where they could be found.
-    pub backing: Option<Backing>,
+    pub backing: Option<BackingDevice>,
     /// Whether the user asked for it.
     pub wanted: bool,
     /// Whether it, or a device below it, checks integrity.
@@ -84,7 +84,7 @@ impl Identities {
         match self.mounts.refresh() {
             Ok(false) => return,
             Ok(true) => {}
-            Err(error) => log::warn!("{error}"),
+            Err(error) => log::warn!("{}", ErrorChain(&error)),
         }
         self.mark_checked();
         self.disks.clear();
@@ -178,9 +178,9 @@ impl Identities {
         let backing = if named.kind == BY_DEV {
             let found = self.mounts.by_dev(device_id(named));
             // The kernel has said what it is; the list of mounts may be another namespace's.
-            found.map(|backing| Backing { fs: Some(text), ..backing })
+            found.map(|backing| BackingDevice { fs: Some(text), ..backing })
         } else {
-            self.mounts.backing(&text)
+            self.mounts.by_bdi_name(&text)
         };
         let disks = backing.as_ref().map(|backing| backing.disks.as_slice()).unwrap_or_default();
         let wanted = self.only.is_empty() || disks.iter().any(|disk| self.only.contains(disk));

@@ -9,7 +9,7 @@ use stable_trace_analysis::event::Preemption;
 use super::table;
 use crate::kernel::{
     btf::{Btf, Member},
-    feature_probe::Hooks,
+    feature_probe::AttachMethods,
     preemption,
     release::{Release, System},
     symbols::Symbols,
@@ -89,7 +89,8 @@ impl Facts {
         }
         let mut members = members(types);
         members.extend(module_members(types, module_btf));
-        let Hooks { fentry, kprobe, tracepoint, raw_tracepoint } = Hooks::try_all(types);
+        let AttachMethods { fentry, kprobe, tracepoint, raw_tracepoint } =
+            AttachMethods::probe(types);
         for (method, tried) in [
             ("fentry", fentry),
             ("kprobe", kprobe),

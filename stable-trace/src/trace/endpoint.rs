@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use stable_trace_analysis::error_chain::ErrorChain;
 use tokio::sync::mpsc;
 
 use crate::{
@@ -100,7 +101,7 @@ impl Scrapes {
             snapshots,
             devices: Box::new(move || {
                 devices::list(Path::new("/sys"), version).unwrap_or_else(|error| {
-                    log::debug!("{error}");
+                    log::debug!("{}", ErrorChain(&error));
                     Vec::new()
                 })
             }),

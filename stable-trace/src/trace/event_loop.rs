@@ -5,6 +5,7 @@ use std::{io, path::Path, process::ExitCode, time::Duration};
 use anyhow::Context as _;
 use stable_trace_analysis::{
     correlate::verdict::Limits,
+    error_chain::ErrorChain,
     event::{Event, FORMAT, Start, Summary, Workload, WorkloadState},
     sink::EventSink,
 };
@@ -182,7 +183,7 @@ async fn until(end: Option<Instant>) {
 fn start(tracer: &Tracer, limits: Limits, metrics: Option<String>) -> Start {
     let system = System::read();
     let devices = devices::list(Path::new("/sys"), system.version()).unwrap_or_else(|error| {
-        log::warn!("{error}");
+        log::warn!("{}", ErrorChain(&error));
         Vec::new()
     });
     Start {

@@ -12,6 +12,7 @@ use aya::{
 };
 use aya_log::EbpfLogger;
 use stable_trace_analysis::{
+    error_chain::ErrorChain,
     event::{Method, Probe},
     units::{DeviceId, MonotonicTime},
 };
@@ -256,7 +257,7 @@ impl Tracer {
         let symbols = match Symbols::load() {
             Ok(symbols) => symbols,
             Err(error) => {
-                log::warn!("the probes of new modules are missing: {error}");
+                log::warn!("the probes of new modules are missing: {}", ErrorChain(&error));
                 return;
             }
         };
@@ -265,7 +266,7 @@ impl Tracer {
             self.attached.follow(&facts, self.method, tracefs);
         });
         if let Err(error) = followed {
-            log::warn!("the probes of new modules are missing: {error}");
+            log::warn!("the probes of new modules are missing: {}", ErrorChain(&error));
         }
         self.enricher.stacks.renew(symbols, now);
     }
@@ -273,11 +274,11 @@ impl Tracer {
 
 /// The facts of the running kernel; its types from a file, or from itself.
 pub fn gather(tracefs: &Path, symbols: &Symbols, btf_file: Option<&Path>) -> Facts {
-    // First: from here on programs and maps are made, if only on trial.
-    memlock::lift();
+    // Before the first program: the methods are tested with programs.
+    memlock::remove_limit();
     let path = btf_file.unwrap_or(Path::new(btf::VMLINUX));
     let bytes = btf::read(path);
-    let types = bytes.as_deref().map_err(ToString::to_string).and_then(|bytes| {
+    let types = bytes.as_deref().map_err(|error| ErrorChain(error).to_string()).and_then(|bytes| {
         Btf::parse(bytes).map_err(|error| format!("{}: {error}", path.display()))
     });
     // A module's types go on where those of the running kernel end, and of no other file.
