@@ -8,13 +8,10 @@ mod text;
 use std::{collections::BTreeMap, path::Path};
 
 use serde::{Deserialize, Serialize};
-use stable_trace_analysis::{
-    error_chain::ErrorChain,
-    event::{Device, Group, Method, Probe},
-};
+use stable_trace_analysis::event::{Device, Group, Method, Probe};
 
 use crate::kernel::{
-    btf::{self, Btf},
+    btf::{self, Btf, BtfError},
     devices,
     feature_probe::{AttachMethods, Refusal},
     lockdown::Lockdown,
@@ -146,12 +143,12 @@ impl Report {
 pub fn examine(plan: &[Probe]) -> Report {
     let system = System::read();
     let version = system.version();
-    let (btf, attach_methods) = types_and_methods();
+    let (btf, hooks) = types_and_hooks();
     let (tracefs, tracepoint) = wait_tracepoint();
     let mut unread = Vec::new();
     let devices = devices::list(Path::new("/sys"), version).unwrap_or_else(|error| {
         unread.push(Problem {
-            what: ErrorChain(&error).to_string(),
+            what: error.to_string(),
             cost: "which devices ask for stable pages is not known".to_owned(),
             remedy: "mount sysfs on /sys".to_owned(),
         });
@@ -165,7 +162,7 @@ pub fn examine(plan: &[Probe]) -> Report {
         lockdown: Lockdown::read(),
         symbols: symbols(),
         tracefs,
-        methods: methods(attach_methods),
+        methods: methods(hooks),
         tracepoints: vec![tracepoint],
         probes: Vec::new(),
         devices,
@@ -207,18 +204,18 @@ fn privileges(kernel: Release) -> PrivilegesFound {
 }
 
 /// The BTF is 5 MiB and more, and is gone after this.
-fn types_and_methods() -> (Found, AttachMethods) {
+fn types_and_hooks() -> (Found, AttachMethods) {
     let bytes = btf::read(Path::new(btf::VMLINUX));
-    let parsed = bytes.as_deref().map_err(|error| ErrorChain(error).to_string());
+    let parsed = bytes.as_deref().map_err(BtfError::to_string);
     let parsed = parsed.and_then(|bytes| Btf::parse(bytes).map_err(|error| error.to_string()));
-    let methods = AttachMethods::probe(parsed.as_ref().ok());
+    let hooks = AttachMethods::probe(parsed.as_ref().ok());
     let found = parsed.map(|btf| format!("{} types in {}", btf.len(), btf::VMLINUX));
-    (Found::from(found), methods)
+    (Found::from(found), hooks)
 }
 
 fn symbols() -> Found {
     let found = Symbols::load().map(|symbols| format!("{} functions", symbols.len()));
-    found.map_err(|error| ErrorChain(&error).to_string()).into()
+    found.map_err(|error| error.to_string()).into()
 }
 
 /// Whether there is a tracefs, and the tracepoint that tells of waits.
@@ -231,7 +228,7 @@ fn wait_tracepoint() -> (Found, TracepointFound) {
     };
     let found = Found::from(match &read {
         Ok(_) => Ok(place()),
-        Err(error) => Err(ErrorChain(error).to_string()),
+        Err(error) => Err(error.to_string()),
     });
     (found, fields(read))
 }
@@ -244,8 +241,8 @@ fn fields(read: Result<Result<Format, FormatError>, TracefsError>) -> Tracepoint
     };
     let format = match read {
         Ok(Ok(format)) => format,
-        Ok(Err(error)) => return absent(ErrorChain(&error).to_string()),
-        Err(error) => return absent(ErrorChain(&error).to_string()),
+        Ok(Err(error)) => return absent(error.to_string()),
+        Err(error) => return absent(error.to_string()),
     };
     let mut reason = None;
     let mut fields = BTreeMap::new();
@@ -260,8 +257,8 @@ fn fields(read: Result<Result<Format, FormatError>, TracefsError>) -> Tracepoint
     TracepointFound { name: format!("{WAIT_SYSTEM}:{}", format.name), fields, reason }
 }
 
-fn methods(methods: AttachMethods) -> Vec<MethodFound> {
-    let AttachMethods { fentry, kprobe, tracepoint, raw_tracepoint } = methods;
+fn methods(hooks: AttachMethods) -> Vec<MethodFound> {
+    let AttachMethods { fentry, kprobe, tracepoint, raw_tracepoint } = hooks;
     [
         ("fentry", fentry),
         ("kprobe", kprobe),

@@ -93,13 +93,8 @@ fn method(report: &Report, name: &str, cost: &str) -> Option<Problem> {
     Some(problem(method.reason.clone()?, cost, remedy))
 }
 
-/// Splits an error into what happened and what to do: `WHAT (REMEDY): SOURCE` or `WHAT; REMEDY`.
+/// Our errors say what happened, and after a semicolon what to do.
 fn split(error: &str, cost: &str) -> Problem {
-    if let Some((what, rest)) = error.split_once(" (")
-        && let Some((remedy, source)) = rest.split_once("): ")
-    {
-        return problem(format!("{what}: {source}"), cost, remedy);
-    }
     match error.split_once("; ") {
         Some((what, remedy)) => problem(what, cost, remedy),
         None => problem(error, cost, "please report it"),

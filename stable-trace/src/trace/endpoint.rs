@@ -6,7 +6,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use stable_trace_analysis::error_chain::ErrorChain;
 use tokio::sync::mpsc;
 
 use crate::{
@@ -101,7 +100,7 @@ impl Scrapes {
             snapshots,
             devices: Box::new(move || {
                 devices::list(Path::new("/sys"), version).unwrap_or_else(|error| {
-                    log::debug!("{}", ErrorChain(&error));
+                    log::debug!("{error}");
                     Vec::new()
                 })
             }),

@@ -5,7 +5,6 @@ use std::{io, path::Path, process::ExitCode, time::Duration};
 use anyhow::Context as _;
 use stable_trace_analysis::{
     correlate::verdict::Limits,
-    error_chain::ErrorChain,
     event::{Event, FORMAT, Start, Summary, Workload, WorkloadState},
     sink::EventSink,
 };
@@ -183,7 +182,7 @@ async fn until(end: Option<Instant>) {
 fn start(tracer: &Tracer, limits: Limits, metrics: Option<String>) -> Start {
     let system = System::read();
     let devices = devices::list(Path::new("/sys"), system.version()).unwrap_or_else(|error| {
-        log::warn!("{}", ErrorChain(&error));
+        log::warn!("{error}");
         Vec::new()
     });
     Start {
@@ -198,7 +197,7 @@ fn start(tracer: &Tracer, limits: Limits, metrics: Option<String>) -> Start {
         probes: tracer.probes(),
         devices,
         filtered: tracer.filtered,
-        only_devices: tracer.enricher.identities.only().to_vec(),
+        only_devices: tracer.enricher.identities.selected_disks().to_vec(),
         metrics,
     }
 }

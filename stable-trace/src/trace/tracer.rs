@@ -12,7 +12,6 @@ use aya::{
 };
 use aya_log::EbpfLogger;
 use stable_trace_analysis::{
-    error_chain::ErrorChain,
     event::{Method, Probe},
     units::{DeviceId, MonotonicTime},
 };
@@ -204,7 +203,7 @@ impl Tracer {
     /// # Errors
     /// What the writer says.
     pub fn tick(&mut self, emitter: &mut Emitter) -> io::Result<()> {
-        self.enricher.identities.follow_mounts();
+        self.enricher.identities.refresh_mounts();
         self.follow_modules();
         self.report(emitter)
     }
@@ -248,7 +247,7 @@ impl Tracer {
         if looked.elapsed() < MODULES_EVERY {
             return;
         }
-        self.enricher.identities.follow_devices();
+        self.enricher.identities.refresh_devices();
         let now = modules::fingerprint();
         self.modules = (now, Instant::now());
         if now == planned {
@@ -257,7 +256,7 @@ impl Tracer {
         let symbols = match Symbols::load() {
             Ok(symbols) => symbols,
             Err(error) => {
-                log::warn!("the probes of new modules are missing: {}", ErrorChain(&error));
+                log::warn!("the probes of new modules are missing: {error}");
                 return;
             }
         };
@@ -266,19 +265,19 @@ impl Tracer {
             self.attached.follow(&facts, self.method, tracefs);
         });
         if let Err(error) = followed {
-            log::warn!("the probes of new modules are missing: {}", ErrorChain(&error));
+            log::warn!("the probes of new modules are missing: {error}");
         }
-        self.enricher.stacks.renew(symbols, now);
+        self.enricher.stacks.set_symbols(symbols, now);
     }
 }
 
 /// The facts of the running kernel; its types from a file, or from itself.
 pub fn gather(tracefs: &Path, symbols: &Symbols, btf_file: Option<&Path>) -> Facts {
-    // Before the first program: the methods are tested with programs.
-    memlock::remove_limit();
+    // First: from here on programs and maps are made, if only on trial.
+    memlock::lift();
     let path = btf_file.unwrap_or(Path::new(btf::VMLINUX));
     let bytes = btf::read(path);
-    let types = bytes.as_deref().map_err(|error| ErrorChain(error).to_string()).and_then(|bytes| {
+    let types = bytes.as_deref().map_err(ToString::to_string).and_then(|bytes| {
         Btf::parse(bytes).map_err(|error| format!("{}: {error}", path.display()))
     });
     // A module's types go on where those of the running kernel end, and of no other file.
