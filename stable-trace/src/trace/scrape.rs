@@ -149,7 +149,7 @@ impl Tracer {
     fn fills(&self) -> Vec<MapFill> {
         let mut fills = self.counters.fills();
         fills.extend(self.enricher.stacks.fill());
-        fills.extend(self.ring.waiting().map(|entries| MapFill {
+        fills.extend(self.ring.unread_bytes().map(|entries| MapFill {
             name: "EVENTS".to_owned(),
             entries,
             capacity: self.ring_bytes,

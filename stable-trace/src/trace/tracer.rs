@@ -262,7 +262,7 @@ impl Tracer {
         };
         let followed = with_tracefs(|tracefs| {
             let facts = gather(tracefs, &symbols, self.btf.as_deref());
-            self.attached.follow(&facts, self.method, tracefs);
+            self.attached.attach_new(&facts, self.method, tracefs);
         });
         if let Err(error) = followed {
             log::warn!("the probes of new modules are missing: {error}");
