@@ -18,7 +18,7 @@ pub struct MapFill {
 
 impl MapFill {
     /// Counts the keys of a map from which nothing is removed. `None` if its capacity cannot be read.
-    pub fn count<K: Pod, V>(
+    pub(crate) fn count<K: Pod, V>(
         name: &str,
         map: &impl IterableMap<K, V>,
         keys: impl Iterator<Item = Result<K, MapError>>,

@@ -16,7 +16,7 @@ use stable_trace_common::{
 use super::map_fill::MapFill;
 
 /// The maps of counters, histograms and waiters.
-pub struct CounterMaps {
+pub(crate) struct CounterMaps {
     histograms: PerCpuHashMap<MapData, HistogramKey, Histogram>,
     counters: PerCpuArray<MapData, u64>,
     waiters: KernelMap<MapData, u64, Waiter>,
@@ -28,7 +28,7 @@ pub struct CounterMaps {
 impl CounterMaps {
     /// Takes the maps, and creates the entries that count what has no entry of its own when a map is
     /// full.
-    pub fn new(
+    pub(crate) fn new(
         mut histograms: PerCpuHashMap<MapData, HistogramKey, Histogram>,
         counters: PerCpuArray<MapData, u64>,
         waiters: KernelMap<MapData, u64, Waiter>,
@@ -42,31 +42,31 @@ impl CounterMaps {
     }
 
     /// All histograms that are not empty, summed over the CPUs.
-    pub fn histograms(&self) -> Result<Vec<(HistogramKey, Histogram)>, MapError> {
+    pub(crate) fn histograms(&self) -> Result<Vec<(HistogramKey, Histogram)>, MapError> {
         let mut all = sums(&self.histograms, Histogram::EMPTY, Histogram::merge)?;
         all.retain(|(_, histogram)| histogram.count() > 0);
         Ok(all)
     }
 
     /// One counter, summed over the CPUs.
-    pub fn counter(&self, counter: Counter) -> Result<u64, MapError> {
+    pub(crate) fn counter(&self, counter: Counter) -> Result<u64, MapError> {
         Ok(self.counters.get(&(counter as u32), 0)?.iter().sum())
     }
 
     /// All counts of unstable writes, summed over the CPUs.
-    pub fn unstable_writes(&self) -> Result<Vec<(UnstableKey, u64)>, MapError> {
+    pub(crate) fn unstable_writes(&self) -> Result<Vec<(UnstableKey, u64)>, MapError> {
         sums(&self.unstable, 0, |sum, count| *sum += count)
     }
 
     /// Stall time by thread name and stack, summed over the CPUs.
-    pub fn processes(&self) -> Result<Vec<(ProcessKey, ProcessStalls)>, MapError> {
+    pub(crate) fn processes(&self) -> Result<Vec<(ProcessKey, ProcessStalls)>, MapError> {
         let mut all = sums(&self.processes, ProcessStalls::EMPTY, ProcessStalls::merge)?;
         all.retain(|(_, stalls)| stalls.stalls > 0);
         Ok(all)
     }
 
     /// The fill of the maps from which nothing is removed. A map that cannot be read is skipped.
-    pub fn fills(&self) -> Vec<MapFill> {
+    pub(crate) fn fills(&self) -> Vec<MapFill> {
         [
             MapFill::count("HISTOGRAMS", &self.histograms, self.histograms.keys()),
             MapFill::count("PROCESS_STALLS", &self.processes, self.processes.keys()),
@@ -79,12 +79,12 @@ impl CounterMaps {
     }
 
     /// All counts of integrity errors.
-    pub fn integrity_errors(&self) -> Result<Vec<(IntegrityKey, u64)>, MapError> {
+    pub(crate) fn integrity_errors(&self) -> Result<Vec<(IntegrityKey, u64)>, MapError> {
         self.integrity.iter().collect()
     }
 
     /// The tasks that wait, or whose wait has not been recorded.
-    pub fn waiters(&self) -> Result<Vec<Waiter>, MapError> {
+    pub(crate) fn waiters(&self) -> Result<Vec<Waiter>, MapError> {
         self.waiters.iter().map(|entry| entry.map(|(_, waiter)| waiter)).collect()
     }
 }

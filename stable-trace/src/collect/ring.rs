@@ -7,7 +7,7 @@ use tokio::io::{Interest, unix::AsyncFd};
 use super::ring_fill::RingFill;
 
 /// The consumer of the map `EVENTS`.
-pub struct Ring {
+pub(crate) struct Ring {
     map: AsyncFd<RingBuf<MapData>>,
     /// Records are copied here before they are decoded, which frees their space in the ring.
     batch: BytesMut,
@@ -22,7 +22,7 @@ const MAX_BATCH_BYTES: usize = 256 << 10;
 
 impl Ring {
     /// Takes the map, and registers it with the tokio runtime.
-    pub fn new(ring: RingBuf<MapData>) -> std::io::Result<Self> {
+    pub(crate) fn new(ring: RingBuf<MapData>) -> std::io::Result<Self> {
         let fill = RingFill::new(&ring)
             .inspect_err(|error| log::debug!("the fill of the ring buffer is not known: {error}"))
             .ok();
@@ -34,24 +34,24 @@ impl Ring {
     }
 
     /// Waits until a program wakes the reader.
-    pub async fn readable(&mut self) -> std::io::Result<()> {
+    pub(crate) async fn readable(&mut self) -> std::io::Result<()> {
         // The descriptor is edge-triggered: the caller must drain the ring until it is empty.
         self.map.readable_mut().await?.clear_ready();
         Ok(())
     }
 
     /// The unread bytes, if they are known.
-    pub fn unread_bytes(&self) -> Option<u64> {
+    pub(crate) fn unread_bytes(&self) -> Option<u64> {
         self.fill.as_ref().map(RingFill::bytes)
     }
 
     /// The number of records read so far.
-    pub const fn received(&self) -> u64 {
+    pub(crate) const fn received(&self) -> u64 {
         self.received
     }
 
     /// Passes the records in the ring to `each`, at most a batch. Returns whether more may be there.
-    pub fn drain(&mut self, mut each: impl FnMut(Bytes)) -> bool {
+    pub(crate) fn drain(&mut self, mut each: impl FnMut(Bytes)) -> bool {
         let mut taken = 0;
         while taken < MAX_BATCH_BYTES {
             let Some(item) = self.map.get_mut().next() else {

@@ -14,7 +14,7 @@ use rustix::{
 
 /// The positions of a ring buffer, mapped read-only.
 #[derive(Debug)]
-pub struct RingFill {
+pub(crate) struct RingFill {
     consumer: Position,
     producer: Position,
 }
@@ -22,13 +22,13 @@ pub struct RingFill {
 impl RingFill {
     /// Maps the positions of the map `EVENTS`: the consumer's is in the first page, the producer's in
     /// the second (`struct bpf_ringbuf`, kernel/bpf/ringbuf.c, 5.10 to 7.3).
-    pub fn new(ring: &impl AsFd) -> io::Result<Self> {
+    pub(crate) fn new(ring: &impl AsFd) -> io::Result<Self> {
         let page = page_size() as u64;
         Ok(Self { consumer: Position::new(ring, 0)?, producer: Position::new(ring, page)? })
     }
 
     /// The unread bytes, including the headers of records.
-    pub fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         // The consumer first: the producer is never behind it.
         let consumer = self.consumer.read();
         self.producer.read().saturating_sub(consumer)

@@ -4,11 +4,11 @@ use stable_trace_analysis::event::Context;
 
 /// Why a task waits.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WaitReason {
+pub(crate) struct WaitReason {
     /// The context of the wait.
-    pub context: Context,
+    pub(crate) context: Context,
     /// The function that a file-system developer would name for the wait; `None` if no rule matches.
-    pub function: Option<String>,
+    pub(crate) function: Option<String>,
 }
 
 /// Matches a function name without suffixes of the compiler (`.isra.0`, `.constprop.0`).
@@ -121,7 +121,7 @@ fn without_suffix(function: &str) -> &str {
 }
 
 /// Classifies a stack, given from the innermost frame to the outermost.
-pub fn classify<'a>(frames: impl Iterator<Item = &'a str> + Clone) -> WaitReason {
+pub(crate) fn classify<'a>(frames: impl Iterator<Item = &'a str> + Clone) -> WaitReason {
     let frames = frames.map(without_suffix);
     let decided = frames.clone().find_map(|function| {
         let (_, context) = RULES.iter().find(|(name, _)| name.matches(function))?;

@@ -11,7 +11,7 @@ use stable_trace_common::{
 
 /// One record of the ring.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Record {
+pub(crate) enum Record {
     /// A finished stall.
     Stall(StallRecord),
     /// A page given to a writer while under writeback.
@@ -22,7 +22,7 @@ pub enum Record {
 
 /// Why bytes are no record. The ring keeps record boundaries, so the next record is not affected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum DecodeError {
+pub(crate) enum DecodeError {
     /// The record ends before its last field.
     #[error("a record of {have} bytes is shorter than its kind needs")]
     Short {
@@ -52,7 +52,7 @@ pub enum DecodeError {
 }
 
 /// Decodes one record of the ring.
-pub fn decode(record: Bytes) -> Result<Record, DecodeError> {
+pub(crate) fn decode(record: Bytes) -> Result<Record, DecodeError> {
     let have = record.len();
     let mut rest = record;
     let short = |_: TryGetError| DecodeError::Short { have };
@@ -167,7 +167,7 @@ fn array<const N: usize>(rest: &mut Bytes) -> Result<[u8; N], TryGetError> {
 }
 
 /// The text of a NUL-padded name. Bytes that are not UTF-8 become U+FFFD.
-pub fn name(padded: &[u8]) -> String {
+pub(crate) fn name(padded: &[u8]) -> String {
     let end = padded.iter().position(|&byte| byte == 0).unwrap_or(padded.len());
     String::from_utf8_lossy(&padded[..end]).into_owned()
 }

@@ -7,15 +7,15 @@ use super::{
 };
 
 /// Turns records into events.
-pub struct Enricher {
+pub(crate) struct Enricher {
     /// Stacks with function names and contexts.
-    pub stacks: Stacks,
+    pub(crate) stacks: Stacks,
     /// File systems and devices.
-    pub identities: Identities,
+    pub(crate) identities: Identities,
     /// Paths of files.
-    pub paths: Paths,
+    pub(crate) paths: Paths,
     /// `--stacks`.
-    pub show_stacks: bool,
+    pub(crate) show_stacks: bool,
 }
 
 impl Enricher {

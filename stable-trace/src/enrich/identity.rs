@@ -21,10 +21,10 @@ use crate::kernel::{
 };
 
 /// The file systems and disks of a run, and which of them `--device` selects.
-pub struct Identities {
+pub(crate) struct Identities {
     mounts: Mounts,
     sysfs: PathBuf,
-    identities: HashMap<Backing, Rc<Identity>>,
+    cache: HashMap<Backing, Rc<Identity>>,
     disks: HashMap<DeviceId, Rc<Disk>>,
     /// All block devices at the last check.
     devices: Vec<DeviceId>,
@@ -38,29 +38,29 @@ pub struct Identities {
 
 /// A file system or device.
 #[derive(Debug, Default)]
-pub struct Identity {
+pub(crate) struct Identity {
     /// Device and file system, if they could be resolved.
-    pub backing: Option<BackingDevice>,
+    pub(crate) backing: Option<BackingDevice>,
     /// Whether `--device` selects it.
-    pub selected: bool,
+    pub(crate) selected: bool,
     /// Whether its device, or a device below it, checks integrity.
-    pub integrity_checked: bool,
+    pub(crate) integrity_checked: bool,
 }
 
 /// Device and file system for an event, as far as they are known.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Location {
+pub(crate) struct Location {
     /// The kernel's name of the device.
-    pub device: Option<String>,
+    pub(crate) device: Option<String>,
     /// The number of the device.
-    pub dev: Option<DeviceId>,
+    pub(crate) dev: Option<DeviceId>,
     /// Type of the file system.
-    pub fs: Option<String>,
+    pub(crate) fs: Option<String>,
 }
 
 impl Identity {
     /// Device and file system.
-    pub fn location(&self) -> Location {
+    pub(crate) fn location(&self) -> Location {
         let Some(BackingDevice { device, dev, fs, .. }) = &self.backing else {
             return Location::default();
         };
@@ -70,20 +70,20 @@ impl Identity {
 
 /// A whole disk.
 #[derive(Debug, Default)]
-pub struct Disk {
+pub(crate) struct Disk {
     /// The kernel's name.
-    pub device: Option<String>,
+    pub(crate) device: Option<String>,
     /// Its number.
-    pub dev: DeviceId,
+    pub(crate) dev: DeviceId,
     /// Whether `--device` selects it.
-    pub selected: bool,
+    pub(crate) selected: bool,
     /// The driver, if it is one that supports protection information.
-    pub driver: Option<Source>,
+    pub(crate) driver: Option<Source>,
 }
 
 impl Identities {
     /// Takes the mounts, the disks of `--device` (none for all), and the maps `WISHES` and `CHECKED_DEVICES`.
-    pub fn new(
+    pub(crate) fn new(
         mounts: Mounts,
         selected_disks: Vec<DeviceId>,
         wishes: KernelMap<MapData, Backing, Wish>,
@@ -94,7 +94,7 @@ impl Identities {
             devices: block_devices(&sysfs),
             mounts,
             sysfs,
-            identities: HashMap::new(),
+            cache: HashMap::new(),
             disks: HashMap::new(),
             selected_disks,
             wishes,
@@ -106,7 +106,7 @@ impl Identities {
 
     /// Looks all devices up again if something was mounted or unmounted. A device that is no longer
     /// mounted keeps its identity until another mount has its name.
-    pub fn refresh_mounts(&mut self) {
+    pub(crate) fn refresh_mounts(&mut self) {
         match self.mounts.refresh() {
             Ok(false) => return,
             Ok(true) => {}
@@ -114,7 +114,7 @@ impl Identities {
         }
         self.update_checked_devices();
         self.disks.clear();
-        let backings: Vec<_> = self.identities.keys().copied().collect();
+        let backings: Vec<_> = self.cache.keys().copied().collect();
         for backing in backings {
             let identity = self.identify(&backing);
             if identity.backing.as_ref().is_some_and(|device| device.fs.is_some()) {
@@ -125,7 +125,7 @@ impl Identities {
 
     /// Updates the map of checked devices if block devices came or went. Reads a folder, so it is too
     /// slow for every record.
-    pub fn refresh_devices(&mut self) {
+    pub(crate) fn refresh_devices(&mut self) {
         let devices = block_devices(&self.sysfs);
         if devices != self.devices {
             self.devices = devices;
@@ -135,7 +135,7 @@ impl Identities {
     }
 
     /// The mounted file systems on selected disks: device and type.
-    pub fn mounted(&self) -> Vec<(String, String)> {
+    pub(crate) fn mounted(&self) -> Vec<(String, String)> {
         let backings = self.mounts.all().iter().filter_map(|mount| self.mounts.by_dev(mount.dev));
         let backings =
             backings.filter(|found| !found.disks.is_empty() && self.selects(&found.disks));
@@ -147,8 +147,8 @@ impl Identities {
     }
 
     /// The identity of a backing.
-    pub fn get(&mut self, backing: &Backing) -> Rc<Identity> {
-        if let Some(identity) = self.identities.get(backing) {
+    pub(crate) fn get(&mut self, backing: &Backing) -> Rc<Identity> {
+        if let Some(identity) = self.cache.get(backing) {
             return Rc::clone(identity);
         }
         // It may have been mounted since the last refresh.
@@ -158,7 +158,7 @@ impl Identities {
     }
 
     /// The disk with this number.
-    pub fn disk(&mut self, dev: DeviceId) -> Rc<Disk> {
+    pub(crate) fn disk(&mut self, dev: DeviceId) -> Rc<Disk> {
         if let Some(disk) = self.disks.get(&dev) {
             return Rc::clone(disk);
         }
@@ -179,7 +179,7 @@ impl Identities {
     }
 
     /// The disks of `--device`; empty for all.
-    pub fn selected_disks(&self) -> &[DeviceId] {
+    pub(crate) fn selected_disks(&self) -> &[DeviceId] {
         &self.selected_disks
     }
 
@@ -196,7 +196,7 @@ impl Identities {
             let _ = self.wishes.insert(backing, wish, 0);
         }
         let identity = Rc::new(identity);
-        self.identities.insert(backing, Rc::clone(&identity));
+        self.cache.insert(backing, Rc::clone(&identity));
         identity
     }
 

@@ -24,7 +24,7 @@ const MAX_LISTED_PAGES: u64 = 64;
 
 impl Enricher {
     /// Turns a record into an integrity error; `None` if `--device` excludes it.
-    pub fn integrity(&mut self, record: &IntegrityRecord) -> Option<Event> {
+    pub(crate) fn integrity(&mut self, record: &IntegrityRecord) -> Option<Event> {
         let disk = self.identities.disk(disk_number(&record.key));
         if !disk.selected {
             return None;

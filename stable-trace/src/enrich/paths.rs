@@ -24,15 +24,13 @@ const MAX_LINKS: usize = 4096;
 const MAX_SEARCHES: u32 = 32;
 
 /// A file: the device number of its file system, and its inode.
-pub type File = (DeviceId, u64);
+pub(crate) type File = (DeviceId, u64);
 
 /// The paths of a run.
 #[derive(Debug)]
-pub struct Paths {
+pub(crate) struct Paths {
     proc: PathBuf,
     cache: HashMap<File, CachedPath>,
-    /// Processes that are searched for every file: those of the run's subject.
-    subject: Vec<u32>,
     /// Start of the current period, and the searches in it.
     searches: (Instant, u32),
 }
@@ -47,26 +45,13 @@ struct CachedPath {
 
 impl Paths {
     /// Starts with an empty cache. `proc` is the mount point of procfs.
-    pub fn new(proc: &Path) -> Self {
-        Self {
-            proc: proc.to_owned(),
-            cache: HashMap::new(),
-            subject: Vec::new(),
-            searches: (Instant::now(), 0),
-        }
-    }
-
-    /// Adds a process that is searched for every file.
-    pub fn add_process(&mut self, pid: u32) {
-        if !self.subject.contains(&pid) {
-            self.subject.push(pid);
-        }
+    pub(crate) fn new(proc: &Path) -> Self {
+        Self { proc: proc.to_owned(), cache: HashMap::new(), searches: (Instant::now(), 0) }
     }
 
     /// The current path of a file in the mount namespace of a process that uses it, with ` (deleted)`
-    /// appended if the name is gone. `None` if neither `user` nor the subject has the file open or
-    /// mapped.
-    pub fn find(&mut self, file: File, user: Option<u32>) -> Option<String> {
+    /// appended if the name is gone. `None` if the process does not have the file open or mapped.
+    pub(crate) fn find(&mut self, file: File, user: Option<u32>) -> Option<String> {
         let now = Instant::now();
         let cached = self.cache.get(&file);
         if let Some(cached) = cached
@@ -83,7 +68,7 @@ impl Paths {
             return None;
         }
         self.searches.1 += 1;
-        let path = user.iter().chain(&self.subject).find_map(|pid| self.search(*pid, file));
+        let path = user.and_then(|pid| self.search(pid, file));
         if self.cache.len() >= MAX_CACHED {
             self.cache.clear();
         }
@@ -146,13 +131,13 @@ mod tests {
     }
 
     #[test]
-    fn the_subject_is_searched_for_files_of_unknown_processes() {
+    fn a_deleted_file_is_marked() {
         let open = tempfile::tempfile().unwrap();
         let file = identity(&open);
         let mut paths = Paths::new(Path::new("/proc"));
         assert_eq!(paths.find(file, None), None);
         let mut paths = Paths::new(Path::new("/proc"));
-        paths.add_process(std::process::id());
-        assert!(paths.find(file, None).is_some_and(|path| path.ends_with(" (deleted)")));
+        let path = paths.find(file, Some(std::process::id()));
+        assert!(path.is_some_and(|path| path.ends_with(" (deleted)")));
     }
 }

@@ -13,15 +13,15 @@ use crate::{
 
 /// A resolved stack.
 #[derive(Debug)]
-pub struct ResolvedStack {
+pub(crate) struct ResolvedStack {
     /// Why its task waits.
-    pub reason: WaitReason,
+    pub(crate) reason: WaitReason,
     /// The frames from the innermost to the outermost, as `name+0xoffset [module]`.
-    pub frames: Vec<String>,
+    pub(crate) frames: Vec<String>,
 }
 
 /// The stacks of a run, at most as many as the map `STACKS` holds: 4,096.
-pub struct Stacks {
+pub(crate) struct Stacks {
     symbols: Symbols,
     /// Fingerprint of the modules when the symbols were read.
     modules: u64,
@@ -32,7 +32,7 @@ pub struct Stacks {
 
 impl Stacks {
     /// Creates the cache for the map `STACKS`.
-    pub fn new(symbols: Symbols, map: StackMap) -> Self {
+    pub(crate) fn new(symbols: Symbols, map: StackMap) -> Self {
         let reason = WaitReason { context: Context::Other, function: None };
         Self {
             symbols,
@@ -45,7 +45,7 @@ impl Stacks {
 
     /// The stack with this ID. Its context is `other` for 0 and for an ID that is not in the map; the
     /// programs count stacks that they could not store.
-    pub fn get(&mut self, id: u64) -> Rc<ResolvedStack> {
+    pub(crate) fn get(&mut self, id: u64) -> Rc<ResolvedStack> {
         if let Some(stack) = self.cache.get(&id) {
             return Rc::clone(stack);
         }
@@ -62,12 +62,12 @@ impl Stacks {
     }
 
     /// How full the map `STACKS` is.
-    pub fn fill(&self) -> Option<MapFill> {
+    pub(crate) fn fill(&self) -> Option<MapFill> {
         self.map.fill()
     }
 
     /// Replaces the symbols by those of the modules that are loaded now.
-    pub fn set_symbols(&mut self, symbols: Symbols, modules: u64) {
+    pub(crate) fn set_symbols(&mut self, symbols: Symbols, modules: u64) {
         self.symbols = symbols;
         self.modules = modules;
     }

@@ -17,7 +17,7 @@ const UNNAMED_WAIT: &str = "writeback:folio_wait_writeback";
 
 impl Enricher {
     /// Turns a record into a stall; `None` if `--device` excludes it.
-    pub fn stall(&mut self, record: &StallRecord) -> Option<Event> {
+    pub(crate) fn stall(&mut self, record: &StallRecord) -> Option<Event> {
         let identity = self.identities.get(&record.backing);
         if !identity.selected {
             return None;
@@ -43,7 +43,7 @@ impl Enricher {
     }
 
     /// Turns a record into an unstable write; `None` if `--device` excludes it.
-    pub fn unstable_write(&mut self, record: &UnstableRecord) -> Option<Event> {
+    pub(crate) fn unstable_write(&mut self, record: &UnstableRecord) -> Option<Event> {
         let identity = self.identities.get(&record.key.backing);
         if !identity.selected {
             return None;
@@ -71,12 +71,12 @@ impl Enricher {
 }
 
 /// The context of an unstable write.
-pub const fn unstable_write_context(key: &UnstableKey) -> Context {
+pub(crate) const fn unstable_write_context(key: &UnstableKey) -> Context {
     if key.context == PAGE_MKWRITE { Context::PageMkwrite } else { Context::WriteBegin }
 }
 
 /// The grade of an unstable write.
-pub const fn unstable_write_grade(key: &UnstableKey, identity: &Identity) -> Grade {
+pub(crate) const fn unstable_write_grade(key: &UnstableKey, identity: &Identity) -> Grade {
     if key.required != 0 {
         Grade::Violation
     } else if identity.integrity_checked {

@@ -55,15 +55,15 @@ fn similar_names(similar: &[String]) -> String {
 
 /// A whole disk.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct DiskId {
+pub(crate) struct DiskId {
     /// The kernel's name.
-    pub name: String,
+    pub(crate) name: String,
     /// Its number.
-    pub dev: DeviceId,
+    pub(crate) dev: DeviceId,
 }
 
 /// Every disk in `sysfs` (usually `/sys`), sorted by number. `kernel` is the release that runs.
-pub fn list(sysfs: &Path, kernel: Release) -> Result<Vec<Device>, DevicesError> {
+pub(crate) fn list(sysfs: &Path, kernel: Release) -> Result<Vec<Device>, DevicesError> {
     let mut devices: Vec<_> = entries(&sysfs.join("block"))?
         .into_iter()
         .filter_map(|(name, folder)| {
@@ -93,7 +93,7 @@ fn checksums_require_stable(integrity: Option<&Protection>, kernel: Release) -> 
 }
 
 /// Whether a device with checksums requires stable pages on this kernel without the flag.
-pub fn integrity_implies_stable(kernel: Release) -> bool {
+pub(crate) fn integrity_implies_stable(kernel: Release) -> bool {
     kernel >= INTEGRITY_IMPLIES_STABLE
 }
 
@@ -113,7 +113,7 @@ fn integrity(folder: &Path) -> Option<Protection> {
 
 /// Resolves `--device`: a kernel's name (`sda`, `sda1`), a `MAJOR:MINOR`, a device mapper's name, or
 /// a path such as `/dev/disk/by-id/…`. A partition resolves to its disk.
-pub fn resolve_device(sysfs: &Path, device: &str) -> Result<DiskId, DevicesError> {
+pub(crate) fn resolve_device(sysfs: &Path, device: &str) -> Result<DiskId, DevicesError> {
     let number = if device.starts_with('/') {
         path_number(sysfs, Path::new(device))?
     } else {

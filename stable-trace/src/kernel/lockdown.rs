@@ -12,7 +12,7 @@ const SECURITYFS: &str = "/sys/kernel/security";
 /// The kernel's lockdown level (security/lockdown/lockdown.c, 6.12).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Lockdown {
+pub(crate) enum Lockdown {
     /// Lockdown is off.
     None,
     /// Root cannot change the running kernel. Tracing only reads it, and is not affected.
@@ -25,7 +25,7 @@ pub enum Lockdown {
 }
 
 impl Lockdown {
-    pub const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::None => "none",
             Self::Integrity => "integrity",
@@ -35,7 +35,7 @@ impl Lockdown {
     }
 
     /// Parses the file: all levels, the one in force in brackets.
-    pub fn parse(text: &str) -> Self {
+    pub(crate) fn parse(text: &str) -> Self {
         match private_mount::bracketed(text, ('[', ']')) {
             Some("none") => Self::None,
             Some("integrity") => Self::Integrity,
@@ -45,7 +45,7 @@ impl Lockdown {
     }
 
     /// Reads the level; where securityfs is not mounted, from a private mount of it.
-    pub fn read() -> Self {
+    pub(crate) fn read() -> Self {
         let text = private_mount::read("securityfs", Path::new(SECURITYFS), "lockdown");
         text.map_or(Self::Unknown, |text| Self::parse(&text))
     }

@@ -3,23 +3,23 @@
 //!
 //! Everything here reads facts. The plan of the probes decides what follows from them.
 
-pub mod btf;
-pub mod device_stack;
-pub mod device_users;
-pub mod devices;
-pub mod feature_probe;
-pub mod lockdown;
-pub mod memlock;
-pub mod modules;
-pub mod mountinfo;
-pub mod mounts;
-pub mod preemption;
+pub(crate) mod btf;
+pub(crate) mod device_stack;
+pub(crate) mod device_users;
+pub(crate) mod devices;
+pub(crate) mod feature_probe;
+pub(crate) mod lockdown;
+pub(crate) mod memlock;
+pub(crate) mod modules;
+pub(crate) mod mountinfo;
+pub(crate) mod mounts;
+pub(crate) mod preemption;
 pub(crate) mod private_mount;
-pub mod privileges;
-pub mod release;
-pub mod symbols;
+pub(crate) mod privileges;
+pub(crate) mod release;
+pub(crate) mod symbols;
 pub(crate) mod sysfs;
 #[cfg(test)]
 mod test_sysfs;
-pub mod tracefs;
-pub mod tracepoint;
+pub(crate) mod tracefs;
+pub(crate) mod tracepoint;

@@ -3,7 +3,7 @@
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 /// A number that changes when a module is loaded, removed, or loaded at another address.
-pub fn fingerprint() -> u64 {
+pub(crate) fn fingerprint() -> u64 {
     hash_of(&std::fs::read_to_string("/proc/modules").unwrap_or_default())
 }
 

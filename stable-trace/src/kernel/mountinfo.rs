@@ -12,25 +12,25 @@ pub(super) const MOUNTINFO: &str = "/proc/self/mountinfo";
 
 /// One line of mountinfo.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mount {
+pub(crate) struct Mount {
     /// `st_dev` of the files of the mount.
-    pub dev: DeviceId,
+    pub(crate) dev: DeviceId,
     /// Where it is mounted.
-    pub point: String,
+    pub(crate) point: String,
     /// Type of the file system.
-    pub fs: String,
+    pub(crate) fs: String,
     /// The source as the file system names it, such as `/dev/sda1`.
-    pub source: String,
+    pub(crate) source: String,
 }
 
 /// Reads the mounts of this process.
-pub fn read() -> io::Result<Vec<Mount>> {
+pub(crate) fn read() -> io::Result<Vec<Mount>> {
     let bytes = std::fs::read(MOUNTINFO)?;
     Ok(parse(&String::from_utf8_lossy(&bytes)))
 }
 
 /// Parses a mountinfo (`show_mountinfo`, `fs/proc_namespace.c`, 6.12). A malformed line is skipped.
-pub fn parse(mountinfo: &str) -> Vec<Mount> {
+pub(crate) fn parse(mountinfo: &str) -> Vec<Mount> {
     mountinfo.lines().filter_map(parse_line).collect()
 }
 
@@ -67,7 +67,7 @@ fn unescape(text: &str) -> String {
 }
 
 /// The device that the file system at `path` is mounted from; `None` if its source is no device.
-pub fn source_device(mounts: &[Mount], path: &Path) -> Option<PathBuf> {
+pub(crate) fn source_device(mounts: &[Mount], path: &Path) -> Option<PathBuf> {
     mounts
         .iter()
         .filter(|mount| path.starts_with(&mount.point))

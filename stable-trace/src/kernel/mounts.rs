@@ -31,20 +31,20 @@ pub enum MountsError {
 
 /// The device behind a file system or a backing-device name.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BackingDevice {
+pub(crate) struct BackingDevice {
     /// The kernel's name. It is a partition's only where no other partition of its disk is mounted.
-    pub device: String,
+    pub(crate) device: String,
     /// The number of `device`.
-    pub dev: DeviceId,
+    pub(crate) dev: DeviceId,
     /// Type of the file system; `None` if there are several, or none.
-    pub fs: Option<String>,
+    pub(crate) fs: Option<String>,
     /// Every whole disk below; empty for file systems without one, such as NFS.
-    pub disks: Vec<DeviceId>,
+    pub(crate) disks: Vec<DeviceId>,
 }
 
 /// The mounted file systems.
 #[derive(Debug)]
-pub struct Mounts {
+pub(crate) struct Mounts {
     sysfs: PathBuf,
     list: Vec<Mount>,
     /// Kept open: the kernel notes per open file which changes were polled. `None` in tests.
@@ -53,7 +53,7 @@ pub struct Mounts {
 
 impl Mounts {
     /// Reads the mounts of this process.
-    pub fn load() -> Result<Self, MountsError> {
+    pub(crate) fn load() -> Result<Self, MountsError> {
         Self::open(Path::new(MOUNTINFO))
     }
 
@@ -82,7 +82,7 @@ impl Mounts {
 
     /// Reads the mounts again if any changed, and returns whether one did. On an error the earlier
     /// list stays.
-    pub fn refresh(&mut self) -> Result<bool, MountsError> {
+    pub(crate) fn refresh(&mut self) -> Result<bool, MountsError> {
         let changed = self.changed();
         if changed {
             self.read()?;
@@ -100,7 +100,7 @@ impl Mounts {
     }
 
     /// The mounts, in the kernel's order.
-    pub fn all(&self) -> &[Mount] {
+    pub(crate) fn all(&self) -> &[Mount] {
         &self.list
     }
 
@@ -109,7 +109,7 @@ impl Mounts {
     ///
     /// A wait on a disk's own page cache has the same name as one on a file system of the disk, and
     /// is taken for the latter.
-    pub fn by_bdi_name(&self, name: &str) -> Option<BackingDevice> {
+    pub(crate) fn by_bdi_name(&self, name: &str) -> Option<BackingDevice> {
         match name.parse() {
             Ok(dev) => self.mounted_on_disk(dev).or_else(|| self.without_block_device(dev)),
             Err(_) => self.btrfs_by_bdi(name),
@@ -118,7 +118,7 @@ impl Mounts {
 
     /// The device with a file system's number (`st_dev`) or a block device's number. Reads sysfs, so
     /// cache the result until the mounts change.
-    pub fn by_dev(&self, dev: DeviceId) -> Option<BackingDevice> {
+    pub(crate) fn by_dev(&self, dev: DeviceId) -> Option<BackingDevice> {
         let mount = self.list.iter().find(|mount| mount.dev == dev);
         let fs = mount.map(|mount| mount.fs.clone());
         if let Some(device) = self.block_name(dev) {
@@ -204,7 +204,7 @@ impl Mounts {
     }
 
     /// The kernel's name of a block device; `None` if no block device has the number.
-    pub fn block_name(&self, dev: DeviceId) -> Option<String> {
+    pub(crate) fn block_name(&self, dev: DeviceId) -> Option<String> {
         let link = sysfs::block_folder(&self.sysfs, dev);
         sysfs::link_name(&link).map(|name| sysfs::kernel_name(&name))
     }

@@ -20,7 +20,7 @@ fn parse(text: &str) -> Preemption {
 }
 
 /// Reads the preemption model; where debugfs is not mounted, from a private mount of it.
-pub fn read() -> Preemption {
+pub(crate) fn read() -> Preemption {
     let text = private_mount::read("debugfs", Path::new(DEBUGFS), "sched/preempt");
     text.map_or(Preemption::Unknown, |text| parse(&text))
 }

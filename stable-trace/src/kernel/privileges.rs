@@ -11,7 +11,8 @@ const STATUS: &str = "/proc/self/status";
 /// A capability that tracing may need; the numbers are those of include/uapi/linux/capability.h.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum Capability {
+#[expect(clippy::enum_variant_names, reason = "the names are those of capabilities(7)")]
+pub(crate) enum Capability {
     /// Reads files whatever their mode: tracefs belongs to root.
     CapDacReadSearch = 2,
     /// Everything without a capability of its own, such as mounting.
@@ -26,7 +27,7 @@ pub enum Capability {
 
 impl Capability {
     /// All capabilities; those that are always needed come first.
-    pub const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 5] = [
         Self::CapBpf,
         Self::CapPerfmon,
         Self::CapSyslog,
@@ -35,7 +36,7 @@ impl Capability {
     ];
 
     /// The name in capabilities(7).
-    pub const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::CapBpf => "CAP_BPF",
             Self::CapPerfmon => "CAP_PERFMON",
@@ -48,7 +49,7 @@ impl Capability {
 
 /// Why this process cannot trace.
 #[derive(Debug, thiserror::Error)]
-pub enum PrivilegesError {
+pub(crate) enum PrivilegesError {
     /// The capabilities cannot be read.
     #[error("cannot read the capabilities from {STATUS} (is /proc mounted?)")]
     Read(#[source] io::Error),
@@ -59,16 +60,16 @@ pub enum PrivilegesError {
 
 /// The privileges of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Privileges {
+pub(crate) struct Privileges {
     /// The effective capabilities, one bit each.
-    pub effective: u64,
+    pub(crate) effective: u64,
     /// The effective user ID.
-    pub uid: u32,
+    pub(crate) uid: u32,
 }
 
 impl Privileges {
     /// Reads the privileges of this process.
-    pub fn read() -> Result<Self, PrivilegesError> {
+    pub(crate) fn read() -> Result<Self, PrivilegesError> {
         let status = std::fs::read_to_string(STATUS).map_err(PrivilegesError::Read)?;
         let effective = parse_effective(&status).ok_or_else(|| {
             PrivilegesError::Read(io::Error::new(io::ErrorKind::InvalidData, "it has no CapEff"))
@@ -76,13 +77,13 @@ impl Privileges {
         Ok(Self { effective, uid: rustix::process::geteuid().as_raw() })
     }
 
-    pub const fn has(self, capability: Capability) -> bool {
+    pub(crate) const fn has(self, capability: Capability) -> bool {
         self.effective & (1 << capability as u64) != 0
     }
 
     /// The missing capabilities without which no program can be loaded and attached. `CAP_SYS_ADMIN`
     /// includes them; up to 5.7 there is no other.
-    pub fn missing(self, kernel: Release) -> Vec<Capability> {
+    pub(crate) fn missing(self, kernel: Release) -> Vec<Capability> {
         if self.has(Capability::CapSysAdmin) {
             return Vec::new();
         }
@@ -95,13 +96,8 @@ impl Privileges {
             .collect()
     }
 
-    /// Whether files in tracefs can be read: only their owner, root, may.
-    pub const fn can_read_tracefs(self) -> bool {
-        self.uid == 0 || self.has(Capability::CapDacReadSearch)
-    }
-
     /// Fails if capabilities are [`missing`](Self::missing).
-    pub fn require(self, kernel: Release) -> Result<(), PrivilegesError> {
+    pub(crate) fn require(self, kernel: Release) -> Result<(), PrivilegesError> {
         match self.missing(kernel) {
             missing if missing.is_empty() => Ok(()),
             missing => Err(PrivilegesError::Missing(missing)),
@@ -126,7 +122,7 @@ fn remedy(missing: &[Capability]) -> String {
 
 /// The capabilities for setcap(8) that let an ordinary user trace where tracefs is mounted. Mounting
 /// it needs `CAP_SYS_ADMIN`, which is equivalent to root, so it is not proposed.
-pub const SETCAP: &str = "cap_bpf,cap_perfmon,cap_syslog,cap_dac_read_search";
+pub(crate) const SETCAP: &str = "cap_bpf,cap_perfmon,cap_syslog,cap_dac_read_search";
 
 /// Parses the `CapEff` line of a `/proc/PID/status`.
 fn parse_effective(status: &str) -> Option<u64> {

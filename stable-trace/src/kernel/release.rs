@@ -4,29 +4,29 @@ use std::fmt;
 
 /// A kernel version: major and minor number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Release {
-    pub major: u32,
-    pub minor: u32,
+pub(crate) struct Release {
+    pub(crate) major: u32,
+    pub(crate) minor: u32,
 }
 
 /// The fields of uname(2) that are used.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct System {
+pub(crate) struct System {
     /// `uname -r`, such as `6.1.0-50-amd64`.
-    pub release: String,
+    pub(crate) release: String,
     /// `uname -m`, such as `x86_64`.
-    pub machine: String,
+    pub(crate) machine: String,
     /// `uname -n`.
-    pub hostname: String,
+    pub(crate) hostname: String,
 }
 
 impl Release {
-    pub const fn new(major: u32, minor: u32) -> Self {
+    pub(crate) const fn new(major: u32, minor: u32) -> Self {
         Self { major, minor }
     }
 
     /// Parses `uname -r`; `None` if it does not begin with two numbers.
-    pub fn parse(release: &str) -> Option<Self> {
+    pub(crate) fn parse(release: &str) -> Option<Self> {
         let mut numbers = release.trim().split(|c: char| !c.is_ascii_digit());
         Some(Self { major: numbers.next()?.parse().ok()?, minor: numbers.next()?.parse().ok()? })
     }
@@ -39,7 +39,7 @@ impl fmt::Display for Release {
 }
 
 impl System {
-    pub fn read() -> Self {
+    pub(crate) fn read() -> Self {
         let uname = rustix::system::uname();
         Self {
             release: uname.release().to_string_lossy().into_owned(),
@@ -49,7 +49,7 @@ impl System {
     }
 
     /// The version; 0.0 if the release cannot be parsed.
-    pub fn version(&self) -> Release {
+    pub(crate) fn version(&self) -> Release {
         Release::parse(&self.release).unwrap_or_default()
     }
 }

@@ -48,7 +48,7 @@ struct Entry {
 
 /// The text symbols of the kernel and its modules.
 #[derive(Debug, Default)]
-pub struct Symbols {
+pub(crate) struct Symbols {
     /// All names, concatenated.
     names: Vec<u8>,
     /// Sorted by address; symbols of one address are in the kernel's order.
@@ -58,19 +58,19 @@ pub struct Symbols {
 
 /// The function at an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Resolved<'a> {
+pub(crate) struct Resolved<'a> {
     /// The symbol, with any suffix of the compiler.
-    pub name: &'a str,
+    pub(crate) name: &'a str,
     /// The module; `None` for the kernel itself.
-    pub module: Option<&'a str>,
+    pub(crate) module: Option<&'a str>,
     /// Bytes from the function's start.
-    pub offset: u64,
+    pub(crate) offset: u64,
 }
 
 impl Symbols {
     /// Reads the running kernel's symbols. Without privileges the kernel shows every address as zero
     /// (`kallsyms_show_value`, `kernel/ksyms_common.c`, 6.12).
-    pub fn load() -> Result<Self, SymbolsError> {
+    pub(crate) fn load() -> Result<Self, SymbolsError> {
         // read(2) returns at most a page of lines, whatever the buffer size.
         let file = File::open(KALLSYMS).map_err(SymbolsError::Read)?;
         let symbols =
@@ -85,7 +85,7 @@ impl Symbols {
     /// Parses the functions (`t`, `T`, `w`, `W`) of `/proc/kallsyms`: `address type name`, and a tab
     /// and `[module]` for those of modules. Other lines are skipped, and so is the padding before
     /// functions.
-    pub fn parse(mut text: impl BufRead) -> io::Result<Self> {
+    pub(crate) fn parse(mut text: impl BufRead) -> io::Result<Self> {
         let mut symbols = Self::default();
         let mut line = Vec::with_capacity(1024);
         loop {
@@ -128,7 +128,7 @@ impl Symbols {
         Some(id)
     }
 
-    pub fn resolve(&self, address: u64) -> Option<Resolved<'_>> {
+    pub(crate) fn resolve(&self, address: u64) -> Option<Resolved<'_>> {
         let after = self.entries.partition_point(|entry| entry.address <= address);
         let start = self.entries.get(after.checked_sub(1)?)?.address;
         // Of several names for one address the first counts, as in the kernel (`get_symbol_pos`,
@@ -145,7 +145,7 @@ impl Symbols {
 
     /// The addresses from a function's start to the next function's. Of several functions with this
     /// name the kernel's own wins over a module's, and a lower address over a higher.
-    pub fn range(&self, name: &str) -> Option<Range<u64>> {
+    pub(crate) fn range(&self, name: &str) -> Option<Range<u64>> {
         let mut found = self.named(name);
         // By address, so the first is the lowest.
         let first = found.next()?;
@@ -161,18 +161,13 @@ impl Symbols {
     }
 
     /// Whether a function has exactly this name.
-    pub fn contains(&self, name: &str) -> bool {
+    pub(crate) fn contains(&self, name: &str) -> bool {
         self.named(name).next().is_some()
-    }
-
-    /// The modules of the functions with exactly this name; `None` is the kernel itself.
-    pub fn modules_of<'a>(&'a self, name: &'a str) -> impl Iterator<Item = Option<&'a str>> {
-        self.named(name).map(|entry| self.module(entry))
     }
 
     /// The symbols of the source function `stem`, each with its module: the plain name, and with
     /// suffixes of the compiler such as `.isra.0`, `.constprop.0` and `.part.0`.
-    pub fn matching<'a>(
+    pub(crate) fn matching<'a>(
         &'a self,
         stem: &'a str,
     ) -> impl Iterator<Item = (&'a str, Option<&'a str>)> {
@@ -191,17 +186,13 @@ impl Symbols {
     }
 
     /// The number of functions.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
-
     /// Heap memory in bytes.
-    pub fn heap_bytes(&self) -> usize {
+    #[cfg(test)]
+    fn heap_bytes(&self) -> usize {
         self.names.capacity() + self.entries.capacity() * size_of::<Entry>()
     }
 
@@ -319,7 +310,8 @@ ffffffffc0003000 t last\t[ext4]
         assert_eq!(found, [("prepare_pages.constprop.0", None)]);
         assert!(!symbols.contains("prepare_pages"));
         assert_eq!(symbols.matching("folio_wait").count(), 0);
-        let modules: Vec<_> = symbols.modules_of("folio_wait_writeback").collect();
+        let modules: Vec<_> =
+            symbols.matching("folio_wait_writeback").map(|(_, module)| module).collect();
         assert_eq!(modules, [None, Some("xfs")]);
     }
 

@@ -63,7 +63,9 @@ pub enum TracefsError {
 /// valid only inside `work` then. File descriptors opened in `work` stay valid after it. aya reads the
 /// IDs of tracepoints from the same two mount points, so tracepoints must be attached inside. aya 0.14
 /// looks for the mount points once in a process, so none may be attached outside before.
-pub fn with_tracefs<R: Send>(work: impl FnOnce(&Path) -> R + Send) -> Result<R, TracefsError> {
+pub(crate) fn with_tracefs<R: Send>(
+    work: impl FnOnce(&Path) -> R + Send,
+) -> Result<R, TracefsError> {
     if let Some(root) = mount_point() {
         check_readable(&root)?;
         return Ok(work(&root));
@@ -76,7 +78,7 @@ pub fn with_tracefs<R: Send>(work: impl FnOnce(&Path) -> R + Send) -> Result<R, 
 }
 
 /// The mount point of tracefs in this thread's mount namespace, if it is one of the usual two.
-pub fn mount_point() -> Option<PathBuf> {
+pub(crate) fn mount_point() -> Option<PathBuf> {
     // The kernel mounts the second one on first access, so the list of mounts is read instead.
     let at_debug = || {
         let mounts = mountinfo::read().ok()?;

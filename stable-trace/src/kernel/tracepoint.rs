@@ -7,17 +7,17 @@ use std::{
 
 /// The tracepoint that fires before a task waits for a folio's writeback: from 5.16 on, and up to
 /// 5.15 (include/trace/events/writeback.h). A kernel has one of them.
-pub const WAIT_TRACEPOINTS: [&str; 2] = ["folio_wait_writeback", "wait_on_page_writeback"];
+pub(crate) const WAIT_TRACEPOINTS: [&str; 2] = ["folio_wait_writeback", "wait_on_page_writeback"];
 
 /// The system of [`WAIT_TRACEPOINTS`].
-pub const WAIT_SYSTEM: &str = "writeback";
+pub(crate) const WAIT_SYSTEM: &str = "writeback";
 
 /// The fields that are read: name of the backing device, inode of the file, index of the page.
-pub const WAIT_FIELDS: [&str; 3] = ["name", "ino", "index"];
+pub(crate) const WAIT_FIELDS: [&str; 3] = ["name", "ino", "index"];
 
 /// Why a tracepoint's format cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum FormatError {
+pub(crate) enum FormatError {
     /// This kernel has no such tracepoint.
     #[error(
         "this kernel has no tracepoint {system}:{name} (no {}); it needs CONFIG_TRACEPOINTS and \
@@ -56,37 +56,37 @@ pub enum FormatError {
 
 /// The format of a tracepoint's record.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Format {
+pub(crate) struct Format {
     /// The tracepoint's name, without the system.
-    pub name: String,
+    pub(crate) name: String,
     /// The ID for `perf_event_open`.
-    pub id: u32,
+    pub(crate) id: u32,
     /// The fields in order, the common ones first.
-    pub fields: Vec<Field>,
+    pub(crate) fields: Vec<Field>,
 }
 
 /// One field of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Field {
+pub(crate) struct Field {
     /// The field's name.
-    pub name: String,
+    pub(crate) name: String,
     /// The C type, without an array's length.
-    pub ctype: String,
+    pub(crate) ctype: String,
     /// Offset in the record, in bytes.
-    pub offset: u32,
+    pub(crate) offset: u32,
     /// Size in bytes.
-    pub size: u32,
+    pub(crate) size: u32,
     /// Whether the type is signed.
-    pub signed: bool,
+    pub(crate) signed: bool,
     /// The number of elements of an array of fixed length.
-    pub array: Option<u32>,
+    pub(crate) array: Option<u32>,
     /// Whether the field holds length and offset of the data (`__data_loc`), not the data.
-    pub data_loc: bool,
+    pub(crate) data_loc: bool,
 }
 
 impl Format {
     /// Parses a format file.
-    pub fn parse(text: &str) -> Result<Self, FormatError> {
+    pub(crate) fn parse(text: &str) -> Result<Self, FormatError> {
         let mut format = Self { name: String::new(), id: 0, fields: Vec::new() };
         let mut id = None;
         for line in text.lines().map(str::trim) {
@@ -104,7 +104,7 @@ impl Format {
     }
 
     /// Reads the format of a tracepoint from the tracefs at `root`.
-    pub fn read(root: &Path, system: &str, name: &str) -> Result<Self, FormatError> {
+    pub(crate) fn read(root: &Path, system: &str, name: &str) -> Result<Self, FormatError> {
         let path = root.join("events").join(system).join(name).join("format");
         let text = std::fs::read_to_string(&path).map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => FormatError::Absent {
@@ -119,7 +119,7 @@ impl Format {
 
     /// Reads the format of the one of [`WAIT_TRACEPOINTS`] that this kernel has. If it has neither,
     /// the error names the newer.
-    pub fn read_wait(root: &Path) -> Result<Self, FormatError> {
+    pub(crate) fn read_wait(root: &Path) -> Result<Self, FormatError> {
         let [folio, page] = WAIT_TRACEPOINTS.map(|name| Self::read(root, WAIT_SYSTEM, name));
         match folio {
             Err(FormatError::Absent { .. }) => page.or(folio),
@@ -127,12 +127,12 @@ impl Format {
         }
     }
 
-    pub fn field(&self, name: &str) -> Option<&Field> {
+    pub(crate) fn field(&self, name: &str) -> Option<&Field> {
         self.fields.iter().find(|field| field.name == name)
     }
 
     /// The field with this name, or an error that names it.
-    pub fn require(&self, name: &str) -> Result<&Field, FormatError> {
+    pub(crate) fn require(&self, name: &str) -> Result<&Field, FormatError> {
         self.field(name).ok_or_else(|| FormatError::Field {
             tracepoint: self.name.clone(),
             field: name.to_owned(),

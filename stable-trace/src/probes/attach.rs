@@ -80,12 +80,12 @@ fn first_line(text: &str) -> String {
 }
 
 /// The attached programs. Drop detaches them.
-pub struct Attached {
+pub(crate) struct Attached {
     /// Programs and maps.
-    pub ebpf: Ebpf,
+    pub(crate) ebpf: Ebpf,
     /// While this descriptor is open, the kernel measures the run time of programs
     /// (`BPF_ENABLE_STATS`, 5.8). `None` if that is off or not permitted.
-    pub statistics: Option<OwnedFd>,
+    pub(crate) statistics: Option<OwnedFd>,
     plan: Plan,
     /// The outcome of each step of the plan: `None`, or why it failed.
     outcomes: Vec<Option<String>>,
@@ -95,7 +95,7 @@ pub struct Attached {
 /// Loads the programs and attaches them. `tracefs` is the root of tracefs. This must run in a mount
 /// namespace where aya finds tracefs: aya reads the IDs of tracepoints there. It fails only if nothing
 /// attaches; [`Attached::probes`] lists the probes that do not.
-pub fn attach(
+pub(crate) fn attach(
     loader: EbpfLoader<'static>,
     plan: Plan,
     wait_text: &WaitText,
@@ -112,7 +112,7 @@ pub fn attach(
     let statistics = settings.statistics.then(|| {
         aya::sys::enable_stats(Stats::RunTime)
             .inspect_err(|error| {
-                log::debug!("the kernel does not measure programs: {}", ErrorChain(error))
+                log::debug!("the kernel does not measure programs: {}", ErrorChain(error));
             })
             .ok()
     });
@@ -130,19 +130,19 @@ pub fn attach(
 
 impl Attached {
     /// All probes of the plan, attached or not.
-    pub fn probes(&self) -> Vec<Probe> {
+    pub(crate) fn probes(&self) -> Vec<Probe> {
         let steps: Vec<_> = self.plan.steps.iter().zip(self.outcomes.iter().cloned()).collect();
         self.plan.outcome(&steps)
     }
 
     /// Whether the end of a wait is observed at the return of the wait function.
-    pub fn probes_returns(&self) -> bool {
+    pub(crate) fn probes_returns(&self) -> bool {
         self.plan.probes_returns()
     }
 
     /// Plans again, and attaches the new steps: the probes of modules that were loaded since. `requested`
     /// is `--attach`.
-    pub fn attach_new(&mut self, facts: &Facts, requested: Option<Method>, tracefs: &Path) {
+    pub(crate) fn attach_new(&mut self, facts: &Facts, requested: Option<Method>, tracefs: &Path) {
         let plan = replan(facts, requested, &self.plan.offsets);
         let attached = self.plan.steps.len();
         let new = plan.steps.into_iter().filter(|step| !self.plan.steps.contains(step));
@@ -197,7 +197,7 @@ impl Attached {
     }
 
     /// Detaches all programs. A program that runs at this moment runs to its end.
-    pub fn detach(&mut self) {
+    pub(crate) fn detach(&mut self) {
         self.kretprobes.clear();
         for (name, program) in self.ebpf.programs_mut() {
             unload(name, program);
@@ -208,7 +208,7 @@ impl Attached {
     /// another task was in the program (`recursion_misses` of `bpf_prog_show_fdinfo`,
     /// kernel/bpf/syscall.c, from 5.12 on), and returns without a kretprobe instance. If several
     /// programs do the same work, a run is missed only if all were skipped.
-    pub fn missed(&self) -> BTreeMap<String, u64> {
+    pub(crate) fn missed(&self) -> BTreeMap<String, u64> {
         let mut skipped: BTreeMap<(String, &str), u64> = BTreeMap::new();
         let steps = self.plan.steps.iter().zip(&self.outcomes);
         let mut programs = BTreeSet::new();

@@ -62,7 +62,7 @@ pub struct Facts {
 
 /// The address ranges of the functions that waits sleep in. They differ from boot to boot, so they are
 /// not in [`Facts`].
-pub type WaitText = Vec<Range<u64>>;
+pub(crate) type WaitText = Vec<Range<u64>>;
 
 /// The tracepoints that are used, and the fields that are read.
 const TRACEPOINT_FIELDS: [(&str, &[&str]); 5] = [
@@ -76,7 +76,7 @@ const TRACEPOINT_FIELDS: [(&str, &[&str]); 5] = [
 impl Facts {
     /// Gathers the facts of the running kernel. `tracefs` is the root of tracefs, `btf` the kernel's
     /// BTF or the reason why there is none; `module_btf` reads the BTF of a module.
-    pub fn gather(
+    pub(crate) fn gather(
         tracefs: &Path,
         symbols: &Symbols,
         btf: &Result<Btf<'_>, String>,
@@ -137,7 +137,7 @@ impl Facts {
 }
 
 /// Finds the one or two functions that waits sleep in.
-pub fn wait_text(symbols: &Symbols) -> WaitText {
+pub(crate) fn wait_text(symbols: &Symbols) -> WaitText {
     let functions = table::WAIT_FUNCTIONS.iter().find(|[sink, _]| symbols.contains(sink));
     functions.into_iter().flatten().filter_map(|name| symbols.range(name)).collect()
 }

@@ -27,7 +27,7 @@ const GROUP: &str = "stable_trace";
 
 /// Why a kretprobe cannot be attached.
 #[derive(Debug, thiserror::Error)]
-pub enum KretprobeError {
+pub(crate) enum KretprobeError {
     /// A file of tracefs cannot be read or written.
     #[error("cannot use {}", path.display())]
     File {
@@ -47,7 +47,7 @@ pub enum KretprobeError {
 
 /// A kretprobe with its program. Drop removes it from the kernel.
 #[derive(Debug)]
-pub struct Kretprobe {
+pub(crate) struct Kretprobe {
     name: String,
     event: Option<OwnedFd>,
 }
@@ -55,7 +55,7 @@ pub struct Kretprobe {
 impl Kretprobe {
     /// Defines a kretprobe on a symbol in the tracefs at `tracefs`, and attaches a loaded program of
     /// type kprobe to it. On an error nothing remains.
-    pub fn attach(
+    pub(crate) fn attach(
         tracefs: &Path,
         symbol: &str,
         program: BorrowedFd<'_>,
@@ -77,7 +77,7 @@ impl Kretprobe {
     /// The missed calls: the last column of `kprobe_profile` (`probes_profile_seq_show`,
     /// `kernel/trace/trace_kprobe.c`). Up to 6.1 the kernel counts there only a kprobe that is hit
     /// within a kprobe.
-    pub fn missed(&self) -> Option<u64> {
+    pub(crate) fn missed(&self) -> Option<u64> {
         with_tracefs(|tracefs| {
             let profile = fs::read_to_string(tracefs.join("kprobe_profile")).ok()?;
             missed(&profile, &self.name)
@@ -103,7 +103,7 @@ impl Drop for Kretprobe {
 }
 
 /// Removes the definitions of killed processes. They run no program, but are listed.
-pub fn remove_abandoned(tracefs: &Path) {
+pub(crate) fn remove_abandoned(tracefs: &Path) {
     let Ok(definitions) = fs::read_to_string(tracefs.join("kprobe_events")) else {
         return;
     };

@@ -15,35 +15,35 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/st
 
 /// The configuration of the programs.
 #[derive(Debug)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// Size of the ring buffer in bytes: a power of two and a multiple of the page size.
-    pub ring_bytes: u32,
+    pub(crate) ring_bytes: u32,
     /// Stream only stalls at least this long, in ns.
-    pub min_latency_ns: u64,
+    pub(crate) min_latency_ns: u64,
     /// `--pid`: trace only this process.
-    pub pid: Option<u32>,
+    pub(crate) pid: Option<u32>,
     /// `--comm`: trace only threads with this name, NUL-padded.
-    pub comm: Option<[u8; 16]>,
+    pub(crate) comm: Option<[u8; 16]>,
     /// `--cgroup`: trace only tasks in this folder of the cgroup2 file system, or below it.
-    pub cgroup: Option<PathBuf>,
+    pub(crate) cgroup: Option<PathBuf>,
     /// Whether `--device` is given.
-    pub only_devices: bool,
+    pub(crate) only_devices: bool,
     /// Whether harmless unstable writes are streamed, too.
-    pub harmless: bool,
+    pub(crate) harmless: bool,
     /// Whether the kernel measures the run time of programs.
-    pub statistics: bool,
+    pub(crate) statistics: bool,
 }
 
 impl Settings {
     /// Whether only some tasks are traced.
-    pub const fn filters_tasks(&self) -> bool {
+    pub(crate) const fn filters_tasks(&self) -> bool {
         self.pid.is_some() || self.comm.is_some() || self.cgroup.is_some()
     }
 }
 
 /// Creates the loader. aya reads the kernel's BTF here in any case, which takes some 20 MiB for a
 /// moment. Create it before other allocations, to keep the peak low.
-pub fn loader() -> EbpfLoader<'static> {
+pub(crate) fn loader() -> EbpfLoader<'static> {
     let mut loader = EbpfLoader::new();
     // The programs have no relocations against the kernel's types.
     loader.btf(None);
@@ -51,7 +51,7 @@ pub fn loader() -> EbpfLoader<'static> {
 }
 
 /// Loads the object and creates its maps. The programs themselves load when they attach.
-pub fn load(
+pub(crate) fn load(
     loader: EbpfLoader<'static>,
     plan: &Plan,
     wait_text: &WaitText,

@@ -13,4 +13,3 @@ mod summary;
 pub mod tracer;
 
 pub use event_loop::{Options, run};
-pub use stall_counts::StallCounts;

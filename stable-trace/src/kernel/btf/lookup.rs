@@ -11,60 +11,52 @@ const MAX_VISITS: u32 = 1 << 16;
 
 /// A member of a struct or union.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Member {
+pub(crate) struct Member {
     /// Bytes from the start of the outermost struct; for a bit field, to the byte of its first bit.
-    pub offset: u32,
+    pub(crate) offset: u32,
     /// Size in bytes; for a bit field, of the bytes that contain it.
-    pub size: u32,
+    pub(crate) size: u32,
     /// The bits of a bit field.
-    pub bits: Option<Bits>,
+    pub(crate) bits: Option<Bits>,
     /// The type in C notation.
-    pub type_name: String,
+    pub(crate) type_name: String,
 }
 
 /// The bits of a bit field. On a little-endian machine they count from the lowest bit of the first
 /// byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bits {
+pub(crate) struct Bits {
     /// The lowest bit.
-    pub shift: u32,
+    pub(crate) shift: u32,
     /// The number of bits.
-    pub width: u32,
+    pub(crate) width: u32,
 }
 
 /// A function's prototype.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Function {
+pub(crate) struct Function {
     /// The type's ID, for `attach_btf_id`.
-    pub id: u32,
+    pub(crate) id: u32,
     /// The parameters in order.
-    pub parameters: Vec<Parameter>,
+    pub(crate) parameters: Vec<Parameter>,
     /// The return type in C notation.
-    pub returns: String,
+    pub(crate) returns: String,
 }
 
 /// A function's parameter.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Parameter {
+pub(crate) struct Parameter {
     /// The name in the kernel's source.
-    pub name: String,
+    pub(crate) name: String,
     /// The type in C notation.
-    pub type_name: String,
-}
-
-impl Function {
-    /// The index of the first parameter with one of these names. Names (`page`, `folio`) and indexes
-    /// differ between kernels.
-    pub fn parameter_index(&self, names: &[&str]) -> Option<usize> {
-        self.parameters.iter().position(|parameter| names.contains(&parameter.name.as_str()))
-    }
+    pub(crate) type_name: String,
 }
 
 impl<'a> Btf<'a> {
     /// Finds a member. `structure` names a struct, union or typedef. `path` names members, separated
     /// by dots (`bi_iter.bi_sector`); anonymous members are not named. A path does not go through
     /// pointers.
-    pub fn member(&self, structure: &str, path: &str) -> Option<Member> {
+    pub(crate) fn member(&self, structure: &str, path: &str) -> Option<Member> {
         let container = |kind| matches!(kind, Kind::Struct | Kind::Union | Kind::Typedef);
         // Several structs may have one name: the first with such a member counts.
         self.named(structure, container).find_map(|(id, _)| self.member_of(id, path))
@@ -148,7 +140,7 @@ impl<'a> Btf<'a> {
     }
 
     /// The size of a struct, union, enum or typedef in bytes.
-    pub fn size_of(&self, name: &str) -> Option<u32> {
+    pub(crate) fn size_of(&self, name: &str) -> Option<u32> {
         let sized = |kind| kind != Kind::Function;
         self.named(name, sized).find_map(|(id, _)| self.size_by_id(id, MAX_DEPTH))
     }
@@ -172,7 +164,7 @@ impl<'a> Btf<'a> {
 
     /// The value of an enumerator of the enum with this name, or of any enum. An unsigned value past
     /// `i64::MAX` wraps.
-    pub fn enum_value(&self, enumeration: Option<&str>, name: &str) -> Option<i64> {
+    pub(crate) fn enum_value(&self, enumeration: Option<&str>, name: &str) -> Option<i64> {
         let is_enum = |kind| matches!(kind, Kind::Enum | Kind::Enum64);
         if let Some(enumeration) = enumeration {
             return self
@@ -201,7 +193,7 @@ impl<'a> Btf<'a> {
         })
     }
 
-    pub fn function(&self, name: &str) -> Option<Function> {
+    pub(crate) fn function(&self, name: &str) -> Option<Function> {
         self.named(name, |kind| kind == Kind::Function).find_map(|(id, found)| {
             let prototype = self.type_by_id(found.reference)?;
             if prototype.kind != Kind::Prototype {
@@ -217,11 +209,6 @@ impl<'a> Btf<'a> {
                 returns: self.type_name(prototype.reference),
             })
         })
-    }
-
-    /// The index of a function's first parameter with one of these names.
-    pub fn param_index(&self, function: &str, names: &[&str]) -> Option<usize> {
-        self.function(function)?.parameter_index(names)
     }
 
     /// A type without modifiers; `None` for `void` and for an endless chain.

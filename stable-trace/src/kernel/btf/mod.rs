@@ -14,14 +14,14 @@ use std::{
 
 use raw::{Kind, Type};
 
-pub use lookup::{Bits, Function, Member, Parameter};
+pub(crate) use lookup::Member;
 
 /// The kernel's own BTF. The files of its modules are in the same folder.
-pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
+pub(crate) const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 
 /// Why BTF cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum BtfError {
+pub(crate) enum BtfError {
     /// The file cannot be read.
     #[error(
         "cannot read {} (use a kernel with CONFIG_DEBUG_INFO_BTF, or give a file with --btf)",
@@ -64,7 +64,7 @@ pub enum BtfError {
 
 /// The types of the kernel, or of a module on top of the kernel's.
 #[derive(Debug)]
-pub struct Btf<'a> {
+pub(crate) struct Btf<'a> {
     base: Option<&'a Btf<'a>>,
     types: &'a [u8],
     strings: &'a [u8],
@@ -79,23 +79,23 @@ pub struct Btf<'a> {
 }
 
 /// Reads a whole BTF file: sysfs does not support mmap(2) of it before 6.16.
-pub fn read(path: &Path) -> Result<Vec<u8>, BtfError> {
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, BtfError> {
     std::fs::read(path).map_err(|source| BtfError::Read { path: path.to_owned(), source })
 }
 
 /// The BTF file of a module. Modules have them from 5.11 on.
-pub fn module_path(module: &str) -> PathBuf {
+pub(crate) fn module_path(module: &str) -> PathBuf {
     Path::new(VMLINUX).with_file_name(module)
 }
 
 impl<'a> Btf<'a> {
     /// Parses the BTF of a kernel.
-    pub fn parse(bytes: &'a [u8]) -> Result<Self, BtfError> {
+    pub(crate) fn parse(bytes: &'a [u8]) -> Result<Self, BtfError> {
         Self::parse_over(None, bytes)
     }
 
     /// Parses the BTF of a module, which continues the IDs and strings of the kernel's.
-    pub fn parse_split(base: &'a Btf<'a>, bytes: &'a [u8]) -> Result<Self, BtfError> {
+    pub(crate) fn parse_split(base: &'a Btf<'a>, bytes: &'a [u8]) -> Result<Self, BtfError> {
         Self::parse_over(Some(base), bytes)
     }
 
@@ -141,16 +141,13 @@ impl<'a> Btf<'a> {
     }
 
     /// The number of types, without those of the kernel below a module.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.starts.len()
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.starts.is_empty()
-    }
-
     /// Heap memory in bytes, without the borrowed bytes.
-    pub fn heap_bytes(&self) -> usize {
+    #[cfg(test)]
+    fn heap_bytes(&self) -> usize {
         self.starts.capacity() * size_of::<u32>() + self.names.capacity() * size_of::<(u32, u32)>()
     }
 

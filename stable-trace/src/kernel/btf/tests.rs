@@ -4,7 +4,7 @@ use std::{collections::HashSet, process::Command};
 
 use proptest::prelude::*;
 
-use super::*;
+use super::{lookup::Bits, *};
 
 /// Encodes BTF.
 #[derive(Default)]
@@ -104,6 +104,12 @@ fn kernel() -> Writer {
     kernel
 }
 
+/// The index of a function's first parameter with one of these names.
+fn parameter_index(btf: &Btf<'_>, function: &str, names: &[&str]) -> Option<usize> {
+    let parameters = btf.function(function)?.parameters;
+    parameters.iter().position(|parameter| names.contains(&parameter.name.as_str()))
+}
+
 fn at(btf: &Btf<'_>, path: &str) -> Option<(u32, u32)> {
     btf.member("page", path).map(|member| (member.offset, member.size))
 }
@@ -157,8 +163,8 @@ fn parameters_are_found_by_name() {
     let function = btf.function("write_end").unwrap();
     assert_eq!((function.id, function.returns.as_str()), (14, "unsigned int"));
     assert_eq!(function.parameters[1].type_name, "struct page *");
-    assert_eq!(btf.param_index("write_end", &["folio", "page"]), Some(1));
-    assert_eq!(btf.param_index("write_end", &["folio"]), None);
+    assert_eq!(parameter_index(&btf, "write_end", &["folio", "page"]), Some(1));
+    assert_eq!(parameter_index(&btf, "write_end", &["folio"]), None);
     assert_eq!(btf.function("page"), None, "a struct");
 }
 
@@ -262,7 +268,7 @@ fn types_of_the_running_kernel_are_read() {
     let parsed = began.elapsed();
     let began = std::time::Instant::now();
     let bio = btf.member("bio", "bi_iter.bi_sector").unwrap();
-    let index = btf.param_index("folio_wait_writeback", &["folio", "page"]);
+    let index = parameter_index(&btf, "folio_wait_writeback", &["folio", "page"]);
     let value = btf.enum_value(None, "PG_writeback");
     eprintln!(
         "{} types of {} KiB parsed in {parsed:?} to {} KiB; three look-ups in {:?}",

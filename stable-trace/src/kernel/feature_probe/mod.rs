@@ -22,29 +22,29 @@ const IDLE_FUNCTIONS: [&str; 2] = ["bpf_fentry_test1", "kernel_power_off"];
 /// Why a method does not work, and the remedy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}; {remedy}")]
-pub struct Refusal {
+pub(crate) struct Refusal {
     /// The kernel's error, or the missing feature.
-    pub reason: String,
+    pub(crate) reason: String,
     /// What to do.
-    pub remedy: String,
+    pub(crate) remedy: String,
 }
 
 /// The methods to attach programs; an error for each that does not work on this kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AttachMethods {
+pub(crate) struct AttachMethods {
     /// fentry and fexit on functions of the kernel itself.
-    pub fentry: Result<(), Refusal>,
+    pub(crate) fentry: Result<(), Refusal>,
     /// kprobes and kretprobes, through a performance event.
-    pub kprobe: Result<(), Refusal>,
+    pub(crate) kprobe: Result<(), Refusal>,
     /// Tracepoints, through a performance event.
-    pub tracepoint: Result<(), Refusal>,
+    pub(crate) tracepoint: Result<(), Refusal>,
     /// Raw tracepoints: by name, without a performance event and without tracefs.
-    pub raw_tracepoint: Result<(), Refusal>,
+    pub(crate) raw_tracepoint: Result<(), Refusal>,
 }
 
 impl AttachMethods {
     /// Tests all methods. `btf` is the running kernel's.
-    pub fn probe(btf: Option<&Btf<'_>>) -> Self {
+    pub(crate) fn probe(btf: Option<&Btf<'_>>) -> Self {
         Self {
             fentry: probe_fentry(btf),
             kprobe: require_pmu("kprobe", "CONFIG_KPROBES and CONFIG_KPROBE_EVENTS")
