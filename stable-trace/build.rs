@@ -22,8 +22,10 @@ fn main() {
 }
 
 fn build() -> Result<()> {
-    let package =
-        PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").context("CARGO_MANIFEST_DIR is not set: run this script by cargo")?);
+    let package = PathBuf::from(
+        env::var_os("CARGO_MANIFEST_DIR")
+            .context("CARGO_MANIFEST_DIR is not set: run this script by cargo")?,
+    );
     let workspace = package.parent().context("the package is not inside its workspace")?;
     let ebpf = workspace.join("stable-trace-ebpf");
     let common = workspace.join("stable-trace-common");
@@ -39,7 +41,8 @@ fn build() -> Result<()> {
     require_linker()?;
 
     let toolchain = env::var("RUSTUP_TOOLCHAIN").unwrap_or_else(|_| "stable".to_owned());
-    let root_dir = ebpf.to_str().context("the path of the workspace is not UTF-8: move the workspace")?;
+    let root_dir =
+        ebpf.to_str().context("the path of the workspace is not UTF-8: move the workspace")?;
     aya_build::build_ebpf(
         [aya_build::Package { name: "stable-trace-ebpf", root_dir, ..Default::default() }],
         aya_build::Toolchain::Custom(&toolchain),

@@ -1,14 +1,14 @@
-//! Grafana dashboards of stable-trace, and the ways to try and to draw them.
+//! Grafana dashboards of stable-trace: their generator, a Prometheus client, and a renderer.
 //!
-//! The JSON files beside this crate are what users import. They are made here, from one description
-//! a dashboard, so that all of them have the same variables, links and looks; a test sees that the
-//! files are what is made.
+//! Users import the JSON files beside this crate. [`dashboards`] describes each of them in code, so
+//! that they share variables, links and style. A test compares the files with the generator's output.
 
-pub mod asked;
-pub mod board;
-pub mod boards;
+pub mod dashboard;
+pub mod dashboards;
 pub mod draw;
+pub mod expressions;
+pub mod json;
 pub mod metric;
-pub mod panel;
+mod panel;
 pub mod prometheus;
-pub mod query;
+mod query;

@@ -1,45 +1,43 @@
-//! Every metric that a dashboard or a rule may ask for.
+//! The metrics that dashboards and rules may use.
 
 /// A metric of the agent's endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Metric {
-    /// As it is scraped; a histogram without `_bucket`, `_sum` and `_count`.
+    /// The name; for a histogram without `_bucket`, `_sum` and `_count`.
     pub name: &'static str,
-    /// What it is.
-    pub kind: Kind,
-    /// Its labels, beside those that Prometheus adds to every series.
+    kind: Kind,
+    /// The labels, without [`TARGET_LABELS`].
     pub labels: &'static [&'static str],
-    /// Why a healthy system may have no series of it, where it may.
-    pub absent: Option<&'static str>,
+    /// The reason why a healthy system may have no series of the metric.
+    pub absence_reason: Option<&'static str>,
 }
 
-/// The kinds of metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// Goes up only, and is asked for its rate.
+enum Kind {
+    /// A value that only increases. Queries use its rate or increase.
     Counter,
-    /// Goes up and down.
+    /// A value that increases and decreases.
     Gauge,
-    /// Has `_bucket`, `_sum` and `_count`.
+    /// A set of the series `_bucket`, `_sum` and `_count`.
     Histogram,
 }
 
-/// What the agent serves, by its documented names.
+/// The metrics that the agent serves, and two that Prometheus adds.
 pub const METRICS: [Metric; 27] = [
     Metric::histogram("stable_trace_stall_seconds", &["context", "device", "fs"]),
     Metric::counter("stable_trace_integrity_errors_total", &["device", "op", "check", "source"])
-        .absent("no disk that checks integrity, or no failed check"),
+        .absent_if("no disk checks integrity, or no check failed"),
     Metric::counter("stable_trace_unstable_writes_total", &["device", "fs", "context", "grade"])
-        .absent("no device that asks for stable pages, or checks"),
+        .absent_if("no device requires stable pages or checks integrity"),
     Metric::counter("stable_trace_verdicts_total", &["device", "cause"])
-        .absent("no integrity error to judge"),
+        .absent_if("no integrity error"),
     Metric::counter("stable_trace_process_stall_seconds_total", &["comm", "context"]),
     Metric::gauge("stable_trace_device_stable_writes", &["device"]),
     Metric::gauge("stable_trace_device_integrity_info", &["device", "format"])
-        .absent("no disk that checks integrity"),
+        .absent_if("no disk checks integrity"),
     Metric::gauge("stable_trace_probe_attached", &["group", "function", "method"]),
     Metric::counter("stable_trace_probe_missed_total", &["function"])
-        .absent("no probe whose runs the kernel can skip"),
+        .absent_if("the kernel can skip no run of an attached probe"),
     Metric::counter("stable_trace_events_received_total", &[]),
     Metric::counter("stable_trace_events_lost_total", &[]),
     Metric::counter("stable_trace_program_run_seconds_total", &["program"]),
@@ -49,7 +47,7 @@ pub const METRICS: [Metric; 27] = [
     Metric::counter("stable_trace_workload_operations_total", &["profile", "mode"]),
     Metric::counter("stable_trace_workload_bytes_total", &["profile", "mode"]),
     Metric::counter("stable_trace_workload_errors_total", &["profile", "mode", "errno"])
-        .absent("the workload had no error"),
+        .absent_if("no workload operation failed"),
     Metric::gauge("stable_trace_build_info", &["version", "revision", "kernel"]),
     Metric::counter("process_cpu_seconds_total", &[]),
     Metric::gauge("process_max_fds", &[]),
@@ -57,7 +55,7 @@ pub const METRICS: [Metric; 27] = [
     Metric::gauge("process_resident_memory_bytes", &[]),
     Metric::gauge("process_start_time_seconds", &[]),
     Metric::gauge("process_threads", &[]),
-    // Prometheus writes these two itself, at each scrape.
+    // Prometheus adds these two at each scrape.
     Metric::gauge("up", &[]),
     Metric::gauge("scrape_duration_seconds", &[]),
 ];
@@ -67,7 +65,7 @@ pub const TARGET_LABELS: [&str; 2] = ["job", "instance"];
 
 impl Metric {
     const fn new(name: &'static str, kind: Kind, labels: &'static [&'static str]) -> Self {
-        Self { name, kind, labels, absent: None }
+        Self { name, kind, labels, absence_reason: None }
     }
 
     const fn counter(name: &'static str, labels: &'static [&'static str]) -> Self {
@@ -82,12 +80,12 @@ impl Metric {
         Self::new(name, Kind::Histogram, labels)
     }
 
-    const fn absent(mut self, why: &'static str) -> Self {
-        self.absent = Some(why);
+    const fn absent_if(mut self, reason: &'static str) -> Self {
+        self.absence_reason = Some(reason);
         self
     }
 
-    /// The metric that a series of this name belongs to.
+    /// The metric of the series with this name.
     #[must_use]
     pub fn of_series(series: &str) -> Option<&'static Self> {
         METRICS.iter().find(|metric| match metric.kind {
@@ -98,7 +96,7 @@ impl Metric {
         })
     }
 
-    /// Whether series of it have this label.
+    /// Whether series of the metric have this label.
     #[must_use]
     pub fn has_label(&self, label: &str) -> bool {
         self.labels.contains(&label)
@@ -106,20 +104,24 @@ impl Metric {
             || (self.kind == Kind::Histogram && label == "le")
     }
 
-    /// Whether an expression names it.
+    /// Whether an expression contains a series of the metric.
     #[must_use]
-    pub fn is_in(&self, expression: &str) -> bool {
-        let part = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
+    pub fn occurs_in(&self, expression: &str) -> bool {
+        let is_name_part = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
         expression
-            .split(|c| !part(c))
+            .split(|c| !is_name_part(c))
             .any(|word| Self::of_series(word).is_some_and(|metric| metric.name == self.name))
     }
 }
 
-/// Why an expression may come to nothing on a healthy system: the first such metric's reason.
+/// The reason why an expression may have no series on a healthy system: that of its first metric
+/// that has one.
 #[must_use]
-pub fn why_empty(expression: &str) -> Option<&'static str> {
-    METRICS.iter().filter(|metric| metric.is_in(expression)).find_map(|metric| metric.absent)
+pub fn absence_reason(expression: &str) -> Option<&'static str> {
+    METRICS
+        .iter()
+        .filter(|metric| metric.occurs_in(expression))
+        .find_map(|metric| metric.absence_reason)
 }
 
 #[cfg(test)]
@@ -127,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_series_names_its_metric() {
+    fn a_series_name_maps_to_its_metric() {
         for (series, expected) in [
             ("stable_trace_stall_seconds_bucket", Some("stable_trace_stall_seconds")),
             ("stable_trace_stall_seconds", None),
@@ -140,9 +142,11 @@ mod tests {
     }
 
     #[test]
-    fn only_what_may_be_absent_excuses() {
-        assert!(why_empty("sum(rate(stable_trace_stall_seconds_count[5m]))").is_none());
-        assert!(why_empty("sum(rate(stable_trace_verdicts_total{a=\"b\"}[5m])) / 2").is_some());
-        assert!(why_empty("my_stable_trace_verdicts_total").is_none());
+    fn absence_reasons_are_found_by_whole_series_names() {
+        assert!(absence_reason("sum(rate(stable_trace_stall_seconds_count[5m]))").is_none());
+        assert!(
+            absence_reason("sum(rate(stable_trace_verdicts_total{a=\"b\"}[5m])) / 2").is_some()
+        );
+        assert!(absence_reason("my_stable_trace_verdicts_total").is_none());
     }
 }

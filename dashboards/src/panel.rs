@@ -1,12 +1,12 @@
-//! One panel: what it shows, in which unit, and why somebody would look.
+//! One panel of a dashboard.
 
 use serde_json::{Map, Value, json};
 
 use crate::query::{Query, data_source};
 
-/// A panel before it has a place.
+/// A panel without its position in the grid.
 #[derive(Clone, Debug)]
-pub struct Panel {
+pub(crate) struct Panel {
     kind: &'static str,
     title: String,
     description: String,
@@ -16,7 +16,7 @@ pub struct Panel {
     transformations: Vec<Value>,
     queries: Vec<Query>,
     repeat: Option<&'static str>,
-    /// Columns of 24, and rows.
+    /// Width and height in grid units.
     pub(crate) size: (u64, u64),
 }
 
@@ -36,9 +36,8 @@ impl Panel {
         }
     }
 
-    /// One number, large.
-    #[must_use]
-    pub fn number(title: &str, description: &str) -> Self {
+    /// The last value as a large number, with a sparkline.
+    pub(crate) fn stat(title: &str, description: &str) -> Self {
         let mut panel = Self::new("stat", title, description, (4, 4));
         panel.options = json!({
             "colorMode": "value",
@@ -51,12 +50,11 @@ impl Panel {
             "textMode": "auto",
             "wideLayout": true,
         });
-        panel.steps(&[])
+        panel.thresholds(&[])
     }
 
     /// Lines over time.
-    #[must_use]
-    pub fn lines(title: &str, description: &str) -> Self {
+    pub(crate) fn time_series(title: &str, description: &str) -> Self {
         let mut panel = Self::new("timeseries", title, description, (12, 8));
         panel.options = json!({
             "legend": {
@@ -67,7 +65,7 @@ impl Panel {
             },
             "tooltip": {"mode": "multi", "sort": "desc"},
         });
-        panel.steps(&[]).custom(&json!({
+        panel.thresholds(&[]).custom(&json!({
             "drawStyle": "line",
             "fillOpacity": 10,
             "lineWidth": 1,
@@ -76,24 +74,22 @@ impl Panel {
         }))
     }
 
-    /// Areas over time, one on the other: for parts of a whole.
-    #[must_use]
-    pub fn areas(title: &str, description: &str) -> Self {
-        Self::lines(title, description)
+    /// Stacked areas over time: parts of a whole.
+    pub(crate) fn stacked_areas(title: &str, description: &str) -> Self {
+        Self::time_series(title, description)
             .custom(&json!({"fillOpacity": 40, "stacking": {"group": "A", "mode": "normal"}}))
     }
 
-    /// Bars over time, one on the other: for what happens now and then.
-    #[must_use]
-    pub fn bars(title: &str, description: &str) -> Self {
-        let mut panel = Self::areas(title, description).custom(&json!({"drawStyle": "bars"}));
+    /// Stacked bars over time: rare events.
+    pub(crate) fn stacked_bars(title: &str, description: &str) -> Self {
+        let mut panel =
+            Self::stacked_areas(title, description).custom(&json!({"drawStyle": "bars"}));
         panel.options["legend"]["calcs"] = json!(["sum"]);
         panel.custom(&json!({"fillOpacity": 80}))
     }
 
-    /// Buckets of a histogram over time, by how many fell into each.
-    #[must_use]
-    pub fn heat(title: &str, description: &str) -> Self {
+    /// The buckets of a histogram over time, coloured by count.
+    pub(crate) fn heatmap(title: &str, description: &str) -> Self {
         let mut panel = Self::new("heatmap", title, description, (12, 9));
         panel.options = json!({
             "calculate": false,
@@ -119,18 +115,12 @@ impl Panel {
         panel.custom(&json!({"scaleDistribution": {"type": "linear"}}))
     }
 
-    /// One bar a series, the longest first as the query sorts them.
-    #[must_use]
-    pub fn ranking(title: &str, description: &str) -> Self {
+    /// One horizontal bar for each series, in the order of the query.
+    pub(crate) fn bar_gauge(title: &str, description: &str) -> Self {
         let mut panel = Self::new("bargauge", title, description, (12, 8));
         panel.options = json!({
             "displayMode": "gradient",
-            "legend": {
-                "calcs": [],
-                "displayMode": "list",
-                "placement": "bottom",
-                "showLegend": false,
-            },
+            "legend": hidden_legend(),
             "maxVizHeight": 300,
             "minVizHeight": 16,
             "minVizWidth": 8,
@@ -141,13 +131,17 @@ impl Panel {
             "sizing": "auto",
             "valueMode": "color",
         });
-        panel.set("min", json!(0)).set("color", json!({"mode": "continuous-YlRd"})).steps(&[])
+        panel.set("min", json!(0)).set("color", json!({"mode": "continuous-YlRd"})).thresholds(&[])
     }
 
-    /// One row a series: labels, then values. `hidden` columns are left out, `names` gives the
-    /// others a heading, and their order.
-    #[must_use]
-    pub fn table(title: &str, description: &str, hidden: &[&str], names: &[(&str, &str)]) -> Self {
+    /// One table row for each series. `hidden` columns are excluded; `columns` maps the others to
+    /// their headings, in display order.
+    pub(crate) fn table(
+        title: &str,
+        description: &str,
+        hidden: &[&str],
+        columns: &[(&str, &str)],
+    ) -> Self {
         let mut panel = Self::new("table", title, description, (12, 8));
         panel.options = json!({"cellHeight": "sm", "frameIndex": 0, "showHeader": true});
         let excluded: Map<_, _> = ["Time", "Time 1", "Time 2", "job"]
@@ -156,11 +150,11 @@ impl Panel {
             .map(|name| ((*name).to_owned(), json!(true)))
             .collect();
         let renamed: Map<_, _> =
-            names.iter().map(|(from, to)| ((*from).to_owned(), json!(to))).collect();
-        let ordered: Map<_, _> = names
+            columns.iter().map(|(from, to)| ((*from).to_owned(), json!(to))).collect();
+        let ordered: Map<_, _> = columns
             .iter()
             .zip(0..)
-            .map(|((from, _), place)| ((*from).to_owned(), json!(place)))
+            .map(|((from, _), index)| ((*from).to_owned(), json!(index)))
             .collect();
         panel.transformations = vec![
             json!({"id": "merge", "options": {}}),
@@ -169,95 +163,72 @@ impl Panel {
                 "options": {"excludeByName": excluded, "indexByName": ordered, "renameByName": renamed},
             }),
         ];
-        panel.steps(&[]).custom(&json!({
+        panel.thresholds(&[]).custom(&json!({
             "align": "auto",
             "filterable": true,
             "inspect": false,
         }))
     }
 
-    /// One band a series, coloured by its value.
-    #[must_use]
-    pub fn states(title: &str, description: &str) -> Self {
+    /// One band for each series, coloured by its value.
+    pub(crate) fn state_timeline(title: &str, description: &str) -> Self {
         let mut panel = Self::new("state-timeline", title, description, (12, 8));
         panel.options = json!({
             "alignValue": "left",
-            "legend": {
-                "calcs": [],
-                "displayMode": "list",
-                "placement": "bottom",
-                "showLegend": false,
-            },
+            "legend": hidden_legend(),
             "mergeValues": true,
             "rowHeight": 0.8,
             "showValue": "auto",
             "tooltip": {"mode": "single", "sort": "none"},
         });
-        panel.steps(&[]).custom(&json!({"fillOpacity": 70, "lineWidth": 0}))
+        panel.thresholds(&[]).custom(&json!({"fillOpacity": 70, "lineWidth": 0}))
     }
 
-    /// Asks one more question.
-    #[must_use]
-    pub fn ask(mut self, query: Query) -> Self {
+    /// Adds a query.
+    pub(crate) fn query(mut self, query: Query) -> Self {
         self.queries.push(query);
         self
     }
 
-    /// The unit of its values, by Grafana's name.
-    #[must_use]
-    pub fn unit(self, unit: &str) -> Self {
+    /// Sets the unit, as an identifier of Grafana.
+    pub(crate) fn unit(self, unit: &str) -> Self {
         self.set("unit", json!(unit))
     }
 
-    /// What it shows where there is no data.
-    #[must_use]
-    pub fn without_data(self, text: &str) -> Self {
+    /// Sets the text shown without data.
+    pub(crate) fn no_value(self, text: &str) -> Self {
         self.set("noValue", json!(text))
     }
 
-    /// How many digits follow the point.
-    #[must_use]
-    pub fn decimals(self, decimals: u8) -> Self {
+    pub(crate) fn decimals(self, decimals: u8) -> Self {
         self.set("decimals", json!(decimals))
     }
 
-    /// The end of the scale, and its beginning at zero.
-    #[must_use]
-    pub fn up_to(self, most: f64) -> Self {
-        self.set("min", json!(0)).set("max", json!(most))
+    /// Scales the axis from zero to `max`.
+    pub(crate) fn max(self, max: f64) -> Self {
+        self.set("min", json!(0)).set("max", json!(max))
     }
 
-    /// Green at first, then each colour from its value on.
-    #[must_use]
-    pub fn steps(self, steps: &[(f64, &str)]) -> Self {
-        let first = json!({"color": "green", "value": null});
-        let others = steps.iter().map(|(value, color)| json!({"color": color, "value": value}));
-        let steps: Vec<_> = std::iter::once(first).chain(others).collect();
+    /// Colours values below the first threshold green, others by the last threshold reached.
+    pub(crate) fn thresholds(self, thresholds: &[(f64, &str)]) -> Self {
+        let base = json!({"color": "green", "value": null});
+        let others =
+            thresholds.iter().map(|(value, color)| json!({"color": color, "value": value}));
+        let steps: Vec<_> = std::iter::once(base).chain(others).collect();
         self.set("thresholds", json!({"mode": "absolute", "steps": steps}))
     }
 
-    /// Words and colours in place of values.
-    #[must_use]
-    pub fn words(self, words: &[(&str, &str, &str)]) -> Self {
-        let options: Map<_, _> = words
-            .iter()
-            .zip(0..)
-            .map(|((value, text, color), index)| {
-                ((*value).to_owned(), json!({"color": color, "index": index, "text": text}))
-            })
-            .collect();
-        self.set("mappings", json!([{"type": "value", "options": options}]))
+    /// Shows texts and colours in place of values: `(value, text, color)`.
+    pub(crate) fn value_mappings(self, mappings: &[(&str, &str, &str)]) -> Self {
+        self.set("mappings", value_mappings(mappings))
     }
 
-    /// A logarithmic axis, for what spans decades.
-    #[must_use]
-    pub fn logarithmic(self) -> Self {
+    pub(crate) fn log_scale(self) -> Self {
         self.custom(&json!({"scaleDistribution": {"log": 10, "type": "log"}}))
     }
 
-    /// Other properties for the series or columns whose name matches.
-    #[must_use]
-    pub fn except(mut self, pattern: &str, properties: &[(&str, Value)]) -> Self {
+    /// Overrides properties of the series or columns whose name matches `pattern`.
+    pub(crate) fn override_fields(mut self, pattern: &str, properties: &[(&str, Value)]) -> Self {
         let properties: Vec<_> =
             properties.iter().map(|(id, value)| json!({"id": id, "value": value})).collect();
         self.overrides.push(
@@ -266,31 +237,26 @@ impl Panel {
         self
     }
 
-    /// The name of each series as the number's text.
-    #[must_use]
-    pub fn show_names(mut self) -> Self {
+    /// Shows the name of each series instead of its value.
+    pub(crate) fn show_names(mut self) -> Self {
         self.options["textMode"] = json!("name");
         self.options["graphMode"] = json!("none");
         self
     }
 
-    /// The number alone.
-    #[must_use]
-    pub fn plain(mut self) -> Self {
+    pub(crate) fn without_sparkline(mut self) -> Self {
         self.options["graphMode"] = json!("none");
         self
     }
 
-    /// Once for each value of a variable, two beside each other.
-    #[must_use]
-    pub const fn for_each(mut self, variable: &'static str) -> Self {
+    /// Repeats the panel for each value of a variable, two in a row.
+    pub(crate) const fn repeat_for(mut self, variable: &'static str) -> Self {
         self.repeat = Some(variable);
         self
     }
 
-    /// Its width in columns of 24, and its height.
-    #[must_use]
-    pub const fn sized(mut self, width: u64, height: u64) -> Self {
+    /// Sets width and height in grid units.
+    pub(crate) const fn size(mut self, width: u64, height: u64) -> Self {
         self.size = (width, height);
         self
     }
@@ -311,7 +277,7 @@ impl Panel {
     pub(crate) fn json(&self, id: u64, x: u64, y: u64) -> Value {
         let (w, h) = self.size;
         let targets: Vec<_> =
-            self.queries.iter().enumerate().map(|(place, query)| query.json(place)).collect();
+            self.queries.iter().enumerate().map(|(index, query)| query.json(index)).collect();
         let mut panel = json!({
             "datasource": data_source(),
             "description": self.description,
@@ -333,4 +299,20 @@ impl Panel {
         }
         panel
     }
+}
+
+fn hidden_legend() -> Value {
+    json!({"calcs": [], "displayMode": "list", "placement": "bottom", "showLegend": false})
+}
+
+/// Grafana's value mappings: `(value, text, color)`.
+pub(crate) fn value_mappings(mappings: &[(&str, &str, &str)]) -> Value {
+    let options: Map<_, _> = mappings
+        .iter()
+        .zip(0..)
+        .map(|((value, text, color), index)| {
+            ((*value).to_owned(), json!({"color": color, "index": index, "text": text}))
+        })
+        .collect();
+    json!([{"type": "value", "options": options}])
 }

@@ -1,59 +1,60 @@
-//! One question to Prometheus.
+//! One Prometheus query of a panel.
 
 use serde_json::{Value, json};
 
-/// The data source that the user chose.
+/// The data source variable of every dashboard.
 pub(crate) fn data_source() -> Value {
     json!({"type": "prometheus", "uid": "${datasource}"})
 }
 
+/// Replaces `%` at the beginning of a selector's braces by the matchers of job and instance:
+/// `up{%}`.
+pub(crate) fn with_target_matchers(expression: &str) -> String {
+    expression.replace("{%", r#"{job=~"$job", instance=~"$instance""#)
+}
+
 /// A target of a panel.
 #[derive(Clone, Debug)]
-pub struct Query {
+pub(crate) struct Query {
     expression: String,
     legend: &'static str,
     format: &'static str,
     instant: bool,
-    letter: Option<&'static str>,
+    ref_id: Option<&'static str>,
 }
 
 impl Query {
-    /// A question over the time that is shown. In `expression` a `%` within braces stands for the
-    /// matchers of job and instance: `up{%}`.
-    #[must_use]
-    pub fn new(expression: &str, legend: &'static str) -> Self {
-        let expression = expression.replace("{%", r#"{job=~"$job", instance=~"$instance""#);
-        Self { expression, legend, format: "time_series", instant: false, letter: None }
+    /// A query over the dashboard's time range. See [`with_target_matchers`] for `%` in
+    /// `expression`.
+    pub(crate) fn range(expression: &str, legend: &'static str) -> Self {
+        let expression = with_target_matchers(expression);
+        Self { expression, legend, format: "time_series", instant: false, ref_id: None }
     }
 
-    /// A question about the end of the time that is shown.
-    #[must_use]
-    pub fn now(expression: &str, legend: &'static str) -> Self {
-        Self { instant: true, ..Self::new(expression, legend) }
+    /// A query at the end of the dashboard's time range.
+    pub(crate) fn instant(expression: &str, legend: &'static str) -> Self {
+        Self { instant: true, ..Self::range(expression, legend) }
     }
 
-    /// The same, answered by one row a series, for a table.
-    #[must_use]
-    pub fn rows(expression: &str) -> Self {
-        Self { format: "table", ..Self::now(expression, "__auto") }
+    /// An instant query with one table row for each series.
+    pub(crate) fn table(expression: &str) -> Self {
+        Self { format: "table", ..Self::instant(expression, "__auto") }
     }
 
-    /// The buckets of a histogram.
-    #[must_use]
-    pub fn buckets(expression: &str) -> Self {
-        Self { format: "heatmap", ..Self::new(expression, "{{le}}") }
+    /// A range query for the buckets of a histogram.
+    pub(crate) fn heatmap(expression: &str) -> Self {
+        Self { format: "heatmap", ..Self::range(expression, "{{le}}") }
     }
 
-    /// Named by a letter of its own instead of by its place, for a table of several.
-    #[must_use]
-    pub const fn named(mut self, letter: &'static str) -> Self {
-        self.letter = Some(letter);
+    /// Replaces the default `refId`, by which a table names the column `Value #refId`.
+    pub(crate) const fn ref_id(mut self, ref_id: &'static str) -> Self {
+        self.ref_id = Some(ref_id);
         self
     }
 
-    /// As a panel has it; `place` counts from 0.
-    pub(crate) fn json(&self, place: usize) -> Value {
-        let letters = ["A", "B", "C", "D", "E", "F"];
+    /// The target in Grafana's JSON model; `index` selects the default `refId`.
+    pub(crate) fn json(&self, index: usize) -> Value {
+        let ref_ids = ["A", "B", "C", "D", "E", "F"];
         json!({
             "datasource": data_source(),
             "editorMode": "code",
@@ -62,7 +63,7 @@ impl Query {
             "instant": self.instant,
             "legendFormat": self.legend,
             "range": !self.instant,
-            "refId": self.letter.or_else(|| letters.get(place).copied()).unwrap_or("Z"),
+            "refId": self.ref_id.or_else(|| ref_ids.get(index).copied()).unwrap_or("Z"),
         })
     }
 }

@@ -1,9 +1,9 @@
-//! The alert and recording rules, by Prometheus's own `promtool`, and their runbooks.
+//! The alert and recording rules, checked and tested by `promtool`, and the runbooks.
 
 #![allow(
     clippy::panic,
     clippy::unwrap_used,
-    reason = "tests fail by panicking, and clippy sees no test in their shared functions"
+    reason = "tests fail by panicking, and clippy does not recognise functions shared by tests"
 )]
 
 use std::collections::BTreeSet;
@@ -14,7 +14,7 @@ use std::process::Command;
 use promql_parser::parser::{self, Expr, VectorSelector};
 use promql_parser::util::{ExprVisitor, walk_expr};
 use serde_json::Value;
-use stable_trace_dashboards::asked::list;
+use stable_trace_dashboards::json::elements;
 use stable_trace_dashboards::metric::Metric;
 
 fn folder() -> PathBuf {
@@ -25,7 +25,7 @@ fn folder() -> PathBuf {
 fn rules(file: &str) -> Vec<Value> {
     let text = fs::read_to_string(folder().join(file)).unwrap();
     let file: Value = serde_saphyr::from_str(&text).unwrap();
-    list(&file["groups"]).iter().flat_map(|group| list(&group["rules"])).cloned().collect()
+    elements(&file["groups"]).iter().flat_map(|group| elements(&group["rules"])).cloned().collect()
 }
 
 fn alerts() -> Vec<Value> {
@@ -37,10 +37,10 @@ fn alerts() -> Vec<Value> {
 fn promtool(arguments: &[&str], files: &[PathBuf]) {
     let output = Command::new("promtool").args(arguments).args(files).output();
     let output = output.unwrap_or_else(|error| {
-        panic!("cannot start promtool: {error}; `cargo xtask test` fetches it")
+        panic!("cannot start promtool: {error}; `cargo xtask test` installs it")
     });
-    let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    assert!(output.status.success(), "{}\n{}", said(&output.stdout), said(&output.stderr));
+    let text = String::from_utf8_lossy;
+    assert!(output.status.success(), "{}\n{}", text(&output.stdout), text(&output.stderr));
 }
 
 fn files_in(folder: &Path, extension: &str) -> Vec<PathBuf> {
@@ -55,7 +55,7 @@ fn files_in(folder: &Path, extension: &str) -> Vec<PathBuf> {
 
 #[test]
 fn promtool_checks_the_rules() {
-    // Without `--lint-fatal` a rule that stands there twice is only a warning.
+    // Without `--lint-fatal` a duplicate rule is only a warning.
     let files = ["alerts.yaml", "rules.yaml"].map(|file| folder().join(file));
     promtool(&["check", "rules", "--lint=all", "--lint-fatal"], &files);
 }
@@ -67,40 +67,40 @@ fn promtool_tests_the_rules() {
     promtool(&["test", "rules"], &files);
 }
 
-/// Each alert is tried where it fires and where it must not.
 #[test]
-fn every_rule_is_tried() {
-    let (mut fires, mut rests, mut asked) = (BTreeSet::new(), BTreeSet::new(), String::new());
+fn every_rule_has_promtool_tests() {
+    let (mut firing, mut inactive) = (BTreeSet::new(), BTreeSet::new());
+    let mut tested_expressions = String::new();
     for path in files_in(&folder().join("tests/rules"), "yaml") {
         let text = fs::read_to_string(&path).unwrap();
         let file: Value = serde_saphyr::from_str(&text).unwrap();
-        for case in list(&file["tests"]) {
-            for check in list(&case["alert_rule_test"]) {
+        for case in elements(&file["tests"]) {
+            for check in elements(&case["alert_rule_test"]) {
                 let name = check["alertname"].as_str().unwrap().to_owned();
-                let expected = list(&check["exp_alerts"]);
-                if expected.is_empty() { &mut rests } else { &mut fires }.insert(name);
+                let expected = elements(&check["exp_alerts"]);
+                if expected.is_empty() { &mut inactive } else { &mut firing }.insert(name);
             }
-            for check in list(&case["promql_expr_test"]) {
-                asked += check["expr"].as_str().unwrap();
-                asked += "\n";
+            for check in elements(&case["promql_expr_test"]) {
+                tested_expressions += check["expr"].as_str().unwrap();
+                tested_expressions += "\n";
             }
         }
     }
     let names: BTreeSet<_> =
         alerts().iter().map(|rule| rule["alert"].as_str().unwrap().to_owned()).collect();
-    assert_eq!(names, fires, "tried where they fire");
-    assert_eq!(names, rests, "tried where they must not");
+    assert_eq!(names, firing, "alerts tested firing");
+    assert_eq!(names, inactive, "alerts tested inactive");
     for rule in rules("rules.yaml") {
         let name = rule["record"].as_str().unwrap();
         assert!(
-            asked.lines().any(|line| line.split('{').next() == Some(name)),
-            "nobody tries {name}"
+            tested_expressions.lines().any(|line| line.split('{').next() == Some(name)),
+            "no test of {name}"
         );
     }
 }
 
 #[test]
-fn every_alert_says_what_and_what_to_do() {
+fn every_alert_has_a_severity_and_annotations() {
     let severities = ["critical", "warning", "info"];
     for rule in alerts() {
         let name = rule["alert"].as_str().unwrap();
@@ -115,19 +115,18 @@ fn every_alert_says_what_and_what_to_do() {
 
 #[test]
 fn every_alert_has_a_runbook_and_every_runbook_an_alert() {
-    let mut wanted = BTreeSet::new();
+    let mut expected = BTreeSet::new();
     for rule in alerts() {
         let name = rule["alert"].as_str().unwrap();
         assert_eq!(rule["annotations"]["runbook_url"], format!("runbooks/{name}.md"), "{name}");
-        wanted.insert(folder().join(format!("runbooks/{name}.md")));
+        expected.insert(folder().join(format!("runbooks/{name}.md")));
     }
-    let there: BTreeSet<_> = files_in(&folder().join("runbooks"), "md").into_iter().collect();
-    assert_eq!(wanted, there);
+    let existing: BTreeSet<_> = files_in(&folder().join("runbooks"), "md").into_iter().collect();
+    assert_eq!(expected, existing);
 }
 
-/// Every runbook answers the same three questions, in the same order, and names its alert.
 #[test]
-fn every_runbook_says_what_why_and_how_on() {
+fn every_runbook_has_the_title_and_headings_and_valid_links() {
     for path in files_in(&folder().join("runbooks"), "md") {
         let text = fs::read_to_string(&path).unwrap();
         let name = path.file_stem().unwrap().to_str().unwrap();
@@ -145,12 +144,12 @@ fn every_runbook_says_what_why_and_how_on() {
         );
         for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
             let target = path.parent().unwrap().join(link);
-            assert!(target.exists(), "{name}: the link to {link} leads nowhere");
+            assert!(target.exists(), "{name}: broken link {link}");
         }
     }
 }
 
-/// Every selector of an expression.
+/// Collects the selectors of an expression.
 struct Selectors(Vec<VectorSelector>);
 
 impl ExprVisitor for Selectors {
@@ -167,7 +166,7 @@ impl ExprVisitor for Selectors {
 }
 
 #[test]
-fn every_rule_asks_for_what_is_served() {
+fn every_rule_uses_existing_metrics_and_labels() {
     let recorded: BTreeSet<_> = rules("rules.yaml")
         .iter()
         .map(|rule| rule["record"].as_str().unwrap().to_owned())
@@ -180,12 +179,11 @@ fn every_rule_asks_for_what_is_served() {
         for selector in selectors.0 {
             let name = selector.name.as_deref().unwrap_or_default();
             if recorded.contains(name) {
-                // An alert has to work where the recording rules are not loaded.
-                assert!(rule.get("record").is_some(), "an alert that needs {name}");
+                // Alerts must work without the recording rules.
+                assert!(rule.get("record").is_some(), "an alert that uses {name}");
                 continue;
             }
-            let metric =
-                Metric::of_series(name).unwrap_or_else(|| panic!("there is no metric {name}"));
+            let metric = Metric::of_series(name).unwrap_or_else(|| panic!("unknown metric {name}"));
             for matcher in &selector.matchers.matchers {
                 assert!(metric.has_label(&matcher.name), "{name} has no label {}", matcher.name);
             }
@@ -193,15 +191,15 @@ fn every_rule_asks_for_what_is_served() {
     }
 }
 
-/// `level:metric:operations`, and the level is the labels that are kept.
+/// Prometheus' convention is `level:metric:operations`; the level is the labels of the result.
 #[test]
-fn recording_rules_are_named_by_the_convention() {
+fn recording_rules_follow_the_naming_convention() {
     for rule in rules("rules.yaml") {
         let name = rule["record"].as_str().unwrap();
         let parts: Vec<_> = name.split(':').collect();
         assert_eq!(parts.len(), 3, "{name}");
         assert!(parts[0].starts_with("job_instance"), "{name}");
-        assert!(!parts[1].ends_with("_total"), "{name}: a rate is no total any more");
+        assert!(!parts[1].ends_with("_total"), "{name}: a rate must not end in _total");
         let expression = rule["expr"].as_str().unwrap();
         if let Some(labels) = expression.strip_prefix("sum by (").and_then(|e| e.split(')').next())
         {

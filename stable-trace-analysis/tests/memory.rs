@@ -1,5 +1,5 @@
-//! What the engine takes: every byte counted, on the worst stream there can be and on a usual one.
-//! A program of its own, because it counts for the whole process.
+//! Memory of the correlation engine, on a worst-case stream and on a typical one. This is a
+//! separate test program because the allocator counts for the whole process.
 
 #![allow(
     clippy::panic,
@@ -18,34 +18,34 @@ use stable_trace_analysis::{
     event::{Event, IntegrityError, Line, Stall, UnstableWrite},
 };
 
-/// What the documentation of the verdicts promises, with the associations' share.
-const MOST: usize = (112 + 4) << 20;
+/// The documented limit of the verdicts' memory, plus that of the associations.
+const LIMIT: usize = (112 + 4) << 20;
 
-struct Counting;
+struct CountingAllocator;
 
-static TAKEN: AtomicUsize = AtomicUsize::new(0);
+static ALLOCATED: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
 
-// SAFETY: passes every call on to the system's allocator as it is.
-unsafe impl GlobalAlloc for Counting {
+// SAFETY: passes every call unchanged to the system's allocator.
+unsafe impl GlobalAlloc for CountingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let taken = TAKEN.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
-        PEAK.fetch_max(taken, Ordering::Relaxed);
-        // SAFETY: the caller keeps the contract.
+        let allocated = ALLOCATED.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
+        PEAK.fetch_max(allocated, Ordering::Relaxed);
+        // SAFETY: the caller upholds the contract.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        TAKEN.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller keeps the contract.
+        ALLOCATED.fetch_sub(layout.size(), Ordering::Relaxed);
+        // SAFETY: the caller upholds the contract.
         unsafe { System.dealloc(pointer, layout) }
     }
 }
 
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
-/// An event from its JSON.
+/// Parses an event.
 fn event(fields: &str) -> Event {
     serde_json::from_str(&format!("{{{fields}}}")).unwrap()
 }
@@ -58,7 +58,7 @@ fn line(seq: u64, us: u64, event: Event) -> Line {
 const WRITER: &str = r#""context": "write_begin", "function": "f", "pid": 1, "tid": 1, "comm": "w",
     "cgroup_id": 1, "device": "sda1", "dev": "8:1", "fs": "ext4", "ino": 7, "index": 0"#;
 
-/// A stall, a rewrite, and an error of so many pages.
+/// A stall, an unstable write, and an integrity error with this number of pages.
 fn templates(pages: u64) -> (Stall, UnstableWrite, IntegrityError) {
     let pages: Vec<_> = (0..pages)
         .map(|index| {
@@ -85,10 +85,9 @@ fn templates(pages: u64) -> (Stall, UnstableWrite, IntegrityError) {
     }
 }
 
-/// Feeds lines that are made one at a time. Returns the most bytes that the engine has taken, and
-/// how many verdicts there were.
-fn peak(count: u64, make: impl Fn(u64) -> Line) -> (usize, u64) {
-    let before = TAKEN.load(Ordering::Relaxed);
+/// Feeds lines to an engine. Returns the engine's peak memory in bytes and the number of verdicts.
+fn feed(count: u64, make: impl Fn(u64) -> Line) -> (usize, u64) {
+    let before = ALLOCATED.load(Ordering::Relaxed);
     PEAK.store(before, Ordering::Relaxed);
     let mut engine = Engine::new(Limits::default());
     let mut verdicts = 0;
@@ -100,11 +99,11 @@ fn peak(count: u64, make: impl Fn(u64) -> Line) -> (usize, u64) {
     (peak, verdicts + engine.finish().len() as u64)
 }
 
-/// Each event is of a file, a page and a sector of its own, all within one window, and more of them
-/// than are remembered.
-fn worst() {
+/// Each event has a different file, page and sector; all are within one window, and there are more
+/// than the engine keeps.
+fn worst_case() {
     let (stall, rewrite, error) = templates(40);
-    let (taken, verdicts) = peak(240_000, |seq| {
+    let (peak, verdicts) = feed(240_000, |seq| {
         let event = match seq % 3 {
             0 => Event::Stall(Stall {
                 ino: seq,
@@ -117,16 +116,16 @@ fn worst() {
         };
         line(seq, seq * 5, event)
     });
-    println!("worst stream: {} KiB of {} KiB", taken >> 10, MOST >> 10);
-    assert!(taken <= MOST, "{taken} bytes");
-    assert!(taken >= 32 << 20, "{taken} bytes: this is not the worst stream any more");
+    println!("worst-case stream: {} KiB of {} KiB", peak >> 10, LIMIT >> 10);
+    assert!(peak <= LIMIT, "{peak} bytes");
+    assert!(peak >= 32 << 20, "{peak} bytes: this is no longer the worst case");
     assert_eq!(verdicts, 80_000, "each error has its verdict");
 }
 
-/// Ten thousand events a second on one file, one of a hundred an error.
-fn usual() {
+/// Ten thousand events a second on one file; one of a hundred is an error.
+fn typical() {
     let (stall, rewrite, error) = templates(1);
-    let (taken, verdicts) = peak(150_000, |seq| {
+    let (peak, verdicts) = feed(150_000, |seq| {
         let index = seq % 16;
         let event = match seq % 100 {
             0 => Event::Integrity(IntegrityError { sector: seq % 128, ..error.clone() }),
@@ -135,13 +134,13 @@ fn usual() {
         };
         line(seq, seq * 100, event)
     });
-    println!("usual stream: {} KiB", taken >> 10);
-    assert!(taken <= 20 << 20, "{taken} bytes");
+    println!("typical stream: {} KiB", peak >> 10);
+    assert!(peak <= 20 << 20, "{peak} bytes");
     assert_eq!(verdicts, 1_500);
 }
 
 #[test]
-fn the_engine_stays_within_what_is_promised() {
-    worst();
-    usual();
+fn the_engine_stays_within_its_memory_limit() {
+    worst_case();
+    typical();
 }

@@ -1,4 +1,4 @@
-//! What a folio belongs to, as far as a program can tell.
+//! The file system or device that a folio belongs to.
 
 /// Bytes of a backing device's or a file-system type's name: `__entry->name` of the tracepoint
 /// `writeback:folio_wait_writeback` (include/trace/events/writeback.h, 6.18).
@@ -23,7 +23,7 @@ pub struct Backing {
 }
 
 impl Backing {
-    /// Nothing known.
+    /// Neither a file system nor a device.
     pub const NONE: Self = Self { kind: BY_BDI, dev: 0, name: [0; NAME_LEN] };
 
     /// Major and minor number (`MAJOR` and `MINOR` of `include/linux/kdev_t.h`).
@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_go_both_ways() {
+    fn major_and_minor_survive_the_round_trip() {
         let backing = Backing { kind: BY_DEV, dev: dev_t(259, 1_000_000), ..Backing::NONE };
         assert_eq!(backing.numbers(), (259, 1_000_000));
     }

@@ -1,80 +1,97 @@
-//! What the programs count beside the histograms: a per-CPU array, one `u64` an index.
+//! What the programs count beside the histograms: one `u64` a CPU for each counter.
 
-/// Index of a counter in the map `COUNTERS`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
-pub enum Counter {
-    /// Stalls that went into the ring buffer.
-    Streamed = 0,
-    /// Stalls that were counted but shorter than the threshold of the stream.
-    BelowThreshold = 1,
-    /// Stalls and unstable writes that the ring buffer had no room for.
-    Lost = 2,
-    /// Waits whose folio was written back before the task had to stop running.
-    WithoutSleep = 3,
-    /// Wait tracepoints that fired again for the same folio after a wake-up: one stall.
-    Repeated = 4,
-    /// Waits that could not be followed: the map of waiters was full.
-    WaitersFull = 5,
-    /// Stacks that could not be kept: their stalls count as `other`.
-    StacksFull = 6,
-    /// Stalls whose device and stack had no histogram left: they went to the common one.
-    HistogramsFull = 7,
-    /// Stacks that the kernel could not walk: their stalls count as `other`.
-    StackFailed = 8,
-    /// Stalls that no histogram could take. Not one should be: the common histogram always exists.
-    Uncounted = 9,
-    /// Unstable writes that went into the ring buffer.
-    UnstableStreamed = 10,
-    /// Unstable writes that harm nobody, so counted but not streamed.
-    UnstableHarmless = 11,
-    /// Unstable writes whose device had no count left. They are streamed all the same.
-    UnstableFull = 12,
-    /// Write faults whose return could not be followed: the map of faults was full.
-    FaultsFull = 13,
-    /// Waits whose return the kernel did not report: only where a kretprobe must do.
-    ReturnsMissed = 14,
-    /// Integrity failures that went into the ring buffer.
-    IntegrityStreamed = 15,
-    /// Integrity failures that the ring buffer had no room for.
-    IntegrityLost = 16,
-    /// Failures that a device reported above the one that they are counted for.
-    IntegrityRepeated = 17,
-    /// Integrity failures whose kind had no count left. They are streamed all the same.
-    IntegrityFull = 18,
-    /// Pages of a failure that could not be kept: a device above may count it once more.
-    FailedFull = 19,
-    /// Submissions or verifications that could not be followed: a map was full.
-    SubmittersFull = 20,
+/// Declares the counters: a row is a name, and for what should not happen what a run lost by it.
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident $(=> $loss:literal)?,)*) => {
+        /// Index of a counter in the map `COUNTERS`.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u32)]
+        pub enum Counter {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Counter {
+            /// Every counter, in the order of its index.
+            pub const ALL: &[Self] = &[$(Self::$name),*];
+
+            /// What the run lost if the counter is not 0; `None` for a counter of normal events.
+            #[must_use]
+            pub fn loss(self) -> Option<&'static str> {
+                let loss: &[&str] = match self {
+                    $(Self::$name => &[$($loss)?],)*
+                };
+                loss.first().copied()
+            }
+        }
+    };
 }
 
-impl Counter {
-    /// Every counter, in the order of its index.
-    pub const ALL: [Self; 21] = [
-        Self::Streamed,
-        Self::BelowThreshold,
-        Self::Lost,
-        Self::WithoutSleep,
-        Self::Repeated,
-        Self::WaitersFull,
-        Self::StacksFull,
-        Self::HistogramsFull,
-        Self::StackFailed,
-        Self::Uncounted,
-        Self::UnstableStreamed,
-        Self::UnstableHarmless,
-        Self::UnstableFull,
-        Self::FaultsFull,
-        Self::ReturnsMissed,
-        Self::IntegrityStreamed,
-        Self::IntegrityLost,
-        Self::IntegrityRepeated,
-        Self::IntegrityFull,
-        Self::FailedFull,
-        Self::SubmittersFull,
-    ];
+counters! {
+    /// Stalls written to the ring buffer.
+    Streamed,
+    /// Stalls that were counted but shorter than the threshold of the stream.
+    BelowThreshold,
+    /// Stalls and unstable writes that the ring buffer had no room for.
+    Lost,
+    /// Waits whose folio was written back before the task was switched out.
+    WithoutSleep,
+    /// Wait tracepoints that fired again for the same folio after a wake-up: one stall.
+    Repeated,
+    /// Waits that were not followed: the map `WAITERS` was full.
+    WaitersFull => "a wait was not followed",
+    /// Stacks that were not stored: the map `STACKS` was full. Their stalls count as `other`.
+    StacksFull => "a stall counts as other: its stack was not kept",
+    /// Stalls whose device and stack had no histogram left: the overflow histogram counts them.
+    HistogramsFull => "a stall counts without its device",
+    /// Stacks that the kernel could not walk. Their stalls count as `other`.
+    StackFailed => "a stack could not be walked",
+    /// Stalls that no histogram counts. Always 0: the overflow histogram exists from the start.
+    Uncounted => "a stall was not counted",
+    /// Unstable writes written to the ring buffer.
+    UnstableStreamed,
+    /// Unstable writes that are harmless, so counted but not streamed.
+    UnstableHarmless,
+    /// Unstable writes without a count of their own, or counted twice: a map was full. They are
+    /// streamed all the same.
+    UnstableFull => "an unstable write was not counted, or counted twice",
+    /// Write faults whose return was not followed: the map `FAULTS` was full.
+    FaultsFull => "a write fault was not followed",
+    /// Waits whose return the kernel did not report. Only with a kretprobe.
+    ReturnsMissed => "the end of a wait was not seen",
+    /// Integrity failures written to the ring buffer.
+    IntegrityStreamed,
+    /// Integrity failures that the ring buffer had no room for.
+    IntegrityLost,
+    /// Failures that a stacked device reported again, already counted for a device below.
+    IntegrityRepeated,
+    /// Integrity failures that were not counted: the map `INTEGRITY_ERRORS` was full. They are
+    /// streamed all the same.
+    IntegrityFull => "an integrity error was not counted",
+    /// Failed pages that were not stored: a stacked device may count the same failure again.
+    FailedPagesFull => "a device above may count an integrity error once more",
+    /// Submitters, verifications or logged checks that were not stored: a map was full.
+    SubmittersFull => "an integrity error may lack who submitted it, or its check",
 }
 
 /// Entries of the map `COUNTERS`.
 #[expect(clippy::cast_possible_truncation, reason = "some twenty")]
 pub const COUNTERS: u32 = Counter::ALL.len() as u32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_counter_stands_at_its_index() {
+        for (index, counter) in (0..COUNTERS).zip(Counter::ALL) {
+            assert_eq!(*counter as u32, index);
+        }
+        assert_eq!(COUNTERS, 21);
+    }
+
+    #[test]
+    fn only_what_should_not_happen_is_a_loss() {
+        assert_eq!(Counter::WaitersFull.loss(), Some("a wait was not followed"));
+        assert_eq!(Counter::Streamed.loss(), None);
+    }
+}

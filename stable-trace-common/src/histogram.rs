@@ -1,4 +1,4 @@
-//! The stall-latency histogram: powers of two in microseconds, kept per CPU in the kernel.
+//! The histogram of stall durations: power-of-two buckets in microseconds, per CPU in the kernel.
 
 use crate::backing::Backing;
 
@@ -8,8 +8,8 @@ pub const BOUNDED_BUCKETS: usize = 27;
 /// All buckets: the last one has no upper bound.
 pub const BUCKETS: usize = BOUNDED_BUCKETS + 1;
 
-/// The bucket of a duration, by an inclusive upper bound: exactly 1 µs is in bucket 0, 1 µs and
-/// 1 ns in bucket 1.
+/// The bucket of a duration. Upper bounds are inclusive: exactly 1 µs is in bucket 0, 1 µs and 1 ns
+/// in bucket 1.
 #[must_use]
 #[inline]
 pub const fn bucket(duration_ns: u64) -> usize {
@@ -17,8 +17,8 @@ pub const fn bucket(duration_ns: u64) -> usize {
     if microseconds <= 1 {
         return 0;
     }
-    // ceil(log2(µs)). Binary search instead of `leading_zeros`, which the BPF target lowers to a
-    // longer sequence.
+    // ceil(log2(µs)). Binary search instead of `leading_zeros`, which compiles to a longer sequence
+    // for the BPF target.
     let mut rest = microseconds - 1;
     let mut bits: usize = 0;
     let mut step: usize = 32;
@@ -39,42 +39,43 @@ pub const fn upper_bound_ns(bucket: usize) -> Option<u64> {
     if bucket < BOUNDED_BUCKETS { Some(1_000 << bucket) } else { None }
 }
 
-/// What one histogram is about.
+/// Key of the map `HISTOGRAMS`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct HistogramKey {
-    /// What the folios belong to.
+    /// The file system or device that the folios belong to.
     pub backing: Backing,
-    /// The stack of the waits; the agent turns it into a context.
+    /// Id of the stack of the waits. The agent derives the context from it.
     pub stack: u64,
 }
 
 impl HistogramKey {
-    /// The histogram that takes what has no room of its own. It exists from the start.
-    pub const COMMON: Self = Self { backing: Backing::NONE, stack: 0 };
+    /// The histogram of all stalls that have no histogram of their own because the map is full. The
+    /// agent creates it before it attaches the programs.
+    pub const OVERFLOW: Self = Self { backing: Backing::NONE, stack: 0 };
 }
 
-/// A histogram: in the kernel one CPU's share of it, in the agent the sum.
+/// A histogram: in the kernel that of one CPU, in the agent the sum over the CPUs.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Histogram {
     /// Stalls in each bucket, not cumulative.
     pub buckets: [u64; BUCKETS],
-    /// Sum of their durations in ns.
+    /// Sum of the durations in ns.
     pub sum_ns: u64,
-    /// The longest in ns.
+    /// The longest duration in ns.
     pub max_ns: u64,
 }
 
 impl Histogram {
-    /// Nothing counted.
+    /// No stalls.
     pub const EMPTY: Self = Self { buckets: [0; BUCKETS], sum_ns: 0, max_ns: 0 };
 
     /// Counts one stall.
     #[inline]
     pub fn record(&mut self, duration_ns: u64) {
         let index = bucket(duration_ns);
-        // `get_mut` rather than an index: the programs cannot carry a panic.
+        // `get_mut`: indexing can panic, and the verifier refuses a program that contains a panic.
         if let Some(count) = self.buckets.get_mut(index) {
             *count += 1;
         }
@@ -84,7 +85,7 @@ impl Histogram {
         }
     }
 
-    /// Adds what another one counted.
+    /// Adds the counts of `other`.
     pub fn merge(&mut self, other: &Self) {
         let Self { buckets, sum_ns, max_ns } = other;
         for (sum, count) in self.buckets.iter_mut().zip(buckets) {
@@ -94,7 +95,7 @@ impl Histogram {
         self.max_ns = self.max_ns.max(*max_ns);
     }
 
-    /// How many were counted.
+    /// Number of stalls.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.buckets.iter().sum()
@@ -120,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ends_hold() {
+    fn the_shortest_and_the_longest_duration_have_a_bucket() {
         assert_eq!(bucket(0), 0);
         assert_eq!(bucket(u64::MAX), BOUNDED_BUCKETS);
         assert_eq!(upper_bound_ns(0), Some(1_000));
@@ -128,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cpus_add_up() {
+    fn histograms_of_two_cpus_add_up() {
         let mut one = Histogram::EMPTY;
         one.record(1_000);
         one.record(5_000);

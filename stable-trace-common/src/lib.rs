@@ -1,18 +1,28 @@
-//! What crosses from stable-trace's eBPF programs to its agent: records, histograms and counters.
+//! What stable-trace's eBPF programs and its agent share: ring records, map keys and values, counters,
+//! and the table of kernel offsets.
 //!
-//! Everything here is plain data with a fixed C layout and no padding, compiled once for the BPF
-//! target and once for the host. All numbers are in the host's byte order.
+//! Every type that crosses is plain data with a fixed C layout and no padding, compiled once for the
+//! BPF target and once for the host. All numbers are in the host's byte order.
+//!
+//! The modules depend on each other in one direction. From the bottom up:
+//!
+//! 1. [`backing`], [`counter`], [`device_filter`], [`offsets`], [`stack`], [`task`]
+//! 2. [`folio`], [`histogram`], [`process`], [`unstable`]
+//! 3. [`integrity`], [`waiter`]
+//! 4. [`record`]
 #![no_std]
 
 pub mod backing;
 pub mod counter;
-pub mod device;
+pub mod device_filter;
+pub mod folio;
 pub mod histogram;
 pub mod integrity;
 pub mod offsets;
 pub mod process;
 pub mod record;
 pub mod stack;
+pub mod task;
 pub mod unstable;
 pub mod waiter;
 
@@ -21,8 +31,8 @@ pub mod waiter;
 macro_rules! pod {
     ($($kind:ty),* $(,)?) => {
         $(
-            // SAFETY: `repr(C)` without padding (asserted beside each type), integers and arrays of
-            // integers only: every bit pattern is a value.
+            // SAFETY: `repr(C)` or `repr(transparent)` without padding (asserted beside each type),
+            // made of integers and arrays of integers only: every bit pattern is a value.
             unsafe impl aya::Pod for $kind {}
         )*
     };
@@ -31,14 +41,10 @@ macro_rules! pod {
 #[cfg(feature = "user")]
 pod!(
     backing::Backing,
-    device::Wish,
+    device_filter::FilterDecision,
     histogram::Histogram,
     histogram::HistogramKey,
-    integrity::Failed,
     integrity::IntegrityKey,
-    integrity::PageRun,
-    integrity::Reason,
-    integrity::Submitter,
     offsets::Offsets,
     process::ProcessKey,
     process::ProcessStalls,

@@ -1,197 +1,210 @@
-//! Where the members are that the programs read: from the running kernel's BTF, never a constant.
+//! Offsets of the kernel's structure members, for the programs to read through. They come from the
+//! running kernel's BTF: none is compiled in.
+//!
+//! A row of the table below declares one offset: the field that the programs read, the purpose that
+//! needs it, and its source. The agent resolves [`Offsets::TABLE`] row by row.
 
-/// An offset that this kernel does not have; a program that needs it is not attached.
+/// An offset that this kernel does not have. A program that needs it is not attached.
 pub const ABSENT: u32 = u32::MAX;
 
-/// Offsets in bytes, and bit numbers.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Offsets {
-    /// `folio.flags`; `page.flags` up to 5.15.
-    pub folio_flags: u32,
-    /// `folio.mapping`; `page.mapping` up to 5.15.
-    pub folio_mapping: u32,
-    /// `folio.index`; `page.index` up to 5.15.
-    pub folio_index: u32,
-    /// `page.compound_head`: bit 0 set, and the rest points to the head page. 7.x has another
-    /// encoding under another name, and its probed functions take folios.
-    pub page_compound_head: u32,
-    /// `address_space.host`.
-    pub mapping_host: u32,
-    /// `address_space.flags`.
-    pub mapping_flags: u32,
-    /// `inode.i_ino`.
-    pub inode_ino: u32,
-    /// `inode.i_sb`.
-    pub inode_sb: u32,
-    /// `inode.i_rdev`.
-    pub inode_rdev: u32,
-    /// `super_block.s_dev`.
-    pub sb_dev: u32,
-    /// `super_block.s_type`.
-    pub sb_type: u32,
-    /// `super_block.s_iflags`.
-    pub sb_iflags: u32,
-    /// `file_system_type.name`.
-    pub fs_type_name: u32,
-    /// `vm_fault.page`.
-    pub vmf_page: u32,
-    /// Bit of `PG_writeback` in a folio's flags.
-    pub pg_writeback: u32,
-    /// Bit of `AS_STABLE_WRITES` in a mapping's flags, from 6.7 on (and in 6.1.y); before, the super
-    /// block says it.
-    pub as_stable_writes: u32,
-    /// `inode.i_mapping`.
-    pub inode_mapping: u32,
-    /// `page.compound_info` (7.x): bit 0 set, and the rest is a mask for the page's address that gives
-    /// the head page (`_compound_head`, include/linux/page-flags.h, 7.3).
-    pub page_compound_info: u32,
-    /// Size of `struct page` in bytes.
-    pub page_bytes: u32,
-    /// Size of a page of memory as a power of two: not from BTF.
-    pub page_shift: u32,
-    /// `request.q`.
-    pub request_queue: u32,
-    /// `request.rq_disk`, up to 5.15.
-    pub request_disk: u32,
-    /// `request.cmd_flags`.
-    pub request_flags: u32,
-    /// `request.__sector`.
-    pub request_sector: u32,
-    /// `request.bio`.
-    pub request_bio: u32,
-    /// `request.start_time_ns`.
-    pub request_start: u32,
-    /// `request_queue.disk`, from 5.16 on.
-    pub queue_disk: u32,
-    /// `request_queue.mq_ops`: null for a device that takes bios as they are.
-    pub queue_mq_ops: u32,
-    /// `request_queue.integrity.interval_exp`, `request_queue.limits.integrity.interval_exp` from 6.11
-    /// on: bytes that one tuple protects, as a power of two.
-    pub queue_interval: u32,
-    /// `gendisk.major`.
-    pub disk_major: u32,
-    /// `gendisk.first_minor`.
-    pub disk_minor: u32,
-    /// `gendisk.queue`.
-    pub disk_queue: u32,
-    /// `block_device.bd_disk`.
-    pub bdev_disk: u32,
-    /// `bio.bi_next`.
-    pub bio_next: u32,
-    /// `bio.bi_disk`, up to 5.11.
-    pub bio_disk: u32,
-    /// `bio.bi_bdev`, from 5.12 on.
-    pub bio_bdev: u32,
-    /// `bio.bi_opf`.
-    pub bio_opf: u32,
-    /// `bio.bi_flags`.
-    pub bio_flags: u32,
-    /// `bio.bi_status`.
-    pub bio_status: u32,
-    /// `bio.__bi_remaining`.
-    pub bio_remaining: u32,
-    /// `bio.bi_iter`.
-    pub bio_iter: u32,
-    /// `bio.bi_io_vec`.
-    pub bio_vec: u32,
-    /// `bio.bi_vcnt`.
-    pub bio_vcnt: u32,
-    /// `bio.bi_integrity`.
-    pub bio_integrity: u32,
-    /// `bio_integrity_payload.bio_iter`: where the bio began, up to 6.16.
-    pub payload_iter: u32,
-    /// `bvec_iter.bi_sector`.
-    pub iter_sector: u32,
-    /// `bvec_iter.bi_size`.
-    pub iter_size: u32,
-    /// `bvec_iter.bi_idx`.
-    pub iter_idx: u32,
-    /// `bvec_iter.bi_bvec_done`; `bvec_iter.bi_offset` in 7.3.
-    pub iter_done: u32,
-    /// `bio_vec.bv_page`.
-    pub vec_page: u32,
-    /// `bio_vec.bv_len`.
-    pub vec_len: u32,
-    /// `bio_vec.bv_offset`.
-    pub vec_offset: u32,
-    /// Bit of `BIO_CLONED` in a bio's flags.
-    pub bio_cloned: u32,
-    /// Bit of `BIO_CHAIN` in a bio's flags.
-    pub bio_chain: u32,
-    /// `gendisk.disk_name`: tells whose driver a request is with.
-    pub disk_name: u32,
-    /// Size of `struct request` in bytes: the driver's own part of it begins there.
-    pub request_bytes: u32,
-    /// `scsi_cmnd.sense_buffer`, of module `scsi_mod`: types of modules are there from 5.11 on.
-    pub scsi_sense: u32,
-    /// `nvme_request.status`, of module `nvme_core`.
-    pub nvme_status: u32,
-    /// `task_struct.in_iowait`, counted in bits from the start of the structure.
-    pub task_in_iowait: u32,
+/// What the programs read an offset for. A purpose is met if every one of its offsets was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Purpose {
+    /// To identify a folio. A folio is a page by another name up to 5.15, and 7.x renamed `page.index`.
+    Identity,
+    /// To tell whether a folio is under writeback, and whether it must not change meanwhile.
+    Stability,
+    /// To find the pages of an integrity failure.
+    Pages,
+    /// To read a failed request.
+    Requests,
+    /// To read a failed bio.
+    Bios,
+    /// To read what the host verified. A kernel without integrity support does not have it.
+    Verification,
+    /// To find the interval that failed the host's verification.
+    FailedInterval,
+    /// Not required: some kernels do not have it, or there is another way without it.
+    Optional,
 }
 
-impl Offsets {
-    /// Nothing known.
-    pub const ABSENT: Self = Self {
-        folio_flags: ABSENT,
-        folio_mapping: ABSENT,
-        folio_index: ABSENT,
-        page_compound_head: ABSENT,
-        mapping_host: ABSENT,
-        mapping_flags: ABSENT,
-        inode_ino: ABSENT,
-        inode_sb: ABSENT,
-        inode_rdev: ABSENT,
-        sb_dev: ABSENT,
-        sb_type: ABSENT,
-        sb_iflags: ABSENT,
-        fs_type_name: ABSENT,
-        vmf_page: ABSENT,
-        pg_writeback: ABSENT,
-        as_stable_writes: ABSENT,
-        inode_mapping: ABSENT,
-        page_compound_info: ABSENT,
-        page_bytes: ABSENT,
-        page_shift: ABSENT,
-        request_queue: ABSENT,
-        request_disk: ABSENT,
-        request_flags: ABSENT,
-        request_sector: ABSENT,
-        request_bio: ABSENT,
-        request_start: ABSENT,
-        queue_disk: ABSENT,
-        queue_mq_ops: ABSENT,
-        queue_interval: ABSENT,
-        disk_major: ABSENT,
-        disk_minor: ABSENT,
-        disk_queue: ABSENT,
-        bdev_disk: ABSENT,
-        bio_next: ABSENT,
-        bio_disk: ABSENT,
-        bio_bdev: ABSENT,
-        bio_opf: ABSENT,
-        bio_flags: ABSENT,
-        bio_status: ABSENT,
-        bio_remaining: ABSENT,
-        bio_iter: ABSENT,
-        bio_vec: ABSENT,
-        bio_vcnt: ABSENT,
-        bio_integrity: ABSENT,
-        payload_iter: ABSENT,
-        iter_sector: ABSENT,
-        iter_size: ABSENT,
-        iter_idx: ABSENT,
-        iter_done: ABSENT,
-        vec_page: ABSENT,
-        vec_len: ABSENT,
-        vec_offset: ABSENT,
-        bio_cloned: ABSENT,
-        bio_chain: ABSENT,
-        disk_name: ABSENT,
-        request_bytes: ABSENT,
-        scsi_sense: ABSENT,
-        nvme_status: ABSENT,
-        task_in_iowait: ABSENT,
+/// Where the agent finds an offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Offset in bytes of a member, by its names as `struct.member`. The first name that the kernel has
+    /// counts.
+    Member(&'static [&'static str]),
+    /// As `Member`, of a structure that a module defines: module, `struct.member`. BTF describes the
+    /// types of modules from 5.11 on.
+    ModuleMember(&'static str, &'static str),
+    /// Offset in bits of a bit field of one bit, `struct.member`, from the start of its structure.
+    BitField(&'static str),
+    /// Number of a bit: the value of an enumerator.
+    Bit(&'static str),
+    /// Size in bytes of a structure.
+    Size(&'static str),
+    /// Size of a page of memory as a power of two. Not from BTF: the agent asks the kernel.
+    PageShift,
+}
+
+/// One offset that the agent resolves.
+#[derive(Clone, Copy, Debug)]
+pub struct Row {
+    /// Its field.
+    pub slot: fn(&mut Offsets) -> &mut u32,
+    /// What needs it.
+    pub purpose: Purpose,
+    /// Where it is found.
+    pub source: Source,
+}
+
+/// Declares [`Offsets`] and its table. The order of the rows is the layout that the programs are
+/// compiled with.
+macro_rules! offsets {
+    ($($(#[doc = $doc:literal])* $field:ident: $purpose:ident, $source:expr;)*) => {
+        /// Offsets in bytes, bit numbers and sizes; [`ABSENT`] if this kernel does not have them.
+        #[repr(C)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub struct Offsets {
+            $(
+                #[doc = concat!("`", stringify!($source), "`")]
+                #[doc = ""]
+                $(#[doc = $doc])*
+                pub $field: u32,
+            )*
+        }
+
+        impl Offsets {
+            /// No offset is known.
+            pub const ABSENT: Self = Self { $($field: ABSENT,)* };
+
+            /// Every offset, in the order of the fields.
+            pub const TABLE: &[Row] = {
+                use Source::{Bit, BitField, Member, ModuleMember, PageShift, Size};
+                &[
+                    $(Row {
+                        slot: |offsets| &mut offsets.$field,
+                        purpose: Purpose::$purpose,
+                        source: $source,
+                    },)*
+                ]
+            };
+        }
     };
+}
+
+offsets! {
+    folio_flags: Stability, Member(&["folio.flags", "page.flags"]);
+    folio_mapping: Identity, Member(&["folio.mapping", "page.mapping"]);
+    folio_index: Identity, Member(&["folio.index", "page.index"]);
+    /// Bit 0 set, and the rest points to the head page. 7.x has another encoding under another name
+    /// ([`Offsets::page_compound_info`]), and its probed functions take folios.
+    page_compound_head: Optional, Member(&["page.compound_head"]);
+    mapping_host: Identity, Member(&["address_space.host"]);
+    mapping_flags: Stability, Member(&["address_space.flags"]);
+    inode_ino: Identity, Member(&["inode.i_ino"]);
+    inode_sb: Identity, Member(&["inode.i_sb"]);
+    inode_rdev: Identity, Member(&["inode.i_rdev"]);
+    sb_dev: Identity, Member(&["super_block.s_dev"]);
+    sb_type: Identity, Member(&["super_block.s_type"]);
+    sb_iflags: Stability, Member(&["super_block.s_iflags"]);
+    fs_type_name: Identity, Member(&["file_system_type.name"]);
+    vmf_page: Optional, Member(&["vm_fault.page"]);
+    /// In a folio's flags. 6.8 moved it.
+    pg_writeback: Stability, Bit("PG_writeback");
+    /// In a mapping's flags, from 6.7 on and in 6.1.y. Older kernels have a flag of the super block.
+    as_stable_writes: Optional, Bit("AS_STABLE_WRITES");
+    inode_mapping: Pages, Member(&["inode.i_mapping"]);
+    /// 7.x. Bit 0 set, and the rest is a mask for the page's address that gives the head page
+    /// (`_compound_head`, include/linux/page-flags.h, 7.3).
+    page_compound_info: Optional, Member(&["page.compound_info"]);
+    page_bytes: Pages, Size("page");
+    page_shift: Optional, PageShift;
+    request_queue: Requests, Member(&["request.q"]);
+    /// Up to 5.15. Later the queue has the disk ([`Offsets::queue_disk`]).
+    request_disk: Optional, Member(&["request.rq_disk"]);
+    request_flags: Requests, Member(&["request.cmd_flags"]);
+    request_sector: Requests, Member(&["request.__sector"]);
+    request_bio: Requests, Member(&["request.bio"]);
+    request_start: Optional, Member(&["request.start_time_ns"]);
+    /// From 5.16 on.
+    queue_disk: Optional, Member(&["request_queue.disk"]);
+    /// Null for a device that takes bios without making requests of them.
+    queue_mq_ops: Bios, Member(&["request_queue.mq_ops"]);
+    /// Bytes that one tuple protects, as a power of two. In the limits from 6.11 on.
+    queue_interval: FailedInterval, Member(&[
+        "request_queue.integrity.interval_exp",
+        "request_queue.limits.integrity.interval_exp",
+    ]);
+    disk_major: Pages, Member(&["gendisk.major"]);
+    disk_minor: Pages, Member(&["gendisk.first_minor"]);
+    disk_queue: Bios, Member(&["gendisk.queue"]);
+    bdev_disk: Optional, Member(&["block_device.bd_disk"]);
+    bio_next: Pages, Member(&["bio.bi_next"]);
+    /// Up to 5.11.
+    bio_disk: Optional, Member(&["bio.bi_disk"]);
+    /// From 5.12 on.
+    bio_bdev: Optional, Member(&["bio.bi_bdev"]);
+    bio_opf: Bios, Member(&["bio.bi_opf"]);
+    bio_flags: Bios, Member(&["bio.bi_flags"]);
+    bio_status: Bios, Member(&["bio.bi_status"]);
+    bio_remaining: Bios, Member(&["bio.__bi_remaining"]);
+    bio_iter: Pages, Member(&["bio.bi_iter"]);
+    bio_vec: Pages, Member(&["bio.bi_io_vec"]);
+    bio_vcnt: Bios, Member(&["bio.bi_vcnt"]);
+    bio_integrity: Verification, Member(&["bio.bi_integrity"]);
+    /// The iterator that the bio began with, up to 6.16.
+    payload_iter: Optional, Member(&["bio_integrity_payload.bio_iter"]);
+    iter_sector: Pages, Member(&["bvec_iter.bi_sector"]);
+    iter_size: Pages, Member(&["bvec_iter.bi_size"]);
+    iter_idx: Pages, Member(&["bvec_iter.bi_idx"]);
+    /// 7.3 renamed it.
+    iter_done: Pages, Member(&["bvec_iter.bi_bvec_done", "bvec_iter.bi_offset"]);
+    vec_page: Pages, Member(&["bio_vec.bv_page"]);
+    vec_len: Pages, Member(&["bio_vec.bv_len"]);
+    vec_offset: Pages, Member(&["bio_vec.bv_offset"]);
+    /// In a bio's flags. Every kernel has it, at different places.
+    bio_cloned: Bios, Bit("BIO_CLONED");
+    /// In a bio's flags. Every kernel has it, at different places.
+    bio_chain: Bios, Bit("BIO_CHAIN");
+    /// Identifies the driver of a request.
+    disk_name: Optional, Member(&["gendisk.disk_name"]);
+    /// The driver's own part of a request begins behind it.
+    request_bytes: Optional, Size("request");
+    /// Absent unless [`Offsets::disk_name`] and [`Offsets::request_bytes`] are known.
+    scsi_sense: Optional, ModuleMember("scsi_mod", "scsi_cmnd.sense_buffer");
+    /// Absent unless [`Offsets::disk_name`] and [`Offsets::request_bytes`] are known.
+    nvme_status: Optional, ModuleMember("nvme_core", "nvme_request.status");
+    task_in_iowait: Optional, BitField("task_struct.in_iowait");
+}
+
+const _: () = assert!(size_of::<Offsets>() == Offsets::TABLE.len() * size_of::<u32>());
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_row_has_a_field_of_its_own() {
+        let mut offsets = Offsets::ABSENT;
+        for row in Offsets::TABLE {
+            let slot = (row.slot)(&mut offsets);
+            assert_eq!(*slot, ABSENT, "{:?}", row.source);
+            *slot = 0;
+        }
+    }
+
+    #[test]
+    fn every_member_is_named_with_its_structure() {
+        for row in Offsets::TABLE {
+            let names = match &row.source {
+                Source::Member(names) => names,
+                Source::ModuleMember(_, name) | Source::BitField(name) => {
+                    core::slice::from_ref(name)
+                }
+                Source::Bit(_) | Source::Size(_) | Source::PageShift => continue,
+            };
+            assert!(!names.is_empty() && names.iter().all(|name| name.contains('.')), "{names:?}");
+        }
+    }
 }

@@ -1,35 +1,36 @@
-//! Stalled time by thread name and stack.
+//! Stall time by thread name and stack.
 
-use crate::record::COMM_LEN;
+use crate::task::COMM_LEN;
 
-/// What one sum of stalled time is about.
+/// Key of the map `PROCESS_STALLS`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ProcessKey {
     /// Name of the waiter's thread, NUL-padded.
     pub comm: [u8; COMM_LEN],
-    /// The stack of its waits; the agent turns it into a context.
+    /// Id of the stack of its waits. The agent derives the context from it.
     pub stack: u64,
 }
 
 impl ProcessKey {
-    /// The sum that takes what has no room of its own. It exists from the start; no thread has an
-    /// empty name and a known stack of 0 at once.
-    pub const COMMON: Self = Self { comm: [0; COMM_LEN], stack: 0 };
+    /// The sum of all stalls that have no entry of their own because the map is full. The agent creates
+    /// it before it attaches the programs. Stalls of a thread with an empty name and an unknown stack are
+    /// in it too.
+    pub const OVERFLOW: Self = Self { comm: [0; COMM_LEN], stack: 0 };
 }
 
-/// Stalled time: in the kernel one CPU's share of it, in the agent the sum.
+/// Stall time: in the kernel that of one CPU, in the agent the sum over the CPUs.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ProcessStalls {
-    /// Sum of their durations in ns.
+    /// Sum of the durations in ns.
     pub sum_ns: u64,
-    /// How many.
+    /// Number of stalls.
     pub stalls: u64,
 }
 
 impl ProcessStalls {
-    /// Nothing counted.
+    /// No stalls.
     pub const EMPTY: Self = Self { sum_ns: 0, stalls: 0 };
 
     /// Counts one stall.
@@ -39,7 +40,7 @@ impl ProcessStalls {
         self.stalls += 1;
     }
 
-    /// Adds what another one counted.
+    /// Adds the counts of `other`.
     pub fn merge(&mut self, other: &Self) {
         self.sum_ns = self.sum_ns.wrapping_add(other.sum_ns);
         self.stalls += other.stalls;

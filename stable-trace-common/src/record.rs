@@ -1,12 +1,14 @@
-//! The records of the ring buffer.
+//! The records of the ring buffer `EVENTS`.
 //!
-//! Every record begins with its kind and its size in bytes, so that a reader can tell what it
-//! does not know and skip it.
+//! Every record begins with its kind and its size in bytes, so that a reader can skip a kind that it
+//! does not know.
 
 use crate::{
     backing::Backing,
     integrity::{IntegrityKey, PageRun, RUNS},
+    task::{COMM_LEN, process_and_thread},
     unstable::UnstableKey,
+    waiter::Waiter,
 };
 
 /// `kind` of a [`StallRecord`].
@@ -18,18 +20,7 @@ pub const UNSTABLE: u32 = 2;
 /// `kind` of an [`IntegrityRecord`].
 pub const INTEGRITY: u32 = 3;
 
-/// Bytes of a thread's name: `TASK_COMM_LEN` (include/linux/sched.h).
-pub const COMM_LEN: usize = 16;
-
-/// Process (`tgid`) and thread (`pid`) of what `bpf_get_current_pid_tgid` returns.
-#[must_use]
-#[inline]
-#[expect(clippy::cast_possible_truncation, reason = "two halves of a word")]
-pub const fn process_and_thread(pid_tgid: u64) -> (u32, u32) {
-    ((pid_tgid >> 32) as u32, pid_tgid as u32)
-}
-
-/// One stall, as it is written into the ring.
+/// One finished stall.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StallRecord {
@@ -37,9 +28,9 @@ pub struct StallRecord {
     pub kind: u32,
     /// Size of this record in bytes.
     pub size: u32,
-    /// When the task ran again: `CLOCK_MONOTONIC` in ns.
+    /// When the wait ended: `CLOCK_MONOTONIC` in ns.
     pub end_ns: u64,
-    /// How long it had not, in ns.
+    /// Length of the wait in ns.
     pub duration_ns: u64,
     /// Inode of the file.
     pub ino: u64,
@@ -51,11 +42,11 @@ pub struct StallRecord {
     pub stack: u64,
     /// Process (`tgid`) of the waiter.
     pub pid: u32,
-    /// Thread (`pid` in the kernel's words) of the waiter.
+    /// Thread (the kernel's `pid`) of the waiter.
     pub tid: u32,
     /// Name of the waiter's thread, NUL-padded.
     pub comm: [u8; COMM_LEN],
-    /// What the folio belongs to.
+    /// The file system or device that the folio belongs to.
     pub backing: Backing,
 }
 
@@ -63,9 +54,30 @@ impl StallRecord {
     /// Its size in bytes.
     #[expect(clippy::cast_possible_truncation, reason = "120")]
     pub const SIZE: u32 = size_of::<Self>() as u32;
+
+    /// The wait as a finished stall.
+    #[must_use]
+    #[inline]
+    pub const fn from_waiter(waiter: &Waiter) -> Self {
+        let (pid, tid) = process_and_thread(waiter.pid_tgid);
+        Self {
+            kind: STALL,
+            size: Self::SIZE,
+            end_ns: waiter.end_ns,
+            duration_ns: waiter.end_ns.saturating_sub(waiter.begin_ns),
+            ino: waiter.folio.ino,
+            index: waiter.folio.index,
+            cgroup_id: waiter.cgroup_id,
+            stack: waiter.stack,
+            pid,
+            tid,
+            comm: waiter.comm,
+            backing: waiter.folio.backing,
+        }
+    }
 }
 
-/// One page given to a writer while under writeback, as it is written into the ring.
+/// One page given to a writer while under writeback.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnstableRecord {
@@ -73,7 +85,7 @@ pub struct UnstableRecord {
     pub kind: u32,
     /// Size of this record in bytes.
     pub size: u32,
-    /// When: `CLOCK_MONOTONIC` in ns.
+    /// `CLOCK_MONOTONIC` in ns.
     pub time_ns: u64,
     /// Inode of the file.
     pub ino: u64,
@@ -85,11 +97,11 @@ pub struct UnstableRecord {
     pub stack: u64,
     /// Process (`tgid`) of the writer.
     pub pid: u32,
-    /// Thread (`pid` in the kernel's words) of the writer.
+    /// Thread (the kernel's `pid`) of the writer.
     pub tid: u32,
     /// Name of the writer's thread, NUL-padded.
     pub comm: [u8; COMM_LEN],
-    /// What is counted with it: where, in which context, and whether it was forbidden.
+    /// Key of its count in `UNSTABLE_WRITES`.
     pub key: UnstableKey,
 }
 
@@ -99,7 +111,7 @@ impl UnstableRecord {
     pub const SIZE: u32 = size_of::<Self>() as u32;
 }
 
-/// One integrity failure, as it is written into the ring.
+/// One integrity failure.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IntegrityRecord {
@@ -107,7 +119,7 @@ pub struct IntegrityRecord {
     pub kind: u32,
     /// Size of this record in bytes.
     pub size: u32,
-    /// When: `CLOCK_MONOTONIC` in ns.
+    /// `CLOCK_MONOTONIC` in ns.
     pub time_ns: u64,
     /// First sector of the failed part, in units of 512 bytes, counted on the whole disk.
     pub sector: u64,
@@ -117,14 +129,14 @@ pub struct IntegrityRecord {
     pub pages: u64,
     /// Process (`tgid`) that submitted it; 0 if not known.
     pub pid: u32,
-    /// Thread (`pid` in the kernel's words) that submitted it; 0 if not known.
+    /// Thread (the kernel's `pid`) that submitted it; 0 if not known.
     pub tid: u32,
     /// Name of that thread, NUL-padded.
     pub comm: [u8; COMM_LEN],
-    /// What is counted with it: disk, operation, check and source.
+    /// Key of its count in `INTEGRITY_ERRORS`.
     pub key: IntegrityKey,
-    /// Its pages in the order of the request; unused runs count 0. Fewer than `pages` if they did
-    /// not fit.
+    /// Its pages in the order of the request; unused runs have a count of 0. Together fewer than
+    /// `pages` if there was no room for all.
     pub runs: [PageRun; RUNS],
 }
 

@@ -1,7 +1,7 @@
-//! Kernel stacks, kept once each.
+//! Kernel stacks: each distinct one is stored once, by its id.
 
-/// Frames of a stack that are kept. The deepest wait that matters, a write fault through
-/// `do_page_mkwrite`, needs about 20.
+/// Frames that are stored of a stack. The deepest stack that a context is derived from, a write fault
+/// through `do_page_mkwrite`, has about 20.
 pub const FRAMES: usize = 32;
 
 /// One kernel stack, from the innermost frame out; unused frames are 0.
@@ -20,13 +20,13 @@ impl Stack {
     /// No frames.
     pub const EMPTY: Self = Self { frames: [0; FRAMES] };
 
-    /// A name for the stack: distinct stacks have distinct names but for 1 chance in 2^64. Never 0,
-    /// which stands for "not known".
+    /// The key of the stack in the map `STACKS`: a 64-bit hash of its frames. Never 0, which stands for
+    /// "not known".
     #[must_use]
     #[inline]
     pub fn id(&self) -> u64 {
-        // FNV-1a over whole frames, with the golden ratio for a multiplier: cheap in BPF, and it
-        // spreads addresses that differ in their low bits only.
+        // FNV-1a over whole frames, with the golden ratio as multiplier: cheap in BPF, and it separates
+        // addresses that differ in their low bits only.
         let mut id: u64 = 0xcbf2_9ce4_8422_2325;
         for frame in &self.frames {
             id = (id ^ frame).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn stacks_that_differ_in_one_frame_differ_in_name() {
+    fn stacks_that_differ_in_one_frame_have_different_ids() {
         let mut one = Stack::EMPTY;
         one.frames[0] = 0xffff_ffff_8120_0010;
         let mut other = one;

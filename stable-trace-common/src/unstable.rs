@@ -7,11 +7,11 @@ pub const WRITE_BEGIN: u32 = 0;
 /// [`UnstableKey::context`]: a write fault.
 pub const PAGE_MKWRITE: u32 = 1;
 
-/// What one count of unstable writes is about.
+/// Key of the map `UNSTABLE_WRITES`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct UnstableKey {
-    /// What the folio belongs to.
+    /// The file system or device that the folio belongs to.
     pub backing: Backing,
     /// [`WRITE_BEGIN`] or [`PAGE_MKWRITE`].
     pub context: u32,

@@ -1,23 +1,52 @@
-//! `--pid`, `--comm`, `--cgroup` and `--device`: which waits are followed at all.
+//! `--pid`, `--comm`, `--cgroup` and `--device`: which waits are followed.
 
-use aya_ebpf::helpers::bpf_get_current_comm;
+use aya_ebpf::{
+    Global,
+    helpers::bpf_get_current_comm,
+    macros::map,
+    maps::{CgroupArray, HashMap},
+};
 use stable_trace_common::{
     backing::Backing,
-    device::Wish,
-    record::{COMM_LEN, process_and_thread},
+    device_filter::FilterDecision,
+    task::{COMM_LEN, process_and_thread},
 };
 
-use crate::maps::{CGROUPS, ONLY_CGROUP, ONLY_COMM, ONLY_DEVICES, ONLY_PID, WISHES};
+/// The agent's decisions for `--device`. A file system or device that is not in the map is followed:
+/// it may be mounted after the start, and the agent decides when it first sees it.
+#[map]
+static DEVICE_FILTER: HashMap<Backing, FilterDecision> = HashMap::with_max_entries(1024, 0);
 
-/// The name of the current thread, NUL-padded; empty if the kernel does not say.
+/// The cgroup of `--cgroup`, in slot 0.
+#[map]
+static CGROUPS: CgroupArray = CgroupArray::with_max_entries(1, 0);
+
+/// Only waiters of this process (`tgid`); 0 for all.
+#[unsafe(no_mangle)]
+static ONLY_PID: Global<u32> = Global::new(0);
+
+/// Only waiters whose thread has this name, NUL-padded; all zero for all. Two words, because comparing
+/// words takes fewer instructions than comparing bytes.
+#[unsafe(no_mangle)]
+static ONLY_COMM: Global<[u64; 2]> = Global::new([0; 2]);
+
+/// 1: only waiters in the cgroup of [`CGROUPS`], or below it.
+#[unsafe(no_mangle)]
+static ONLY_CGROUP: Global<u32> = Global::new(0);
+
+/// 1: skip waits for devices that [`DEVICE_FILTER`] excludes.
+#[unsafe(no_mangle)]
+static ONLY_DEVICES: Global<u32> = Global::new(0);
+
+/// The name of the current thread, NUL-padded; empty if the helper fails.
 #[inline(always)]
-pub fn current_comm() -> [u8; COMM_LEN] {
+pub(crate) fn current_comm() -> [u8; COMM_LEN] {
     bpf_get_current_comm().unwrap_or([0; COMM_LEN])
 }
 
 /// Whether the user asked for the current task.
 #[inline(always)]
-pub fn wanted(pid_tgid: u64, comm: &[u8; COMM_LEN]) -> bool {
+pub(crate) fn includes_task(pid_tgid: u64, comm: &[u8; COMM_LEN]) -> bool {
     let pid = ONLY_PID.load();
     if pid != 0 && process_and_thread(pid_tgid).0 != pid {
         return false;
@@ -26,19 +55,19 @@ pub fn wanted(pid_tgid: u64, comm: &[u8; COMM_LEN]) -> bool {
     if name != [0; 2] && words(comm) != name {
         return false;
     }
-    // An error means that the agent put no cgroup there, which it always does with the flag.
+    // An error means that the slot is empty. With `--cgroup` the agent always fills it.
     ONLY_CGROUP.load() == 0 || CGROUPS.current_task_under_cgroup(0).unwrap_or(false)
 }
 
-/// Whether the user asked for the device, as far as the agent has said.
+/// Whether the user asked for the device, as far as the agent has decided.
 #[inline(always)]
-pub fn wanted_device(backing: &Backing) -> bool {
+pub(crate) fn includes_device(backing: &Backing) -> bool {
     if ONLY_DEVICES.load() == 0 {
         return true;
     }
     // SAFETY: the value is four bytes that the agent replaces as a whole.
-    let wish = unsafe { WISHES.get(backing) };
-    wish.copied() != Some(Wish::UNWANTED)
+    let decision = unsafe { DEVICE_FILTER.get(backing) };
+    decision.copied() != Some(FilterDecision::EXCLUDE)
 }
 
 /// A name as two words in the host's byte order.

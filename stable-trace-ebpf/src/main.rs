@@ -1,8 +1,26 @@
 //! stable-trace's eBPF programs.
 //!
 //! Each program is thin: it gets its arguments in the way of its attach point and calls a function
-//! that all forms of the same probe share. Loops are bounded, state lives in maps of a fixed size,
-//! and every map operation or reservation that fails is counted ([`maps::count`]).
+//! that all forms of the same probe share. Loops are bounded, maps have a fixed size, and every map
+//! operation or reservation that fails is counted ([`maps::count`]).
+//!
+//! A map, and a setting that the agent writes before the programs load, lives in the module of the
+//! programs that own it; [`maps`] has what several groups share. The modules depend on each other in
+//! one direction. From the bottom up:
+//!
+//! 1. [`maps`], [`members`]
+//! 2. [`filter`], [`folio`], [`stack`]
+//! 3. [`process`], then [`stall`]; [`unstable`]
+//! 4. [`wait`]
+//! 5. the programs: [`writeback_wait`], [`tracepoint`], [`write_begin`], [`page_mkwrite`], [`integrity`]
+//!
+//! # Preemption
+//!
+//! Programs at kprobes, kretprobes and classic tracepoints run with preemption off, and so do those at
+//! raw tracepoints before 7.x. Programs at trampolines (fentry, fexit) can be preempted from 5.12 on
+//! (`migrate_disable` in `__bpf_prog_enter`, kernel/bpf/trampoline.c), those at raw tracepoints on 7.x.
+//! A preempted program stays on its CPU. The kernel skips the same program for other tasks on that CPU
+//! meanwhile (`prog->active`), but another program may run there and use the same per-CPU value.
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch)]
@@ -15,14 +33,15 @@
     reason = "aya's macros hand each program its context by value"
 )]
 
-mod emit;
 mod filter;
 mod folio;
 mod integrity;
 mod maps;
+mod members;
 mod page_mkwrite;
 mod process;
 mod stack;
+mod stall;
 mod tracepoint;
 mod unstable;
 mod wait;
@@ -32,11 +51,11 @@ mod writeback_wait;
 #[cfg(not(test))]
 #[panic_handler]
 fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
-    // The verifier refuses a program that could get here: nothing in these programs panics.
+    // Never reached: the verifier refuses a program with an endless loop.
     loop {}
 }
 
-/// The kernel lends helpers such as `bpf_get_stack` only to programs whose licence is compatible
+/// The kernel offers helpers such as `bpf_get_stack` only to programs with a licence that is compatible
 /// with its own (`license_is_gpl_compatible`, include/linux/license.h).
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]

@@ -1,29 +1,49 @@
-//! Kernel stacks: walking them, naming them, and asking whether a task is inside the wait.
+//! Kernel stacks: walking them, storing them, and telling whether a task is inside the wait.
 
-use aya_ebpf::{EbpfContext, bindings::BPF_NOEXIST, helpers::bpf_get_stack};
+use aya_ebpf::{
+    EbpfContext, Global,
+    bindings::BPF_NOEXIST,
+    helpers::bpf_get_stack,
+    macros::map,
+    maps::{HashMap, PerCpuArray},
+};
 use stable_trace_common::{
     counter::Counter,
     stack::{FRAMES, Stack},
 };
 
-use crate::maps::{SCRATCH, STACKS, WAIT_TEXT, count};
+use crate::maps::count;
 
-/// Slot of [`SCRATCH`] that belongs to the wait tracepoint.
-const AT_BEGIN: u32 = 0;
-/// Slot of [`SCRATCH`] that belongs to `sched_switch`.
+/// Every distinct kernel stack, by [`Stack::id`].
+#[map]
+static STACKS: HashMap<u64, Stack> = HashMap::with_max_entries(4_096, 0);
+
+/// Buffers that stacks are walked into: the stack of a BPF program has only 512 bytes.
+#[map]
+static STACK_BUFFERS: PerCpuArray<Stack> = PerCpuArray::with_max_entries(2, 0);
+
+/// The machine code of the functions that a wait sleeps in, as `[start, end)` pairs, from
+/// `/proc/kallsyms`: `folio_wait_writeback` and its killable variant, or `wait_on_page_writeback`
+/// up to 5.15. Unused pairs are empty.
+#[unsafe(no_mangle)]
+static WAIT_TEXT: Global<[u64; 4]> = Global::new([0; 4]);
+
+/// Slot of [`STACK_BUFFERS`] for stacks that are stored.
+const STORED: u32 = 0;
+/// Slot of [`STACK_BUFFERS`] for `sched_switch`.
 const AT_SWITCH: u32 = 1;
 
-/// How far from the innermost frame the wait function can be: `__schedule`, `schedule`,
+/// Distance of the wait function from the innermost frame, at most: `__schedule`, `schedule`,
 /// `io_schedule`, `folio_wait_bit_common`, `folio_wait_bit` and the tracer's own frames lie between.
 const DEPTH_OF_WAIT: usize = 12;
 
 /// Bytes of a frame: its return address.
 const FRAME_BYTES: usize = size_of::<u64>();
 
-/// Keeps the current kernel stack and returns its name; 0 if it could not be had or kept.
+/// Stores the current kernel stack and returns its id; 0 if it could not be walked or stored.
 #[inline(always)]
-pub fn remember(ctx: &impl EbpfContext) -> u64 {
-    let Some(stack) = walk(ctx, AT_BEGIN, FRAMES) else {
+pub(crate) fn store_current(ctx: &impl EbpfContext) -> u64 {
+    let Some(stack) = walk(ctx, STORED, FRAMES) else {
         count(Counter::StackFailed);
         return 0;
     };
@@ -33,7 +53,7 @@ pub fn remember(ctx: &impl EbpfContext) -> u64 {
     }
     match STACKS.insert(id, stack, u64::from(BPF_NOEXIST)) {
         Ok(()) => id,
-        // Another CPU was first: the same stack is there.
+        // Another CPU has just stored the same stack.
         Err(_) if STACKS.get_ptr(id).is_some() => id,
         Err(_) => {
             count(Counter::StacksFull);
@@ -42,12 +62,12 @@ pub fn remember(ctx: &impl EbpfContext) -> u64 {
     }
 }
 
-/// Whether the current task is stopping inside one of the functions that a wait sleeps in.
+/// Whether the current task is being switched out inside one of the functions that a wait sleeps in.
 ///
-/// This is what tells a task that sleeps for its folio from one that found the folio written back
-/// already and now sleeps for something else.
+/// It distinguishes a task that sleeps until its folio is written from one that found the folio written
+/// already and now sleeps for another reason.
 #[inline(always)]
-pub fn in_wait(ctx: &impl EbpfContext) -> bool {
+pub(crate) fn in_wait(ctx: &impl EbpfContext) -> bool {
     let Some(stack) = walk(ctx, AT_SWITCH, DEPTH_OF_WAIT) else {
         count(Counter::StackFailed);
         return false;
@@ -61,21 +81,21 @@ pub fn in_wait(ctx: &impl EbpfContext) -> bool {
     false
 }
 
-/// Walks the current kernel stack into this CPU's scratch slot: so many of its innermost frames, or
-/// zeros where there are fewer. What lies beyond them in the slot is of another walk.
+/// Walks the innermost `frames` of the current kernel stack into this CPU's slot, with zeros if there
+/// are fewer. The slot's further frames are those of an earlier walk.
 #[inline(always)]
 fn walk(ctx: &impl EbpfContext, slot: u32, frames: usize) -> Option<&'static Stack> {
-    let stack = SCRATCH.get_ptr_mut(slot)?;
-    // SAFETY: the slot is a live map value of exactly this type; only this program uses it, with
-    // preemption off.
+    let stack = STACK_BUFFERS.get_ptr_mut(slot)?;
+    // SAFETY: the slot is a live map value of this type. No program that uses it interrupts another.
+    // A program that is preempted may find it overwritten with the stack of another task.
     let stack = unsafe { &mut *stack };
     let buffer = stack.frames.get_mut(..frames)?;
     let size = u32::try_from(size_of_val(buffer)).ok()?;
-    // SAFETY: the context is this program's, and the buffer has the size that is named.
+    // SAFETY: the context is this program's, and the buffer has `size` bytes.
     let bytes = unsafe { bpf_get_stack(ctx.as_ptr(), buffer.as_mut_ptr().cast(), size, 0) };
     let walked = usize::try_from(bytes).ok()? / FRAME_BYTES;
-    // The helper leaves what lies beyond the last frame as it was. One store a frame: the compiler's
-    // `memset` stores bytes.
+    // The helper leaves the frames after the last one as they were. One store a frame: the compiler's
+    // `memset` stores single bytes.
     for (at, frame) in buffer.iter_mut().enumerate() {
         if at >= walked {
             *frame = 0;

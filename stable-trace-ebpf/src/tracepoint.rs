@@ -1,26 +1,35 @@
-//! The method `tracepoint`: for kernels without kprobes and without permission for fentry.
+//! The method `tracepoint`: for kernels without kprobes that do not permit fentry.
 
 use aya_ebpf::{
+    Global,
     helpers::bpf_get_current_task,
     macros::{raw_tracepoint, tracepoint},
     programs::{RawTracePointContext, TracePointContext},
 };
 use stable_trace_common::{
     backing::{BY_BDI, Backing, NAME_LEN},
-    waiter::Folio,
+    folio::Folio,
 };
 
-use crate::{
-    maps::{WAIT_INDEX_AT, WAIT_INO_AT, WAIT_NAME_AT},
-    wait,
-};
+use crate::wait;
+
+/// Offset in bytes of the backing device's name in the record of the wait tracepoint, from
+/// `events/writeback/…/format` of the running kernel.
+#[unsafe(no_mangle)]
+static WAIT_NAME_AT: Global<u32> = Global::new(0);
+/// The same of the inode number.
+#[unsafe(no_mangle)]
+static WAIT_INO_AT: Global<u32> = Global::new(0);
+/// The same of the page index.
+#[unsafe(no_mangle)]
+static WAIT_INDEX_AT: Global<u32> = Global::new(0);
 
 /// `writeback:folio_wait_writeback`, `TP_PROTO(struct folio *folio, struct address_space *mapping)`
 /// (6.18); up to 5.15 `writeback:wait_on_page_writeback`, `TP_PROTO(struct page *page, struct
 /// address_space *mapping)`. Fires each time a task finds the folio under writeback, and never for
 /// a call that does not wait.
 #[tracepoint]
-pub fn writeback_wait_begin(ctx: TracePointContext) -> u32 {
+fn writeback_wait_begin(ctx: TracePointContext) -> u32 {
     // SAFETY: the offsets come from the running kernel's description of this record.
     let read = unsafe {
         (
@@ -42,7 +51,7 @@ pub fn writeback_wait_begin(ctx: TracePointContext) -> u32 {
 /// (5.10 to 7.3; only 5.18.0 had another argument before `prev`). Runs on the CPU of `prev`, which
 /// is still the current task.
 #[raw_tracepoint(tracepoint = "sched_switch")]
-pub fn writeback_wait_switch(ctx: RawTracePointContext) -> i32 {
+fn writeback_wait_switch(ctx: RawTracePointContext) -> i32 {
     let preempted = ctx.arg::<u64>(0) & 0xff != 0;
     wait::switched_out(&ctx, ctx.arg(1), preempted);
     wait::switched_in(ctx.arg(2));

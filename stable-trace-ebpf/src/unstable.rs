@@ -1,85 +1,92 @@
 //! A page given to a writer: counted and streamed if it is under writeback.
 
 use aya_ebpf::{
-    EbpfContext,
+    EbpfContext, Global,
     bindings::{BPF_ANY, BPF_NOEXIST},
     helpers::{
-        bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, bpf_get_current_task,
-        bpf_ktime_get_ns, bpf_probe_read_kernel,
+        bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, bpf_get_current_task, bpf_ktime_get_ns,
     },
+    macros::map,
+    maps::{LruHashMap, PerCpuHashMap},
 };
 use stable_trace_common::{
     counter::Counter,
-    record::{UNSTABLE, UnstableRecord, process_and_thread},
+    folio::Folio,
+    record::{UNSTABLE, UnstableRecord},
+    task::process_and_thread,
     unstable::UnstableKey,
-    waiter::Folio,
 };
 
 use crate::{
-    emit, filter,
-    folio::{self, UNKNOWN},
-    maps::{CHECKED_DEVICES, EVENTS, STREAM_HARMLESS, UNSTABLE_WRITES, WRITTEN, count},
+    filter, folio,
+    maps::{EVENTS, checks_integrity, count, wake_up},
     stack,
 };
 
-/// A writer has the folio, and its lock. `outer` says that the probed function may call another
-/// probed one for the same folio: `generic_write_end` and `iomap_write_end` call, or contain,
-/// `block_write_end`.
+/// Unstable writes, by device, context and whether stable pages were required.
+#[map]
+static UNSTABLE_WRITES: PerCpuHashMap<UnstableKey, u64> = PerCpuHashMap::with_max_entries(1024, 0);
+
+/// The folio of the last unstable write that an outer function counted, by `task_struct`, for the
+/// latest tasks.
+#[map]
+static COUNTED_WRITES: LruHashMap<u64, u64> = LruHashMap::with_max_entries(4_096, 0);
+
+/// 1: stream harmless unstable writes too.
+#[unsafe(no_mangle)]
+static STREAM_HARMLESS: Global<u32> = Global::new(0);
+
+/// A writer has changed, or is about to change, a folio that it holds locked. `outer`: the probed
+/// function may call another probed one for the same folio, as `generic_write_end` and
+/// `iomap_write_end` call, or contain, `block_write_end`.
 #[inline(always)]
-pub fn written(ctx: &impl EbpfContext, folio: u64, context: u32, outer: bool) {
+pub(crate) fn folio_written(ctx: &impl EbpfContext, folio: u64, context: u32, outer: bool) {
     if !folio::under_writeback(folio) {
         return;
     }
     // SAFETY: no pointer is involved.
     let task = unsafe { bpf_get_current_task() };
     if outer {
-        // Tells the inner one, if there is one, that this is counted. If the map is full it is
-        // counted twice, and the map's own failure is counted as well.
-        if WRITTEN.insert(task, folio, u64::from(BPF_ANY)).is_err() {
+        // Keeps the inner function from counting the same write. If the map is full the write is
+        // counted twice, and so is the failure of the map.
+        if COUNTED_WRITES.insert(task, folio, u64::from(BPF_ANY)).is_err() {
             count(Counter::UnstableFull);
         }
     } else {
-        // SAFETY: a word, which only this task's own probes write.
-        let counted = unsafe { WRITTEN.get(task) }.copied();
+        // SAFETY: a word that only probes in this task write.
+        let counted = unsafe { COUNTED_WRITES.get(task) }.copied();
         if counted == Some(folio) {
-            let _ = WRITTEN.remove(task);
+            let _ = COUNTED_WRITES.remove(task);
             return;
         }
     }
     let Some(mapping) = folio::mapping(folio) else {
         return;
     };
-    let mut page = UNKNOWN;
+    let mut page = Folio::UNKNOWN;
     if folio::identify(folio, mapping, &mut page).is_none() {
         return;
     }
     let required = u32::from(folio::stable_required(mapping));
-    tell(ctx, &page, &UnstableKey { backing: page.backing, context, required });
+    report(ctx, &page, &UnstableKey { backing: page.backing, context, required });
 }
 
-/// A pointer in an array of them.
+/// Counts an unstable write that the filters include, and streams it unless it is harmless.
 #[inline(always)]
-pub fn pointer_at(address: u64) -> Option<u64> {
-    // SAFETY: the helper takes any address, and fails on one that cannot be read.
-    unsafe { bpf_probe_read_kernel(address as *const u64) }.ok()
-}
-
-#[inline(always)]
-fn tell(ctx: &impl EbpfContext, page: &Folio, key: &UnstableKey) {
+fn report(ctx: &impl EbpfContext, page: &Folio, key: &UnstableKey) {
     let pid_tgid = bpf_get_current_pid_tgid();
     let comm = filter::current_comm();
-    if !filter::wanted(pid_tgid, &comm) || !filter::wanted_device(&page.backing) {
+    if !filter::includes_task(pid_tgid, &comm) || !filter::includes_device(&page.backing) {
         return;
     }
-    tally(key);
-    // SAFETY: a word that the agent replaces as a whole.
-    let checked = unsafe { CHECKED_DEVICES.get(key.backing.dev) }.is_some();
+    count_write(key);
+    let checked = checks_integrity(key.backing.dev);
     if key.required == 0 && !checked && STREAM_HARMLESS.load() == 0 {
         count(Counter::UnstableHarmless);
         return;
     }
     let (pid, tid) = process_and_thread(pid_tgid);
-    let stack = stack::remember(ctx);
+    let stack = stack::store_current(ctx);
     let Some(mut entry) = EVENTS.reserve::<UnstableRecord>(0) else {
         count(Counter::Lost);
         return;
@@ -99,28 +106,30 @@ fn tell(ctx: &impl EbpfContext, page: &Folio, key: &UnstableKey) {
         comm,
         key: *key,
     });
-    entry.submit(emit::wake_up());
+    entry.submit(wake_up());
     count(Counter::UnstableStreamed);
 }
 
 #[inline(always)]
-fn tally(key: &UnstableKey) {
+fn count_write(key: &UnstableKey) {
     if add(key) {
         return;
     }
-    // Fails if the map is full, or if another CPU was first: the next look tells which.
+    // Fails if the map is full, or if another CPU was first: the next look-up tells which.
     let _ = UNSTABLE_WRITES.insert(key, 0, u64::from(BPF_NOEXIST));
     if !add(key) {
         count(Counter::UnstableFull);
     }
 }
 
+/// Adds 1 to an existing count; false if there is none.
 #[inline(always)]
 fn add(key: &UnstableKey) -> bool {
     let Some(value) = UNSTABLE_WRITES.get_ptr_mut(key) else {
         return false;
     };
-    // SAFETY: a live per-CPU map value; programs run with preemption off, so it has one writer.
+    // SAFETY: a live per-CPU map value. Without preemption this CPU has one writer at a time; a program
+    // that is preempted here may overwrite what another one adds meanwhile.
     unsafe { *value += 1 };
     true
 }

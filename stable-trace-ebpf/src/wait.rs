@@ -1,69 +1,80 @@
-//! The life of a wait as the scheduler sees it: entered, asleep, awake, and over.
+//! The states of a wait: entered, asleep, awake, finished.
 //!
 //! The wait function loops: `while (folio_test_writeback(folio)) { trace_folio_wait_writeback();
 //! folio_wait_bit(folio, PG_writeback); }` (mm/page-writeback.c, 6.1 to 7.3; the same with pages
-//! up to 5.15). The tracepoint fires once a turn and nothing tells the end. So a wait ends when its
-//! task has run on without coming back: the last time it was switched in is the end, known for
-//! certain when the task next stops elsewhere or waits for something else. Where the function's
-//! return can be probed, that is the end, and none of this is needed.
+//! up to 5.15). The tracepoint fires once an iteration, and nothing reports the end.
+//!
+//! Where the function's return is probed, it ends the wait. Elsewhere the scheduler's switches tell: a
+//! wait ends when its task was last switched in before it leaves the loop, and the task has left the
+//! loop when it is next switched out outside the wait function, or waits for another folio.
 
 use aya_ebpf::{
-    EbpfContext,
+    EbpfContext, Global,
     bindings::BPF_ANY,
-    helpers::{
-        bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, bpf_ktime_get_ns,
-        bpf_probe_read_kernel,
-    },
+    helpers::{bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, bpf_ktime_get_ns},
+    macros::map,
+    maps::HashMap,
 };
 use aya_log_ebpf::warn;
 use stable_trace_common::{
     counter::Counter,
+    folio::Folio,
     offsets::ABSENT,
-    record::process_and_thread,
-    waiter::{ASLEEP, AWAKE, ENTERED, Folio, Waiter},
+    task::process_and_thread,
+    waiter::{ASLEEP, AWAKE, ENTERED, Waiter},
 };
 
 use crate::{
-    emit, filter,
-    folio::{offset, offsets},
-    maps::{RETURNS_PROBED, WAITERS, count},
-    stack,
+    filter,
+    maps::count,
+    members::{offset, offsets, read},
+    stack, stall,
 };
+
+/// Tasks that wait, by the address of their `task_struct`: `sched_switch` has it as an argument, and it
+/// is unique while the task lives. An entry is removed at the latest when its task is next switched out
+/// outside the wait function, which happens to an exiting task too.
+#[map]
+static WAITERS: HashMap<u64, Waiter> = HashMap::with_max_entries(16_384, 0);
+
+/// 1: returns of the wait function end waits, not switches of tasks.
+#[unsafe(no_mangle)]
+static RETURNS_PROBED: Global<u32> = Global::new(0);
 
 /// The current task has found its folio under writeback.
 #[inline(always)]
-pub fn entered(ctx: &impl EbpfContext, task: u64, folio: &Folio) {
+pub(crate) fn entered(ctx: &impl EbpfContext, task: u64, folio: &Folio) {
     let pid_tgid = bpf_get_current_pid_tgid();
     let comm = filter::current_comm();
-    if !filter::wanted(pid_tgid, &comm) || !filter::wanted_device(&folio.backing) {
+    if !filter::includes_task(pid_tgid, &comm) || !filter::includes_device(&folio.backing) {
         return;
     }
-    // First: the writeback goes on while we look at the stack, so that time is part of the wait.
+    // Read before the stack is walked: the task already waits during the walk.
     // SAFETY: no pointer is involved.
     let now = unsafe { bpf_ktime_get_ns() };
-    let stack = stack::remember(ctx);
+    let stack = stack::store_current(ctx);
     if let Some(waiter) = WAITERS.get_ptr_mut(task) {
-        // SAFETY: a live map value; only this task's own probes and its switches change it, and
-        // the task is running here.
+        // SAFETY: a live map value. Only probes in this task and its switches change it, and the task
+        // is running here.
         let waiter = unsafe { &mut *waiter };
         if RETURNS_PROBED.load() != 0 {
             if waiter.folio == *folio {
-                // The loop goes round: woken, and the folio is under writeback again.
+                // Another iteration: the task was woken, and the folio is under writeback again.
                 count(Counter::Repeated);
                 return;
             }
             count(Counter::ReturnsMissed);
         } else if waiter.phase == AWAKE {
             if waiter.folio == *folio && waiter.stack == stack {
-                // The loop goes round: woken, and the folio is under writeback again.
+                // Another iteration: the task was woken, and the folio is under writeback again.
                 waiter.phase = ENTERED;
                 count(Counter::Repeated);
                 return;
             }
-            emit::stall(waiter);
+            stall::finished(waiter);
         } else if waiter.end_ns != 0 {
-            // It slept, came round the loop, and did not have to sleep again.
-            emit::stall(waiter);
+            // The task slept once, and did not have to sleep in the iteration after it.
+            stall::finished(waiter);
         } else {
             count(Counter::WithoutSleep);
         }
@@ -94,30 +105,30 @@ pub fn entered(ctx: &impl EbpfContext, task: u64, folio: &Folio) {
 
 /// The wait function returns to the current task, which may not have waited at all.
 #[inline(always)]
-pub fn returned(task: u64) {
+pub(crate) fn returned(task: u64) {
     let Some(waiter) = WAITERS.get_ptr_mut(task) else {
         return;
     };
-    // SAFETY: a live map value; only this task's own probes change it.
+    // SAFETY: a live map value. Only probes in this task change it.
     let waiter = unsafe { &mut *waiter };
     // SAFETY: no pointer is involved.
     waiter.end_ns = unsafe { bpf_ktime_get_ns() };
-    emit::stall(waiter);
-    // It was there a moment ago and nobody else removes it.
+    stall::finished(waiter);
+    // Cannot fail: the entry exists, and only this task's probes remove it.
     let _ = WAITERS.remove(task);
 }
 
-/// The current task stops running, because it wants to or because it is preempted.
+/// The current task is switched out, voluntarily or because it is preempted.
 #[inline(always)]
-pub fn switched_out(ctx: &impl EbpfContext, task: u64, preempted: bool) {
+pub(crate) fn switched_out(ctx: &impl EbpfContext, task: u64, preempted: bool) {
     let Some(waiter) = WAITERS.get_ptr_mut(task) else {
         return;
     };
-    // SAFETY: a live map value; only this task's own probes and its switches change it.
+    // SAFETY: a live map value. Only probes in this task and its switches change it.
     let waiter = unsafe { &mut *waiter };
-    // Who has slept and now stops for something else than I/O is out of the wait, and its stack need
-    // not be walked: each walk is a quarter of what a wait costs (6.18). Where locks sleep
-    // (PREEMPT_RT), a wait that stops for one and then goes round counts as two.
+    // A task that slept and now blocks outside `io_schedule` has left the wait. Its stack is not walked:
+    // a walk is a quarter of the cost of a wait (6.18). On PREEMPT_RT, where locks sleep, a wait that
+    // blocks on a lock before another iteration counts as two.
     let out = waiter.phase == AWAKE && !preempted && !sleeps_for_io(task);
     if !out && stack::in_wait(ctx) {
         waiter.phase = ASLEEP;
@@ -126,32 +137,31 @@ pub fn switched_out(ctx: &impl EbpfContext, task: u64, preempted: bool) {
     if waiter.end_ns == 0 {
         count(Counter::WithoutSleep);
     } else {
-        emit::stall(waiter);
+        stall::finished(waiter);
     }
-    // It was there a moment ago and nobody else removes it.
+    // Cannot fail: the entry exists, and only this task's probes and switches remove it.
     let _ = WAITERS.remove(task);
 }
 
-/// Whether a task that stops running does so in `io_schedule` (kernel/sched/core.c, 5.10 to 7.3), as
-/// waits for writeback do (`folio_wait_bit_common`, mm/filemap.c); also if there is no telling.
+/// Whether a task that is switched out is in `io_schedule` (kernel/sched/core.c, 5.10 to 7.3), as waits
+/// for writeback are (`folio_wait_bit_common`, mm/filemap.c). True if that cannot be read.
 #[inline(always)]
 fn sleeps_for_io(task: u64) -> bool {
     let bit = offset(&offsets().task_in_iowait);
     if bit == ABSENT {
         return true;
     }
-    // SAFETY: the helper takes any address, and fails on one that cannot be read.
-    let byte = unsafe { bpf_probe_read_kernel((task + u64::from(bit / 8)) as *const u8) };
+    let byte = read::<u8>(task + u64::from(bit / 8));
     byte.map_or(true, |byte| byte >> (bit % 8) & 1 == 1)
 }
 
-/// A task is about to run.
+/// A task is switched in.
 #[inline(always)]
-pub fn switched_in(task: u64) {
+pub(crate) fn switched_in(task: u64) {
     let Some(waiter) = WAITERS.get_ptr_mut(task) else {
         return;
     };
-    // SAFETY: a live map value; the task is between its switches, so nothing else changes it.
+    // SAFETY: a live map value. The task does not run yet, so no probe in it changes the value.
     let waiter = unsafe { &mut *waiter };
     if waiter.phase == ASLEEP {
         // SAFETY: no pointer is involved.

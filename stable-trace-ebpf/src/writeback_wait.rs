@@ -1,5 +1,5 @@
-//! Group `writeback_wait`, where the kernel's types are known: the wait tracepoint begins, the
-//! return of the wait function ends.
+//! Group `writeback_wait`, where BTF is available: the wait tracepoint begins a wait, the return of the
+//! wait function ends it.
 //!
 //! The tracepoint fires only if the folio really is under writeback, so a call that does not wait
 //! costs nothing here; its return costs one failed look-up.
@@ -9,6 +9,7 @@ use aya_ebpf::{
     macros::{fexit, kretprobe, raw_tracepoint},
     programs::{FExitContext, RawTracePointContext, RetProbeContext},
 };
+use stable_trace_common::folio::Folio;
 
 use crate::{folio, wait};
 
@@ -17,8 +18,8 @@ use crate::{folio, wait};
 /// `writeback:wait_on_page_writeback` (5.10). The page is a head page (`wait_on_page_writeback`,
 /// mm/page-writeback.c, 5.10).
 #[raw_tracepoint]
-pub fn writeback_wait_begin_typed(ctx: RawTracePointContext) -> i32 {
-    let mut waited = folio::UNKNOWN;
+fn writeback_wait_begin_typed(ctx: RawTracePointContext) -> i32 {
+    let mut waited = Folio::UNKNOWN;
     if folio::identify(ctx.arg(0), ctx.arg(1), &mut waited).is_some() {
         // SAFETY: no pointer is involved.
         let task = unsafe { bpf_get_current_task() };
@@ -27,19 +28,21 @@ pub fn writeback_wait_begin_typed(ctx: RawTracePointContext) -> i32 {
     0
 }
 
-/// Makes programs at the return of the wait function. An fexit program belongs to one function, so
-/// there is one for each. And each three times: the kernel skips a program that another task is in,
-/// preempted, on the same CPU (`prog->active`, kernel/bpf/trampoline.c, 5.12 to 7.3). On a kernel
-/// that preempts, the next does the work if one was skipped; it finds nothing to do if not. Seen with
-/// 64 waiting threads on an emulated 7.3: with two, 1 end in 120 was missed.
-macro_rules! ended {
+/// Makes the programs at the return of the wait function. An fexit program belongs to one function, so
+/// each function has its own.
+///
+/// Each function has three. The kernel skips a program if another task is preempted inside it on the
+/// same CPU (`prog->active`, kernel/bpf/trampoline.c, 5.12 to 7.3). On a kernel that preempts programs
+/// the next one does the work of a skipped one; otherwise it finds nothing to do. With 64 waiting
+/// threads on an emulated 7.3, two programs missed 1 end in 120.
+macro_rules! wait_end_probes {
     ($($name:ident)*) => {
         $(
             /// `void folio_wait_writeback(struct folio *folio)` and
             /// `int folio_wait_writeback_killable(struct folio *folio)` (6.1 to 7.3),
             /// `void wait_on_page_writeback(struct page *page)` (5.10).
             #[fexit]
-            pub fn $name(_ctx: FExitContext) -> i32 {
+            fn $name(_ctx: FExitContext) -> i32 {
                 returned();
                 0
             }
@@ -47,7 +50,7 @@ macro_rules! ended {
     };
 }
 
-ended!(
+wait_end_probes!(
     writeback_wait_end
     writeback_wait_end_again
     writeback_wait_end_again_again
@@ -56,9 +59,12 @@ ended!(
     writeback_wait_end_killable_again_again
 );
 
-/// Any of them. A kretprobe runs with preemption off, so it is not skipped.
+/// `void folio_wait_writeback(struct folio *folio)` and
+/// `int folio_wait_writeback_killable(struct folio *folio)` (6.1 to 7.3),
+/// `void wait_on_page_writeback(struct page *page)` (5.10). A kretprobe's program runs with preemption
+/// off, so one is enough.
 #[kretprobe]
-pub fn writeback_wait_return(_ctx: RetProbeContext) -> u32 {
+fn writeback_wait_return(_ctx: RetProbeContext) -> u32 {
     returned();
     0
 }

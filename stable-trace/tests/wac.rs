@@ -1,4 +1,4 @@
-//! The workload as a process, unprivileged, in a directory of its own.
+//! The workload as an unprivileged process in an empty directory.
 
 #![allow(
     clippy::panic,
@@ -22,7 +22,7 @@ fn wac(path: &Path, options: &[&str]) -> Command {
     let mut command = Command::new(PROGRAM);
     command.args(["wac", "--no-trace", "--format=json", "--threads=4", "--path"]);
     command.arg(path).args(options);
-    // A developer who tests under sudo tests the same as everybody.
+    // A run under sudo behaves as a run by root.
     command.env_remove("SUDO_UID").env_remove("SUDO_GID");
     command
 }
@@ -65,8 +65,9 @@ fn every_buffered_profile_works_and_leaves_nothing() {
     assert!(output.stderr.is_empty(), "{output:?}");
     let events = lines(&output.stdout);
     for profile in ["a", "b", "c"] {
-        let of: Vec<_> = events.iter().filter(|event| event.profile == profile).collect();
-        let (first, last) = (of[0], of[of.len() - 1]);
+        let profile_events: Vec<_> =
+            events.iter().filter(|event| event.profile == profile).collect();
+        let (first, last) = (profile_events[0], profile_events[profile_events.len() - 1]);
         assert_eq!((first.state, first.operations), (WorkloadState::Started, 0));
         assert_eq!(last.state, WorkloadState::Finished);
         assert!(last.operations > 0, "{last:?}");
@@ -92,7 +93,7 @@ fn every_sync_works_for_both_modes() {
 }
 
 #[test]
-fn direct_io_works_or_says_why_not() {
+fn direct_io_works_or_is_refused_with_the_reason() {
     let dir = tempfile::tempdir().unwrap();
     let output = wac(dir.path(), &["--profile=d", "--duration=1s", "-q"]).output().unwrap();
     if output.status.success() {
@@ -105,12 +106,12 @@ fn direct_io_works_or_says_why_not() {
 }
 
 #[test]
-fn progress_comes_each_second_with_totals_so_far() {
+fn progress_is_printed_each_second_with_totals_so_far() {
     let dir = tempfile::tempdir().unwrap();
     let output = wac(dir.path(), &["--duration=2500ms"]).output().unwrap();
     let events = lines(&output.stdout);
     let progress = events.iter().filter(|event| event.state == WorkloadState::Progress);
-    // A busy machine may skip one, but none is made up for.
+    // A busy machine may skip a progress event, but does not print it later.
     let seconds: Vec<_> = progress.map(|event| event.elapsed_ns.unwrap() / 1_000_000_000).collect();
     assert!([&[1, 2][..], &[1], &[2]].contains(&&seconds[..]), "{seconds:?}");
     assert!(events.is_sorted_by_key(|event| event.operations));
@@ -119,7 +120,7 @@ fn progress_comes_each_second_with_totals_so_far() {
 }
 
 #[test]
-fn a_signal_ends_it_with_a_last_event() {
+fn a_signal_ends_the_workload_with_a_finished_event() {
     for (signal, kind) in [(Signal::TERM, "a"), (Signal::INT, "b")] {
         let dir = tempfile::tempdir().unwrap();
         let options = ["--duration=1h", "--profile", kind, "--profile=a"];
@@ -129,20 +130,20 @@ fn a_signal_ends_it_with_a_last_event() {
         stdout.read_line(&mut text).unwrap();
         assert!(text.contains("started"), "{text}");
         let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
-        // The agent's signal and the terminal's may both come.
+        // Agent and terminal may both send a signal.
         kill_process(pid, signal).unwrap();
         kill_process(pid, Signal::TERM).unwrap();
         std::io::Read::read_to_string(&mut stdout, &mut text).unwrap();
         assert!(child.wait().unwrap().success());
         let events = lines(text.as_bytes());
         assert_eq!(events.last().unwrap().state, WorkloadState::Finished);
-        assert!(events.iter().all(|event| event.profile == kind), "the next profile was begun");
+        assert!(events.iter().all(|event| event.profile == kind), "the next profile was started");
         assert_empty(dir.path());
     }
 }
 
 #[test]
-fn a_reader_that_goes_away_ends_it_quietly() {
+fn a_closed_output_pipe_ends_the_workload_without_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let mut child =
         wac(dir.path(), &["--duration=1h", "-q"]).stdout(Stdio::piped()).spawn().unwrap();
@@ -152,7 +153,7 @@ fn a_reader_that_goes_away_ends_it_quietly() {
 }
 
 #[test]
-fn bad_input_is_one_line() {
+fn invalid_arguments_are_one_line_errors() {
     let dir = tempfile::tempdir().unwrap();
     for (options, expected) in [
         (vec!["--io-size=1M"], "larger than --file-size"),
@@ -160,7 +161,7 @@ fn bad_input_is_one_line() {
         (vec!["--profile=e", "--io-size=512"], "multiple of the page size"),
         (vec!["--file-size=4E"], "no room for a scratch file"),
     ] {
-        // Quiet, as TMPDIR may be in memory, which is worth a note of its own.
+        // Quiet, because the workload prints a note if TMPDIR is in memory.
         assert_refused(&wac(dir.path(), &options).arg("-q").output().unwrap(), expected);
     }
     let output = wac(&dir.path().join("missing"), &["-q"]).output().unwrap();
@@ -185,7 +186,7 @@ fn args(path: &Path) -> WacArgs {
 }
 
 #[tokio::test(flavor = "current_thread")]
-async fn the_child_is_spawned_read_and_stopped() {
+async fn a_child_is_spawned_read_and_stopped() {
     let dir = tempfile::tempdir().unwrap();
     let mut child = Child::spawn(Path::new(PROGRAM), &args(dir.path()), true).unwrap();
     assert!(child.pid().is_some());
@@ -204,7 +205,7 @@ async fn the_child_is_spawned_read_and_stopped() {
 }
 
 #[tokio::test(flavor = "current_thread")]
-async fn something_else_in_its_place_is_one_complaint() {
+async fn output_of_another_program_is_one_garbled_message() {
     let dir = tempfile::tempdir().unwrap();
     let mut child = Child::spawn(Path::new("/bin/echo"), &args(dir.path()), true).unwrap();
     let message = child.next().await.unwrap();
@@ -213,7 +214,7 @@ async fn something_else_in_its_place_is_one_complaint() {
     assert!(Child::spawn(Path::new("/no/such"), &args(dir.path()), true).is_err());
 }
 
-/// A process that is not the child's real parent stands for one that has died.
+/// A process that is not the workload's parent stands in for a parent that has died.
 #[test]
 fn an_orphan_does_not_start() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! Builds the agent, its eBPF programs included: `stable-trace/build.rs` makes those.
+//! Builds the agent. `stable-trace/build.rs` builds the eBPF programs in it.
 
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -9,44 +9,33 @@ use serde::Deserialize;
 
 use crate::{progress, setup, shell, workspace};
 
-/// Options of `cargo xtask build`.
 #[derive(Args)]
-pub struct BuildArgs {
-    /// Optimise, as for use.
+pub(crate) struct BuildArgs {
+    /// Build with optimisations.
     #[arg(long)]
     release: bool,
 }
 
-/// How the agent is compiled.
 #[derive(Clone, Copy, Default)]
-pub struct Options<'a> {
-    /// Optimised, as for use.
-    pub release: bool,
-    /// For another target than this machine's default one.
-    pub target: Option<&'a str>,
-    /// Without symbols.
-    pub stripped: bool,
+pub(crate) struct Options<'a> {
+    pub(crate) release: bool,
+    /// A target other than the host's default one.
+    pub(crate) target: Option<&'a str>,
+    pub(crate) stripped: bool,
 }
 
-/// `cargo xtask build`.
-///
-/// # Errors
-/// If set-up or build fails.
-pub fn build(args: &BuildArgs) -> Result<()> {
+pub(crate) fn build(args: &BuildArgs) -> Result<()> {
     let binary = agent(Options { release: args.release, ..Options::default() })?;
     progress::step(format!("built {}", binary.display()));
     Ok(())
 }
 
-/// Sets up, builds the agent, and says where its binary is.
-///
-/// # Errors
-/// If set-up or build fails.
-pub fn agent(options: Options<'_>) -> Result<PathBuf> {
+/// Installs missing build dependencies, builds the agent and returns the path of its binary.
+pub(crate) fn agent(options: Options<'_>) -> Result<PathBuf> {
     setup::for_builds()?;
     let mut command = workspace::cargo()?;
     command.args(["build", "--package", "stable-trace", "--bin", "stable-trace"]);
-    // Only cargo knows where its output goes: a user may have set a target directory.
+    // The messages name the binary, wherever the user's target directory is.
     command.arg("--message-format=json-render-diagnostics");
     if options.release {
         command.arg("--release");
@@ -55,7 +44,7 @@ pub fn agent(options: Options<'_>) -> Result<PathBuf> {
         command.args(["--target", target]);
     }
     if options.stripped {
-        // Not by environment, which the inner build of the eBPF object would inherit.
+        // An environment variable would reach the inner build of the eBPF object.
         let profile = if options.release { "release" } else { "dev" };
         command.arg("--config").arg(format!("profile.{profile}.strip=\"symbols\""));
     }
@@ -68,12 +57,12 @@ pub fn agent(options: Options<'_>) -> Result<PathBuf> {
         return Err(shell::failed(&command, output.status));
     }
     executable(&String::from_utf8_lossy(&output.stdout), "stable-trace", None)
-        .ok_or_else(|| anyhow!("cargo built stable-trace but did not say where"))
+        .ok_or_else(|| anyhow!("cargo built stable-trace but reported no executable"))
 }
 
-/// Where cargo's messages say that the executable of a target is; `kind` tells a test (`test`) from a
-/// binary (`bin`) where both are built.
-pub fn executable(messages: &str, name: &str, kind: Option<&str>) -> Option<PathBuf> {
+/// Finds the executable of a target in cargo's JSON messages. `kind` (`test`, `bin`) selects one where
+/// several targets have the same name.
+pub(crate) fn executable(messages: &str, name: &str, kind: Option<&str>) -> Option<PathBuf> {
     #[derive(Deserialize)]
     struct Artifact {
         target: Target,

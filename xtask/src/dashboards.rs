@@ -1,44 +1,38 @@
-//! `cargo xtask dashboards`: the JSON files that Grafana imports, and pictures of them.
+//! `cargo xtask dashboards`: writes the JSON files that Grafana imports, and draws them.
 
 use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand};
-use stable_trace_dashboards::boards;
-use stable_trace_dashboards::draw::{self, Shown};
+use stable_trace_dashboards::dashboards;
+use stable_trace_dashboards::draw::{self, TimeRange};
 use stable_trace_dashboards::prometheus::Prometheus;
 
 use crate::workspace;
 
-/// What to do with the dashboards.
 #[derive(Subcommand)]
-pub enum DashboardsCommand {
-    /// Write `dashboards/*.json` anew from the code that describes them.
+pub(crate) enum DashboardsCommand {
+    /// Generate `dashboards/*.json`.
     Write,
-    /// Draw the dashboards from what a Prometheus has, as `dashboards/pictures/*.svg`.
+    /// Draw the dashboards with data of a Prometheus server: `dashboards/pictures/*.svg`.
     Draw(DrawArgs),
 }
 
-/// Options of `cargo xtask dashboards draw`.
 #[derive(Args)]
-pub struct DrawArgs {
-    /// Where Prometheus is.
+pub(crate) struct DrawArgs {
+    /// Address of the Prometheus server.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9090")]
     prometheus: String,
-    /// How many seconds the pictures show.
+    /// Time range of the pictures, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 3_600)]
     range: u32,
-    /// What `$__rate_interval` becomes, in seconds: four scrapes or more.
+    /// Value of `$__rate_interval` in seconds: at least four scrape intervals.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     rate_interval: u32,
 }
 
-/// `cargo xtask dashboards`.
-///
-/// # Errors
-/// If a file cannot be written, or Prometheus does not answer.
-pub fn dashboards(command: &DashboardsCommand) -> Result<()> {
+pub(crate) fn dashboards(command: &DashboardsCommand) -> Result<()> {
     match command {
         DashboardsCommand::Write => write(),
         DashboardsCommand::Draw(args) => draw(args),
@@ -47,9 +41,9 @@ pub fn dashboards(command: &DashboardsCommand) -> Result<()> {
 
 fn write() -> Result<()> {
     let folder = workspace::root()?.join("dashboards");
-    for board in boards::all() {
-        let path = folder.join(format!("{}.json", board.name));
-        fs::write(&path, board.text())
+    for dashboard in dashboards::all() {
+        let path = folder.join(format!("{}.json", dashboard.name));
+        fs::write(&path, dashboard.file_content())
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(())
@@ -57,15 +51,16 @@ fn write() -> Result<()> {
 
 fn draw(args: &DrawArgs) -> Result<()> {
     let folder = workspace::root()?.join("dashboards/pictures");
-    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let server = Prometheus::at(&args.prometheus);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).context("this clock is before 1970")?;
+    let now =
+        SystemTime::now().duration_since(UNIX_EPOCH).context("the system clock is before 1970")?;
     let end = now.as_secs_f64();
     let rate_interval = args.rate_interval.into();
-    let shown = Shown { start: end - f64::from(args.range), end, rate_interval };
-    for board in boards::all() {
-        let path = folder.join(format!("{}.svg", board.name));
-        let picture = draw::board(&board.json(), &server, shown)?;
+    let time_range = TimeRange { start: end - f64::from(args.range), end, rate_interval };
+    for dashboard in dashboards::all() {
+        let path = folder.join(format!("{}.svg", dashboard.name));
+        let picture = draw::dashboard(&dashboard.json(), &server, time_range)?;
         fs::write(&path, picture).with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(())

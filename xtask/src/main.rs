@@ -1,4 +1,4 @@
-//! stable-trace's own commands: `cargo xtask --help`.
+//! The project's own commands: `cargo xtask --help`.
 
 mod bench;
 mod compile;
@@ -30,24 +30,24 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Install what builds need and is missing: `rust-src`, the BPF linker.
+    /// Install missing build dependencies: `rust-src`, the BPF linker.
     Setup,
     /// Build the agent with its eBPF programs.
     Build(compile::BuildArgs),
     /// Run `stable-trace` as root; without arguments, trace a short demonstration.
     Run(run::RunArgs),
-    /// Run every test and lint there is, and say what passed, failed and was skipped.
+    /// Run all lints and tests, and print what passed, failed and was skipped.
     Test(test::TestArgs),
-    /// Boot a Debian kernel with test disks, and run a command there.
+    /// Boot a Debian kernel with test disks in QEMU, and run a command there.
     Vm(lab::VmArgs),
-    /// Save what each kernel has of what the probes need, for tests without a kernel.
+    /// Save the probe-related facts of each kernel as fixtures for unit tests.
     Fixtures(lab::FixturesArgs),
-    /// Make the Grafana dashboards' files, or pictures of them.
+    /// Write the Grafana dashboards, or draw pictures of them.
     #[command(subcommand)]
     Dashboards(dashboards::DashboardsCommand),
-    /// Measure what tracing costs, and print tables; nothing is asserted.
+    /// Measure the cost of tracing, and print tables.
     Bench(bench::BenchArgs),
-    /// Leave a static, stripped binary at `target/dist/stable-trace`.
+    /// Build a static, stripped binary: `target/dist/stable-trace`.
     Dist,
 }
 

@@ -1,10 +1,9 @@
-//! What a person watching reads: one line a step, on stderr, so that stdout stays the command's own.
+//! Progress messages: one line per step on stderr. Stdout carries the results.
 
 use std::fmt::Display;
 use std::io::Write as _;
 
-/// Says which step begins, or what it found.
-pub fn step(what: impl Display) {
-    // Not `eprintln`: it panics where the terminal is gone, and the cleaning up has to go on.
-    let _gone = writeln!(std::io::stderr(), "xtask: {what}");
+pub(crate) fn step(what: impl Display) {
+    // `eprintln` panics when the terminal is closed; the clean-up after it must still run.
+    let _ = writeln!(std::io::stderr(), "xtask: {what}");
 }

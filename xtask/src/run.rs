@@ -1,4 +1,4 @@
-//! Runs the agent as root: what the user asks for, or a demonstration.
+//! `cargo xtask run`: runs the agent as root, with the user's arguments or a demonstration.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::scratch::Scratch;
 use crate::supervise::{Supervisor, exit_code};
 use crate::{progress, shell};
 
-/// What the demonstration traces: short, and enough writers for stalls within its first second.
+/// A short workload with enough writers for stalls within the first second.
 const DEMONSTRATION: [&str; 11] = [
     "wac",
     "--profile",
@@ -27,20 +27,15 @@ const DEMONSTRATION: [&str; 11] = [
     "5ms",
 ];
 
-/// Options of `cargo xtask run`.
 #[derive(Args)]
-pub struct RunArgs {
-    /// What `stable-trace` gets; without any, it traces a few seconds of `wac` on a scratch file system.
+pub(crate) struct RunArgs {
+    /// Arguments of `stable-trace` [default: trace `wac` for a few seconds on a scratch file system].
     #[arg(last = true)]
     arguments: Vec<OsString>,
 }
 
-/// `cargo xtask run`: ends with the agent's own exit status.
-///
-/// # Errors
-/// If the agent does not build or start, or the demonstration finds no place to run.
-pub fn run(args: &RunArgs) -> Result<ExitCode> {
-    // Asked first: a build of minutes must not end in "there is no sudo".
+pub(crate) fn run(args: &RunArgs) -> Result<ExitCode> {
+    // Checked before the build, which takes minutes.
     shell::privileged("true")?;
     let agent = compile::agent(Options { release: true, ..Options::default() })?;
     if args.arguments.is_empty() {
@@ -54,9 +49,9 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
 fn demonstrate(agent: &Path) -> Result<ExitCode> {
     let mut supervisor = Supervisor::new()?;
     let scratch = Scratch::ext4()?;
-    supervisor.go_on()?;
+    supervisor.check_signals()?;
     let mut command = shell::privileged(agent)?;
-    command.args(DEMONSTRATION).arg("--path").arg(scratch.path());
+    command.args(DEMONSTRATION).arg("--path").arg(scratch.mount_point());
     supervise(&mut supervisor, command)
 }
 

@@ -1,4 +1,4 @@
-//! Child commands: started, waited for, and quoted in full when they fail.
+//! Runs child commands; errors quote the whole command line.
 
 use std::env;
 use std::ffi::OsStr;
@@ -8,31 +8,22 @@ use std::process::{Command, ExitStatus, Stdio};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 
-/// Folders of administration programs, which are not in an ordinary user's PATH.
-const ADMINISTRATION: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
+/// Folders that are not in an ordinary user's `PATH`.
+const SBIN: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
 
-/// Runs a step of xtask's own; what it prints is progress, so all of it goes to stderr.
-///
-/// # Errors
-/// If it does not start or does not succeed.
-pub fn run(command: &mut Command) -> Result<()> {
+/// Runs a command; its stdout goes to stderr, since it is progress output.
+pub(crate) fn run(command: &mut Command) -> Result<()> {
     let status = status(command.stdout(std::io::stderr()))?;
     if status.success() { Ok(()) } else { Err(failed(command, status)) }
 }
 
-/// Runs a command with xtask's own stdin, stdout and stderr, whose exit status is an answer.
-///
-/// # Errors
-/// If it does not start.
-pub fn status(command: &mut Command) -> Result<ExitStatus> {
+/// Runs a command with inherited stdin, stdout and stderr, and returns its exit status.
+pub(crate) fn status(command: &mut Command) -> Result<ExitStatus> {
     command.status().with_context(|| format!("cannot start `{}`", describe(command)))
 }
 
-/// Runs a command and takes what it says on stdout, without the white space around it.
-///
-/// # Errors
-/// If it does not start or does not succeed; then with its last line on stderr, which names the cause.
-pub fn output(command: &mut Command) -> Result<String> {
+/// Runs a command and returns its trimmed stdout. An error has its last line on stderr as the cause.
+pub(crate) fn output(command: &mut Command) -> Result<String> {
     let output = command
         .stdin(Stdio::inherit())
         .output()
@@ -40,19 +31,18 @@ pub fn output(command: &mut Command) -> Result<String> {
     if !output.status.success() {
         let stderr = String::from_utf8_lossy(&output.stderr);
         let cause =
-            stderr.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
+            stderr.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it printed no error");
         return Err(anyhow!("{}", cause.trim()).context(failed(command, output.status)));
     }
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// Says that a command ended badly.
-pub fn failed(command: &Command, status: ExitStatus) -> anyhow::Error {
+pub(crate) fn failed(command: &Command, status: ExitStatus) -> anyhow::Error {
     anyhow!("`{}` failed ({status})", describe(command))
 }
 
-/// The command line, for people: of the program its name alone.
-pub fn describe(command: &Command) -> String {
+/// The command line for messages, with the program's name instead of its path.
+pub(crate) fn describe(command: &Command) -> String {
     let program = Path::new(command.get_program());
     std::iter::once(program.file_name().unwrap_or(program.as_os_str()))
         .chain(command.get_args())
@@ -68,33 +58,29 @@ pub fn describe(command: &Command) -> String {
         .join(" ")
 }
 
-/// Where a program is: in PATH or among the administration programs.
-pub fn find(program: &str) -> Option<PathBuf> {
+/// Finds a program in `PATH` and in the `sbin` folders.
+pub(crate) fn find(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path)
-        .chain(ADMINISTRATION.map(PathBuf::from))
+        .chain(SBIN.map(PathBuf::from))
         .map(|folder| folder.join(program))
         .find(|candidate| is_program(candidate))
 }
 
-/// Whether this process may do what only root may.
-pub fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// A command with root's rights: itself as root, through `sudo` otherwise.
-///
-/// # Errors
-/// If it takes a `sudo` that is not there.
-pub fn privileged(program: impl AsRef<OsStr>) -> Result<Command> {
+/// A command that runs as root, through `sudo` if this process is not root.
+pub(crate) fn privileged(program: impl AsRef<OsStr>) -> Result<Command> {
     let program = program.as_ref();
-    // A bare name is looked up here: PATH may lack the administration programs.
+    // `PATH` may lack the `sbin` folders.
     let program = program.to_str().and_then(find).unwrap_or_else(|| PathBuf::from(program));
     if is_root() {
         return Ok(Command::new(program));
     }
     if find("sudo").is_none() {
-        bail!("this needs root and there is no `sudo` here: run it as root, or install sudo");
+        bail!("this needs root and `sudo` is not installed: run it as root, or install sudo");
     }
     let mut command = Command::new("sudo");
     command.arg("--").arg(program);
@@ -121,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_is_not_there_is_named() {
+    fn a_missing_program_is_named() {
         let error = format!("{:#}", run(&mut Command::new("no-such-program")).unwrap_err());
         assert!(error.starts_with("cannot start `no-such-program`"), "{error}");
     }

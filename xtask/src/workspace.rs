@@ -1,4 +1,4 @@
-//! Where the workspace is.
+//! Folders of the workspace, and its cargo.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -6,22 +6,26 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 
 /// The folder of the workspace's `Cargo.toml`.
-///
-/// # Errors
-/// If xtask was not started by `cargo xtask`.
-pub fn root() -> Result<PathBuf> {
-    // Read when it runs, not when it was compiled: a checkout may move, its build directory with it.
+pub(crate) fn root() -> Result<PathBuf> {
+    // Read at run time: a checkout may move together with its target directory.
     let package = std::env::var_os("CARGO_MANIFEST_DIR")
-        .context("cargo did not start this: run it as `cargo xtask`")?;
-    let root = Path::new(&package).parent().context("xtask stands outside its workspace")?;
+        .context("CARGO_MANIFEST_DIR is not set: run this as `cargo xtask`")?;
+    let root = Path::new(&package).parent().context("xtask is not inside a workspace")?;
     Ok(root.to_path_buf())
 }
 
-/// A cargo of the toolchain that xtask itself was built by, started in the workspace.
-///
-/// # Errors
-/// See [`root`].
-pub fn cargo() -> Result<Command> {
+/// Root of the programs that xtask installs for this workspace; they are in its `bin`.
+pub(crate) fn tools() -> Result<PathBuf> {
+    Ok(root()?.join("target/tools"))
+}
+
+/// The folder of the binary to distribute.
+pub(crate) fn dist() -> Result<PathBuf> {
+    Ok(root()?.join("target/dist"))
+}
+
+/// The cargo that started xtask, with the workspace as its working directory.
+pub(crate) fn cargo() -> Result<Command> {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root()?);
     Ok(command)

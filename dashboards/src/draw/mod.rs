@@ -1,140 +1,156 @@
-//! Pictures of dashboards, drawn from real data where there is no Grafana: every panel in its place,
-//! from its own expressions. They show what a panel says, not each detail of how Grafana says it.
+//! Draws dashboards as SVG from the data of a Prometheus server, without Grafana.
+//!
+//! A picture has every panel at its position, with the values of its queries. It does not reproduce
+//! every detail of Grafana's rendering.
 
-mod chart;
+mod axes;
+mod canvas;
+mod heatmap;
+mod panel;
+mod state_timeline;
 mod svg;
+mod table;
+mod time_series;
 mod unit;
 
 use serde_json::Value;
 
-use crate::asked::{Times, filled_in, list};
+use crate::expressions::{Durations, interpolated};
+use crate::json::{elements, text};
 use crate::prometheus::{Prometheus, PrometheusError, Series};
-use svg::Svg;
+use canvas::{Anchor, Canvas, TEXT_COLOR};
+use panel::PanelData;
 
-/// The time that a picture shows.
+/// The time range of a picture.
 #[derive(Clone, Copy, Debug)]
-pub struct Shown {
-    /// Its beginning, in seconds since 1970.
+pub struct TimeRange {
+    /// Seconds since 1970.
     pub start: f64,
-    /// Its end.
+    /// Seconds since 1970.
     pub end: f64,
-    /// What `$__rate_interval` becomes, in seconds.
+    /// The value of `$__rate_interval`, in seconds.
     pub rate_interval: u64,
 }
 
-/// Pixels of a grid unit, and between panels.
+impl TimeRange {
+    /// Seconds between two points of a series.
+    fn step(self) -> f64 {
+        ((self.end - self.start) / 120.0).max(1.0)
+    }
+}
+
+/// The width and height of a grid unit, in pixels.
 const COLUMN: f64 = 50.0;
 const ROW: f64 = 34.0;
+/// The distance between panels, in pixels.
 const GAP: f64 = 6.0;
 
-/// Draws a dashboard as SVG.
+/// Draws a dashboard.
 ///
 /// # Errors
-/// If Prometheus does not answer or refuses an expression.
-pub fn board(board: &Value, server: &Prometheus, shown: Shown) -> Result<String, PrometheusError> {
-    let mut svg = Svg::default();
+/// If a query fails.
+pub fn dashboard(
+    dashboard: &Value,
+    server: &Prometheus,
+    time_range: TimeRange,
+) -> Result<String, PrometheusError> {
+    let mut canvas = Canvas::default();
     let mut bottom = 0.0_f64;
-    // Repeated panels take more room than the file gives them.
-    let mut more = 0.0;
-    for panel in list(&board["panels"]) {
-        let place = |key: &str| panel["gridPos"][key].as_f64().unwrap_or_default();
-        let (left, top) = (place("x") * COLUMN, (place("y") + more) * ROW + 40.0);
-        let (width, height) = (place("w") * COLUMN - GAP, place("h") * ROW - GAP);
+    // The grid positions in the JSON have room for one instance of a repeated panel.
+    let mut repeated_height = 0.0;
+    for panel in elements(&dashboard["panels"]) {
+        let grid = |key: &str| panel["gridPos"][key].as_f64().unwrap_or_default();
+        let (left, top) = (grid("x") * COLUMN, (grid("y") + repeated_height) * ROW + 40.0);
+        let size = (grid("w") * COLUMN - GAP, grid("h") * ROW - GAP);
         if panel["type"] == "row" {
-            svg.text(
-                left + 6.0,
-                top + 20.0,
-                14.0,
-                svg::TEXT,
-                &format!("⌄ {}", text(&panel["title"])),
-            );
+            let title = format!("⌄ {}", text(&panel["title"]));
+            canvas.text((left + 6.0, top + 20.0), 14.0, TEXT_COLOR, Anchor::Start, &title);
             continue;
         }
-        let copies = copies(panel, server)?;
-        for (copy, value) in copies.iter().zip(0_u8..) {
-            let (across, down) = (f64::from(value % 2), f64::from(value / 2));
-            let at = (left + across * 12.0 * COLUMN, top + down * place("h") * ROW);
-            svg.begin(at, (width, height), text(&copy["title"]));
-            chart::panel(&mut svg, copy, &answers(copy, server, shown)?, shown, (width, height));
-            svg.end();
-            bottom = bottom.max(at.1 + height);
+        let instances = repeated(panel, server)?;
+        for (instance, index) in instances.iter().zip(0_u8..) {
+            let (column, row) = (f64::from(index % 2), f64::from(index / 2));
+            let position = (left + column * 12.0 * COLUMN, top + row * grid("h") * ROW);
+            canvas.begin_panel(position, size, text(&instance["title"]));
+            let (width, height) = size;
+            let results = query_results(instance, server, time_range)?;
+            let data = PanelData { json: instance, results, time_range, width, height };
+            panel::draw(&mut canvas, &data);
+            canvas.end_panel();
+            bottom = bottom.max(position.1 + size.1);
         }
-        let rows = copies.len().div_ceil(2).saturating_sub(1);
-        more += place("h") * f64::from(u8::try_from(rows).unwrap_or_default());
+        let additional_rows = instances.len().div_ceil(2).saturating_sub(1);
+        repeated_height += grid("h") * panel::count(additional_rows);
     }
-    let title = text(&board["title"]);
-    svg.text(8.0, 26.0, 18.0, svg::TEXT, title);
-    Ok(svg.document(24.0 * COLUMN, bottom + 8.0))
+    let title = text(&dashboard["title"]);
+    canvas.text((8.0, 26.0), 18.0, TEXT_COLOR, Anchor::Start, title);
+    Ok(canvas.into_document((24.0 * COLUMN, bottom + 8.0)))
 }
 
-/// What one target of a panel came to.
-struct Answer {
-    /// As the panel names each series.
+/// The result of one target of a panel.
+struct QueryResult {
+    /// The name of each series in the legend.
     names: Vec<String>,
     series: Vec<Series>,
-    /// The letter of the question.
-    letter: String,
+    ref_id: String,
 }
 
-fn answers(
+fn query_results(
     panel: &Value,
     server: &Prometheus,
-    shown: Shown,
-) -> Result<Vec<Answer>, PrometheusError> {
-    // Some seconds, far from what a float or this integer cannot hold.
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "see above")]
-    let range = (shown.end - shown.start).max(1.0) as u64;
-    let times = Times { rate_interval: shown.rate_interval, range };
-    let over_time = ["timeseries", "heatmap", "state-timeline"].iter().any(|k| panel["type"] == *k);
-    let mut answers = Vec::new();
-    for target in list(&panel["targets"]) {
-        let expression = filled_in(text(&target["expr"]), times);
-        let step = ((shown.end - shown.start) / 120.0).max(1.0);
-        let series = if over_time {
-            server.range(&expression, shown.start, shown.end, step)?
+    time_range: TimeRange,
+) -> Result<Vec<QueryResult>, PrometheusError> {
+    let TimeRange { start, end, rate_interval } = time_range;
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "the length of a time range is a small positive number"
+    )]
+    let range = (end - start).max(1.0) as u64;
+    let has_time_axis = ["timeseries", "heatmap", "state-timeline"].contains(&text(&panel["type"]));
+    let query = |target: &Value| {
+        let expression = interpolated(text(&target["expr"]), Durations { rate_interval, range });
+        let series = if has_time_axis {
+            server.query_range(&expression, start, end, time_range.step())?
         } else {
-            // At the very end of what is shown.
-            server.range(&expression, shown.end, shown.end, 1.0)?
+            server.query_range(&expression, end, end, 1.0)?
         };
-        let names = series.iter().map(|one| name(text(&target["legendFormat"]), one)).collect();
-        answers.push(Answer { names, series, letter: text(&target["refId"]).to_owned() });
-    }
-    Ok(answers)
-}
-
-/// One panel for each value of the variable that it repeats; itself otherwise.
-fn copies(panel: &Value, server: &Prometheus) -> Result<Vec<Value>, PrometheusError> {
-    let Some(variable) = panel["repeat"].as_str() else { return Ok(vec![panel.clone()]) };
-    let values =
-        server.query(&format!("group by ({variable}) (stable_trace_stall_seconds_count > 0)"))?;
-    let mut values: Vec<_> = values.iter().map(|one| one.label(variable).to_owned()).collect();
-    values.sort();
-    let copy = |value: &String| {
-        let mut copy = panel.clone();
-        copy["title"] = value.clone().into();
-        for target in copy["targets"].as_array_mut().into_iter().flatten() {
-            let one = text(&target["expr"]).replace(&format!("${variable}"), value);
-            target["expr"] = one.into();
-        }
-        copy
+        let legend = text(&target["legendFormat"]);
+        let names = series.iter().map(|series| legend_name(legend, series)).collect();
+        Ok(QueryResult { names, series, ref_id: text(&target["refId"]).to_owned() })
     };
-    Ok(values.iter().map(copy).collect())
+    elements(&panel["targets"]).iter().map(query).collect()
 }
 
-/// Fills a legend such as `{{device}} {{fs}}`.
-fn name(legend: &str, series: &Series) -> String {
-    let mut pieces = legend.split("{{");
-    let mut name = pieces.next().unwrap_or_default().to_owned();
-    for piece in pieces {
-        let (label, rest) = piece.split_once("}}").unwrap_or((piece, ""));
+/// The instances of a repeated panel, one for each value of its variable; otherwise the panel.
+fn repeated(panel: &Value, server: &Prometheus) -> Result<Vec<Value>, PrometheusError> {
+    let Some(variable) = panel["repeat"].as_str() else { return Ok(vec![panel.clone()]) };
+    let series =
+        server.query(&format!("group by ({variable}) (stable_trace_stall_seconds_count > 0)"))?;
+    let mut values: Vec<_> = series.iter().map(|series| series.label(variable)).collect();
+    values.sort_unstable();
+    let instance = |value: &&str| {
+        let mut instance = panel.clone();
+        instance["title"] = (*value).into();
+        for target in instance["targets"].as_array_mut().into_iter().flatten() {
+            let expression = text(&target["expr"]).replace(&format!("${variable}"), value);
+            target["expr"] = expression.into();
+        }
+        instance
+    };
+    Ok(values.iter().map(instance).collect())
+}
+
+/// Substitutes the labels in a legend such as `{{device}} {{fs}}`.
+fn legend_name(legend: &str, series: &Series) -> String {
+    let mut parts = legend.split("{{");
+    let mut name = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let (label, rest) = part.split_once("}}").unwrap_or((part, ""));
         name += series.label(label);
         name += rest;
     }
     name
-}
-
-fn text(value: &Value) -> &str {
-    value.as_str().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -142,9 +158,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn legends_are_filled() {
+    fn labels_are_substituted_in_legends() {
         let series = Series { labels: vec![("a".into(), "x".into())], points: Vec::new() };
-        assert_eq!(name("{{a}} of {{b}}!", &series), "x of !");
-        assert_eq!(name("plain", &series), "plain");
+        assert_eq!(legend_name("{{a}} of {{b}}!", &series), "x of !");
+        assert_eq!(legend_name("plain", &series), "plain");
     }
 }

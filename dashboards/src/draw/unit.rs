@@ -1,7 +1,7 @@
-//! Values as people read them, by the names that Grafana gives units.
+//! Formats values by Grafana's units.
 
-/// A value in its unit: `1.5 ms`, `12 %`, `3.4 K ops/s`.
-pub(super) fn shown(value: f64, unit: &str) -> String {
+/// Formats a value with its unit: `1.5 ms`, `12 %`, `3.4 K ops/s`.
+pub(super) fn format_value(value: f64, unit: &str) -> String {
     match unit {
         "s" => scaled(value, &[(1e-9, "ns"), (1e-6, "µs"), (1e-3, "ms"), (1.0, "s")]),
         "bytes" => bytes(value, ""),
@@ -13,16 +13,16 @@ pub(super) fn shown(value: f64, unit: &str) -> String {
     }
 }
 
-fn bytes(value: f64, per: &str) -> String {
+fn bytes(value: f64, suffix: &str) -> String {
     let steps = [(1.0, "B"), (1024.0, "KiB"), (1_048_576.0, "MiB"), (1_073_741_824.0, "GiB")];
-    format!("{}{per}", scaled(value, &steps))
+    format!("{}{suffix}", scaled(value, &steps))
 }
 
 fn thousands(value: f64) -> String {
     scaled(value, &[(1.0, ""), (1e3, "K"), (1e6, "M"), (1e9, "G")])
 }
 
-/// The largest step that leaves at least one; the last one beyond it.
+/// Divides by the largest step that the value reaches, or else by the smallest step.
 fn scaled(value: f64, steps: &[(f64, &str)]) -> String {
     if value == 0.0 {
         return "0".to_owned();
@@ -33,7 +33,7 @@ fn scaled(value: f64, steps: &[(f64, &str)]) -> String {
     format!("{} {name}", digits(value / step)).trim_end().to_owned()
 }
 
-/// Three digits that mean something.
+/// Three significant digits, without trailing zeros.
 fn digits(value: f64) -> String {
     let text = match value.abs() {
         size if size >= 100.0 => format!("{value:.0}"),
@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_are_readable() {
+    fn values_are_formatted_by_unit() {
         for (value, unit, expected) in [
             (0.0015, "s", "1.5 ms"),
             (64.0, "s", "64 s"),
@@ -64,7 +64,7 @@ mod tests {
             (12_345.0, "ops", "12.3 K ops/s"),
             (7.0, "short", "7"),
         ] {
-            assert_eq!(shown(value, unit), expected);
+            assert_eq!(format_value(value, unit), expected);
         }
     }
 }

@@ -1,40 +1,43 @@
-//! Every name in every expression is one that the agent serves.
+//! Every metric and label in an expression is one that the agent serves.
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
 
 use promql_parser::parser::{self, Expr, LabelModifier, VectorSelector};
 use promql_parser::util::{ExprVisitor, walk_expr};
-use stable_trace_dashboards::asked::{self, Asked, Times, filled_in};
+use stable_trace_dashboards::expressions::{
+    DashboardExpression, Durations, interpolated, of_dashboard, panels,
+};
+use stable_trace_dashboards::json::elements;
 use stable_trace_dashboards::metric::{METRICS, Metric, TARGET_LABELS};
 
 use super::files;
 
-/// The tree of an expression as Grafana would send it.
-pub fn parsed(expression: &str, times: Times) -> Result<Expr, String> {
-    parser::parse(&filled_in(expression, times))
+/// Parses an expression with Grafana's variables interpolated.
+pub(crate) fn parsed(expression: &str, durations: Durations) -> Result<Expr, String> {
+    parser::parse(&interpolated(expression, durations))
 }
 
-/// Looks at every part of an expression.
-pub fn walk(tree: &Expr, look: &mut dyn FnMut(&Expr)) {
-    struct Look<'a>(&'a mut dyn FnMut(&Expr));
-    impl ExprVisitor for Look<'_> {
+/// Calls `visit` with every subexpression.
+pub(crate) fn walk(tree: &Expr, visit: &mut dyn FnMut(&Expr)) {
+    struct Visitor<'a>(&'a mut dyn FnMut(&Expr));
+    impl ExprVisitor for Visitor<'_> {
         type Error = Infallible;
 
         fn pre_visit(&mut self, expression: &Expr) -> Result<bool, Infallible> {
             (self.0)(expression);
-            // The walk does not go into a range.
+            // `walk_expr` does not visit the selector of a range.
             if let Expr::MatrixSelector(matrix) = expression {
                 (self.0)(&Expr::VectorSelector(matrix.vs.clone()));
             }
             Ok(true)
         }
     }
-    let Ok(_) = walk_expr(&mut Look(look), tree);
+    let Ok(_) = walk_expr(&mut Visitor(visit), tree);
 }
 
-/// Every selector in an expression.
-pub fn selectors(tree: &Expr) -> Vec<VectorSelector> {
+/// The selectors of an expression.
+pub(crate) fn selectors(tree: &Expr) -> Vec<VectorSelector> {
     let mut all = Vec::new();
     walk(tree, &mut |expression| {
         if let Expr::VectorSelector(selector) = expression {
@@ -44,28 +47,27 @@ pub fn selectors(tree: &Expr) -> Vec<VectorSelector> {
     all
 }
 
-const TIMES: Times = Times { rate_interval: 60, range: 3_600 };
+const DURATIONS: Durations = Durations { rate_interval: 60, range: 3_600 };
 
-fn every_expression() -> Vec<Asked> {
-    files().iter().flat_map(|(_, board)| asked::of_board(board)).collect()
+fn every_expression() -> Vec<DashboardExpression> {
+    files().iter().flat_map(|(_, dashboard)| of_dashboard(dashboard)).collect()
 }
 
 #[test]
 fn every_selector_names_a_metric_and_its_labels() {
-    for asked in every_expression() {
-        let Asked { board, place, expression } = &asked;
-        let tree = parsed(expression, TIMES)
-            .unwrap_or_else(|error| panic!("{board} / {place}: {error}: {expression}"));
+    for DashboardExpression { dashboard, element, expression } in every_expression() {
+        let tree = parsed(&expression, DURATIONS)
+            .unwrap_or_else(|error| panic!("{dashboard} / {element}: {error}: {expression}"));
         let found = selectors(&tree);
-        assert!(!found.is_empty(), "{board} / {place}: asks for nothing: {expression}");
+        assert!(!found.is_empty(), "{dashboard} / {element}: no selector: {expression}");
         for selector in found {
             let name = selector.name.as_deref().unwrap_or_default();
             let metric = Metric::of_series(name)
-                .unwrap_or_else(|| panic!("{board} / {place}: there is no metric {name}"));
+                .unwrap_or_else(|| panic!("{dashboard} / {element}: unknown metric {name}"));
             for matcher in &selector.matchers.matchers {
                 assert!(
                     metric.has_label(&matcher.name),
-                    "{board} / {place}: {name} has no label {}",
+                    "{dashboard} / {element}: {name} has no label {}",
                     matcher.name
                 );
             }
@@ -73,11 +75,11 @@ fn every_selector_names_a_metric_and_its_labels() {
     }
 }
 
-/// A label in `by (…)` or `on (…)` that no selector below has would be empty everywhere.
+/// A label in `by (…)` or `on (…)` that a selector below lacks is empty in every series.
 #[test]
-fn every_grouping_is_by_labels_that_are_there() {
-    for asked in every_expression() {
-        let tree = parsed(&asked.expression, TIMES).unwrap();
+fn every_grouping_label_exists_on_its_metrics() {
+    for DashboardExpression { dashboard, element, expression } in every_expression() {
+        let tree = parsed(&expression, DURATIONS).unwrap();
         walk(&tree, &mut |expression| {
             let modifier = match expression {
                 Expr::Aggregate(aggregate) => aggregate.modifier.as_ref(),
@@ -92,9 +94,7 @@ fn every_grouping_is_by_labels_that_are_there() {
                     let name = selector.name.as_deref().unwrap_or_default();
                     assert!(
                         Metric::of_series(name).is_some_and(|metric| metric.has_label(label)),
-                        "{} / {}: {name} has no label {label}",
-                        asked.board,
-                        asked.place
+                        "{dashboard} / {element}: {name} has no label {label}"
                     );
                 }
             }
@@ -102,17 +102,17 @@ fn every_grouping_is_by_labels_that_are_there() {
     }
 }
 
-/// `{{label}}` of a legend that the expression does not keep would show as nothing.
+/// A `{{label}}` that the expression drops is empty in the legend.
 #[test]
-fn every_legend_is_of_labels_that_are_kept() {
-    for (name, board) in files() {
-        for panel in asked::panels(&board) {
-            for target in asked::list(&panel["targets"]) {
+fn every_legend_label_is_kept_by_its_expression() {
+    for (name, dashboard) in files() {
+        for panel in panels(&dashboard) {
+            for target in elements(&panel["targets"]) {
                 let legend = target["legendFormat"].as_str().unwrap();
                 let expression = target["expr"].as_str().unwrap();
-                let kept = kept(&parsed(expression, TIMES).unwrap());
-                for piece in legend.split("{{").skip(1) {
-                    let label = piece.split("}}").next().unwrap();
+                let kept = kept_labels(&parsed(expression, DURATIONS).unwrap());
+                for part in legend.split("{{").skip(1) {
+                    let label = part.split("}}").next().unwrap();
                     assert!(
                         kept.contains(label),
                         "{name} / {}: {{{{{label}}}}} of {expression}",
@@ -124,43 +124,43 @@ fn every_legend_is_of_labels_that_are_kept() {
     }
 }
 
-/// The labels that the series of an expression have.
-fn kept(tree: &Expr) -> BTreeSet<String> {
+/// The labels of the series that an expression returns.
+fn kept_labels(tree: &Expr) -> BTreeSet<String> {
     match tree {
         Expr::Aggregate(aggregate) => match &aggregate.modifier {
             Some(LabelModifier::Include(labels)) => labels.labels.iter().cloned().collect(),
-            _ if aggregate.op.to_string().contains("topk") => kept(&aggregate.expr),
+            _ if aggregate.op.to_string().contains("topk") => kept_labels(&aggregate.expr),
             _ => BTreeSet::new(),
         },
         Expr::Call(call) => {
-            let mut all: BTreeSet<_> = call.args.args.iter().flat_map(|arg| kept(arg)).collect();
+            let mut all: BTreeSet<_> =
+                call.args.args.iter().flat_map(|arg| kept_labels(arg)).collect();
             if call.func.name == "histogram_quantile" {
                 all.remove("le");
             }
             all
         }
-        Expr::Binary(binary) => &kept(&binary.lhs) | &kept(&binary.rhs),
-        Expr::Paren(paren) => kept(&paren.expr),
-        Expr::MatrixSelector(matrix) => of_selector(&matrix.vs),
-        Expr::VectorSelector(selector) => of_selector(selector),
+        Expr::Binary(binary) => &kept_labels(&binary.lhs) | &kept_labels(&binary.rhs),
+        Expr::Paren(paren) => kept_labels(&paren.expr),
+        Expr::MatrixSelector(matrix) => selector_labels(&matrix.vs),
+        Expr::VectorSelector(selector) => selector_labels(selector),
         _ => BTreeSet::new(),
     }
 }
 
-fn of_selector(selector: &VectorSelector) -> BTreeSet<String> {
+fn selector_labels(selector: &VectorSelector) -> BTreeSet<String> {
     let metric = Metric::of_series(selector.name.as_deref().unwrap_or_default());
     let labels = metric.map_or(&[][..], |metric| metric.labels).iter().chain(&TARGET_LABELS);
     labels.map(|label| (*label).to_owned()).collect()
 }
 
-/// What is served and never shown is either not worth serving or forgotten.
 #[test]
 fn every_metric_is_on_a_dashboard() {
-    // It says how many files may be open: of use beside an alert only.
-    let elsewhere = ["process_max_fds"];
-    let expressions: Vec<_> = every_expression();
+    // The limit of open files is useful only in an alert.
+    let not_shown = ["process_max_fds"];
+    let expressions = every_expression();
     for metric in METRICS {
-        let shown = expressions.iter().any(|asked| metric.is_in(&asked.expression));
-        assert_eq!(shown, !elsewhere.contains(&metric.name), "{}", metric.name);
+        let shown = expressions.iter().any(|one| metric.occurs_in(&one.expression));
+        assert_eq!(shown, !not_shown.contains(&metric.name), "{}", metric.name);
     }
 }

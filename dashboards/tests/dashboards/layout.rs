@@ -1,28 +1,29 @@
-//! What makes five dashboards one set, and each panel readable.
+//! Links between the dashboards, their identifiers, and the layout of their panels.
 
 use std::collections::BTreeSet;
 
 use serde_json::Value;
-use stable_trace_dashboards::asked;
+use stable_trace_dashboards::expressions::panels;
+use stable_trace_dashboards::json::elements;
 
 use super::files;
 
 #[test]
-fn they_link_to_each_other_and_keep_the_variables() {
-    for (name, board) in files() {
-        assert_eq!(board["tags"], serde_json::json!(["stable-trace"]), "{name}");
-        let links = asked::list(&board["links"]);
+fn dashboards_link_to_each_other_with_variables_and_time() {
+    for (name, dashboard) in files() {
+        assert_eq!(dashboard["tags"], serde_json::json!(["stable-trace"]), "{name}");
+        let links = elements(&dashboard["links"]);
         assert_eq!(links.len(), 1, "{name}");
         assert_eq!(links[0]["type"], "dashboards", "{name}");
-        assert_eq!(links[0]["tags"], board["tags"], "{name}");
+        assert_eq!(links[0]["tags"], dashboard["tags"], "{name}");
         assert_eq!((&links[0]["includeVars"], &links[0]["keepTime"]), (&true.into(), &true.into()));
     }
 }
 
 #[test]
-fn each_has_a_name_of_its_own_that_stays() {
-    let uids: Vec<_> = files().iter().map(|(_, board)| board["uid"].clone()).collect();
-    // Links and bookmarks go by these: changing one breaks them.
+fn uids_are_stable() {
+    let uids: Vec<_> = files().iter().map(|(_, dashboard)| dashboard["uid"].clone()).collect();
+    // Links and bookmarks contain the uid.
     assert_eq!(
         uids,
         [
@@ -33,22 +34,22 @@ fn each_has_a_name_of_its_own_that_stays() {
             "stable-trace-agent",
         ]
     );
-    for (name, board) in files() {
-        assert!(board["id"].is_null(), "{name}: an id is of one server");
+    for (name, dashboard) in files() {
+        assert!(dashboard["id"].is_null(), "{name}: an id is specific to one server");
     }
 }
 
 #[test]
-fn no_panel_lies_on_another() {
-    for (name, board) in files() {
+fn panels_do_not_overlap() {
+    for (name, dashboard) in files() {
         let mut taken = BTreeSet::new();
         let mut ids = BTreeSet::new();
-        for panel in asked::list(&board["panels"]) {
-            assert!(ids.insert(panel["id"].as_u64()), "{name}: an id twice");
-            let place = |key: &str| panel["gridPos"][key].as_u64().unwrap();
-            for x in place("x")..place("x") + place("w") {
+        for panel in elements(&dashboard["panels"]) {
+            assert!(ids.insert(panel["id"].as_u64()), "{name}: duplicate id");
+            let grid = |key: &str| panel["gridPos"][key].as_u64().unwrap();
+            for x in grid("x")..grid("x") + grid("w") {
                 assert!(x < 24, "{name} / {}: beyond the grid", panel["title"]);
-                for y in place("y")..place("y") + place("h") {
+                for y in grid("y")..grid("y") + grid("h") {
                     assert!(taken.insert((x, y)), "{name} / {}: overlaps", panel["title"]);
                 }
             }
@@ -56,12 +57,11 @@ fn no_panel_lies_on_another() {
     }
 }
 
-/// Where nothing happens, a number says 0 or in words why there is none: not `No data`, which reads
-/// like a fault.
+/// Grafana's default text `No data` reads like a fault.
 #[test]
-fn numbers_and_rankings_are_sane_without_data() {
-    for (name, board) in files() {
-        for panel in asked::panels(&board) {
+fn panels_of_values_have_a_text_for_no_data() {
+    for (name, dashboard) in files() {
+        for panel in panels(&dashboard) {
             if ["stat", "bargauge", "heatmap"].iter().any(|kind| panel["type"] == *kind) {
                 let text = &panel["fieldConfig"]["defaults"]["noValue"];
                 assert!(
@@ -75,10 +75,10 @@ fn numbers_and_rankings_are_sane_without_data() {
 }
 
 #[test]
-fn what_repeats_repeats_a_variable() {
-    for (name, board) in files() {
-        let variables = asked::list(&board["templating"]["list"]);
-        for panel in asked::panels(&board) {
+fn panels_repeat_over_a_multi_value_variable() {
+    for (name, dashboard) in files() {
+        let variables = elements(&dashboard["templating"]["list"]);
+        for panel in panels(&dashboard) {
             if let Some(variable) = panel.get("repeat").and_then(Value::as_str) {
                 assert!(
                     variables.iter().any(|v| v["name"] == variable && v["multi"] == true),

@@ -1,31 +1,33 @@
-//! The rules of Grafana's dashboard-linter, each by its name there
+//! The rules of Grafana's dashboard-linter, each in a test of the rule's name
 //! (<https://github.com/grafana/dashboard-linter/blob/main/docs/index.md>).
 
 use promql_parser::parser::{Expr, VectorSelector};
 use serde_json::{Value, json};
-use stable_trace_dashboards::asked::{self, Times};
+use stable_trace_dashboards::expressions::Durations;
+use stable_trace_dashboards::json::elements;
 
 use super::expressions::{parsed, selectors, walk};
 use super::{files, panels};
 
-/// Values that no query has by chance, so that what was a variable can be told.
-const TIMES: Times = Times { rate_interval: 8_869, range: 6_069 };
+/// Values that no expression contains, so that an interpolated variable is recognisable.
+const DURATIONS: Durations = Durations { rate_interval: 8_869, range: 6_069 };
 
-fn variable(board: &Value, name: &str) -> Value {
-    let variables = asked::list(&board["templating"]["list"]);
+fn variable(dashboard: &Value, name: &str) -> Value {
+    let variables = elements(&dashboard["templating"]["list"]);
     let found = variables.iter().find(|variable| variable["name"] == name);
     found.cloned().unwrap_or_else(|| panic!("no variable {name}"))
 }
 
-/// Each expression of each panel: the dashboard's name, the panel's title, the tree.
+/// Every expression of every panel, parsed, with a description of where it is.
 fn targets() -> Vec<(String, Expr)> {
     let mut all = Vec::new();
     for (name, panel) in panels() {
-        for target in asked::list(&panel["targets"]) {
+        for target in elements(&panel["targets"]) {
             let expression = target["expr"].as_str().unwrap();
-            let place = format!("{name} / {}: {expression}", panel["title"]);
-            let tree = parsed(expression, TIMES).unwrap_or_else(|error| panic!("{place}: {error}"));
-            all.push((place, tree));
+            let location = format!("{name} / {}: {expression}", panel["title"]);
+            let tree =
+                parsed(expression, DURATIONS).unwrap_or_else(|error| panic!("{location}: {error}"));
+            all.push((location, tree));
         }
     }
     assert!(all.len() > 50, "only {} expressions were found", all.len());
@@ -34,8 +36,8 @@ fn targets() -> Vec<(String, Expr)> {
 
 #[test]
 fn template_datasource_rule() {
-    for (name, board) in files() {
-        let source = variable(&board, "datasource");
+    for (name, dashboard) in files() {
+        let source = variable(&dashboard, "datasource");
         assert_eq!(source["type"], "datasource", "{name}");
         assert_eq!(source["query"], "prometheus", "{name}");
         assert_eq!(source["label"], "Data source", "{name}");
@@ -44,9 +46,9 @@ fn template_datasource_rule() {
 
 #[test]
 fn template_job_rule_and_template_instance_rule() {
-    for (name, board) in files() {
+    for (name, dashboard) in files() {
         for (variable_name, label) in [("job", "Job"), ("instance", "Instance")] {
-            let variable = variable(&board, variable_name);
+            let variable = variable(&dashboard, variable_name);
             assert_eq!(variable["type"], "query", "{name}");
             assert_eq!(variable["datasource"]["uid"], "${datasource}", "{name}");
             assert_eq!(variable["label"], label, "{name}");
@@ -61,25 +63,25 @@ fn template_job_rule_and_template_instance_rule() {
 
 #[test]
 fn template_label_promql_rule() {
-    for (name, board) in files() {
-        for variable in asked::list(&board["templating"]["list"]) {
+    for (name, dashboard) in files() {
+        for variable in elements(&dashboard["templating"]["list"]) {
             if variable["type"] != "query" {
                 continue;
             }
             let query = variable["query"].as_str().unwrap();
-            let inside = query.strip_prefix("label_values(").and_then(|q| q.strip_suffix(')'));
-            let (selector, label) = inside.and_then(|q| q.rsplit_once(", ")).unwrap();
-            assert!(parsed(selector, TIMES).is_ok(), "{name}: {query}");
+            let arguments = query.strip_prefix("label_values(").and_then(|q| q.strip_suffix(')'));
+            let (selector, label) = arguments.and_then(|q| q.rsplit_once(", ")).unwrap();
+            assert!(parsed(selector, DURATIONS).is_ok(), "{name}: {query}");
             assert!(!label.is_empty(), "{name}: {query}");
-            assert_eq!(variable["definition"], query, "{name}: what the settings page shows");
+            assert_eq!(variable["definition"], query, "{name}: the query of the settings page");
         }
     }
 }
 
 #[test]
 fn template_on_time_change_reload_rule() {
-    for (name, board) in files() {
-        for variable in asked::list(&board["templating"]["list"]) {
+    for (name, dashboard) in files() {
+        for variable in elements(&dashboard["templating"]["list"]) {
             if variable["type"] == "query" {
                 assert_eq!(variable["refresh"], 2, "{name}: {}", variable["name"]);
             }
@@ -89,16 +91,16 @@ fn template_on_time_change_reload_rule() {
 
 #[test]
 fn panel_datasource_rule() {
-    let ours = json!({"type": "prometheus", "uid": "${datasource}"});
+    let data_source = json!({"type": "prometheus", "uid": "${datasource}"});
     for (name, panel) in panels() {
-        assert_eq!(panel["datasource"], ours, "{name} / {}", panel["title"]);
-        for target in asked::list(&panel["targets"]) {
-            assert_eq!(target["datasource"], ours, "{name} / {}", panel["title"]);
+        assert_eq!(panel["datasource"], data_source, "{name} / {}", panel["title"]);
+        for target in elements(&panel["targets"]) {
+            assert_eq!(target["datasource"], data_source, "{name} / {}", panel["title"]);
         }
     }
-    for (name, board) in files() {
-        for mark in asked::list(&board["annotations"]["list"]) {
-            assert_eq!(mark["datasource"], ours, "{name} / {}", mark["name"]);
+    for (name, dashboard) in files() {
+        for annotation in elements(&dashboard["annotations"]["list"]) {
+            assert_eq!(annotation["datasource"], data_source, "{name} / {}", annotation["name"]);
         }
     }
 }
@@ -113,7 +115,7 @@ fn panel_title_description_rule() {
     }
 }
 
-/// Of the names in Grafana's `valueFormats/categories.ts`, those that are used here.
+/// The units in use, from Grafana's `valueFormats/categories.ts`.
 const UNITS: [&str; 9] =
     ["Bps", "bytes", "cps", "none", "ops", "percentunit", "s", "short", "string"];
 
@@ -128,33 +130,33 @@ fn panel_units_rule() {
 #[test]
 fn panel_no_targets_rule() {
     for (name, panel) in panels() {
-        let targets = asked::list(&panel["targets"]);
+        let targets = elements(&panel["targets"]);
         assert!(!targets.is_empty(), "{name} / {}", panel["title"]);
-        let mut letters: Vec<_> = targets.iter().map(|target| target["refId"].as_str()).collect();
-        letters.sort_unstable();
-        letters.dedup();
-        assert_eq!(letters.len(), targets.len(), "{name} / {}: refId twice", panel["title"]);
+        let mut ref_ids: Vec<_> = targets.iter().map(|target| target["refId"].as_str()).collect();
+        ref_ids.sort_unstable();
+        ref_ids.dedup();
+        assert_eq!(ref_ids.len(), targets.len(), "{name} / {}: duplicate refId", panel["title"]);
     }
 }
 
 #[test]
 fn target_promql_rule() {
-    // It is in the parsing.
+    // Parses every expression.
     targets();
 }
 
 #[test]
 fn target_rate_interval_rule() {
-    for (place, tree) in targets() {
+    for (location, tree) in targets() {
         walk(&tree, &mut |expression| {
             if let Expr::Call(call) = expression
                 && ["rate", "irate"].contains(&call.func.name)
             {
                 let Some(Expr::MatrixSelector(matrix)) = call.args.args.first().map(|arg| &**arg)
                 else {
-                    panic!("{place}: a rate of no selector");
+                    panic!("{location}: the argument of the rate is not a selector");
                 };
-                assert_eq!(matrix.range.as_secs(), TIMES.rate_interval, "{place}");
+                assert_eq!(matrix.range.as_secs(), DURATIONS.rate_interval, "{location}");
             }
         });
     }
@@ -162,10 +164,10 @@ fn target_rate_interval_rule() {
 
 #[test]
 fn target_job_rule_and_target_instance_rule() {
-    for (place, tree) in targets() {
+    for (location, tree) in targets() {
         for selector in selectors(&tree) {
             for label in ["job", "instance"] {
-                assert!(matches_any(&selector, label), "{place}: no {label} in {selector}");
+                assert!(matches_any(&selector, label), "{location}: no {label} in {selector}");
             }
         }
     }
@@ -180,23 +182,23 @@ fn matches_any(selector: &VectorSelector, label: &str) -> bool {
 #[test]
 fn target_counter_agg_rule() {
     let functions = ["rate", "irate", "increase"];
-    for (place, tree) in targets() {
-        // That table shows totals since the start, and says so.
-        if place.starts_with("integrity / \"Since the agents started\"") {
+    for (location, tree) in targets() {
+        // This table shows the counters' absolute values.
+        if location.starts_with("integrity / \"Since the agents started\"") {
             continue;
         }
-        let mut counted = 0;
+        let mut with_rate = 0;
         walk(&tree, &mut |expression| {
             if let Expr::Call(call) = expression
                 && functions.contains(&call.func.name)
                 && let Some(Expr::MatrixSelector(matrix)) = call.args.args.first().map(|arg| &**arg)
                 && is_counter(&matrix.vs)
             {
-                counted += 1;
+                with_rate += 1;
             }
         });
         let counters = selectors(&tree).iter().filter(|selector| is_counter(selector)).count();
-        assert_eq!(counted, counters, "{place}: a counter without its rate");
+        assert_eq!(with_rate, counters, "{location}: a counter without rate or increase");
     }
 }
 
@@ -207,7 +209,7 @@ fn is_counter(selector: &VectorSelector) -> bool {
 
 #[test]
 fn uneditable_dashboard() {
-    for (name, board) in files() {
-        assert_eq!(board["editable"], false, "{name}");
+    for (name, dashboard) in files() {
+        assert_eq!(dashboard["editable"], false, "{name}");
     }
 }

@@ -1,10 +1,9 @@
-//! The dashboards as files: what Grafana would refuse, what its linter would complain of, and what
-//! no agent serves.
+//! The dashboard files against Grafana's schemas, the rules of its linter, and the agent's metrics.
 
 #![allow(
     clippy::panic,
     clippy::unwrap_used,
-    reason = "tests fail by panicking, and clippy sees no test in their shared functions"
+    reason = "tests fail by panicking, and clippy does not recognise functions shared by tests"
 )]
 
 mod expressions;
@@ -15,41 +14,41 @@ mod schema;
 use std::path::Path;
 
 use serde_json::Value;
-use stable_trace_dashboards::{asked, boards};
+use stable_trace_dashboards::{dashboards, expressions as dashboard_expressions};
 
-/// The dashboards as they are committed, by name.
+/// Name and JSON of each dashboard file.
 fn files() -> Vec<(&'static str, Value)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
-    boards::all()
+    dashboards::all()
         .iter()
-        .map(|board| {
-            let text = std::fs::read_to_string(folder.join(format!("{}.json", board.name)));
-            (board.name, serde_json::from_str(&text.unwrap()).unwrap())
+        .map(|dashboard| {
+            let text = std::fs::read_to_string(folder.join(format!("{}.json", dashboard.name)));
+            (dashboard.name, serde_json::from_str(&text.unwrap()).unwrap())
         })
         .collect()
 }
 
-/// Their panels, with the dashboards' names.
+/// The panels of every file, with the dashboard's name.
 fn panels() -> Vec<(&'static str, Value)> {
-    let boards = files();
-    let panels = boards
-        .iter()
-        .flat_map(|(name, board)| asked::panels(board).map(|panel| (*name, panel.clone())));
+    let files = files();
+    let panels = files.iter().flat_map(|(name, dashboard)| {
+        dashboard_expressions::panels(dashboard).map(|panel| (*name, panel.clone()))
+    });
     panels.collect()
 }
 
 #[test]
-fn the_files_are_what_is_made() {
+fn files_equal_the_generator_output() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
-    for board in boards::all() {
-        let file = std::fs::read_to_string(folder.join(format!("{}.json", board.name)));
+    for dashboard in dashboards::all() {
+        let file = std::fs::read_to_string(folder.join(format!("{}.json", dashboard.name)));
         assert!(
-            file.is_ok_and(|text| text == board.text()),
-            "{}.json is another: `cargo xtask dashboards write`, and look at the difference",
-            board.name
+            file.is_ok_and(|text| text == dashboard.file_content()),
+            "{}.json is out of date; run `cargo xtask dashboards write`",
+            dashboard.name
         );
     }
     let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let json = files.filter(|path| path.extension().is_some_and(|ext| ext == "json"));
-    assert_eq!(json.count(), boards::all().len(), "a dashboard that nobody makes");
+    assert_eq!(json.count(), dashboards::all().len(), "a JSON file without a generator");
 }

@@ -1,10 +1,10 @@
-//! Against Grafana's own schemas (`../schema/README.md`), which allow no key that they do not name.
+//! The dashboards against Grafana's JSON schemas (`../schema/README.md`), which reject unknown keys.
 
 use std::path::Path;
 
 use jsonschema::Validator;
 use serde_json::{Value, json};
-use stable_trace_dashboards::asked;
+use stable_trace_dashboards::json::elements;
 
 use super::{files, panels};
 
@@ -12,8 +12,8 @@ fn schema(name: &str) -> Value {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/schema");
     let text = std::fs::read_to_string(folder.join(format!("{name}.jsonschema.json"))).unwrap();
     let mut schema: Value = serde_json::from_str(&text).unwrap();
-    // Grafana's own types say `any` for these two, which its generator of schemas made an object:
-    // `{"id": "byRegexp", "options": "^errors"}` is what Grafana itself writes.
+    // Grafana declares these two as `any`, and its schema generator turns that into an object.
+    // Grafana itself writes `{"id": "byRegexp", "options": "^errors"}`.
     for (name, key) in [("DynamicConfigValue", "value"), ("MatcherConfig", "options")] {
         if let Some(definition) = schema["definitions"].get_mut(name) {
             definition["properties"][key] = json!({});
@@ -39,15 +39,15 @@ fn assert_valid(validator: &Validator, value: &Value, what: &str) {
 }
 
 #[test]
-fn every_dashboard_is_one_of_grafana_s() {
+fn every_dashboard_matches_the_schema() {
     let validator = jsonschema::validator_for(&schema("dashboard")).unwrap();
-    for (name, board) in files() {
-        assert_valid(&validator, &board, name);
+    for (name, dashboard) in files() {
+        assert_valid(&validator, &dashboard, name);
     }
 }
 
 #[test]
-fn every_panel_has_options_of_its_kind() {
+fn every_panel_matches_the_schema_of_its_type() {
     for (name, panel) in panels() {
         let what = format!("{name} / {}", panel["title"]);
         let kind = panel["type"].as_str().unwrap().replace('-', "");
@@ -64,21 +64,21 @@ fn every_panel_has_options_of_its_kind() {
 }
 
 #[test]
-fn every_target_is_a_query_to_prometheus() {
+fn every_target_matches_the_schema_of_prometheus_queries() {
     let query = jsonschema::validator_for(&schema("prometheus")).unwrap();
     for (name, panel) in panels() {
-        for target in asked::list(&panel["targets"]) {
+        for target in elements(&panel["targets"]) {
             assert_valid(&query, target, &format!("{name} / {}", panel["title"]));
         }
     }
 }
 
 #[test]
-fn the_schemas_refuse_what_grafana_does_not_know() {
-    let (_, mut board) = files().remove(0);
+fn schemas_reject_unknown_keys_and_types() {
+    let (_, mut dashboard) = files().remove(0);
     let validator = jsonschema::validator_for(&schema("dashboard")).unwrap();
-    board["pannels"] = json!([]);
-    assert!(!validator.is_valid(&board), "an unknown key");
+    dashboard["pannels"] = json!([]);
+    assert!(!validator.is_valid(&dashboard), "an unknown key");
     let options = definition("timeseries", "Options").unwrap();
     assert!(!options.is_valid(&json!({"legend": {"showLegend": "yes"}, "tooltip": {}})));
 }

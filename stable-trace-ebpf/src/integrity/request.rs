@@ -1,39 +1,44 @@
 //! Requests that their device failed.
 //!
 //! `bool blk_update_request(struct request *req, blk_status_t error, unsigned int nr_bytes)`,
-//! block/blk-core.c (5.10), block/blk-mq.c (6.1 to 7.3): every failed completion comes through here,
-//! and while it is entered the request still has its bios, and they their pages. It is called with
-//! the failed part only: what went well was completed by a call before.
+//! block/blk-core.c (5.10), block/blk-mq.c (6.1 to 7.3). Every failed completion calls it. At its entry
+//! the request still has its bios, and they have their pages. The arguments cover the failed part only:
+//! an earlier call has completed the good part.
 
 use aya_ebpf::{
     macros::{fentry, kprobe, raw_tracepoint},
     programs::{FEntryContext, ProbeContext, RawTracePointContext},
 };
-use stable_trace_common::{
-    integrity::{BLK_STS_PROTECTION, EILSEQ, IntegrityKey},
-    offsets::ABSENT,
-};
+use stable_trace_common::{integrity::IntegrityKey, offsets::ABSENT};
 
 use super::{
-    Failure, Lane, behind, disk_number, failed, operation,
-    pages::{Place, own_iter},
-    reason,
+    bio::{BLK_STS_PROTECTION, BioPosition, direction, disk_number, own_iter},
+    check_report, driver_pdu,
+    failure::Failure,
+    report::report_failure,
+    walk::WalkSlot,
 };
-use crate::folio::{member, offset, offsets};
+use crate::members::{member, offset, offsets};
 
-/// The three ways to the same place, with a loop of the kernel's or without.
-macro_rules! requests {
+/// `EILSEQ` (include/uapi/asm-generic/errno.h): the same as an errno, as the tracepoint
+/// `block:block_rq_complete` has it up to 5.15.
+const EILSEQ: i32 = 84;
+
+/// The three forms of the probe, with `bpf_loop` or with unrolled loops.
+macro_rules! request_probes {
     ($looped:literal, $fentry:ident, $kprobe:ident, $tracepoint:ident) => {
-        /// By trampoline.
+        /// `bool blk_update_request(struct request *req, blk_status_t error, unsigned int nr_bytes)`
+        /// (5.10 to 7.3).
         #[fentry]
-        pub fn $fentry(ctx: FEntryContext) -> i32 {
+        fn $fentry(ctx: FEntryContext) -> i32 {
             completed::<$looped>(ctx.arg(0), ctx.arg(1), ctx.arg(2));
             0
         }
 
-        /// By breakpoint or ftrace.
+        /// `bool blk_update_request(struct request *req, blk_status_t error, unsigned int nr_bytes)`
+        /// (5.10 to 7.3).
         #[kprobe]
-        pub fn $kprobe(ctx: ProbeContext) -> u32 {
+        fn $kprobe(ctx: ProbeContext) -> u32 {
             if let (Some(request), Some(status), Some(bytes)) = (ctx.arg(0), ctx.arg(1), ctx.arg(2))
             {
                 completed::<$looped>(request, status, bytes);
@@ -41,36 +46,36 @@ macro_rules! requests {
             0
         }
 
-        /// At the tracepoint at its start: `block_rq_complete`, `TP_PROTO(struct request *rq,
+        /// The tracepoint at its start: `block_rq_complete`, `TP_PROTO(struct request *rq,
         /// blk_status_t error, unsigned int nr_bytes)` (6.1 to 7.3), with an `int error` (5.10).
         #[raw_tracepoint]
-        pub fn $tracepoint(ctx: RawTracePointContext) -> i32 {
+        fn $tracepoint(ctx: RawTracePointContext) -> i32 {
             completed::<$looped>(ctx.arg(0), ctx.arg(1), ctx.arg(2));
             0
         }
     };
 }
 
-requests!(true, integrity_request, integrity_request_kprobe, integrity_request_tracepoint);
-requests!(
+request_probes!(true, integrity_request, integrity_request_kprobe, integrity_request_tracepoint);
+request_probes!(
     false,
     integrity_request_unrolled,
     integrity_request_kprobe_unrolled,
     integrity_request_tracepoint_unrolled
 );
 
-/// A request has completed, or a part of it.
+/// A request, or a part of it, has completed.
 #[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "registers of narrower arguments")]
 #[expect(clippy::cast_sign_loss, reason = "compared as bits")]
 fn completed<const LOOPED: bool>(request: u64, status: u64, bytes: u64) {
-    // A status is a byte, an errno an `int`; what is above them in the register is not theirs.
+    // A status is a byte and an errno an `int`: the upper bits of the register are undefined.
     let status = status as u32;
     if status & 0xff != BLK_STS_PROTECTION && status != -EILSEQ as u32 {
         return;
     }
     if let Some(failure) = failure(request, bytes & 0xffff_ffff) {
-        failed::<LOOPED>(Lane::Request, &failure);
+        report_failure::<LOOPED>(WalkSlot::Request, &failure);
     }
 }
 
@@ -83,25 +88,25 @@ fn failure(request: u64, bytes: u64) -> Option<Failure> {
         member(request, &offsets().request_disk)?
     };
     let bio: u64 = member(request, &offsets().request_bio)?;
-    let mut place = Place::at(bio, own_iter(bio)).unwrap_or(Place {
+    let mut position = BioPosition::at(bio, own_iter(bio)).unwrap_or(BioPosition {
         bio,
         size: 0,
         idx: 0,
         done: 0,
         chained: 0,
     });
-    place.chained = 1;
-    // Taken in any case: it is not to be found by another failure.
-    let said = reason::take();
-    let reason = behind::kept(request, disk).unwrap_or(said);
+    position.chained = 1;
+    // Taken in any case, so that the next failure does not find it.
+    let reported = check_report::take_reported();
+    let failed = driver_pdu::failed_check(request, disk).unwrap_or(reported);
     Some(Failure {
         key: IntegrityKey {
             dev: disk_number(disk)?,
-            op: operation(member(request, &offsets().request_flags)?),
-            check: reason.check,
-            source: reason.source,
+            op: direction(member(request, &offsets().request_flags)?),
+            check: failed.check,
+            source: failed.source,
         },
-        place,
+        position,
         sector: member(request, &offsets().request_sector)?,
         bytes,
         since_ns: member(request, &offsets().request_start).unwrap_or(0),

@@ -1,30 +1,45 @@
-//! Who submitted a bio that protection information belongs to.
+//! Which task submitted a bio that has protection information.
 
 use aya_ebpf::{
     bindings::BPF_ANY,
     helpers::bpf_get_current_pid_tgid,
-    macros::{fentry, kprobe},
+    macros::{fentry, kprobe, map},
+    maps::LruHashMap,
     programs::{FEntryContext, ProbeContext},
 };
-use stable_trace_common::{counter::Counter, integrity::Submitter};
+use stable_trace_common::{counter::Counter, task::COMM_LEN};
 
-use crate::{
-    filter,
-    maps::{SUBMITTERS, count_anywhere},
-};
+use crate::{filter, maps::count_anywhere};
+
+/// The submitters of the latest bios, by the address of the bio.
+#[map]
+pub(super) static SUBMITTERS: LruHashMap<u64, Submitter> = LruHashMap::with_max_entries(16_384, 0);
+
+/// The task that submitted a bio.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(super) struct Submitter {
+    /// `tgid` in the upper half, `pid` in the lower.
+    pub(super) pid_tgid: u64,
+    /// Name of the thread, NUL-padded.
+    pub(super) comm: [u8; COMM_LEN],
+}
+
+const _: () = assert!(size_of::<Submitter>() == 8 + COMM_LEN);
 
 /// `bool bio_integrity_prep(struct bio *bio)` (5.10 to 6.12), `void bio_integrity_prep(struct bio
-/// *bio, unsigned int action)` (7.3), block/bio-integrity.c and block/bio-integrity-auto.c: the task
-/// that submits a bio to a device with protection information calls it, and nobody else does.
+/// *bio, unsigned int action)` (7.3), block/bio-integrity.c and block/bio-integrity-auto.c. Only the
+/// task that submits a bio to a device with protection information calls it.
 #[fentry]
-pub fn integrity_submit(ctx: FEntryContext) -> i32 {
+fn integrity_submit(ctx: FEntryContext) -> i32 {
     submitted(ctx.arg(0));
     0
 }
 
-/// The same by breakpoint or ftrace.
+/// `bool bio_integrity_prep(struct bio *bio)` (5.10 to 6.12), `void bio_integrity_prep(struct bio
+/// *bio, unsigned int action)` (7.3).
 #[kprobe]
-pub fn integrity_submit_kprobe(ctx: ProbeContext) -> u32 {
+fn integrity_submit_kprobe(ctx: ProbeContext) -> u32 {
     if let Some(bio) = ctx.arg(0) {
         submitted(bio);
     }

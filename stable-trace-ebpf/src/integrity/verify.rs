@@ -1,58 +1,73 @@
-//! Reads that completed well, and that the host then found to be wrong.
+//! Reads that completed well and that the host's verification then failed.
 //!
-//! A worker verifies (`bio_integrity_verify_fn`), through one function that has the bio and where it
-//! began:
+//! A worker verifies (`bio_integrity_verify_fn`), through one function that has the bio and the iterator
+//! it began with:
 //! `blk_status_t bio_integrity_process(struct bio *bio, struct bvec_iter *proc_iter,
-//! integrity_processing_fn *proc_fn)` (5.10, 6.1; for writes too, which do not fail),
+//! integrity_processing_fn *proc_fn)` (5.10, 6.1; for writes too, which never fail),
 //! `void blk_integrity_verify(struct bio *bio)` (6.12),
 //! `void blk_integrity_verify_iter(struct bio *bio, struct bvec_iter *saved_iter)` (6.17),
 //! `blk_status_t bio_integrity_verify(struct bio *bio, struct bvec_iter *saved_iter)` (7.3, also for
-//! file systems that verify by themselves).
+//! file systems that verify themselves).
 
 use aya_ebpf::{
     bindings::BPF_ANY,
     helpers::bpf_get_current_task,
-    macros::{fexit, kprobe, kretprobe},
+    macros::{fexit, kprobe, kretprobe, map},
+    maps::LruHashMap,
     programs::{FExitContext, ProbeContext, RetProbeContext},
 };
-use stable_trace_common::{
-    counter::Counter,
-    integrity::{BLK_STS_PROTECTION, IntegrityKey},
-};
+use stable_trace_common::{counter::Counter, integrity::IntegrityKey};
 
-use super::{Failure, Lane, disk_number, disk_of, failed, operation, pages::Place, reason};
+use super::{
+    bio::{
+        BIO_MAX_VECS, BLK_STS_PROTECTION, BioPosition, direction, disk_number, disk_of, vec_element,
+    },
+    check_report,
+    failure::Failure,
+    report::report_failure,
+    walk::WalkSlot,
+};
 use crate::{
-    folio::{member, offset, offsets},
-    maps::{VERIFICATIONS, count_anywhere},
+    maps::count_anywhere,
+    members::{member, offset, offsets},
 };
 
-/// Every form, with a loop of the kernel's or without.
-macro_rules! verifications {
+/// The bio and the iterator of a verification, by `task_struct`. Only with a kretprobe, which does not
+/// see the arguments.
+#[map]
+static VERIFICATIONS: LruHashMap<u64, [u64; 2]> = LruHashMap::with_max_entries(1024, 0);
+
+/// Every form of the probe, with `bpf_loop` or with unrolled loops.
+macro_rules! verify_probes {
     ($looped:literal, $three:ident, $two:ident, $iter:ident, $one:ident, $returns:ident, $bio:ident) => {
-        /// With the bio and its iterator, of three arguments: the result is the argument after them.
+        /// `blk_status_t bio_integrity_process(struct bio *bio, struct bvec_iter *proc_iter,
+        /// integrity_processing_fn *proc_fn)` (5.10, 6.1). The result is the argument after the last.
         #[fexit]
-        pub fn $three(ctx: FExitContext) -> i32 {
+        fn $three(ctx: FExitContext) -> i32 {
             verified::<$looped>(ctx.arg(0), ctx.arg(1), ctx.arg(3));
             0
         }
 
-        /// With the bio and its iterator, of two arguments.
+        /// `blk_status_t bio_integrity_verify(struct bio *bio, struct bvec_iter *saved_iter)` (7.3). The
+        /// result is the argument after the last.
         #[fexit]
-        pub fn $two(ctx: FExitContext) -> i32 {
+        fn $two(ctx: FExitContext) -> i32 {
             verified::<$looped>(ctx.arg(0), ctx.arg(1), ctx.arg(2));
             0
         }
 
-        /// With the bio and its iterator; the bio gets the result.
+        /// `void blk_integrity_verify_iter(struct bio *bio, struct bvec_iter *saved_iter)` (6.17). The
+        /// result is the bio's status.
         #[fexit]
-        pub fn $iter(ctx: FExitContext) -> i32 {
+        fn $iter(ctx: FExitContext) -> i32 {
             verified::<$looped>(ctx.arg(0), ctx.arg(1), status(ctx.arg(0)));
             0
         }
 
-        /// With the bio, which has its iterator in its payload and gets the result.
+        /// `void blk_integrity_verify(struct bio *bio)` (6.12). The iterator is in the bio's payload, the
+        /// result is the bio's status.
         #[fexit]
-        pub fn $one(ctx: FExitContext) -> i32 {
+        fn $one(ctx: FExitContext) -> i32 {
             let bio = ctx.arg(0);
             if let Some(iter) = payload_iter(bio) {
                 verified::<$looped>(bio, iter, status(bio));
@@ -60,19 +75,21 @@ macro_rules! verifications {
             0
         }
 
-        /// The result is returned.
+        /// `blk_status_t bio_integrity_process(…)` (5.10, 6.1), `blk_status_t bio_integrity_verify(…)`
+        /// (7.3): the function returns the result.
         #[kretprobe]
-        pub fn $returns(ctx: RetProbeContext) -> u32 {
-            if let Some([bio, iter]) = kept() {
+        fn $returns(ctx: RetProbeContext) -> u32 {
+            if let Some([bio, iter]) = saved_arguments() {
                 verified::<$looped>(bio, iter, ctx.ret());
             }
             0
         }
 
-        /// The bio gets the result.
+        /// `void blk_integrity_verify(…)` (6.12), `void blk_integrity_verify_iter(…)` (6.17): the result
+        /// is the bio's status.
         #[kretprobe]
-        pub fn $bio(_ctx: RetProbeContext) -> u32 {
-            if let Some([bio, iter]) = kept() {
+        fn $bio(_ctx: RetProbeContext) -> u32 {
+            if let Some([bio, iter]) = saved_arguments() {
                 verified::<$looped>(bio, iter, status(bio));
             }
             0
@@ -80,7 +97,7 @@ macro_rules! verifications {
     };
 }
 
-verifications!(
+verify_probes!(
     true,
     integrity_verify_3,
     integrity_verify_2,
@@ -89,7 +106,7 @@ verifications!(
     integrity_verify_return,
     integrity_verify_return_bio
 );
-verifications!(
+verify_probes!(
     false,
     integrity_verify_3_unrolled,
     integrity_verify_2_unrolled,
@@ -99,27 +116,29 @@ verifications!(
     integrity_verify_return_bio_unrolled
 );
 
-/// A kretprobe does not see the arguments: they are kept meanwhile.
+/// The functions with a bio and an iterator: `bio_integrity_process(struct bio *, struct bvec_iter *,
+/// integrity_processing_fn *)` (5.10, 6.1), `blk_integrity_verify_iter(struct bio *, struct bvec_iter *)`
+/// (6.17), `bio_integrity_verify(struct bio *, struct bvec_iter *)` (7.3).
 #[kprobe]
-pub fn integrity_verify_enter(ctx: ProbeContext) -> u32 {
+fn integrity_verify_enter(ctx: ProbeContext) -> u32 {
     if let (Some(bio), Some(iter)) = (ctx.arg(0), ctx.arg(1)) {
-        keep([bio, iter]);
+        save([bio, iter]);
     }
     0
 }
 
-/// The same with the bio alone.
+/// `void blk_integrity_verify(struct bio *bio)` (6.12).
 #[kprobe]
-pub fn integrity_verify_enter_1(ctx: ProbeContext) -> u32 {
+fn integrity_verify_enter_1(ctx: ProbeContext) -> u32 {
     if let Some(bio) = ctx.arg(0)
         && let Some(iter) = payload_iter(bio)
     {
-        keep([bio, iter]);
+        save([bio, iter]);
     }
     0
 }
 
-/// Where a bio began, as its payload keeps it.
+/// The iterator that a bio began with, in its payload.
 #[inline(always)]
 fn payload_iter(bio: u64) -> Option<u64> {
     let payload: u64 = member(bio, &offsets().bio_integrity)?;
@@ -134,12 +153,12 @@ fn status(bio: u64) -> u64 {
 /// A bio has been verified.
 #[inline(always)]
 fn verified<const LOOPED: bool>(bio: u64, iter: u64, status: u64) {
-    // A status is a byte; what is above it in the register is not its.
+    // A status is a byte: the upper bits of the register are undefined.
     if status & 0xff != u64::from(BLK_STS_PROTECTION) {
         return;
     }
     if let Some(failure) = failure(bio, iter) {
-        failed::<LOOPED>(Lane::Verify, &failure);
+        report_failure::<LOOPED>(WalkSlot::Verify, &failure);
     }
 }
 
@@ -149,57 +168,54 @@ fn failure(bio: u64, iter: u64) -> Option<Failure> {
     let queue: u64 = member(disk, &offsets().disk_queue)?;
     let interval: u8 = member(queue, &offsets().queue_interval)?;
     let sector: u64 = member(iter, &offsets().iter_sector)?;
-    let place = Place::at(bio, iter)?;
-    let reason = reason::logged();
+    let position = BioPosition::at(bio, iter)?;
+    let logged = check_report::take_logged();
     let key = IntegrityKey {
         dev: disk_number(disk)?,
-        op: operation(member(bio, &offsets().bio_opf)?),
-        check: reason.check,
-        source: reason.source,
+        op: direction(member(bio, &offsets().bio_opf)?),
+        check: logged.check,
+        source: logged.source,
     };
-    let whole = u64::from(place.size);
-    // How many intervals were sound: the seed counts one for each (`t10_pi_verify`).
-    let sound = reason.seed.wrapping_sub(sector);
+    let whole = u64::from(position.size);
+    // Intervals before the failed one: the seed counts 1 for each (`t10_pi_verify`).
+    let sound = logged.seed.wrapping_sub(sector);
     let before = sound.wrapping_shl(u32::from(interval));
-    // Only what every device below has completed well is verified: none has told of it before.
+    // The host verifies only reads that every lower device completed well: this is no repetition.
     let since_ns = u64::MAX;
-    if reason.seed == 0 || sound > u64::from(u16::MAX) || before >= whole {
-        return Some(Failure { key, place, sector, bytes: whole, since_ns });
+    if logged.seed == 0 || sound > u64::from(u16::MAX) || before >= whole {
+        return Some(Failure { key, position, sector, bytes: whole, since_ns });
     }
     let mut bytes = 1 << (interval & 31);
     if bytes > whole - before {
         bytes = whole - before;
     }
-    let place = advanced(place, before)?;
-    Some(Failure { key, place, sector: sector + (before >> 9), bytes, since_ns })
+    let position = advanced(position, before)?;
+    Some(Failure { key, position, sector: sector + (before >> 9), bytes, since_ns })
 }
 
-/// Elements of a vector that are passed over at most: `BIO_MAX_VECS`, include/linux/bio.h.
-const ELEMENTS: u16 = 256;
-
-/// A place so many bytes further on.
+/// The position after `bytes` more.
 #[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "less than the size of the bio, a u32")]
-fn advanced(mut place: Place, bytes: u64) -> Option<Place> {
+fn advanced(mut position: BioPosition, bytes: u64) -> Option<BioPosition> {
     let mut left = bytes as u32;
-    let vec: u64 = member(place.bio, &offsets().bio_vec)?;
-    place.size -= left;
-    for _ in 0..ELEMENTS {
-        let len: u32 = member(vec + 16 * u64::from(place.idx), &offsets().vec_len)?;
-        let rest = len.wrapping_sub(place.done);
+    let vec: u64 = member(position.bio, &offsets().bio_vec)?;
+    position.size -= left;
+    for _ in 0..BIO_MAX_VECS {
+        let len: u32 = member(vec_element(vec, u64::from(position.idx)), &offsets().vec_len)?;
+        let rest = len.wrapping_sub(position.done);
         if left < rest {
-            place.done += left;
-            return Some(place);
+            position.done += left;
+            return Some(position);
         }
         left -= rest;
-        place.idx += 1;
-        place.done = 0;
+        position.idx += 1;
+        position.done = 0;
     }
     None
 }
 
 #[inline(always)]
-fn keep(arguments: [u64; 2]) {
+fn save(arguments: [u64; 2]) {
     // SAFETY: no pointer is involved.
     let task = unsafe { bpf_get_current_task() };
     if VERIFICATIONS.insert(task, arguments, u64::from(BPF_ANY)).is_err() {
@@ -208,12 +224,12 @@ fn keep(arguments: [u64; 2]) {
 }
 
 #[inline(always)]
-fn kept() -> Option<[u64; 2]> {
+fn saved_arguments() -> Option<[u64; 2]> {
     // SAFETY: no pointer is involved.
     let task = unsafe { bpf_get_current_task() };
     // SAFETY: only this task writes its entry.
     let arguments = unsafe { VERIFICATIONS.get(task) }.copied()?;
-    // It was there a moment ago and nobody else removes it.
+    // May only fail if the entry has been evicted.
     let _ = VERIFICATIONS.remove(task);
     Some(arguments)
 }

@@ -26,8 +26,7 @@ pub(crate) struct CounterMaps {
 }
 
 impl CounterMaps {
-    /// Takes the maps, and creates the entries that count what has no entry of its own when a map is
-    /// full.
+    /// Takes the maps, and creates the overflow histogram and the overflow sum of stall time.
     pub(crate) fn new(
         mut histograms: PerCpuHashMap<MapData, HistogramKey, Histogram>,
         counters: PerCpuArray<MapData, u64>,
@@ -36,8 +35,8 @@ impl CounterMaps {
         mut processes: PerCpuHashMap<MapData, ProcessKey, ProcessStalls>,
         integrity: KernelMap<MapData, IntegrityKey, u64>,
     ) -> Result<Self, MapError> {
-        histograms.insert(HistogramKey::COMMON, on_each_cpu(Histogram::EMPTY)?, 0)?;
-        processes.insert(ProcessKey::COMMON, on_each_cpu(ProcessStalls::EMPTY)?, 0)?;
+        histograms.insert(HistogramKey::OVERFLOW, on_each_cpu(Histogram::EMPTY)?, 0)?;
+        processes.insert(ProcessKey::OVERFLOW, on_each_cpu(ProcessStalls::EMPTY)?, 0)?;
         Ok(Self { histograms, counters, waiters, unstable, processes, integrity })
     }
 

@@ -3,10 +3,11 @@
 use bytes::{Buf, Bytes, TryGetError};
 use stable_trace_common::{
     backing::{Backing, NAME_LEN},
+    folio::Folio,
     integrity::{IntegrityKey, PageRun, RUNS},
-    record::{COMM_LEN, INTEGRITY, IntegrityRecord, STALL, StallRecord, UNSTABLE, UnstableRecord},
+    record::{INTEGRITY, IntegrityRecord, STALL, StallRecord, UNSTABLE, UnstableRecord},
+    task::COMM_LEN,
     unstable::UnstableKey,
-    waiter::Folio,
 };
 
 /// One record of the ring.

@@ -10,7 +10,7 @@ use aya::maps::{HashMap as KernelMap, MapData};
 use stable_trace_analysis::{error_chain::ErrorChain, event::Source, units::DeviceId};
 use stable_trace_common::{
     backing::{BY_DEV, Backing, dev_t},
-    device::Wish,
+    device_filter::FilterDecision,
 };
 
 use super::decode::name;
@@ -31,7 +31,7 @@ pub(crate) struct Identities {
     /// The disks of `--device`; empty for all.
     selected_disks: Vec<DeviceId>,
     /// The map by which the programs skip devices that are not selected.
-    wishes: KernelMap<MapData, Backing, Wish>,
+    device_filter: KernelMap<MapData, Backing, FilterDecision>,
     /// The map by which the programs know the devices below which integrity is checked.
     checked: KernelMap<MapData, u32, u32>,
 }
@@ -82,11 +82,12 @@ pub(crate) struct Disk {
 }
 
 impl Identities {
-    /// Takes the mounts, the disks of `--device` (none for all), and the maps `WISHES` and `CHECKED_DEVICES`.
+    /// Takes the mounts, the disks of `--device` (none for all), and the maps
+    /// `DEVICE_FILTER` and `CHECKED_DEVICES`.
     pub(crate) fn new(
         mounts: Mounts,
         selected_disks: Vec<DeviceId>,
-        wishes: KernelMap<MapData, Backing, Wish>,
+        device_filter: KernelMap<MapData, Backing, FilterDecision>,
         checked: KernelMap<MapData, u32, u32>,
     ) -> Self {
         let sysfs = PathBuf::from("/sys");
@@ -97,7 +98,7 @@ impl Identities {
             cache: HashMap::new(),
             disks: HashMap::new(),
             selected_disks,
-            wishes,
+            device_filter,
             checked,
         };
         created.update_checked_devices();
@@ -192,8 +193,9 @@ impl Identities {
     fn insert(&mut self, backing: Backing, identity: Identity) -> Rc<Identity> {
         if !self.selected_disks.is_empty() {
             // The programs skip what is not selected. If the map is full, the agent skips it.
-            let wish = if identity.selected { Wish::WANTED } else { Wish::UNWANTED };
-            let _ = self.wishes.insert(backing, wish, 0);
+            let decision =
+                if identity.selected { FilterDecision::INCLUDE } else { FilterDecision::EXCLUDE };
+            let _ = self.device_filter.insert(backing, decision, 0);
         }
         let identity = Rc::new(identity);
         self.cache.insert(backing, Rc::clone(&identity));

@@ -1,31 +1,25 @@
-//! From a kernel's facts to the offsets that the programs read through. Pure.
+//! Resolves the offsets that the programs read through from a kernel's facts.
 
-use std::{collections::BTreeMap, slice};
+use std::collections::BTreeMap;
 
-use stable_trace_common::offsets::{ABSENT, Offsets};
+use stable_trace_common::offsets::{ABSENT, Offsets, Purpose, Row, Source};
 
-use super::{
-    facts::Facts,
-    table::{
-        AS_STABLE_WRITES, Constant, Field, IDENTITY, IN_IOWAIT, OPTIONAL, PG_WRITEBACK, STABILITY,
-        integrity,
-    },
-};
+use super::facts::Facts;
 
-/// Offsets, and what cannot be read for want of one: the reason, for a person to read.
+/// The offsets, and for each purpose that lacks one the reason, for a person to read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resolved {
-    /// What the programs are given.
+    /// The table for the programs.
     pub offsets: Offsets,
     /// Whether folios can be identified.
     pub identity: Result<(), String>,
-    /// Whether unstable writes can be told.
+    /// Whether unstable writes can be recognised.
     pub stability: Result<(), String>,
     /// Whether failed requests can be read.
     pub requests: Result<(), String>,
     /// Whether failed bios can be read.
     pub bios: Result<(), String>,
-    /// Whether what the host verified can be read.
+    /// Whether the host's verifications can be read.
     pub verified: Result<(), String>,
 }
 
@@ -33,69 +27,74 @@ pub struct Resolved {
 #[must_use]
 pub fn resolve(facts: &Facts) -> Resolved {
     let mut offsets = Offsets::ABSENT;
-    let identity = fill(facts, IDENTITY, &mut offsets);
-    let stability = fill(facts, STABILITY, &mut offsets)
-        .and_then(|()| constant(facts, &PG_WRITEBACK, &mut offsets));
-    let pages = fill(facts, integrity::PAGES, &mut offsets)
-        .and_then(|()| size(facts, &integrity::PAGE, &mut offsets));
-    let pages = stability.clone().and(pages);
-    let requests = pages.clone().and(fill(facts, integrity::REQUESTS, &mut offsets));
-    let flags =
-        integrity::BIO_FLAGS.iter().try_for_each(|flag| constant(facts, flag, &mut offsets));
-    let bios = pages.and(flags).and(fill(facts, integrity::BIOS, &mut offsets));
-    let verified = bios.clone().and(fill(facts, integrity::VERIFIED, &mut offsets));
-    // What every kernel does without in one way or another.
-    for field in OPTIONAL.iter().chain(integrity::OPTIONAL) {
-        let _ = fill(facts, slice::from_ref(field), &mut offsets);
-    }
-    let _ = constant(facts, &AS_STABLE_WRITES, &mut offsets);
-    *(IN_IOWAIT.slot)(&mut offsets) = place(&facts.bit_fields, &IN_IOWAIT).unwrap_or(ABSENT);
-    let behind = size(facts, &integrity::REQUEST_BYTES, &mut offsets);
-    if behind.is_ok() && offsets.disk_name != ABSENT {
-        for kept in integrity::kept() {
-            let _ = fill(facts, slice::from_ref(&kept.field), &mut offsets);
+    // The first missing offset of each purpose.
+    let mut gaps: BTreeMap<Purpose, String> = BTreeMap::new();
+    for Row { slot, purpose, source } in Offsets::TABLE {
+        match find(facts, source) {
+            Ok(offset) => *slot(&mut offsets) = offset,
+            Err(reason) => {
+                gaps.entry(*purpose).or_insert(reason);
+            }
         }
     }
-    let requests =
-        requests.and(either(facts, [offsets.request_disk, offsets.queue_disk], "a disk"));
-    let device = either(facts, [offsets.bio_disk, offsets.bio_bdev], "a device");
-    let (bios, verified) = (bios.and(device.clone()), verified.and(device));
+    // A driver's part of a request is found behind it, and the driver by the name of the disk.
+    if offsets.request_bytes == ABSENT || offsets.disk_name == ABSENT {
+        offsets.scsi_sense = ABSENT;
+        offsets.nvme_status = ABSENT;
+    }
+    let met = |purpose| gaps.get(&purpose).map_or(Ok(()), |reason| Err(reason.clone()));
+    let (identity, stability) = (met(Purpose::Identity), met(Purpose::Stability));
+    let pages = stability.clone().and(met(Purpose::Pages));
+    let disk = either(
+        facts,
+        [offsets.request_disk, offsets.queue_disk],
+        &["request.rq_disk", "request_queue.disk"],
+    );
+    let device =
+        either(facts, [offsets.bio_disk, offsets.bio_bdev], &["bio.bi_disk", "bio.bi_bdev"]);
+    let requests = pages.clone().and(met(Purpose::Requests)).and(disk);
+    let bios = pages.and(met(Purpose::Bios));
+    let verified = bios
+        .clone()
+        .and(met(Purpose::Verification))
+        .and(met(Purpose::FailedInterval))
+        .and(device.clone());
+    let bios = bios.and(device);
     let stability = identity.clone().and(stability);
     Resolved { offsets, identity, stability, requests, bios, verified }
 }
 
-/// Whether one of two members is there that never are both.
-fn either(facts: &Facts, offsets: [u32; 2], what: &str) -> Result<(), String> {
+/// Looks up one offset.
+fn find(facts: &Facts, source: &Source) -> Result<u32, String> {
+    match source {
+        Source::Member(names) => {
+            let found = names.iter().find_map(|name| facts.members.get(*name));
+            found.copied().ok_or_else(|| absent(facts, "member", names))
+        }
+        Source::ModuleMember(_, name) => {
+            facts.members.get(*name).copied().ok_or_else(|| absent(facts, "member", &[name]))
+        }
+        Source::BitField(name) => {
+            facts.bit_fields.get(*name).copied().ok_or_else(|| absent(facts, "bit field", &[name]))
+        }
+        Source::Bit(name) => {
+            let found = facts.constants.get(*name).and_then(|bit| u32::try_from(*bit).ok());
+            found.filter(|bit| *bit < 64).ok_or_else(|| absent(facts, "constant", &[name]))
+        }
+        Source::Size(name) => {
+            let found = facts.sizes.get(*name).copied();
+            found.filter(|size| *size > 0).ok_or_else(|| absent(facts, "structure", &[name]))
+        }
+        // Set when the programs load.
+        Source::PageShift => Ok(ABSENT),
+    }
+}
+
+/// Whether a kernel has at least one of two members.
+fn either(facts: &Facts, offsets: [u32; 2], names: &[&str]) -> Result<(), String> {
     if offsets == [ABSENT; 2] {
-        return Err(absent(facts, "member", &[what]));
+        return Err(absent(facts, "member", names));
     }
-    Ok(())
-}
-
-fn size(facts: &Facts, structure: &Constant, offsets: &mut Offsets) -> Result<(), String> {
-    let found = facts.sizes.get(structure.name).filter(|size| **size > 0);
-    let size = found.ok_or_else(|| absent(facts, "structure", &[structure.name]))?;
-    *(structure.slot)(offsets) = *size;
-    Ok(())
-}
-
-fn fill(facts: &Facts, fields: &[Field], offsets: &mut Offsets) -> Result<(), String> {
-    for field in fields {
-        let found = place(&facts.members, field);
-        *(field.slot)(offsets) = found.ok_or_else(|| absent(facts, "member", field.names))?;
-    }
-    Ok(())
-}
-
-/// Where a kernel has a field, by the first of its names that it knows.
-fn place(places: &BTreeMap<String, u32>, field: &Field) -> Option<u32> {
-    field.names.iter().find_map(|name| places.get(*name)).copied()
-}
-
-fn constant(facts: &Facts, constant: &Constant, offsets: &mut Offsets) -> Result<(), String> {
-    let found = facts.constants.get(constant.name);
-    let bit = found.and_then(|value| u32::try_from(*value).ok()).filter(|bit| *bit < 64);
-    *(constant.slot)(offsets) = bit.ok_or_else(|| absent(facts, "constant", &[constant.name]))?;
     Ok(())
 }
 

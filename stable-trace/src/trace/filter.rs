@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use stable_trace_common::record::COMM_LEN;
+use stable_trace_common::task::COMM_LEN;
 
 /// What cannot be asked for.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]

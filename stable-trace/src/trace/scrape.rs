@@ -103,7 +103,7 @@ impl Tracer {
     fn processes(&mut self) -> Result<Vec<ProcessTime>, MapError> {
         let mut all = Vec::new();
         for (key, stalls) in self.counters.processes()? {
-            let common = key == ProcessKey::COMMON;
+            let common = key == ProcessKey::OVERFLOW;
             all.push(ProcessTime {
                 key,
                 comm: (!common).then(|| name(&key.comm)),

@@ -54,7 +54,10 @@ impl Tracer {
                 _ if returns => unfinished += 1,
                 // Has not stopped running, so no stall.
                 _ if waiter.end_ns == 0 => without_sleep += 1,
-                _ => below += self.conclude(&waiter.to_record(), &mut tally, emitter)?,
+                _ => {
+                    let record = StallRecord::from_waiter(&waiter);
+                    below += self.conclude(&record, &mut tally, emitter)?;
+                }
             }
         }
         let integrity_errors = self.integrity_errors()?;
@@ -153,22 +156,11 @@ impl Tracer {
     /// What kernel maps had no room for, by what was missed.
     fn map_failures(&self) -> Result<BTreeMap<String, u64>, MapError> {
         let mut failures = BTreeMap::new();
-        for (counter, what) in [
-            (Counter::WaitersFull, "a wait was not followed"),
-            (Counter::StacksFull, "a stall counts as other: its stack was not kept"),
-            (Counter::StackFailed, "a stack could not be walked"),
-            (Counter::HistogramsFull, "a stall counts without its device"),
-            (Counter::Uncounted, "a stall was not counted"),
-            (Counter::UnstableFull, "an unstable write was not counted, or counted twice"),
-            (Counter::FaultsFull, "a write fault was not followed"),
-            (Counter::ReturnsMissed, "the end of a wait was not seen"),
-            (Counter::IntegrityFull, "an integrity error was not counted"),
-            (Counter::FailedFull, "a device above may count an integrity error once more"),
-            (Counter::SubmittersFull, "an integrity error may lack who submitted it, or its check"),
-        ] {
-            let count = self.counters.counter(counter)?;
+        for counter in Counter::ALL {
+            let Some(loss) = counter.loss() else { continue };
+            let count = self.counters.counter(*counter)?;
             if count > 0 {
-                failures.insert(what.to_owned(), count);
+                failures.insert(loss.to_owned(), count);
             }
         }
         Ok(failures)

@@ -134,7 +134,7 @@ impl Tracer {
                 identities: Identities::new(
                     Mounts::load()?,
                     config.disks.clone(),
-                    map(ebpf, "WISHES")?.try_into()?,
+                    map(ebpf, "DEVICE_FILTER")?.try_into()?,
                     map(ebpf, "CHECKED_DEVICES")?.try_into()?,
                 ),
                 paths: Paths::new(Path::new("/proc")),

@@ -1,4 +1,4 @@
-//! Clients that are slow, broken or malicious: whatever they do, the next scrape is answered.
+//! Slow, broken or malicious clients do not prevent the next scrape.
 
 use std::{
     io::{ErrorKind, Read as _, Write as _},
@@ -10,7 +10,7 @@ use std::{
 
 use stable_trace::metrics::{server::Limits, web_config::WebConfig};
 
-use super::{Bench, PATIENCE, read_all};
+use super::{CLIENT_TIMEOUT, TestEndpoint, read_all};
 
 const SCRAPE: &[u8] = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
 const LAST_SCRAPE: &[u8] = b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
@@ -20,8 +20,8 @@ fn limits() -> Limits {
 }
 
 #[test]
-fn every_page_is_there() {
-    let bench = Bench::plain(limits());
+fn every_path_is_served() {
+    let endpoint = TestEndpoint::plain(limits());
     for (path, status, kind, words) in [
         ("/", "200", "text/html; charset=utf-8", "6.12 &quot;&lt;&amp;"),
         ("/metrics", "200", "text/plain; version=0.0.4; charset=utf-8", "# TYPE"),
@@ -32,36 +32,36 @@ fn every_page_is_there() {
         ("/nothing", "404", "text/plain; charset=utf-8", "not found"),
         ("/../etc/passwd", "404", "text/plain; charset=utf-8", "not found"),
     ] {
-        let (head, body) = bench.get(path, "");
+        let (head, body) = endpoint.get(path, "");
         assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{path}: {head}");
         assert!(head.contains(&format!("content-type: {kind}\r\n")), "{path}: {head}");
         assert!(body.contains(words), "{path}: {body}");
     }
-    let head = bench.exchange(b"HEAD /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    let head = endpoint.exchange(b"HEAD /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
     assert!(head.starts_with("HTTP/1.1 200 OK\r\n") && head.ends_with("\r\n\r\n"), "{head}");
     let post = b"POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nsomething";
-    let post = bench.exchange(post);
+    let post = endpoint.exchange(post);
     assert!(post.starts_with("HTTP/1.1 405 ") && post.contains("allow: GET, HEAD"), "{post}");
-    let status: serde_json::Value = serde_json::from_str(&bench.get("/status", "").1).unwrap();
+    let status: serde_json::Value = serde_json::from_str(&endpoint.get("/status", "").1).unwrap();
     assert_eq!(status["probes"][0]["attached"], false);
 }
 
 #[test]
-fn a_connection_is_kept_and_each_scrape_is_fresh() {
-    let bench = Bench::plain(limits());
-    let mut stream = bench.connect();
+fn a_connection_is_kept_alive_and_each_scrape_is_fresh() {
+    let endpoint = TestEndpoint::plain(limits());
+    let mut stream = endpoint.connect();
     for scrape in 1..=3 {
         stream.write_all(SCRAPE).unwrap();
         let mut seen = String::new();
         let mut buffer = [0; 4096];
-        // It comes last but one line of its family: the rest of the body follows.
+        // The rest of the body may follow in a later read.
         let value = format!("\nstable_trace_events_received_total {scrape}\n");
         while !seen.contains(&value) || !seen.ends_with('\n') {
             let count = stream.read(&mut buffer).unwrap();
             assert!(count > 0, "closed after {seen}");
             seen.push_str(&String::from_utf8_lossy(&buffer[..count]));
         }
-        // What is left of this answer must not be taken for the next one's.
+        // Reads the rest of this response, so that it is not mistaken for the next one.
         let head = seen.split("\r\n\r\n").next().unwrap();
         let length: usize = head
             .lines()
@@ -73,27 +73,27 @@ fn a_connection_is_kept_and_each_scrape_is_fresh() {
             left -= stream.read(&mut buffer[..left.min(4096)]).unwrap();
         }
     }
-    assert_eq!(bench.looks(), 3);
+    assert_eq!(endpoint.snapshots(), 3);
 }
 
 #[test]
-fn scrapes_at_once_share_looks() {
-    let bench = Bench::plain(limits());
-    let together = Barrier::new(20);
+fn concurrent_scrapes_share_snapshots() {
+    let endpoint = TestEndpoint::plain(limits());
+    let barrier = Barrier::new(20);
     thread::scope(|scope| {
         for _ in 0..20 {
             scope.spawn(|| {
-                together.wait();
-                bench.serves();
+                barrier.wait();
+                endpoint.serves();
             });
         }
     });
-    assert!((1..=20).contains(&bench.looks()), "{} looks", bench.looks());
+    assert!((1..=20).contains(&endpoint.snapshots()), "{} snapshots", endpoint.snapshots());
 }
 
 #[test]
-fn garbage_is_not_answered_for_long() {
-    let bench = Bench::plain(limits());
+fn garbage_is_answered_with_400_or_closed() {
+    let endpoint = TestEndpoint::plain(limits());
     let noise: Vec<u8> = (0..=255).cycle().take(100_000).collect();
     for garbage in [
         &b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..],
@@ -105,151 +105,152 @@ fn garbage_is_not_answered_for_long() {
         b"\0\0\0\0\0\0\0\0",
         &noise,
     ] {
-        let mut stream = bench.connect();
+        let mut stream = endpoint.connect();
         let _ = stream.write_all(garbage);
         let _ = stream.shutdown(Shutdown::Write);
         let answer = read_all(&mut stream);
         assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400 "), "{answer}");
-        bench.serves();
+        endpoint.serves();
     }
 }
 
 #[test]
 fn a_header_of_a_mebibyte_is_refused() {
-    let bench = Bench::plain(limits());
+    let endpoint = TestEndpoint::plain(limits());
     let mut request = b"GET /metrics HTTP/1.1\r\nHost: x\r\nX: ".to_vec();
     request.resize(request.len() + (1 << 20), b'x');
-    let answer = bench.exchange(&request);
-    // A reset can overtake the answer: the client was still sending.
+    let answer = endpoint.exchange(&request);
+    // A reset can overtake the response while the client is still sending.
     assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431 "), "{answer}");
-    bench.serves();
+    endpoint.serves();
 
     let many = "X-Many: y\r\n".repeat(500);
-    let answer = bench.get("/metrics", &many).0;
+    let answer = endpoint.get("/metrics", &many).0;
     assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431 "), "{answer}");
-    bench.serves();
+    endpoint.serves();
 }
 
 #[test]
-fn a_thousand_idle_connections_keep_nobody_out() {
-    let bench = Bench::plain(limits());
-    let idle: Vec<_> = (0..1_000).map(|_| bench.connect()).collect();
+fn a_thousand_idle_connections_do_not_block_scrapes() {
+    let endpoint = TestEndpoint::plain(limits());
+    let idle: Vec<_> = (0..1_000).map(|_| endpoint.connect()).collect();
     for _ in 0..5 {
-        bench.serves();
+        endpoint.serves();
     }
-    // All but the newest were closed, oldest first.
+    // The endpoint closes the oldest connections first.
     let mut oldest = &idle[0];
     assert_eq!(oldest.read(&mut [0]).ok(), Some(0), "the oldest connection is still open");
     drop(idle);
-    bench.serves();
+    endpoint.serves();
 }
 
 #[test]
-fn half_sent_requests_keep_nobody_out() {
-    let bench = Bench::plain(limits());
+fn incomplete_requests_do_not_block_scrapes() {
+    let endpoint = TestEndpoint::plain(limits());
     let slow: Vec<_> = (0..300)
         .map(|_| {
-            let mut stream = bench.connect();
-            // Some are closed before they have sent this.
+            let mut stream = endpoint.connect();
+            // The endpoint may close the connection before this is sent.
             let _ = stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nX-Slow: ");
             stream
         })
         .collect();
     for _ in 0..5 {
-        bench.serves();
+        endpoint.serves();
     }
     drop(slow);
 }
 
 #[test]
-fn who_sends_byte_by_byte_is_cut_off() {
+fn a_client_that_sends_byte_by_byte_is_disconnected() {
     let header = Duration::from_millis(300);
-    let bench = Bench::plain(Limits { header, ..limits() });
-    let mut stream = bench.connect();
+    let endpoint = TestEndpoint::plain(Limits { header, ..limits() });
+    let mut stream = endpoint.connect();
     let began = Instant::now();
     let mut sent = 0;
-    // Each byte comes well within the time for the whole: what counts is the whole.
+    // The timeout applies to the whole header and not to each byte.
     while stream.write_all(b"G").is_ok() {
         sent += 1;
         assert!(sent < 5_000, "still open after {:?}", began.elapsed());
         thread::sleep(Duration::from_millis(10));
     }
-    bench.serves();
+    endpoint.serves();
 }
 
 #[test]
-fn who_says_nothing_is_cut_off() {
+fn a_silent_client_is_disconnected() {
     let idle = Duration::from_millis(200);
-    let bench = Bench::plain(Limits { idle, ..limits() });
-    let mut stream = bench.connect();
+    let endpoint = TestEndpoint::plain(Limits { idle, ..limits() });
+    let mut stream = endpoint.connect();
     assert_eq!(stream.read(&mut [0]).ok(), Some(0));
-    bench.serves();
+    endpoint.serves();
 }
 
 #[test]
-fn who_asks_and_does_not_read_keeps_nobody_out() {
-    // Each look takes long enough for all connections to wait for one, again and again.
+fn clients_that_do_not_read_do_not_block_scrapes() {
+    // Slow snapshots, so that all connections wait for one repeatedly.
     let slow = || thread::sleep(Duration::from_millis(100));
-    let bench = Bench::looking(limits(), WebConfig::default(), slow);
+    let endpoint = TestEndpoint::with_snapshot_hook(limits(), WebConfig::default(), slow);
     let request = SCRAPE.repeat(200);
-    let deaf: Vec<_> = (0..100)
+    let clients: Vec<_> = (0..100)
         .map(|_| {
-            let mut stream = bench.connect();
+            let mut stream = endpoint.connect();
             stream.set_nonblocking(true).unwrap();
             let _ = stream.write(&request);
             stream
         })
         .collect();
     for _ in 0..5 {
-        bench.serves();
+        endpoint.serves();
     }
-    drop(deaf);
+    drop(clients);
 }
 
 #[test]
-fn who_asks_and_does_not_read_is_cut_off() {
+fn a_client_that_does_not_read_is_disconnected() {
     let answer = Duration::from_millis(300);
-    let bench = Bench::plain(Limits { answer, ..limits() });
-    let mut stream = bench.connect();
+    let endpoint = TestEndpoint::plain(Limits { answer, ..limits() });
+    let mut stream = endpoint.connect();
     let request = SCRAPE.repeat(1_000);
     let error = loop {
         if let Err(error) = stream.write_all(&request) {
             break error;
         }
     };
-    // Not this side's own patience, after which a write would block.
+    // The endpoint closes the connection before the client's write times out.
     let cut = [ErrorKind::BrokenPipe, ErrorKind::ConnectionReset];
     assert!(cut.contains(&error.kind()), "{error}");
-    bench.serves();
+    endpoint.serves();
 }
 
-/// An endpoint whose looks wait for the sender to be dropped, and a client that is being answered.
-fn held(limits: Limits) -> (Bench, mpsc::Sender<()>, TcpStream) {
-    let (release, held) = mpsc::channel::<()>();
-    // An error is the sender's end.
-    let hold_on = move || {
-        let _ = held.recv();
+/// An endpoint whose snapshots wait until the sender is dropped, and a client with a pending
+/// scrape.
+fn blocked(limits: Limits) -> (TestEndpoint, mpsc::Sender<()>, TcpStream) {
+    let (release, released) = mpsc::channel::<()>();
+    // The receiver gets an error when the sender is dropped.
+    let block = move || {
+        let _ = released.recv();
     };
-    let bench = Bench::looking(limits, WebConfig::default(), hold_on);
-    let mut first = bench.connect();
+    let endpoint = TestEndpoint::with_snapshot_hook(limits, WebConfig::default(), block);
+    let mut first = endpoint.connect();
     first.write_all(SCRAPE).unwrap();
-    while bench.looks() == 0 {
+    while endpoint.snapshots() == 0 {
         thread::yield_now();
     }
-    (bench, release, first)
+    (endpoint, release, first)
 }
 
-/// Asserts that a client is neither answered nor sent away.
-fn waits(mut client: &TcpStream) {
+/// Asserts that a client gets no response and stays connected.
+fn assert_waits(mut client: &TcpStream) {
     client.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
     let read = client.read(&mut [0]);
     let waiting = read.as_ref().is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
-    assert!(waiting, "an answer, or an end: {read:?}");
-    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    assert!(waiting, "a response, or the end of the connection: {read:?}");
+    client.set_read_timeout(Some(CLIENT_TIMEOUT)).unwrap();
 }
 
-/// Asserts that a client gets all of its answer before the endpoint closes.
-fn is_answered(mut client: TcpStream) {
+/// Asserts that a client gets its complete response before the endpoint closes the connection.
+fn assert_answered(mut client: TcpStream) {
     let answer = read_all(&mut client);
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
     assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
@@ -257,36 +258,37 @@ fn is_answered(mut client: TcpStream) {
 }
 
 #[test]
-fn who_comes_while_all_are_answered_waits() {
-    let (bench, release, first) = held(Limits { connections: 1, ..limits() });
-    let mut second = bench.connect();
+fn a_client_at_the_connection_limit_waits() {
+    let (endpoint, release, first) = blocked(Limits { connections: 1, ..limits() });
+    let mut second = endpoint.connect();
     second.write_all(LAST_SCRAPE).unwrap();
-    waits(&second);
+    assert_waits(&second);
     drop(release);
-    is_answered(first);
-    is_answered(second);
+    assert_answered(first);
+    assert_answered(second);
 }
 
 #[test]
-fn who_has_just_come_need_not_go_while_others_are_answered() {
-    let (bench, release, first) = held(Limits { connections: 2, grace: PATIENCE, ..limits() });
-    let mut second = bench.connect();
-    let mut third = bench.connect();
+fn a_new_client_is_not_evicted_within_the_grace_period() {
+    let (endpoint, release, first) =
+        blocked(Limits { connections: 2, grace: CLIENT_TIMEOUT, ..limits() });
+    let mut second = endpoint.connect();
+    let mut third = endpoint.connect();
     third.write_all(LAST_SCRAPE).unwrap();
-    waits(&second);
-    waits(&third);
+    assert_waits(&second);
+    assert_waits(&third);
     drop(release);
-    is_answered(first);
-    is_answered(third);
+    assert_answered(first);
+    assert_answered(third);
     second.write_all(LAST_SCRAPE).unwrap();
-    is_answered(second);
+    assert_answered(second);
 }
 
 #[test]
-fn a_run_that_is_over_is_said_to_be() {
+fn an_ended_run_is_reported_as_unavailable() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let (snapshots, questions) = tokio::sync::mpsc::channel(1);
-    drop(questions);
+    let (snapshots, requests) = tokio::sync::mpsc::channel(1);
+    drop(requests);
     let text = str::to_owned;
     let served = stable_trace::metrics::server::Served {
         snapshots,
@@ -300,12 +302,12 @@ fn a_run_that_is_over_is_said_to_be() {
         limits: limits(),
     };
     let endpoint = stable_trace::metrics::server::Endpoint::start(listener, served).unwrap();
-    let bench = Bench { endpoint, looks: std::sync::Arc::default() };
-    let (head, body) = bench.get("/metrics", "");
+    let endpoint = TestEndpoint { endpoint, snapshots: std::sync::Arc::default() };
+    let (head, body) = endpoint.get("/metrics", "");
     assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
     assert_eq!(body, "the run is not under way\n");
-    assert!(bench.get("/-/ready", "").0.starts_with("HTTP/1.1 503 "));
-    assert!(bench.get("/-/healthy", "").0.starts_with("HTTP/1.1 200 "));
-    let status: serde_json::Value = serde_json::from_str(&bench.get("/status", "").1).unwrap();
+    assert!(endpoint.get("/-/ready", "").0.starts_with("HTTP/1.1 503 "));
+    assert!(endpoint.get("/-/healthy", "").0.starts_with("HTTP/1.1 200 "));
+    let status: serde_json::Value = serde_json::from_str(&endpoint.get("/status", "").1).unwrap();
     assert_eq!(status["error"], "the run is not under way");
 }

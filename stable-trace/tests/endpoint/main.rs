@@ -1,6 +1,6 @@
-//! The metrics endpoint by itself, without a kernel to look at: hostile clients, TLS and passwords.
+//! The metrics endpoint without a kernel: hostile clients, TLS and passwords.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "what fails here fails its test")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a panic fails the test")]
 
 mod clients;
 mod promtool;
@@ -34,31 +34,35 @@ use stable_trace_common::{
 };
 use tokio::sync::mpsc;
 
-/// How long a client waits before the test has failed.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// A client fails the test after this time.
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// An endpoint over a run that exists only in this test: each look finds one more event received.
-struct Bench {
+/// An endpoint over a simulated run: each snapshot has one more received event.
+struct TestEndpoint {
     endpoint: Endpoint,
-    looks: Arc<AtomicU64>,
+    snapshots: Arc<AtomicU64>,
 }
 
-impl Bench {
+impl TestEndpoint {
     fn start(limits: Limits, web: WebConfig) -> Self {
-        Self::looking(limits, web, || {})
+        Self::with_snapshot_hook(limits, web, || {})
     }
 
-    /// With something that happens within each look.
-    fn looking(limits: Limits, web: WebConfig, mut within: impl FnMut() + Send + 'static) -> Self {
+    /// Calls `hook` within each snapshot.
+    fn with_snapshot_hook(
+        limits: Limits,
+        web: WebConfig,
+        mut hook: impl FnMut() + Send + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let (snapshots, mut questions) = mpsc::channel::<Question>(1);
-        let looks = Arc::new(AtomicU64::new(0));
-        let counter = Arc::clone(&looks);
+        let (snapshots, mut requests) = mpsc::channel::<Question>(1);
+        let count = Arc::new(AtomicU64::new(0));
+        let counter = Arc::clone(&count);
         thread::spawn(move || {
-            while let Some(question) = questions.blocking_recv() {
-                let look = counter.fetch_add(1, Relaxed) + 1;
-                within();
-                let _ = question.send(Ok(snapshot(look)));
+            while let Some(request) = requests.blocking_recv() {
+                let number = counter.fetch_add(1, Relaxed) + 1;
+                hook();
+                let _ = request.send(Ok(snapshot(number)));
             }
         });
         let text = str::to_owned;
@@ -66,7 +70,7 @@ impl Bench {
         let served = Served { snapshots, devices: Box::new(Vec::new), build, web, limits };
         let endpoint = Endpoint::start(listener, served).unwrap();
         endpoint.ready();
-        Self { endpoint, looks }
+        Self { endpoint, snapshots: count }
     }
 
     fn plain(limits: Limits) -> Self {
@@ -79,15 +83,15 @@ impl Bench {
 
     fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.address()).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(CLIENT_TIMEOUT)).unwrap();
+        stream.set_write_timeout(Some(CLIENT_TIMEOUT)).unwrap();
         stream
     }
 
-    /// Sends bytes and returns all that comes back until the endpoint closes.
+    /// Sends bytes and returns the response up to the end of the connection.
     fn exchange(&self, bytes: &[u8]) -> String {
         let mut stream = self.connect();
-        // It may close before it has read everything.
+        // The endpoint may close the connection before it has read everything.
         let _ = stream.write_all(bytes);
         read_all(&mut stream)
     }
@@ -108,12 +112,12 @@ impl Bench {
         assert!(body.contains("\nstable_trace_events_received_total "), "{body}");
     }
 
-    fn looks(&self) -> u64 {
-        self.looks.load(Relaxed)
+    fn snapshots(&self) -> u64 {
+        self.snapshots.load(Relaxed)
     }
 }
 
-/// What comes until the other side closes; an error ends it as well.
+/// Reads to the end of the connection or to an error.
 fn read_all(stream: &mut TcpStream) -> String {
     let mut answer = Vec::new();
     let mut buffer = [0; 4096];
@@ -126,14 +130,14 @@ fn read_all(stream: &mut TcpStream) -> String {
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-/// A run with names that are hard to write down.
-fn snapshot(look: u64) -> Snapshot {
-    let hard = "a\"b\\c\nd\u{fffd}{}=,é";
+/// A snapshot with names that need escaping.
+fn snapshot(number: u64) -> Snapshot {
+    let special = "a\"b\\c\nd\u{fffd}{}=,é";
     let mut histogram = Histogram::EMPTY;
     for duration in [999, 1_000, 1_001, 5_000_000, 70_000_000_000] {
         histogram.record(duration);
     }
-    let place = Place { device: Some(hard.to_owned()), fs: None };
+    let place = Place { device: Some(special.to_owned()), fs: None };
     let probe = Probe {
         group: Group::WritebackWait,
         function: "sched:sched_switch".to_owned(),
@@ -143,14 +147,14 @@ fn snapshot(look: u64) -> Snapshot {
     };
     Snapshot {
         stalls: vec![Stalls {
-            key: HistogramKey::COMMON,
+            key: HistogramKey::OVERFLOW,
             context: Context::Sync,
             place: place.clone(),
             histogram,
         }],
         processes: vec![ProcessTime {
             key: ProcessKey { comm: *b"a\"b\\c\nd.........", stack: 1 },
-            comm: Some(hard.to_owned()),
+            comm: Some(special.to_owned()),
             context: Context::WriteBegin,
             sum_ns: 1_500,
         }],
@@ -163,12 +167,12 @@ fn snapshot(look: u64) -> Snapshot {
         }],
         probes: vec![probe],
         missed: BTreeMap::from([("f".to_owned(), 3)]),
-        events_received: look,
+        events_received: number,
         ..Snapshot::default()
     }
 }
 
-/// Runs a program with a text on its standard input; its output and whether it succeeded.
+/// Runs a program with this standard input. Returns whether it succeeded, and its output.
 fn run(command: &mut Command, input: &str) -> (bool, String) {
     use std::process::Stdio;
     let mut child = command

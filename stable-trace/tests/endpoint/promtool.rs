@@ -1,29 +1,29 @@
-//! What Prometheus's own tool says of a page.
+//! The metrics page checked by Prometheus's `promtool`.
 
 use std::process::Command;
 
 use stable_trace::metrics::server::Limits;
 
-use super::{Bench, run};
+use super::{TestEndpoint, run};
 
 #[test]
-fn promtool_has_nothing_to_say() {
-    let bench = Bench::plain(Limits::default());
-    let (head, page) = bench.get("/metrics", "");
+fn promtool_accepts_the_page() {
+    let endpoint = TestEndpoint::plain(Limits::default());
+    let (head, page) = endpoint.get("/metrics", "");
     assert!(head.contains("version=0.0.4"), "{head}");
-    let (fine, said) = run(Command::new("promtool").args(["check", "metrics"]), &page);
-    assert!(fine && said.trim().is_empty(), "{said}\n{page}");
-    // It does say something of a page that is not right.
+    let (success, output) = run(Command::new("promtool").args(["check", "metrics"]), &page);
+    assert!(success && output.trim().is_empty(), "{output}\n{page}");
+    // promtool reports a bad name.
     let bad = page.replace("stable_trace_events_received_total", "stableTraceEvents");
-    let (fine, said) = run(Command::new("promtool").args(["check", "metrics"]), &bad);
-    assert!(!fine || !said.trim().is_empty(), "promtool takes anything");
+    let (success, output) = run(Command::new("promtool").args(["check", "metrics"]), &bad);
+    assert!(!success || !output.trim().is_empty(), "promtool accepts a bad name");
 }
 
 #[test]
-fn openmetrics_for_those_who_ask_for_it() {
-    let bench = Bench::plain(Limits::default());
-    let (head, page) =
-        bench.get("/metrics", "Accept: application/openmetrics-text;version=1.0.0,*/*;q=0.1\r\n");
+fn openmetrics_is_served_on_request() {
+    let endpoint = TestEndpoint::plain(Limits::default());
+    let (head, page) = endpoint
+        .get("/metrics", "Accept: application/openmetrics-text;version=1.0.0,*/*;q=0.1\r\n");
     assert!(head.contains("content-type: application/openmetrics-text; version=1.0.0;"), "{head}");
     assert!(page.ends_with("\n# EOF\n"), "{page}");
     assert!(page.contains("# TYPE stable_trace_events_received counter\n"), "{page}");

@@ -1,4 +1,4 @@
-//! Does `doctor` say what is there? Against what the system says where the test looks for itself.
+//! The report of `doctor` equals what the test reads from the system itself.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,51 +7,53 @@ use std::path::Path;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use crate::bed::{Agent, Disk, Need, Test, host};
+use crate::harness::{Agent, Disk, Requirement, Test, host};
 
-pub fn tests() -> Vec<Test> {
-    let root = |test: Test| test.needs(Need::Root).needs(Need::Agent);
+pub(crate) fn tests() -> Vec<Test> {
+    let root = |test: Test| test.requires(Requirement::Root).requires(Requirement::Agent);
     vec![
-        root(Test::both("doctor_knows_the_kernel", the_kernel)),
-        root(Test::both("doctor_knows_the_methods", the_methods)),
-        root(Test::both("doctor_knows_the_fields_of_the_wait", the_fields)).needs(Need::Tracefs),
-        root(Test::both("doctor_knows_the_devices", the_devices)),
-        root(Test::both("doctor_sees_stable_writes_change", stable_writes_change))
-            .needs(Need::Program("losetup")),
-        root(Test::guest("doctor_sees_every_method_in_a_guest", every_method)).needs(Need::Tracefs),
-        root(Test::guest("doctor_sees_the_disks_with_checksums", disks_with_checksums))
-            .needs(Need::PiDisk)
-            .needs(Need::NvmePi),
+        root(Test::anywhere("reports_the_kernel", kernel)),
+        root(Test::anywhere("reports_the_methods", methods)),
+        root(Test::anywhere("reports_the_fields_of_the_wait_tracepoint", fields))
+            .requires(Requirement::Tracefs),
+        root(Test::anywhere("reports_the_devices", devices)),
+        root(Test::anywhere("reports_a_change_of_stable_writes", stable_writes_change))
+            .requires(Requirement::Program("losetup")),
+        root(Test::guest("reports_every_method_in_a_guest", every_method))
+            .requires(Requirement::Tracefs),
+        root(Test::guest("reports_the_integrity_profiles", integrity_profiles))
+            .requires(Requirement::PiDisk)
+            .requires(Requirement::NvmePi),
     ]
 }
 
-/// The report as any reader of JSON has it: the names are the contract's.
+/// The report as untyped JSON, so that the test uses its public names.
 fn report() -> Result<Value> {
     let output = Agent::output(["doctor", "--format", "json"])?;
     let errors = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.code() == Some(0), "{}: {errors}", output.status);
     ensure!(errors.is_empty(), "{errors}");
-    serde_json::from_slice(&output.stdout).context("doctor prints no JSON")
+    serde_json::from_slice(&output.stdout).context("doctor did not print JSON")
 }
 
 fn read(path: impl AsRef<Path>) -> Option<String> {
     Some(fs::read_to_string(path).ok()?.trim().to_owned())
 }
 
-/// Whether a method is available, by the report.
+/// Whether the report has the method as available.
 fn available(report: &Value, name: &str) -> Option<bool> {
     let methods = report["methods"].as_array()?;
     methods.iter().find(|method| method["name"] == name)?["available"].as_bool()
 }
 
-fn the_kernel() -> Result<()> {
+fn kernel() -> Result<()> {
     let report = report()?;
     let release = read("/proc/sys/kernel/osrelease").context("no release")?;
     ensure!(report["kernel"] == release, "not {release}: {}", report["kernel"]);
     ensure!(report["arch"] == std::env::consts::ARCH, "{}", report["arch"]);
     let btf = Path::new("/sys/kernel/btf/vmlinux").exists();
     ensure!(report["btf"]["available"] == btf, "{}", report["btf"]);
-    // The chosen one of several stands in brackets.
+    // Brackets mark the active level.
     let lockdown = read("/sys/kernel/security/lockdown").and_then(|text| {
         let (_, rest) = text.split_once('[')?;
         Some(rest.split_once(']')?.0.to_owned())
@@ -64,32 +66,32 @@ fn the_kernel() -> Result<()> {
     Ok(())
 }
 
-fn the_methods() -> Result<()> {
+fn methods() -> Result<()> {
     let report = report()?;
     let kprobes = Path::new("/sys/bus/event_source/devices/kprobe/type").exists();
     ensure!(available(&report, "kprobe") == Some(kprobes), "{}", report["methods"]);
     for name in ["tracepoint", "raw_tracepoint"] {
         ensure!(available(&report, name) == Some(true), "{}", report["methods"]);
     }
-    // What is not there has a reason, and something to do about it.
+    // An unavailable method has a reason and a remedy.
     let methods = report["methods"].as_array().context("no methods")?;
     for method in methods {
-        let there = method["available"] == true;
-        let told = method["reason"].is_string() && method["remedy"].is_string();
-        ensure!(there != told, "{method}");
+        let available = method["available"] == true;
+        let explained = method["reason"].is_string() && method["remedy"].is_string();
+        ensure!(available != explained, "{method}");
         let problem = report["problems"].as_array().context("no problems")?.iter();
         let problem = problem.filter(|problem| problem["what"] == method["reason"]).count();
-        ensure!(problem == usize::from(!there), "{method}: {}", report["problems"]);
+        ensure!(problem == usize::from(!available), "{method}: {}", report["problems"]);
     }
-    // What it says of its probes is what a trace then does.
+    // A trace attaches the reported probes.
     let agent = Agent::start(["trace"])?;
-    let attached = serde_json::to_value(&agent.started().context("no start")?.probes)?;
+    let attached = serde_json::to_value(&agent.started().context("no `start` line")?.probes)?;
     ensure!(report["probes"] == attached, "{} but {attached}", report["probes"]);
     agent.stop()?;
     Ok(())
 }
 
-fn the_fields() -> Result<()> {
+fn fields() -> Result<()> {
     let event = format!("writeback/{}", host::wait_function());
     let format = read(Path::new(host::TRACING).join("events").join(&event).join("format"))
         .with_context(|| format!("no format of {event}"))?;
@@ -113,58 +115,57 @@ fn the_fields() -> Result<()> {
     Ok(())
 }
 
-/// Every device of /sys/block, with its flag and its checksums.
-fn the_devices() -> Result<()> {
+/// Every device of /sys/block, with its `stable_writes` and its integrity profile.
+fn devices() -> Result<()> {
     let report = report()?;
-    let told = report["devices"].as_array().context("no devices")?;
+    let reported = report["devices"].as_array().context("no devices")?;
     let mut count = 0;
     for entry in fs::read_dir("/sys/block")? {
         let path = entry?.path();
-        // The kernel writes a slash in a name as an exclamation mark there.
+        // sysfs has an exclamation mark for a slash in a name.
         let name = path.file_name().unwrap_or_default().to_string_lossy().replace('!', "/");
-        let device = told.iter().find(|device| device["device"] == name);
-        let device = device.with_context(|| format!("{name} is not told of"))?;
-        is_as_sysfs_has_it(device, &path).with_context(|| format!("{name}: {device}"))?;
+        let device = reported.iter().find(|device| device["device"] == name);
+        let device = device.with_context(|| format!("{name} is not reported"))?;
+        equals_sysfs(device, &path).with_context(|| format!("{name}: {device}"))?;
         count += 1;
     }
-    ensure!(told.len() == count, "{} devices instead of {count}", told.len());
+    ensure!(reported.len() == count, "{} devices instead of {count}", reported.len());
     Ok(())
 }
 
-fn is_as_sysfs_has_it(device: &Value, path: &Path) -> Result<()> {
-    let dev = read(path.join("dev")).context("no number")?;
-    ensure!(device["dev"] == dev, "its number is {dev}");
+fn equals_sysfs(device: &Value, path: &Path) -> Result<()> {
+    let dev = read(path.join("dev")).context("no device number")?;
+    ensure!(device["dev"] == dev, "sysfs has the number {dev}");
     let format = read(path.join("integrity/format")).filter(|it| !it.is_empty() && it != "none");
-    let told = device["integrity"]["format"].as_str().map(str::to_owned);
-    ensure!(told == format, "its checksums are {format:?}");
+    let reported = device["integrity"]["format"].as_str().map(str::to_owned);
+    ensure!(reported == format, "sysfs has the integrity format {format:?}");
     if let Some(flag) = read(path.join("queue/stable_writes")) {
-        // From 6.11 on checksums alone do (`bdev_stable_writes`, include/linux/blkdev.h).
         let checked = format.is_some_and(|format| format != "nop");
-        let stable = flag == "1" || (checked && host::kernel_version() >= (6, 11));
-        ensure!(device["stable_writes"] == stable, "its flag is {flag}");
+        let stable = flag == "1" || (checked && host::integrity_keeps_pages_stable());
+        ensure!(device["stable_writes"] == stable, "sysfs has stable_writes {flag}");
     }
     Ok(())
 }
 
 fn stable_writes_change() -> Result<()> {
-    let disk = Disk::looped(16)?;
+    let disk = Disk::loop_device(16)?;
     for (flag, stable) in [("1", true), ("0", false)] {
         disk.set_attribute("queue/stable_writes", flag)?;
         let report = report()?;
         let devices = report["devices"].as_array().context("no devices")?;
         let device = devices.iter().find(|device| device["device"] == disk.name);
-        let device = device.with_context(|| format!("{} is not told of", disk.name))?;
-        ensure!(device["stable_writes"] == stable, "the flag is {flag}: {device}");
+        let device = device.with_context(|| format!("{} is not reported", disk.name))?;
+        ensure!(device["stable_writes"] == stable, "stable_writes is {flag}: {device}");
     }
     Ok(())
 }
 
-/// Debian builds its kernels with all of them.
+/// Debian's kernels support all methods.
 fn every_method() -> Result<()> {
     let listed = Path::new(host::TRACING).join("available_filter_functions");
     let listed = fs::read_to_string(&listed).context("no list of functions")?;
     let hooked = listed.lines().any(|line| line == host::wait_function());
-    ensure!(hooked, "ftrace cannot hook {}: the test shows nothing", host::wait_function());
+    ensure!(hooked, "ftrace cannot hook {}: nothing to test", host::wait_function());
     let report = report()?;
     for name in ["fentry", "kprobe", "tracepoint", "raw_tracepoint"] {
         ensure!(available(&report, name) == Some(true), "{name}: {}", report["methods"]);
@@ -172,7 +173,7 @@ fn every_method() -> Result<()> {
     Ok(())
 }
 
-fn disks_with_checksums() -> Result<()> {
+fn integrity_profiles() -> Result<()> {
     let report = report()?;
     let devices = report["devices"].as_array().context("no devices")?;
     for disk in [Disk::pi()?, Disk::nvme_pi()?] {

@@ -1,5 +1,5 @@
-//! `--pid`, `--comm`, `--cgroup` and `--device`: two workloads run side by side, and one is asked
-//! for.
+//! `--pid`, `--comm`, `--cgroup` and `--device`: two workloads run side by side, and the filter
+//! selects one.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -8,82 +8,78 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use stable_trace_analysis::event::{Event, Stall};
 
-use crate::bed::{
-    Agent, Cgroup, Disk, Fs, Need, Recording, Scratch, Test, TracefsInstance, Wac,
-    every_wait_is_accounted_for, host,
+use crate::harness::{
+    Agent, Cgroup, Disk, Fs, Recording, Requirement, Scratch, Test, TracefsInstance, Wac,
+    every_wait_is_accounted_for, host, process,
 };
 
-/// Stalls that are awaited before the workloads are ended.
+/// Stalls that a test waits for before it stops the workloads.
 const MANY: u64 = 500;
 
-pub fn tests() -> Vec<Test> {
-    let both = |name: &str, story: fn() -> Result<()>| {
-        Test::both(name, story)
-            .needs(Need::Root)
-            .needs(Need::Agent)
-            .needs(Need::Tracefs)
-            .needs(Need::Program("losetup"))
+pub(crate) fn tests() -> Vec<Test> {
+    let anywhere = |name: &str, body: fn() -> Result<()>| {
+        Test::anywhere(name, body).requires_traced_loop_device()
     };
     vec![
-        both("only_the_process_that_was_asked_for", only_one_process),
-        both("only_the_thread_name_that_was_asked_for", only_one_name),
-        both("only_the_cgroup_that_was_asked_for", only_one_cgroup).needs(Need::Cgroup2),
-        both("only_the_device_that_was_asked_for", only_one_device),
-        both("only_the_btrfs_that_was_asked_for", only_one_btrfs),
+        anywhere("pid_selects_one_process", one_process),
+        anywhere("comm_selects_one_thread_name", one_thread_name),
+        anywhere("cgroup_selects_its_descendants", one_cgroup).requires(Requirement::Cgroup2),
+        anywhere("device_selects_one_device", one_device),
+        anywhere("device_selects_one_btrfs", one_btrfs),
     ]
 }
 
-/// Two workloads on file systems of their own, both at work for the whole run, and both watched by
-/// tracefs.
+/// Two workloads on separate file systems. Both run for the whole test, and tracefs counts the
+/// waits of each.
 struct Pair {
-    ours: Side,
-    others: Side,
+    selected: Observed,
+    other: Observed,
 }
 
-struct Side {
+struct Observed {
     scratch: Scratch,
     wac: Wac,
     waits: TracefsInstance,
 }
 
-impl Side {
+impl Observed {
     fn new(fs: Fs, profile: &str) -> Result<Self> {
         let mib = if fs == Fs::Btrfs { 128 } else { 64 };
-        let scratch = Scratch::with_stable_writes(fs, Disk::looped(mib)?, true)?;
-        let wac = Wac::ready(scratch.path(), profile)?;
+        let scratch = Scratch::with_stable_writes(fs, Disk::loop_device(mib)?, true)?;
+        let wac = Wac::spawn_paused(scratch.path(), profile)?;
         let waits = TracefsInstance::recording_process(&host::wait_event(), wac.pid())?;
         Ok(Self { scratch, wac, waits })
     }
 
-    fn name(&self) -> String {
+    fn device(&self) -> String {
         self.scratch.disk().name.clone()
     }
 }
 
 impl Pair {
-    fn new(ours: Fs) -> Result<Self> {
-        Ok(Self { ours: Side::new(ours, "a")?, others: Side::new(Fs::Ext4, "a")? })
+    fn new(selected: Fs) -> Result<Self> {
+        Ok(Self { selected: Observed::new(selected, "a")?, other: Observed::new(Fs::Ext4, "a")? })
     }
 
-    /// Runs both under an agent with these options, until it has seen enough of one. Returns what it
-    /// said, and how often tracefs saw ours wait.
+    /// Runs both under an agent with these options until it has streamed enough stalls. Returns the
+    /// recording and tracefs's count of the selected workload.
     fn run(mut self, options: &[&str]) -> Result<(Recording, u64)> {
         let mut agent = Agent::start(["--min-latency=0"].iter().chain(options))?;
-        self.others.wac.go()?;
-        self.ours.wac.go()?;
+        self.other.wac.start()?;
+        self.selected.wac.start()?;
         agent.await_stalls(MANY)?;
-        // Or the test shows nothing.
-        self.others.waits.await_hits(MANY).context("the others hardly wait")?;
-        self.ours.wac.stop()?;
-        self.others.wac.stop()?;
-        Ok((agent.stop()?, self.ours.waits.hits()?))
+        // Otherwise there is nothing to filter out.
+        self.other.waits.await_hits(MANY).context("the other workload has too few waits")?;
+        self.selected.wac.stop()?;
+        self.other.wac.stop()?;
+        Ok((agent.stop()?, self.selected.waits.hits()?))
     }
 }
 
-/// Lines and counts are of what was asked for, and of nothing else.
-fn only(recording: &Recording, asked_for: impl Fn(&Stall) -> bool) -> Result<()> {
-    let other = recording.stalls().find(|stall| !asked_for(stall));
-    ensure!(other.is_none(), "nobody asked for {other:?}");
+/// Lines and counts are of the selected stalls only.
+fn only(recording: &Recording, is_selected: impl Fn(&Stall) -> bool) -> Result<()> {
+    let other = recording.stalls().find(|stall| !is_selected(stall));
+    ensure!(other.is_none(), "the filter does not select {other:?}");
     let summary = recording.summary()?;
     let lines = recording.stalls().count() as u64;
     ensure!(lines > 0 && summary.records_malformed == 0, "{summary:#?}");
@@ -91,22 +87,22 @@ fn only(recording: &Recording, asked_for: impl Fn(&Stall) -> bool) -> Result<()>
     Ok(())
 }
 
-fn only_one_process() -> Result<()> {
+fn one_process() -> Result<()> {
     let pair = Pair::new(Fs::Ext4)?;
-    let pid = pair.ours.wac.pid();
+    let pid = pair.selected.wac.pid();
     let (recording, hits) = pair.run(&["--pid", &pid.to_string()])?;
     only(&recording, |stall| stall.pid == pid)?;
     every_wait_is_accounted_for(recording.summary()?, hits)
 }
 
-fn only_one_name() -> Result<()> {
+fn one_thread_name() -> Result<()> {
     let pair = Pair::new(Fs::Ext4)?;
-    let pids = [pair.ours.wac.pid(), pair.others.wac.pid()];
-    // Both have a thread of that name, and one whose name begins with it.
+    let pids = [pair.selected.wac.pid(), pair.other.wac.pid()];
+    // Both have a thread of that name and one whose name begins with it.
     let mut agent = Agent::start(["--min-latency=0", "--comm=wac-write-1"])?;
-    let Pair { ours: mut first, others: mut second } = pair;
-    first.wac.go()?;
-    second.wac.go()?;
+    let Pair { selected: mut first, other: mut second } = pair;
+    first.wac.start()?;
+    second.wac.start()?;
     let seen = RefCell::new(BTreeSet::new());
     agent.await_line(Duration::from_mins(2), |event| {
         if let Event::Stall(stall) = event {
@@ -114,35 +110,32 @@ fn only_one_name() -> Result<()> {
         }
         pids.iter().all(|pid| seen.borrow().contains(pid))
     })?;
-    let task = |pid: u32| thread_named(pid, "wac-write-1");
-    let tids = [task(pids[0])?, task(pids[1])?];
+    let tids = [thread_named(pids[0], "wac-write-1")?, thread_named(pids[1], "wac-write-1")?];
     first.wac.stop()?;
     second.wac.stop()?;
     let recording = agent.stop()?;
     only(&recording, |stall| stall.comm == "wac-write-1" && tids.contains(&stall.tid))
 }
 
-/// The thread of that name, as /proc has it.
 fn thread_named(pid: u32, name: &str) -> Result<u32> {
-    for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
-        let task = task?;
-        let comm = std::fs::read_to_string(task.path().join("comm"))?;
+    for tid in process::threads(pid)? {
+        let comm = std::fs::read_to_string(format!("/proc/{pid}/task/{tid}/comm"))?;
         if comm.trim_end() == name {
-            return Ok(task.file_name().to_string_lossy().parse()?);
+            return Ok(tid);
         }
     }
     anyhow::bail!("process {pid} has no thread {name}")
 }
 
-/// The process is in a group below the one that was asked for.
-fn only_one_cgroup() -> Result<()> {
+/// The process is in a descendant of the selected cgroup.
+fn one_cgroup() -> Result<()> {
     let parent = Cgroup::new()?;
     let child = parent.child("child")?;
     let grandchild = child.child("grandchild")?;
     let pair = Pair::new(Fs::Ext4)?;
-    let pid = pair.ours.wac.pid();
-    grandchild.take(pid)?;
-    let path = child.path().to_str().context("a path that is no text")?.to_owned();
+    let pid = pair.selected.wac.pid();
+    grandchild.add_process(pid)?;
+    let path = child.path().to_str().context("the path is not UTF-8")?.to_owned();
 
     let (recording, hits) = pair.run(&["--cgroup", &path])?;
 
@@ -151,30 +144,30 @@ fn only_one_cgroup() -> Result<()> {
     every_wait_is_accounted_for(recording.summary()?, hits)
 }
 
-fn only_one_device() -> Result<()> {
+fn one_device() -> Result<()> {
     let pair = Pair::new(Fs::Ext4)?;
-    let (ours, others) = (pair.ours.name(), pair.others.name());
-    ensure!(ours != others, "both are on {ours}");
-    let (recording, _) = pair.run(&["--device", &ours])?;
-    only(&recording, |stall| stall.device.as_deref() == Some(&ours))?;
-    counted_only(&recording, &ours)
+    let (selected, other) = (pair.selected.device(), pair.other.device());
+    ensure!(selected != other, "both are on {selected}");
+    let (recording, _) = pair.run(&["--device", &selected])?;
+    only(&recording, |stall| stall.device.as_deref() == Some(&selected))?;
+    counted_only(&recording, &selected)
 }
 
-/// A file system whose backing device has a name of its own, by its disk's number.
-fn only_one_btrfs() -> Result<()> {
+/// btrfs has an anonymous device; the filter names its disk by number.
+fn one_btrfs() -> Result<()> {
     let pair = Pair::new(Fs::Btrfs)?;
-    let ours = pair.ours.name();
-    let dev = pair.ours.scratch.disk().attribute("dev").context("the disk has no number")?;
+    let selected = pair.selected.device();
+    let dev = pair.selected.scratch.disk().dev()?;
     let (recording, _) = pair.run(&["--device", &dev])?;
     only(&recording, |stall| {
-        stall.device.as_deref() == Some(&ours) && stall.fs.as_deref() == Some("btrfs")
+        stall.device.as_deref() == Some(&selected) && stall.fs.as_deref() == Some("btrfs")
     })?;
-    counted_only(&recording, &ours)
+    counted_only(&recording, &selected)
 }
 
 fn counted_only(recording: &Recording, device: &str) -> Result<()> {
     let stalls = &recording.summary()?.stalls;
     let other = stalls.iter().find(|line| line.device.as_deref() != Some(device));
-    ensure!(other.is_none() && !stalls.is_empty(), "nobody asked for {other:?}");
+    ensure!(other.is_none() && !stalls.is_empty(), "the filter does not select {other:?}");
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The laboratory itself: are its disks and its oracles what the other tests take them for?
+//! Tests of the laboratory: its disks and oracles have the properties that the other tests rely on.
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -7,58 +7,67 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::bed::direct::Direct;
-use crate::bed::function_graph::{call, calls};
-use crate::bed::injection::SlowDisk;
-use crate::bed::scratch::drop_caches;
-use crate::bed::unreadable;
-use crate::bed::{
-    Agent, Disk, Dmesg, Fs, FunctionGraph, Injection, Need, Scratch, Test, TracefsInstance, host,
+use crate::harness::corrupt_blocks::corrupt_nvme_byte;
+use crate::harness::direct_io::DirectFile;
+use crate::harness::function_graph::{call, calls};
+use crate::harness::scratch::drop_caches;
+use crate::harness::unreadable_blocks;
+use crate::harness::{
+    Agent, Disk, Dmesg, Fs, FunctionGraph, Injection, Requirement, Scratch, SlowDisk, Test,
+    TracefsInstance, host,
 };
 
-/// EILSEQ: what the block layer makes of a failed integrity check.
+/// EILSEQ: the block layer's error for a failed integrity check.
 const EILSEQ: i32 = 84;
 
-pub fn tests() -> Vec<Test> {
+pub(crate) fn tests() -> Vec<Test> {
     let mut tests = vec![
         Test::guest("the_dif_disk_has_protection_information", || {
             the_disk_has_protection_information(&Disk::pi()?)
         })
-        .needs(Need::PiDisk),
+        .requires(Requirement::PiDisk),
         Test::guest("the_nvme_disk_has_protection_information", || {
             the_disk_has_protection_information(&Disk::nvme_pi()?)
         })
-        .needs(Need::NvmePi),
-        Test::guest("the_plain_disk_has_none", the_plain_disk_has_none).needs(Need::PlainDisk),
-        Test::guest("ten_injected_guard_errors_are_ten", ten_injected_guard_errors_are_ten)
-            .needs(Need::PiDisk)
-            .needs(Need::Tracefs),
-        Test::guest("one_changed_byte_fails_one_nvme_read", one_changed_byte_fails_one_nvme_read)
-            .needs(Need::NvmePi)
-            .needs(Need::Tracefs),
+        .requires(Requirement::NvmePi),
+        Test::guest("the_plain_disk_has_no_protection_information", plain_disk)
+            .requires(Requirement::PlainDisk),
+        Test::guest("the_oracles_see_each_injected_guard_error", injected_guard_errors)
+            .requires(Requirement::PiDisk)
+            .requires(Requirement::Tracefs),
+        Test::guest("one_corrupt_byte_fails_one_nvme_read", one_corrupt_byte_fails_one_nvme_read)
+            .requires(Requirement::NvmePi)
+            .requires(Requirement::Tracefs),
         Test::guest("the_graph_tracer_sees_waits", the_graph_tracer_sees_waits)
-            .needs(Need::PiDisk)
-            .needs(Need::Tracer("function_graph")),
-        Test::both("a_loop_device_mounts_and_goes", a_loop_device_mounts_and_goes)
-            .needs(Need::Root)
-            .needs(Need::Program("losetup")),
-        Test::both("the_bed_reads_what_an_agent_prints", the_bed_reads_what_an_agent_prints),
-        Test::both("the_bed_reads_what_the_graph_tracer_prints", graph_lines_are_read),
+            .requires(Requirement::PiDisk)
+            .requires(Requirement::Tracer("function_graph")),
+        Test::anywhere(
+            "a_loop_device_is_mounted_and_detached",
+            loop_device_is_mounted_and_detached,
+        )
+        .requires(Requirement::Root)
+        .requires(Requirement::Program("losetup")),
+        Test::anywhere("the_harness_reads_the_output_of_an_agent", agent_output_is_read),
+        Test::anywhere("the_harness_parses_lines_of_the_graph_tracer", graph_lines_are_parsed),
     ];
     for fs in Fs::ALL {
         tests.push(
             Test::guest(format!("{fs}_keeps_data_on_the_dif_disk"), move || {
                 data_is_kept(fs, Disk::pi()?)
             })
-            .needs(Need::PiDisk),
+            .requires(Requirement::PiDisk),
         );
         let on_nvme = Test::guest(format!("{fs}_keeps_data_on_the_nvme_disk"), move || {
             data_is_kept(fs, Disk::nvme_pi()?)
         })
-        .needs(Need::NvmePi);
-        // mkfs.xfs has the disk write zeros, for which 5.10's driver asks for no tags: reads of
-        // them fail (seen on 5.10, not on 6.1 and later).
-        tests.push(if fs == Fs::Xfs { on_nvme.needs(Need::KernelFrom(6, 1)) } else { on_nvme });
+        .requires(Requirement::NvmePi);
+        // mkfs.xfs uses the disk's command to write zeros, for which 5.10's driver requests no
+        // tags: reads of these blocks fail (seen on 5.10, not on 6.1 and later).
+        tests.push(if fs == Fs::Xfs {
+            on_nvme.requires(Requirement::KernelFrom(6, 1))
+        } else {
+            on_nvme
+        });
     }
     tests
 }
@@ -69,9 +78,9 @@ fn the_disk_has_protection_information(disk: &Disk) -> Result<()> {
     Ok(())
 }
 
-fn the_plain_disk_has_none() -> Result<()> {
+fn plain_disk() -> Result<()> {
     let disk = Disk::plain()?;
-    // Newer kernels say `none`, older ones have no such file.
+    // Newer kernels have `none` in the file, older ones no file.
     let format = disk.integrity_format();
     ensure!(format.as_deref().is_none_or(|format| format == "none"), "{format:?}");
     let before = disk.attribute("queue/stable_writes");
@@ -79,74 +88,72 @@ fn the_plain_disk_has_none() -> Result<()> {
     Ok(())
 }
 
-/// Written, dropped from the cache and read back, the data is what it was, and nobody complains.
+/// Data that was written, dropped from the cache and read back is unchanged, and the kernel logs no
+/// error.
 fn data_is_kept(fs: Fs, disk: Disk) -> Result<()> {
     let mut dmesg = Dmesg::from_now()?;
     let scratch = Scratch::new(fs, disk)?;
     let path = scratch.path().join("data");
     let data: Vec<u8> =
         (0..1_000_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
-    let mut file = File::create(&path).context("cannot make a file")?;
+    let mut file = File::create(&path).context("cannot create a file")?;
     file.write_all(&data).and_then(|()| file.sync_all()).context("cannot write")?;
     drop(file);
 
     drop_caches()?;
     let back = fs::read(&path).context("cannot read back")?;
 
-    ensure!(back == data, "other data came back");
+    ensure!(back == data, "the data has changed");
     let errors = dmesg.integrity_errors()?;
-    ensure!(errors.is_empty(), "the kernel complains: {errors:?}");
+    ensure!(errors.is_empty(), "the kernel logs errors: {errors:?}");
     Ok(())
 }
 
-fn ten_injected_guard_errors_are_ten() -> Result<()> {
-    let disk = Direct::open(&Disk::pi()?.path)?;
+fn injected_guard_errors() -> Result<()> {
+    let disk = DirectFile::open(&Disk::pi()?.path)?;
     let mut dmesg = Dmesg::from_now()?;
     let completions = TracefsInstance::recording_integrity_completions()?;
     let failing = Injection::into_every_command()?;
 
-    let errors: Vec<_> =
-        (0..10).map(|n| disk.read(n * 4096, 4096).err().and_then(|e| e.raw_os_error())).collect();
+    let errors: Vec<_> = (0..10).map(|n| disk.read_errno(n * 4096, 4096)).collect();
     drop(failing);
 
-    ensure!(errors == [Some(EILSEQ); 10], "the readers got {errors:?}");
+    ensure!(errors == [Some(EILSEQ); 10], "the reads end with {errors:?}");
     let lines = completions.lines()?;
     ensure!(lines.len() == 10, "tracefs has {}: {lines:#?}", lines.len());
-    ensure!(!dmesg.integrity_errors()?.is_empty(), "dmesg says nothing");
+    ensure!(!dmesg.integrity_errors()?.is_empty(), "dmesg has no message");
     disk.read(0, 4096).context("the disk does not recover")?;
     Ok(())
 }
 
-fn one_changed_byte_fails_one_nvme_read() -> Result<()> {
+fn one_corrupt_byte_fails_one_nvme_read() -> Result<()> {
     let nvme = Disk::nvme_pi()?;
-    let disk = Direct::open(&nvme.path)?;
-    let image = std::env::var("LAB_NVME_IMAGE").context("LAB_NVME_IMAGE")?;
-    let image = fs::OpenOptions::new().write(true).open(&image).context(image)?;
+    let disk = DirectFile::open(&nvme.path)?;
     disk.write(0, &vec![b'?'; 8 * 4096]).context("cannot write")?;
-    std::os::unix::fs::FileExt::write_all_at(&image, b"!", 3 * 4096 + 100)?;
+    corrupt_nvme_byte(3 * 4096 + 100)?;
     let completions = TracefsInstance::recording_integrity_completions()?;
 
-    let errors: Vec<_> =
-        (0..8).map(|n| disk.read(n * 4096, 4096).err().and_then(|e| e.raw_os_error())).collect();
+    let errors: Vec<_> = (0..8).map(|n| disk.read_errno(n * 4096, 4096)).collect();
 
     let mut expected = [None; 8];
     expected[3] = Some(EILSEQ);
-    ensure!(errors == expected, "the readers got {errors:?}");
+    ensure!(errors == expected, "the reads end with {errors:?}");
     ensure!(completions.count()? == 1, "tracefs has {:#?}", completions.lines()?);
 
-    let mended = unreadable::mend(&nvme)?;
-    ensure!(mended == 1, "{mended} blocks were mended");
-    let bytes = disk.read(2 * 4096, 2 * 4096).context("the block is not sound again")?;
-    let (sound, anew) = bytes.split_at(4096);
-    ensure!(sound == [b'?'; 4096] && anew == [0; 4096], "another block was written, or not all");
+    let rewritten = unreadable_blocks::rewrite(&nvme)?;
+    ensure!(rewritten == 1, "{rewritten} blocks were rewritten");
+    let bytes = disk.read(2 * 4096, 2 * 4096).context("the block is still unreadable")?;
+    let (before, corrupt) = bytes.split_at(4096);
+    ensure!(before == [b'?'; 4096], "another block was rewritten");
+    ensure!(corrupt == [0; 4096], "the block was not completely rewritten");
     Ok(())
 }
 
-/// Two threads rewrite one page of a slow disk and ask for its writeback: they wait for it.
+/// Two threads rewrite one page of a slow disk and sync it: they wait for its writeback.
 fn the_graph_tracer_sees_waits() -> Result<()> {
     let scratch = Scratch::new(Fs::Ext4, Disk::pi()?)?;
     let path = scratch.path().join("page");
-    fs::write(&path, [0; 4096]).context("cannot make a file")?;
+    fs::write(&path, [0; 4096]).context("cannot create a file")?;
     let _slow = SlowDisk::new(scratch.disk(), Duration::from_millis(2), 4)?;
     let graph = FunctionGraph::of(host::wait_function())
         .in_process(std::process::id())
@@ -164,24 +171,24 @@ fn the_graph_tracer_sees_waits() -> Result<()> {
     std::thread::scope(|scope| {
         let threads = [scope.spawn(rewrite), scope.spawn(rewrite)];
         threads.into_iter().try_for_each(|thread| match thread.join() {
-            Ok(done) => done,
+            Ok(result) => result,
             Err(panic) => std::panic::resume_unwind(panic),
         })
     })?;
 
     let calls = graph.finish()?;
     ensure!(calls.len() >= 20, "only {} waits: {calls:#?}", calls.len());
-    let strange = calls.iter().find(|call| {
+    let unexpected = calls.iter().find(|call| {
         call.function != host::wait_function()
             || call.duration < Duration::from_micros(500)
             || call.duration > Duration::from_secs(10)
     });
-    ensure!(strange.is_none(), "{strange:?}");
+    ensure!(unexpected.is_none(), "{unexpected:?}");
     Ok(())
 }
 
-fn a_loop_device_mounts_and_goes() -> Result<()> {
-    let scratch = Scratch::with_stable_writes(Fs::Ext4, Disk::looped(64)?, true)?;
+fn loop_device_is_mounted_and_detached() -> Result<()> {
+    let scratch = Scratch::with_stable_writes(Fs::Ext4, Disk::loop_device(64)?, true)?;
     let name = scratch.disk().name.clone();
     ensure!(scratch.disk().attribute("queue/stable_writes").as_deref() == Some("1"));
     fs::write(scratch.path().join("file"), "data").context("cannot write")?;
@@ -193,8 +200,8 @@ fn a_loop_device_mounts_and_goes() -> Result<()> {
     Ok(())
 }
 
-/// With a stand-in: the bed has to work before the agent does.
-fn the_bed_reads_what_an_agent_prints() -> Result<()> {
+/// A shell script stands in for the agent, so that this tests only the harness.
+fn agent_output_is_read() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let program = folder.path().join("agent");
     fs::write(
@@ -217,13 +224,13 @@ n=0; while [ $n -lt 300 ]; do sleep 0.1; n=$((n + 1)); done
     let recording = agent.stop()?;
     ensure!(recording.status.code() == Some(4), "{recording:?}");
     ensure!(recording.lines.len() == 2 && recording.errors == "warning\n", "{recording:?}");
-    ensure!(recording.summary().is_err(), "there was no summary");
+    ensure!(recording.summary().is_err(), "a summary was found where there is none");
     Ok(())
 }
 
-fn graph_lines_are_read() -> Result<()> {
+fn graph_lines_are_parsed() -> Result<()> {
     let end = " 1)  wac-a b-1234   | ! 250.125 us  |  } /* folio_wait_writeback */";
-    let read = call(end).context("an end of a call is not read")?;
+    let read = call(end).context("the end of a call is not parsed")?;
     ensure!(read.function == "folio_wait_writeback" && read.tid == 1234, "{read:?}");
     ensure!(read.comm == "wac-a b" && read.duration == Duration::from_nanos(250_125), "{read:?}");
     let leaf = call(" 0)   sh-7    |   0.500 us    |  wait_on_page_writeback();");

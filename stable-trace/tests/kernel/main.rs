@@ -1,32 +1,33 @@
 //! Tests against a running kernel: this machine's, or that of a guest of `cargo xtask vm`.
 //!
-//! One program serves both. Each test says where it belongs and what it needs; where it does not
-//! belong it is not listed, and where something is missing it is ignored, with the reason.
+//! One program serves both. Each test declares where it runs and what it requires. A test that does
+//! not run in this environment is not listed; a test whose requirement is not met is ignored, with
+//! the reason.
 
-mod bed;
+mod cleanup;
+mod cli_errors;
 mod dashboards;
+mod degradation;
 mod doctor;
-mod ending;
+mod event_loss;
 mod experiment;
 mod filters;
-mod gaps;
+mod harness;
 mod integrity;
 mod laboratory;
-mod leftovers;
-mod loss;
 mod metrics;
-mod nested;
+mod nested_faults;
 mod oracle;
-mod paired;
+mod paired_workload;
 mod probes;
 mod recording;
-mod refusals;
-mod rewriting;
-mod seed;
+mod stable_pages_patchset;
+mod stall_contexts;
 mod stalls;
-mod sync;
-mod unstable;
+mod termination;
+mod unstable_writes;
 mod verdicts;
+mod workload_failures;
 
 use std::process::ExitCode;
 
@@ -34,34 +35,36 @@ use libtest_mimic::Arguments;
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
-    // There is one tracer and one disk of each kind: a test has them for itself.
+    // Tests share one tracer and one disk of each kind, so they run one at a time.
     arguments.test_threads = Some(1);
-    bed::host::settle();
+    harness::host::set_up_mounts();
     let tests = [
-        laboratory::tests(),
-        dashboards::tests(),
-        doctor::tests(),
-        recording::tests(),
-        refusals::tests(),
-        stalls::tests(),
-        rewriting::tests(),
-        seed::tests(),
-        sync::tests(),
-        unstable::tests(),
-        integrity::tests(),
-        paired::tests(),
-        verdicts::tests(),
-        nested::tests(),
-        leftovers::tests(),
-        gaps::tests(),
-        probes::tests(),
-        loss::tests(),
-        metrics::tests(),
-        filters::tests(),
-        ending::tests(),
-        experiment::tests(),
-        oracle::tests(),
+        ("laboratory", laboratory::tests()),
+        ("dashboards", dashboards::tests()),
+        ("doctor", doctor::tests()),
+        ("recording", recording::tests()),
+        ("cli_errors", cli_errors::tests()),
+        ("stalls", stalls::tests()),
+        ("workload_failures", workload_failures::tests()),
+        ("stable_pages_patchset", stable_pages_patchset::tests()),
+        ("stall_contexts", stall_contexts::tests()),
+        ("unstable_writes", unstable_writes::tests()),
+        ("integrity", integrity::tests()),
+        ("paired_workload", paired_workload::tests()),
+        ("verdicts", verdicts::tests()),
+        ("nested_faults", nested_faults::tests()),
+        ("cleanup", cleanup::tests()),
+        ("degradation", degradation::tests()),
+        ("probes", probes::tests()),
+        ("event_loss", event_loss::tests()),
+        ("metrics", metrics::tests()),
+        ("filters", filters::tests()),
+        ("termination", termination::tests()),
+        ("experiment", experiment::tests()),
+        ("oracle", oracle::tests()),
     ];
-    let trials = tests.into_iter().flatten().filter_map(bed::Test::into_trial).collect();
-    libtest_mimic::run(&arguments, trials).exit_code()
+    let trials = tests.into_iter().flat_map(|(module, tests)| {
+        tests.into_iter().filter_map(move |test| test.into_trial(module))
+    });
+    libtest_mimic::run(&arguments, trials.collect()).exit_code()
 }

@@ -1,5 +1,4 @@
-//! The metrics of a run on this machine's kernel: against tracefs, which counts the same waits, and
-//! against the run's own summary.
+//! The metrics of a run equal tracefs's count of the same waits and the run's summary.
 
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
@@ -9,60 +8,56 @@ use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;
 use stable_trace_analysis::event::{Context, Event};
 
-use crate::bed::{
-    Agent, Disk, Fs, Held, Need, Recording, Scrape, Scratch, Test, TracefsInstance, Wac,
-    eventually, every_wait_is_accounted_for, host,
+use crate::harness::{
+    Agent, Disk, Fs, Recording, Requirement, Scrape, Scratch, StoppedProcesses, Test,
+    TracefsInstance, Wac, every_wait_is_accounted_for, host, wait_until,
 };
 
-/// Stalls that are awaited before the workload is ended.
+/// Stalls that a test waits for before it stops the workload.
 const MANY: u64 = 3_000;
 
-/// Waits while the agent stands still: several times what a ring of one page has room for.
-const FLOOD: u64 = 500;
+/// Waits while the agent is stopped: several times the capacity of a ring of one page.
+const OVERFLOW: u64 = 500;
 
-pub fn tests() -> Vec<Test> {
-    let native = |name: &str, story: fn() -> Result<()>| {
-        Test::native(name, story)
-            .needs(Need::Root)
-            .needs(Need::Agent)
-            .needs(Need::Tracefs)
-            .needs(Need::Program("losetup"))
-            .needs(Need::Program("promtool"))
+pub(crate) fn tests() -> Vec<Test> {
+    let native = |name: &str, body: fn() -> Result<()>| {
+        Test::native(name, body)
+            .requires_traced_loop_device()
+            .requires(Requirement::Program("promtool"))
     };
     vec![
-        native("metrics_equal_the_summary_and_tracefs", metrics_equal_the_summary_and_tracefs),
-        native("metrics_are_exact_when_the_stream_drops", metrics_are_exact_when_the_stream_drops),
-        native("metrics_of_the_workload_grow_with_it", metrics_of_the_workload_grow_with_it),
-        native("a_taken_address_is_an_error_only_if_asked_for", a_taken_address),
-        native("programs_are_timed_only_while_asked_for", programs_are_timed_only_while_asked_for),
+        native("equal_the_summary_and_tracefs", metrics_equal_the_summary_and_tracefs),
+        native("are_exact_when_the_stream_drops", metrics_are_exact_when_the_stream_drops),
+        native("workload_metrics_grow_with_the_workload", workload_metrics_grow),
+        native("an_address_in_use_is_an_error_only_with_listen", address_in_use),
+        native("bpf_statistics_are_enabled_only_on_request", bpf_statistics),
     ]
 }
 
 const ANY_PORT: &str = "--listen=127.0.0.1:0";
 
-/// A run around the workload: scrapes while it runs, one after it has ended, the run's own words, and
-/// what tracefs counted.
-struct Seen {
+/// A run with scrapes while the workload runs, one scrape after its end, and tracefs's count.
+struct Run {
     during: Vec<Scrape>,
     after: Scrape,
     recording: Recording,
     hits: u64,
 }
 
-/// With `flooded`, the agent stands still for a time, so that a small ring overflows.
-fn watch(options: &[&str], flooded: bool) -> Result<Seen> {
-    let scratch = Scratch::with_stable_writes(Fs::Ext4, Disk::looped(64)?, true)?;
-    let mut wac = Wac::ready(scratch.path(), "a")?;
+/// With `overflow`, the agent is stopped for a time, so that a small ring overflows.
+fn trace_workload(options: &[&str], overflow: bool) -> Result<Run> {
+    let scratch = Scratch::with_stable_writes(Fs::Ext4, Disk::loop_device(64)?, true)?;
+    let mut wac = Wac::spawn_paused(scratch.path(), "a")?;
     let pid = wac.pid();
     let oracle = TracefsInstance::recording_process(&host::wait_event(), pid)?;
     let pid = pid.to_string();
     let fixed = ["--min-latency=0", ANY_PORT, "--pid", &pid];
     let mut agent = Agent::start(fixed.iter().chain(options))?;
     let mut during = vec![Scrape::of(&agent)?];
-    wac.go()?;
-    if flooded {
-        let _held = Held::process(agent.pid())?;
-        oracle.await_hits(oracle.hits()? + FLOOD)?;
+    wac.start()?;
+    if overflow {
+        let _stopped = StoppedProcesses::process(agent.pid())?;
+        oracle.await_hits(oracle.hits()? + OVERFLOW)?;
     }
     for part in 0..4 {
         agent.await_stalls(MANY / 4).with_context(|| format!("part {part}"))?;
@@ -71,14 +66,14 @@ fn watch(options: &[&str], flooded: bool) -> Result<Seen> {
     wac.stop()?;
     let hits = oracle.hits()?;
     let after = Scrape::of(&agent)?;
-    Ok(Seen { during, after, recording: agent.stop()?, hits })
+    Ok(Run { during, after, recording: agent.stop()?, hits })
 }
 
-/// What holds whatever the stream drops.
-fn exact(seen: &Seen) -> Result<()> {
-    let Seen { during, after, recording, hits } = seen;
+/// The counts are exact, whether or not the stream drops events.
+fn counts_are_exact(run: &Run) -> Result<()> {
+    let Run { during, after, recording, hits } = run;
     let summary = recording.summary()?;
-    ensure!(summary.waits_unfinished == 0, "nobody is left to wait: {summary:#?}");
+    ensure!(summary.waits_unfinished == 0, "no task is left that waits: {summary:#?}");
     every_wait_is_accounted_for(summary, *hits)?;
     #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
     let (total, lost) = (summary.stalls_total as f64, summary.events_lost as f64);
@@ -103,7 +98,7 @@ fn exact(seen: &Seen) -> Result<()> {
         let in_buckets = after.sum("stable_trace_stall_seconds_bucket", &all);
         ensure!(same(in_buckets, count), "{labels:?}: {in_buckets} in all buckets, {line:?}");
     }
-    // Sixty-four threads, each with a name of its own: more than have series.
+    // Sixty-four threads with different names: more than the limit of series.
     for context in Context::ALL {
         let labels = [("context", context.name())];
         let by_name = after.sum("stable_trace_process_stall_seconds_total", &labels);
@@ -114,21 +109,21 @@ fn exact(seen: &Seen) -> Result<()> {
     ensure!(other > 0.0, "no name is in `other`: {}", after.page);
 
     for pair in during.iter().chain([after]).collect::<Vec<_>>().windows(2) {
-        goes_on(pair[0], pair[1])?;
+        counters_do_not_decrease(pair[0], pair[1])?;
     }
     promtool(after)
 }
 
-/// No counter of the first scrape is gone or less in the second.
-fn goes_on(first: &Scrape, second: &Scrape) -> Result<()> {
+/// No counter of the first scrape is missing or less in the second.
+fn counters_do_not_decrease(first: &Scrape, second: &Scrape) -> Result<()> {
     let later: std::collections::BTreeMap<_, _> = second.all().collect();
     let counts = |name: &str| {
         let metric = name.split('{').next().unwrap_or_default();
         ["_total", "_bucket", "_sum", "_count"].iter().any(|end| metric.ends_with(end))
     };
     for (name, value) in first.all().filter(|(name, _)| counts(name)) {
-        let now = later.get(name).with_context(|| format!("{name} is gone"))?;
-        ensure!(*now >= value, "{name} went back from {value} to {now}");
+        let now = later.get(name).with_context(|| format!("{name} is missing"))?;
+        ensure!(*now >= value, "{name} decreased from {value} to {now}");
     }
     Ok(())
 }
@@ -141,13 +136,13 @@ fn promtool(scrape: &Scrape) -> Result<()> {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()?;
-    let mut stdin = child.stdin.take().context("promtool takes nothing")?;
+    let mut stdin = child.stdin.take().context("promtool has no standard input")?;
     stdin.write_all(scrape.page.as_bytes())?;
     drop(stdin);
     let output = child.wait_with_output()?;
-    let said = [output.stdout, output.stderr].concat();
-    let said = String::from_utf8_lossy(&said);
-    ensure!(output.status.success() && said.trim().is_empty(), "promtool: {said}");
+    let messages = [output.stdout, output.stderr].concat();
+    let messages = String::from_utf8_lossy(&messages);
+    ensure!(output.status.success() && messages.trim().is_empty(), "promtool: {messages}");
     Ok(())
 }
 
@@ -160,17 +155,17 @@ fn near(one: f64, other: f64) -> bool {
 }
 
 fn metrics_equal_the_summary_and_tracefs() -> Result<()> {
-    let seen = watch(&["--ring-size=64MiB"], false)?;
-    exact(&seen)?;
-    let summary = seen.recording.summary()?;
+    let run = trace_workload(&["--ring-size=64MiB"], false)?;
+    counts_are_exact(&run)?;
+    let summary = run.recording.summary()?;
     ensure!(summary.events_lost == 0, "{} lost", summary.events_lost);
-    let received = seen.after.sum("stable_trace_events_received_total", &[]);
-    let lines = seen.recording.stalls().count();
-    // Stalls that were in the ring when the last scrape came are received later.
+    let received = run.after.sum("stable_trace_events_received_total", &[]);
+    let lines = run.recording.stalls().count();
+    // Stalls in the ring at the last scrape are received later.
     #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
     let lines = lines as f64;
     ensure!(received > 0.0 && received <= lines, "{received} received, {lines} streamed");
-    let first = &seen.during[0];
+    let first = &run.during[0];
     let known = [("context", "write_begin"), ("fs", "ext4")];
     ensure!(
         first.series("stable_trace_stall_seconds_count") >= 3
@@ -180,25 +175,25 @@ fn metrics_equal_the_summary_and_tracefs() -> Result<()> {
     );
     for metric in ["stable_trace_map_entries", "stable_trace_map_capacity"] {
         for map in ["HISTOGRAMS", "STACKS", "PROCESS_STALLS", "EVENTS"] {
-            let value = seen.after.sum(metric, &[("map", map)]);
+            let value = run.after.sum(metric, &[("map", map)]);
             ensure!(value > 0.0 || map == "EVENTS", "{metric} of {map}: {value}");
         }
     }
-    let capacity = seen.after.sum("stable_trace_map_capacity", &[("map", "EVENTS")]);
+    let capacity = run.after.sum("stable_trace_map_capacity", &[("map", "EVENTS")]);
     ensure!(same(capacity, 67_108_864.0), "the ring has {capacity} bytes");
     Ok(())
 }
 
 fn metrics_are_exact_when_the_stream_drops() -> Result<()> {
-    let seen = watch(&["--ring-size=4096"], true)?;
-    exact(&seen)?;
-    let lost = seen.recording.summary()?.events_lost;
-    ensure!(lost > 0, "nothing was lost: the test shows nothing");
+    let run = trace_workload(&["--ring-size=4096"], true)?;
+    counts_are_exact(&run)?;
+    let lost = run.recording.summary()?.events_lost;
+    ensure!(lost > 0, "the ring did not overflow");
     Ok(())
 }
 
-fn metrics_of_the_workload_grow_with_it() -> Result<()> {
-    let scratch = Scratch::with_stable_writes(Fs::Ext4, Disk::looped(64)?, true)?;
+fn workload_metrics_grow() -> Result<()> {
+    let scratch = Scratch::with_stable_writes(Fs::Ext4, Disk::loop_device(64)?, true)?;
     let path = scratch.path().to_string_lossy().into_owned();
     let options = ["--profile=c", "--duration=1h", "--threads=4", ANY_PORT, "--path", &path];
     let mut agent = Agent::start(["wac", "-q"].iter().chain(&options))?;
@@ -206,13 +201,13 @@ fn metrics_of_the_workload_grow_with_it() -> Result<()> {
         ["write", "mmap"].map(|mode| scrape.sum(metric, &[("profile", "c"), ("mode", mode)]))
     };
     let mut last = None;
-    eventually(|| {
+    wait_until(|| {
         let scrape = Scrape::of(&agent)?;
         let operations = by_mode(&scrape, "stable_trace_workload_operations_total");
         let bytes = by_mode(&scrape, "stable_trace_workload_bytes_total");
         last = Some((operations, bytes));
-        let still = operations.iter().chain(&bytes).any(|value| *value <= 0.0);
-        Ok(still.then(|| format!("{operations:?} operations, {bytes:?} bytes")))
+        let zero = operations.iter().chain(&bytes).any(|value| *value <= 0.0);
+        Ok(zero.then(|| format!("{operations:?} operations, {bytes:?} bytes")))
     })?;
     let (operations, bytes) = last.context("no scrape")?;
     agent.signal(Signal::INT)?;
@@ -228,40 +223,40 @@ fn metrics_of_the_workload_grow_with_it() -> Result<()> {
     Ok(())
 }
 
-fn a_taken_address() -> Result<()> {
-    let taken = TcpListener::bind("127.0.0.1:0").context("no port is free")?;
-    let address = taken.local_addr()?;
+fn address_in_use() -> Result<()> {
+    let listener = TcpListener::bind("127.0.0.1:0").context("no port is free")?;
+    let address = listener.local_addr()?;
     let output = Agent::output(["--duration=1s", &format!("--listen={address}")])?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.code() == Some(1), "{}: {said}", output.status);
-    ensure!(said.lines().count() == 1 && said.contains(&address.to_string()), "{said}");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.code() == Some(1), "{}: {errors}", output.status);
+    ensure!(errors.lines().count() == 1 && errors.contains(&address.to_string()), "{errors}");
 
-    // An error: somebody else has it, which serves as well.
+    // If this fails, another process listens there, which serves the test as well.
     let _default = TcpListener::bind("127.0.0.1:9748");
     let output = Agent::output(["--duration=100ms"])?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{}: {said}", output.status);
-    ensure!(said.contains("no metrics: another process listens on 127.0.0.1:9748"), "{said}");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{}: {errors}", output.status);
+    ensure!(errors.contains("no metrics: another process listens on 127.0.0.1:9748"), "{errors}");
     Ok(())
 }
 
-/// The switch is a file descriptor (`bpf_enable_runtime_stats`, kernel/bpf/syscall.c): whoever has it
-/// open has asked, and with it closed the kernel times nothing for us.
-fn programs_are_timed_only_while_asked_for() -> Result<()> {
-    let asks = |agent: &Agent| -> Result<bool> {
+/// An open file descriptor enables the statistics (`bpf_enable_runtime_stats`,
+/// kernel/bpf/syscall.c).
+fn bpf_statistics() -> Result<()> {
+    let enables = |agent: &Agent| -> Result<bool> {
         let folder = format!("/proc/{}/fd", agent.pid());
         let files = std::fs::read_dir(&folder).with_context(|| format!("cannot list {folder}"))?;
         let links = files.flatten().filter_map(|file| std::fs::read_link(file.path()).ok());
         Ok(links.into_iter().any(|link| link.to_string_lossy().contains("bpf-stats")))
     };
     let agent = Agent::start([ANY_PORT, "--no-program-statistics"])?;
-    ensure!(!asks(&agent)?, "the kernel was asked to time programs");
+    ensure!(!enables(&agent)?, "the agent enables BPF statistics");
     let scrape = Scrape::of(&agent)?;
     ensure!(scrape.series("stable_trace_program_runs_total") == 0, "{}", scrape.page);
     agent.stop()?;
     let agent = Agent::start([ANY_PORT])?;
-    ensure!(asks(&agent)?, "the kernel was not asked to time programs");
-    eventually(|| {
+    ensure!(enables(&agent)?, "the agent does not enable BPF statistics");
+    wait_until(|| {
         let runs = Scrape::of(&agent)?.sum("stable_trace_program_runs_total", &[]);
         Ok((runs <= 0.0).then(|| "no program has run".to_owned()))
     })?;

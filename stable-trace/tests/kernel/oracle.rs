@@ -1,5 +1,5 @@
-//! The tracepoint method against the kernel's own `function_graph` tracer: as many waits, and in the
-//! same places.
+//! The tracepoint method compared with the kernel's `function_graph` tracer: the numbers of waits
+//! agree in each context.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,41 +7,42 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use stable_trace_analysis::event::Context;
 
-use crate::bed::function_graph::Call;
-use crate::bed::injection::SlowDisk;
-use crate::bed::{Agent, Disk, Fs, FunctionGraph, Need, Scratch, Test, Wac, host};
+use crate::harness::function_graph::Call;
+use crate::harness::{
+    Agent, Disk, Fs, FunctionGraph, Requirement, Scratch, SlowDisk, Test, Wac, host,
+};
 
-/// What counts as a wait on both sides. The tracer cannot tell a call that slept from one that did
-/// not, and one that did not lasts some 20 µs where each instruction is emulated; the disk takes
-/// 10 ms for a write, so that few waits are anywhere near.
+/// The least duration of a wait on both sides. The tracer cannot distinguish a call that slept from
+/// one that did not, which lasts about 20 µs on an emulated CPU. The disk takes 10 ms for a write,
+/// so that few waits are near the threshold.
 const THRESHOLD: Duration = Duration::from_millis(1);
 
-/// Stalls that are awaited before the workload is ended.
+/// Stalls that the test waits for before it stops the workload.
 const MANY: u64 = 600;
 
-pub fn tests() -> Vec<Test> {
+pub(crate) fn tests() -> Vec<Test> {
     let mut tests = Vec::new();
     for fs in Fs::ALL {
         for profile in ["a", "b"] {
-            // The list of CALLERS is not complete for it: on 6.1 the graph tracer shows 5 of 1,030
-            // waits inside none of them. In total the two are 1.4 % apart there.
+            // CALLERS is incomplete for it: on 6.1 the graph tracer shows 5 of 1,030 waits outside
+            // of all of them. The totals differ by 1.4 % there.
             if fs == Fs::Btrfs && profile == "b" {
                 continue;
             }
             let name = format!("the_graph_tracer_agrees_on_{fs}_profile_{profile}");
             tests.push(
                 Test::guest(name, move || the_graph_tracer_agrees(fs, profile))
-                    .needs(Need::Agent)
-                    .needs(Need::PiDisk)
-                    .needs(Need::Tracer("function_graph")),
+                    .requires(Requirement::Agent)
+                    .requires(Requirement::PiDisk)
+                    .requires(Requirement::Tracer("function_graph")),
             );
         }
     }
     tests
 }
 
-/// Functions that a wait can be inside, by the context that they make of it. A kernel has some of
-/// them; those of a module can be traced once it is loaded.
+/// Callers of the wait function, with the context that each means. A kernel has some of them; those
+/// of a module can be traced once it is loaded.
 const CALLERS: [(&str, Context); 10] = [
     ("generic_perform_write", Context::WriteBegin),
     ("iomap_file_buffered_write", Context::WriteBegin),
@@ -60,9 +61,9 @@ type Counts = BTreeMap<Context, u64>;
 fn the_graph_tracer_agrees(fs: Fs, profile: &str) -> Result<()> {
     let scratch = Scratch::new(fs, Disk::pi()?)?;
     let _slow = SlowDisk::new(scratch.disk(), Duration::from_millis(10), 4)?;
-    let mut wac = Wac::ready(scratch.path(), profile)?;
+    let mut wac = Wac::spawn_paused(scratch.path(), profile)?;
     let graph = FunctionGraph::of(host::wait_function())
-        .inside(CALLERS.map(|(function, _)| function))
+        .with_callers(CALLERS.map(|(function, _)| function))
         .in_process(wac.pid())
         .at_least(THRESHOLD)
         .start()?;
@@ -70,39 +71,45 @@ fn the_graph_tracer_agrees(fs: Fs, profile: &str) -> Result<()> {
     let pid = wac.pid().to_string();
     let mut agent =
         Agent::start(["--attach=tracepoint", "--ring-size=64MiB", &threshold, "--pid", &pid])?;
-    wac.go()?;
+    wac.start()?;
     agent.await_stalls(MANY)?;
     wac.stop()?;
     let calls = graph.finish()?;
     let recording = agent.stop()?;
     ensure!(recording.summary()?.events_lost == 0, "the stream is incomplete");
 
-    let mut ours = Counts::new();
+    let mut stalls = Counts::new();
     for stall in recording.stalls() {
-        *ours.entry(stall.context).or_default() += 1;
+        *stalls.entry(stall.context).or_default() += 1;
     }
-    let theirs = contexts(&calls);
-    let agrees = |ours: u64, theirs: u64| ours.abs_diff(theirs) * 50 <= theirs.max(100);
+    let waits = contexts(&calls);
+    let agrees = |stalls: u64, waits: u64| stalls.abs_diff(waits) * 50 <= waits.max(100);
     let total = |counts: &Counts| counts.values().sum::<u64>();
-    ensure!(agrees(total(&ours), total(&theirs)), "we have {ours:?}, the tracer has {theirs:?}");
+    ensure!(
+        agrees(total(&stalls), total(&waits)),
+        "the agent has {stalls:?}, the tracer has {waits:?}"
+    );
     for context in Context::ALL {
         let of = |counts: &Counts| counts.get(&context).copied().unwrap_or(0);
-        ensure!(agrees(of(&ours), of(&theirs)), "we have {ours:?}, the tracer has {theirs:?}");
+        ensure!(
+            agrees(of(&stalls), of(&waits)),
+            "the agent has {stalls:?}, the tracer has {waits:?}"
+        );
     }
     ensure!(
-        ours.contains_key(if profile == "a" {
+        stalls.contains_key(if profile == "a" {
             &Context::WriteBegin
         } else {
             &Context::PageMkwrite
         }),
-        "no write waited: {ours:?}"
+        "no write stalled: {stalls:?}"
     );
     Ok(())
 }
 
-/// The waits by what they were inside. A function returns after all that it called, and lasts at
-/// least as long: so the next of the callers to return in a thread is the one that its waits since
-/// were inside, if it lasted as long as they did.
+/// Counts the waits by context. A caller returns after its callees and lasts at least as long. So
+/// the waits of a thread since its last return are inside the next caller that returns, if that
+/// lasted as long as they did.
 fn contexts(calls: &[Call]) -> Counts {
     let mut counts = Counts::new();
     let mut open: BTreeMap<u32, (u64, Duration)> = BTreeMap::new();
@@ -116,7 +123,7 @@ fn contexts(calls: &[Call]) -> Counts {
         let (count, lasted) = std::mem::take(waits);
         // The compiler adds suffixes, as in `do_page_mkwrite.isra.0`.
         let name = call.function.split('.').next().unwrap_or_default();
-        // Long durations are printed with fewer digits: up to 1 µs each may be missing.
+        // The tracer rounds long durations: up to 1 µs of each may be missing.
         let lasts = call.duration + Duration::from_micros(count + 1) >= lasted;
         let inside = CALLERS.iter().find(|(caller, _)| *caller == name && lasts);
         let context = inside.map_or(Context::Other, |(_, context)| *context);

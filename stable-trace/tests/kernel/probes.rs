@@ -1,5 +1,5 @@
-//! The probes against the kernel's own `function_graph` tracer: the same waits, as many and as long,
-//! each with the context and the name that it has in the kernel's source.
+//! The probes compared with the kernel's `function_graph` tracer: number and duration of the waits
+//! agree, and each stall has the context and the function name of the kernel's source.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -9,37 +9,41 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use stable_trace_analysis::event::{Context, Stall, Summary};
 
-use crate::bed::function_graph::Call;
-use crate::bed::injection::SlowDisk;
-use crate::bed::{
-    Agent, Disk, Fs, FunctionGraph, Need, Recording, Scratch, Test, Wac, host, missed,
+use crate::harness::function_graph::Call;
+use crate::harness::process;
+use crate::harness::{
+    Agent, Disk, Fs, FunctionGraph, Recording, Requirement, Scratch, SlowDisk, Test, Wac, host,
+    missed_runs,
 };
 
-/// Stalls of one profile that are awaited before its workload is ended.
+/// Stalls of each profile that the test waits for before it stops the workload.
 const MANY: u64 = 450;
 
-/// The disk takes this long for a command: long beside what tracer and probes take for a wait, for
-/// which an emulated machine needs a tenth of a millisecond, and now and then some milliseconds more
-/// if it is interrupted there.
+/// Delay of each command of the disk: long compared with the overhead of tracer and probes, which
+/// is 0.1 ms for a wait on an emulated machine, and some milliseconds if an interrupt hits it.
 const COMMAND: Duration = Duration::from_millis(10);
 
-pub fn tests() -> Vec<Test> {
+pub(crate) fn tests() -> Vec<Test> {
     let mut tests = Vec::new();
     for method in ["fentry", "kprobe"] {
         for fs in Fs::ALL {
-            let test = Test::guest(format!("probes::{method}_{fs}"), move || agree(method, fs))
-                .needs(Need::Agent)
-                .needs(Need::PiDisk)
-                .needs(Need::Tracer("function_graph"));
-            // On 5.10 the graph tracer does not see a function that carries a trampoline, whichever
-            // came first: 0 calls beside 1,716 stalls. `stalls.rs` counts there, by the tracepoint.
-            tests.push(if method == "fentry" { test.needs(Need::KernelFrom(5, 11)) } else { test });
+            let test = Test::guest(format!("{method}_{fs}"), move || agree(method, fs))
+                .requires(Requirement::Agent)
+                .requires(Requirement::PiDisk)
+                .requires(Requirement::Tracer("function_graph"));
+            // On 5.10 the graph tracer does not see a function with a trampoline, in either order
+            // of attaching: 0 calls for 1,716 stalls. `stalls.rs` covers it by the tracepoint.
+            tests.push(if method == "fentry" {
+                test.requires(Requirement::KernelFrom(5, 11))
+            } else {
+                test
+            });
         }
     }
     tests
 }
 
-/// One workload: which one that was, and for how long.
+/// One run of a workload.
 struct Run {
     profile: &'static str,
     pid: u32,
@@ -51,56 +55,59 @@ struct Run {
 fn agree(method: &str, fs: Fs) -> Result<()> {
     let scratch = Scratch::new(fs, Disk::pi()?)?;
     let _slow = SlowDisk::new(scratch.disk(), COMMAND, 4)?;
-    let mut ready = Vec::new();
+    let mut workloads = Vec::new();
     for profile in ["a", "b", "c"] {
-        ready.push((profile, Wac::ready(scratch.path(), profile)?));
+        workloads.push((profile, Wac::spawn_paused(scratch.path(), profile)?));
     }
-    // A call that finds no writeback returns at once, and one that is interrupted returns late: how
-    // long it took does not tell who waited. The kernel's own event does.
-    let wanted = FunctionGraph::of(host::wait_function()).around(&host::wait_event());
-    let graph = ready.iter().fold(wanted, |graph, (_, wac)| graph.in_process(wac.pid())).start()?;
-    // Second: the unwinder finds its way through the tracer's return address to a kretprobe's and
-    // on (`unwind_recover_ret_addr`, arch/x86/include/asm/unwind.h), but not the other way round.
+    // The duration of a call does not tell whether it waited: a call without writeback returns at
+    // once, or late if it is interrupted. The kernel's event tells.
+    let graph = FunctionGraph::of(host::wait_function()).mark_event(&host::wait_event());
+    let graph =
+        workloads.iter().fold(graph, |graph, (_, wac)| graph.in_process(wac.pid())).start()?;
+    // The agent attaches second: the unwinder resolves the tracer's return address and then a
+    // kretprobe's (`unwind_recover_ret_addr`, arch/x86/include/asm/unwind.h), but not in the
+    // other order.
     let mut agent =
         Agent::start(["--attach", method, "--min-latency=0", "--ring-size=64MiB", "--stacks"])?;
     let mut runs = Vec::new();
-    for (profile, wac) in ready {
+    for (profile, wac) in workloads {
         runs.push(run(profile, wac, &mut agent)?);
     }
     let mut waits = graph.finish()?;
     waits.retain(|call| call.had_event);
-    let missed = missed::by_kernel(agent.pid())?;
+    let missed = missed_runs::counted_by_kernel(agent.pid())?;
     let recording = agent.stop()?;
 
     let summary = recording.summary()?;
-    nothing_is_lost(&recording, summary)?;
-    // Where the kernel preempts programs several do the same work, and a run is missed only if all
-    // of them were skipped: there we say fewer than the kernel, which counts each.
-    let said = missed::by_summary(summary);
+    no_stall_is_lost(&recording, summary)?;
+    // Where the kernel preempts programs, several programs do the same work, and the agent counts a
+    // run as missed only if all of them were skipped. The kernel counts each skipped program.
+    let reported = missed_runs::reported_in(summary);
     let preempts = host::kernel_version() >= (7, 0);
     ensure!(
-        said == missed || preempts && said < missed,
+        reported == missed || preempts && reported < missed,
         "the kernel missed {missed} runs: {:?}",
         summary.probe_runs_missed
     );
     for run in &runs {
-        let ours: Vec<_> = recording.stalls().filter(|stall| stall.pid == run.pid).collect();
-        let theirs: Vec<_> = waits.iter().filter(|call| run.threads.contains(&call.tid)).collect();
+        let stalls: Vec<_> = recording.stalls().filter(|stall| stall.pid == run.pid).collect();
+        let calls: Vec<_> = waits.iter().filter(|call| run.threads.contains(&call.tid)).collect();
         let about = || format!("profile {}", run.profile);
-        as_many_and_as_long(run, &ours, &theirs, apart(method), &format!("{method} {fs}"))
+        number_and_duration_agree(run, &stalls, &calls, method, &format!("{method} {fs}"))
             .with_context(about)?;
-        contexts(run.profile, &ours).with_context(about)?;
-        names(fs, &ours).with_context(about)?;
+        contexts_match_profile(run.profile, &stalls).with_context(about)?;
+        functions_match_source(fs, &stalls).with_context(about)?;
     }
     Ok(())
 }
 
-/// One workload from its first thread to its last.
+/// Runs one workload from the start of its threads to their end.
 fn run(profile: &'static str, mut wac: Wac, agent: &mut Agent) -> Result<Run> {
     let pid = wac.pid();
     let since = Instant::now();
-    wac.go()?;
-    let threads = threads(pid)?;
+    wac.start()?;
+    // The workload starts no more threads.
+    let threads = process::threads(pid)?.into_iter().collect();
     agent.await_stalls(MANY)?;
     let work = wac.stop()?;
     let took = since.elapsed();
@@ -108,119 +115,111 @@ fn run(profile: &'static str, mut wac: Wac, agent: &mut Agent) -> Result<Run> {
     Ok(Run { profile, pid, threads, took })
 }
 
-/// All threads of a workload that has begun: it starts no more.
-fn threads(pid: u32) -> Result<BTreeSet<u32>> {
-    let path = format!("/proc/{pid}/task");
-    let entries = fs::read_dir(&path).with_context(|| format!("cannot list {path}"))?;
-    Ok(entries.flatten().filter_map(|it| it.file_name().to_str()?.parse().ok()).collect())
-}
-
-/// Every stall is a line: the lines are what is compared.
-fn nothing_is_lost(recording: &Recording, summary: &Summary) -> Result<()> {
+/// Every stall is a line of the stream, so that comparing the lines is complete.
+fn no_stall_is_lost(recording: &Recording, summary: &Summary) -> Result<()> {
     let lines = recording.stalls().count() as u64;
     ensure!(summary.stalls_total == lines, "{lines} lines: {summary:#?}");
-    // An end that was not seen is a stall less: what is compared below holds how many there may be.
-    let unseen = |what: &&String| *what != "the end of a wait was not seen";
-    let failures: Vec<_> = summary.map_failures.keys().filter(unseen).collect();
-    let missed = missed::by_summary(summary);
+    // A wait whose end was not seen is not a stall: the comparison below bounds how many there are.
+    let is_other = |what: &&String| *what != "the end of a wait was not seen";
+    let failures: Vec<_> = summary.map_failures.keys().filter(is_other).collect();
+    let missed = missed_runs::reported_in(summary);
     let ends = summary.map_failures.values().sum::<u64>();
     ensure!(failures.is_empty() && ends <= missed, "{:?}", summary.map_failures);
     ensure!(summary.records_malformed == 0, "{} malformed", summary.records_malformed);
     Ok(())
 }
 
-/// How far the numbers may be apart, in percent. Up to 5.15 a kretprobe would hide who waits, so there
-/// the scheduler ends waits, as it does with tracepoints (`oracle.rs`): a call that did not have to sleep
-/// is no stall, and two in a row for one folio, with no switch of tasks between them, are one. Seen: 107
-/// of 32,437 in 68 runs, and up to 8 of 582 in one.
-fn apart(method: &str) -> usize {
+/// The allowed difference of the numbers, in percent. Up to 5.15 a kretprobe would hide the caller,
+/// so a task switch ends the wait, as with tracepoints (`oracle.rs`): a call that did not sleep is
+/// not a stall, and two successive calls for one folio without a task switch in between are one
+/// stall. Seen: 107 of 32,437 in 68 runs, and up to 8 of 582 in one.
+fn tolerance(method: &str) -> usize {
     if method == "kprobe" && host::kernel_version() < (5, 16) { 2 } else { 1 }
 }
 
-fn as_many_and_as_long(
+fn number_and_duration_agree(
     run: &Run,
-    ours: &[&Stall],
-    theirs: &[&Call],
-    apart: usize,
+    stalls: &[&Stall],
+    calls: &[&Call],
+    method: &str,
     what: &str,
 ) -> Result<()> {
-    let durations = || ours.iter().map(|stall| Duration::from_nanos(stall.duration_ns));
-    let (we, they) = (ours.len(), theirs.len());
-    let our_time: Duration = durations().sum();
-    let their_time: Duration = theirs.iter().map(|call| call.duration).sum();
+    let durations = || stalls.iter().map(|stall| Duration::from_nanos(stall.duration_ns));
+    let (stall_count, call_count) = (stalls.len(), calls.len());
+    let stall_time: Duration = durations().sum();
+    let call_time: Duration = calls.iter().map(|call| call.duration).sum();
     println!(
-        "{what} {}: {we} stalls of {our_time:.1?}, {they} waits of {their_time:.1?}",
+        "{what} {}: {stall_count} stalls of {stall_time:.1?}, {call_count} waits of {call_time:.1?}",
         run.profile
     );
-    ensure!(they > 300, "the tracer has only {they} waits: nothing to compare with");
-    ensure!(we.abs_diff(they) * 100 <= they * apart, "{we} stalls, but {they} calls waited");
+    ensure!(call_count > 300, "the tracer has only {call_count} waits: too few to compare");
+    let allowed = call_count * tolerance(method);
     ensure!(
-        our_time.abs_diff(their_time) * 20 <= their_time,
-        "{our_time:?} in all, but the calls took {their_time:?}"
+        stall_count.abs_diff(call_count) * 100 <= allowed,
+        "{stall_count} stalls, but {call_count} calls waited"
+    );
+    ensure!(
+        stall_time.abs_diff(call_time) * 20 <= call_time,
+        "the stalls took {stall_time:?}, but the calls took {call_time:?}"
     );
     let longest = durations().max().unwrap_or_default();
     ensure!(longest <= run.took, "a stall of {longest:?} in a run of {:?}", run.took);
     Ok(())
 }
 
-/// Who writes waits in a write, who stores in a fault, and all of them for what they have asked to
-/// be on the disk.
-fn contexts(profile: &str, ours: &[&Stall]) -> Result<()> {
+/// Writes wait in `write_begin`, stores in `page_mkwrite`, and both in the sync that they request.
+fn contexts_match_profile(profile: &str, stalls: &[&Stall]) -> Result<()> {
     let mut count = BTreeMap::from(Context::ALL.map(|context| (context.name(), 0)));
-    for stall in ours {
+    for stall in stalls {
         *count.entry(stall.context.name()).or_default() += 1;
     }
     let (writes, faults) = (count["write_begin"], count["page_mkwrite"]);
     ensure!((writes > 0) == (profile != "b"), "{count:?}");
     ensure!((faults > 0) == (profile != "a"), "{count:?}");
     ensure!(count["sync"] > 0, "{count:?}");
-    let stacks: BTreeSet<_> = ours
+    let stacks: BTreeSet<_> = stalls
         .iter()
         .filter(|stall| stall.context == Context::Other)
         .map(|stall| &stall.stack)
         .collect();
-    ensure!(count["other"] * 50 <= ours.len(), "{count:?}: {stacks:#?}");
+    ensure!(count["other"] * 50 <= stalls.len(), "{count:?}: {stacks:#?}");
     Ok(())
 }
 
-/// The functions that file-system developers know.
-fn names(fs: Fs, ours: &[&Stall]) -> Result<()> {
+/// Stalls have the function names of the kernel's source.
+fn functions_match_source(fs: Fs, stalls: &[&Stall]) -> Result<()> {
     let of = |context| {
-        let stalls = ours.iter().filter(move |stall| stall.context == context);
+        let stalls = stalls.iter().filter(move |stall| stall.context == context);
         stalls.map(|stall| stall.function.as_str()).collect::<BTreeSet<_>>()
     };
     let faults = of(Context::PageMkwrite);
-    let handler = match fs {
-        Fs::Ext4 => "ext4_page_mkwrite",
-        Fs::Xfs => "xfs_filemap_page_mkwrite",
-        Fs::Btrfs => "btrfs_page_mkwrite",
-    };
+    let handler = fs.page_mkwrite_handler();
     ensure!(faults.iter().all(|name| *name == handler), "not only {handler}: {faults:?}");
-    let grabs = of(Context::WriteBegin);
-    let known = grabs_here(fs);
-    ensure!(grabs.is_subset(&known), "not only {known:?}: {grabs:?}");
-    ensure!(grabs.iter().all(|name| is_function(name)), "not in this kernel: {grabs:?}");
+    let writes = of(Context::WriteBegin);
+    let known = write_wait_functions(fs);
+    ensure!(writes.is_subset(&known), "not only {known:?}: {writes:?}");
+    ensure!(writes.iter().all(|name| is_function(name)), "not in this kernel: {writes:?}");
     Ok(())
 }
 
-/// Where a buffered write waits, by the kernel's source.
-fn grabs_here(fs: Fs) -> BTreeSet<&'static str> {
+/// The functions in which a buffered write waits, by the kernel's source.
+fn write_wait_functions(fs: Fs) -> BTreeSet<&'static str> {
     let names: &[_] = match (fs, host::kernel_version()) {
-        // It waits for the folio of its own batch, or as the others do.
+        // xfs waits for the folio of its own batch, or like the others.
         (Fs::Xfs, (7.., _)) => &["__filemap_get_folio_mpol", "iomap_write_begin"],
         (_, (7.., _)) => &["__filemap_get_folio_mpol"],
-        // It waits once more after the grab, whether anybody asks for it or not.
+        // btrfs waits again after the grab, whether or not stable pages are required.
         (Fs::Btrfs, (6, 3..)) => &["pagecache_get_page", "prepare_pages", "prepare_one_folio"],
         (Fs::Btrfs, _) => &["prepare_pages"],
         (Fs::Xfs, (6, _)) | (Fs::Ext4, (6, 3..)) => &["__filemap_get_folio"],
-        // It lets go of the page that it has grabbed, and waits once more.
+        // ext4 unlocks the grabbed page and waits again.
         (Fs::Ext4, _) => &["grab_cache_page_write_begin", "ext4_da_write_begin"],
         (Fs::Xfs, _) => &["grab_cache_page_write_begin"],
     };
     names.iter().copied().collect()
 }
 
-/// Whether this kernel has a function of that name; the compiler may have hung something on it.
+/// Whether this kernel has a function of that name, possibly with a suffix of the compiler.
 fn is_function(name: &str) -> bool {
     let symbols = fs::read_to_string(Path::new("/proc/kallsyms")).unwrap_or_default();
     symbols.lines().filter_map(|line| line.split_whitespace().nth(2)).any(|symbol| {

@@ -1,5 +1,4 @@
-//! Recordings: what a run said is what its recording tells, while it grows, when it is whole, and when
-//! the run was killed.
+//! A recording equals the stream of its run: while it grows, when it is complete, and after a kill.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
@@ -8,30 +7,35 @@ use std::process::{Child, Command, Output, Stdio};
 use anyhow::{Context as _, Result, ensure};
 use stable_trace_analysis::event::{Event, Line};
 
-use crate::bed::{Agent, Disk, Fs, Need, Scratch, Test, Wac, eventually};
+use crate::harness::{Agent, Disk, Fs, Requirement, Scratch, Test, Wac, wait_until};
 
-/// Stalls that are awaited before a run is ended.
+/// Stalls that a test waits for before it ends the run.
 const SOME: u64 = 300;
 
-/// What a stall's line has.
+/// Part of every stall's line.
 const STALL: &[u8] = br#""type":"stall""#;
 
-pub fn tests() -> Vec<Test> {
-    let on_loop =
-        |test: Test| test.needs(Need::Root).needs(Need::Agent).needs(Need::Program("losetup"));
+pub(crate) fn tests() -> Vec<Test> {
+    let anywhere = |name: &str, body: fn() -> Result<()>| {
+        Test::anywhere(name, body).requires_all([
+            Requirement::Root,
+            Requirement::Agent,
+            Requirement::Program("losetup"),
+        ])
+    };
     vec![
-        on_loop(Test::both("recording_tells_what_the_run_said", || same("run.jsonl"))),
-        on_loop(Test::both("recording_compressed_tells_the_same", || same("run.jsonl.zst")))
-            .needs(Need::Program("zstd")),
-        on_loop(Test::both("recording_can_be_followed_to_its_end", followed)),
-        on_loop(Test::both("recording_of_a_killed_run_tells_what_it_has", killed)),
-        on_loop(Test::both("recording_that_cannot_be_written_is_refused", refused)),
+        anywhere("equals_the_stream", || equals_stream("run.jsonl")),
+        anywhere("compressed_equals_the_stream", || equals_stream("run.jsonl.zst"))
+            .requires(Requirement::Program("zstd")),
+        anywhere("is_followed_to_its_end", followed),
+        anywhere("of_a_killed_run_is_reported_as_incomplete", killed),
+        anywhere("into_a_missing_folder_is_refused", refused),
     ]
 }
 
-/// A workload that stalls, an agent that records it, and where to.
+/// A workload that stalls and an agent that records it.
 struct Run {
-    // Dropped in this order: whoever holds the file system open goes first.
+    // Dropped in this order: the file system is unmounted after its users have ended.
     agent: Agent,
     _wac: Wac,
     _scratch: Scratch,
@@ -39,12 +43,12 @@ struct Run {
 
 impl Run {
     fn start(recording: &Path) -> Result<Self> {
-        let scratch = Scratch::with_stable_writes(Fs::Ext4, Disk::looped(64)?, true)?;
-        let mut wac = Wac::ready(scratch.path(), "a")?;
+        let scratch = Scratch::with_stable_writes(Fs::Ext4, Disk::loop_device(64)?, true)?;
+        let mut wac = Wac::spawn_paused(scratch.path(), "a")?;
         let pid = wac.pid().to_string();
-        let record = recording.to_str().context("a path that is no text")?;
+        let record = recording.to_str().context("the path is not UTF-8")?;
         let agent = Agent::start(["--record", record, "--min-latency", "100us", "--pid", &pid])?;
-        wac.go()?;
+        wac.start()?;
         Ok(Self { agent, _wac: wac, _scratch: scratch })
     }
 }
@@ -54,16 +58,16 @@ fn report(recording: &Path) -> Result<Output> {
 }
 
 fn lines(output: &[u8]) -> Result<Vec<Line>> {
-    let text = std::str::from_utf8(output).context("the report is no text")?;
+    let text = std::str::from_utf8(output).context("the report is not UTF-8")?;
     text.lines()
-        .map(|line| serde_json::from_str(line).with_context(|| format!("no line: {line}")))
+        .map(|line| serde_json::from_str(line).with_context(|| format!("not an event: {line}")))
         .collect()
 }
 
-/// The recording's text; Debian's own zstd unpacks it.
+/// The recording's text, decompressed by the zstd program.
 fn text(recording: &Path) -> Result<Vec<u8>> {
     if recording.extension().is_none_or(|ending| ending != "zst") {
-        return std::fs::read(recording).context("there is no recording");
+        return std::fs::read(recording).context("cannot read the recording");
     }
     let output = Command::new("zstd")
         .args(["-d", "-c"])
@@ -74,7 +78,7 @@ fn text(recording: &Path) -> Result<Vec<u8>> {
     Ok(output.stdout)
 }
 
-fn same(name: &str) -> Result<()> {
+fn equals_stream(name: &str) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join(name);
     let Run { mut agent, _wac, _scratch } = Run::start(&path)?;
@@ -88,9 +92,9 @@ fn same(name: &str) -> Result<()> {
     let errors = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{}: {errors}", output.status);
     ensure!(errors.is_empty(), "{errors}");
-    let told = lines(&output.stdout)?;
-    ensure!(told.first() == live.lines.first(), "another start: {:?}", told.first());
-    ensure!(told.last() == live.lines.last(), "another summary: {:?}", told.last());
+    let reported = lines(&output.stdout)?;
+    ensure!(reported.first() == live.lines.first(), "another start: {:?}", reported.first());
+    ensure!(reported.last() == live.lines.last(), "another summary: {:?}", reported.last());
     Ok(())
 }
 
@@ -109,9 +113,10 @@ fn followed() -> Result<()> {
     let path = folder.path().join("run.jsonl");
     let Run { mut agent, _wac, _scratch } = Run::start(&path)?;
     let mut follower = follow(&path)?;
-    let mut out = BufReader::new(follower.stdout.take().context("the report has no output")?);
+    let mut out =
+        BufReader::new(follower.stdout.take().context("the report has no standard output")?);
     let mut seen = Vec::new();
-    // While the run goes on: it is not told to end before these are here.
+    // The run continues until the follower has printed these.
     while seen.iter().filter(|line: &&Line| matches!(line.event, Event::Stall(_))).count() < 50 {
         let mut line = String::new();
         ensure!(out.read_line(&mut line)? > 0, "the report ended before the run");
@@ -133,22 +138,22 @@ fn killed() -> Result<()> {
     let path = folder.path().join("run.jsonl");
     let Run { mut agent, _wac, _scratch } = Run::start(&path)?;
     agent.await_stalls(SOME)?;
-    // What was printed first need not be recorded first.
-    eventually(|| {
+    // The stream and the recording are written independently.
+    wait_until(|| {
         let has = text(&path)?.windows(STALL.len()).any(|bytes| bytes == STALL);
         Ok((!has).then(|| "no stall in the recording".to_owned()))
     })?;
-    // Dropped, it is killed, and gone.
+    // Kills the agent.
     drop(agent);
 
     let output = report(&path)?;
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();
     ensure!(output.status.code() == Some(1), "{}: {errors}", output.status);
     ensure!(errors.lines().count() == 1 && errors.contains("run.jsonl: "), "{errors}");
-    ensure!(errors.contains("(at byte "), "no place: {errors}");
-    let told = lines(&output.stdout)?;
-    let Some(Event::Summary(summary)) = told.last().map(|line| &line.event) else {
-        anyhow::bail!("no summary: {told:?}")
+    ensure!(errors.contains("(at byte "), "the error has no byte offset: {errors}");
+    let reported = lines(&output.stdout)?;
+    let Some(Event::Summary(summary)) = reported.last().map(|line| &line.event) else {
+        anyhow::bail!("no summary: {reported:?}")
     };
     ensure!(summary.incomplete, "{summary:?}");
     let recorded = text(&path)?;

@@ -1,4 +1,4 @@
-//! Verdicts against what was done where: errors whose cause is known, because we made it.
+//! Verdicts on errors whose cause the test knows, because it makes them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,34 +9,33 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use stable_trace_analysis::event::{Cause, Event, IntegrityError, Verdict};
 
-use crate::bed::console::QuietConsole;
-use crate::bed::direct::Direct;
-use crate::bed::injection::SlowDisk;
-use crate::bed::{
-    Agent, Disk, Fs, Injection, Medium, Need, Recording, Scratch, Test, TracefsInstance, Wac, host,
+use crate::harness::console::QuietConsole;
+use crate::harness::direct_io::DirectFile;
+use crate::harness::{
+    Agent, CorruptBlocks, Disk, Fs, Injection, Recording, Requirement, Scratch, SlowDisk, Test,
+    TracefsInstance, Wac, host,
 };
 
 /// Bytes of a command.
 const BLOCK: usize = 4096;
 
-/// Errors of each kind that are awaited or made.
+/// Errors of each cause that a test makes or waits for.
 const EACH: u64 = 20;
 
-pub fn tests() -> Vec<Test> {
-    let guest = |name: &str, story: fn() -> Result<()>| {
-        Test::guest(format!("verdicts::{name}"), story)
-            .needs(Need::Agent)
-            .needs(Need::Tracefs)
-            .needs(Need::PiDisk)
-    };
+pub(crate) fn tests() -> Vec<Test> {
+    let guest =
+        |name: &str, body: fn() -> Result<()>| Test::guest(name, body).requires_traced_pi_disk();
     vec![
-        guest("injected_errors_are_no_rewrites", injected),
-        guest("three_causes_at_once", three_causes).needs(Need::NvmePi),
+        guest("injected_errors_are_not_rewrites", injected),
+        guest("three_simultaneous_causes_are_distinguished", three_causes)
+            .requires(Requirement::NvmePi),
     ]
 }
 
 /// Each integrity error of a run with its verdict.
-pub fn judged(recording: &Recording) -> Result<Vec<(&IntegrityError, &Verdict)>> {
+pub(crate) fn errors_with_verdicts(
+    recording: &Recording,
+) -> Result<Vec<(&IntegrityError, &Verdict)>> {
     let verdicts: BTreeMap<_, _> = recording
         .lines
         .iter()
@@ -57,30 +56,30 @@ pub fn judged(recording: &Recording) -> Result<Vec<(&IntegrityError, &Verdict)>>
         .collect()
 }
 
-/// At least so many in a hundred of these have the cause.
-pub fn mostly<'a>(
-    judged: impl IntoIterator<Item = &'a (&'a IntegrityError, &'a Verdict)>,
+/// At least this percentage of the errors has the cause.
+pub(crate) fn mostly<'a>(
+    errors: impl IntoIterator<Item = &'a (&'a IntegrityError, &'a Verdict)>,
     cause: Cause,
     percent: usize,
 ) -> Result<()> {
-    let all: Vec<_> = judged.into_iter().collect();
+    let all: Vec<_> = errors.into_iter().collect();
     let right = all.iter().filter(|(_, verdict)| verdict.cause == cause).count();
     let wrong = all.iter().find(|(_, verdict)| verdict.cause != cause);
     eprintln!("verdicts: {right} of {} are {}", all.len(), cause.name());
     ensure!(
         !all.is_empty() && right * 100 >= all.len() * percent,
-        "{right} of {} are {}, not {percent} %: {wrong:#?}",
+        "{right} of {} are {}, fewer than {percent} %: {wrong:#?}",
         all.len(),
         cause.name()
     );
     Ok(())
 }
 
-/// The disk reports errors where nobody rewrites anything: buffered writes of pages that wait for
-/// their writeback one by one, and reads.
+/// The disk reports errors without any rewrite: of reads, and of buffered writes that wait for each
+/// writeback.
 fn injected() -> Result<()> {
     let disk = Disk::pi()?;
-    let direct = Direct::open(&disk.path)?;
+    let direct = DirectFile::open(&disk.path)?;
     let agent = Agent::start(["-q"])?;
     let failed = TracefsInstance::recording_integrity_completions()?;
     for n in 0..EACH {
@@ -95,18 +94,18 @@ fn injected() -> Result<()> {
     }
     let recording = agent.stop()?;
 
-    let judged = judged(&recording)?;
-    ensure!(judged.len() as u64 == failed.hits()?, "{} of {}", judged.len(), failed.hits()?);
-    ensure!(judged.len() as u64 >= 2 * EACH, "{} errors", judged.len());
-    mostly(&judged, Cause::NoRewriteSeen, 95)
+    let errors = errors_with_verdicts(&recording)?;
+    ensure!(errors.len() as u64 == failed.hits()?, "{} of {}", errors.len(), failed.hits()?);
+    ensure!(errors.len() as u64 >= 2 * EACH, "{} errors", errors.len());
+    mostly(&errors, Cause::NoRewriteSeen, 95)
 }
 
-/// At once: pages that nobody keeps stable (where a kernel can be told to), a buffer of direct I/O
-/// that changes in flight, and blocks that were changed on the medium of another disk.
+/// At the same time: unstable pages (where the kernel allows them), a direct-I/O buffer that
+/// changes in flight, and blocks that are corrupt on the medium of another disk.
 fn three_causes() -> Result<()> {
     let _quiet = QuietConsole::new()?;
-    let unstable = host::kernel_version() < (6, 11);
-    let medium = Medium::changed()?;
+    let unstable = !host::integrity_keeps_pages_stable();
+    let corrupt = CorruptBlocks::create()?;
     let scratch =
         Scratch::with_stable_writes(Fs::Ext4, Disk::pi()?, !unstable)?.with_shared_buffers();
     let _slow = SlowDisk::new(scratch.disk(), Duration::from_millis(2), 4)?;
@@ -116,41 +115,41 @@ fn three_causes() -> Result<()> {
     }
     let agent = Agent::start(["-q", "--ring-size=64MiB"])?;
     let failed = TracefsInstance::recording_integrity_completions()?;
-    let mut cached = Wac::ready(&folders[0], "a")?;
-    let mut direct = Wac::ready(&folders[1], "g")?;
-    cached.go()?;
-    direct.go()?;
+    let mut cached = Wac::spawn_paused(&folders[0], "a")?;
+    let mut direct = Wac::spawn_paused(&folders[1], "g")?;
+    cached.start()?;
+    direct.start()?;
     let (ino, buffer) = (cached.file()?.ino(), direct.pid());
     for _ in 0..EACH {
-        medium.read()?;
+        corrupt.read()?;
         std::thread::sleep(Duration::from_millis(100));
     }
     failed.await_hits(10 * EACH)?;
     cached.stop()?;
     direct.stop()?;
     let recording = agent.stop()?;
-    medium.mend()?;
+    corrupt.repair()?;
 
-    let judged = judged(&recording)?;
-    let on_medium = |error: &IntegrityError| error.device.as_deref() == Some(&medium.disk.name);
-    let of = |wanted: &dyn Fn(&IntegrityError) -> bool| -> Vec<_> {
-        judged.iter().filter(|(error, _)| wanted(error)).copied().collect()
+    let errors = errors_with_verdicts(&recording)?;
+    let on_medium = |error: &IntegrityError| error.device.as_deref() == Some(&corrupt.disk.name);
+    let errors_where = |wanted: &dyn Fn(&IntegrityError) -> bool| -> Vec<_> {
+        errors.iter().filter(|(error, _)| wanted(error)).copied().collect()
     };
-    mostly(&of(&on_medium), Cause::NoRewriteSeen, 90)?;
+    mostly(&errors_where(&on_medium), Cause::NoRewriteSeen, 90)?;
     let of_buffer = |error: &IntegrityError| !on_medium(error) && error.pid == Some(buffer);
-    mostly(&of(&of_buffer), Cause::DirectIoBuffer, 90)?;
-    // Blocks of both files may be neighbours and share a request, which fails as a whole: whose fault
-    // that was nobody can say.
+    mostly(&errors_where(&of_buffer), Cause::DirectIoBuffer, 90)?;
+    // Adjacent blocks of both files may share a request, which fails as a whole. The cause of such
+    // an error is ambiguous, so it is left out.
     let of_file = |error: &IntegrityError| {
         !on_medium(error)
             && !error.pages.is_empty()
             && error.pages.iter().all(|page| page.ino == Some(ino))
     };
-    let rewritten = of(&of_file);
+    let rewritten = errors_where(&of_file);
     if unstable {
         mostly(&rewritten, Cause::PageRewrittenInFlight, 90)?;
     } else {
-        ensure!(rewritten.is_empty(), "pages that are kept stable failed: {rewritten:#?}");
+        ensure!(rewritten.is_empty(), "stable pages failed: {rewritten:#?}");
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Chromium without a window.
+//! Headless Chromium.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,29 +6,27 @@ use std::process::{Command, Output};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::Seen;
+use crate::Rendered;
 
-/// A phone's width, and a desk's.
-pub const WIDTHS: [u32; 2] = [360, 1280];
+/// The widths of a phone and of a desktop, in pixels.
+pub(crate) const WIDTHS: [u32; 2] = [360, 1280];
 
-/// What the reader's system asks for.
+/// The preferred color scheme of the user's system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scheme {
-    /// Dark letters.
+pub(crate) enum Scheme {
     Light,
-    /// Light letters.
     Dark,
 }
 
-/// The program.
-pub struct Browser {
+pub(crate) struct Browser {
     program: PathBuf,
 }
 
-/// Frames the page at each width, unfolds it, and writes down what there is.
+/// A page that frames the report at each width, opens its details, and records its contents as
+/// JSON.
 const PROBE: &str = r#"<!doctype html><meta charset="utf-8"><title>probe</title><body><script>
 const widths = WIDTHS, frames = [];
-function look(frame, width) {
+function inspect(frame, width) {
   const page = frame.contentDocument, root = page.documentElement;
   for (const fold of page.querySelectorAll("details")) fold.open = true;
   const values = {};
@@ -52,7 +50,7 @@ widths.forEach((width, index) => {
   const frame = document.createElement("iframe");
   frame.style = `width:${width}px;height:3000px;border:0;display:block`;
   frame.onload = () => {
-    frames[index] = look(frame, width);
+    frames[index] = inspect(frame, width);
     if (--waiting == 0) {
       const out = document.createElement("pre");
       out.id = "seen";
@@ -66,20 +64,20 @@ widths.forEach((width, index) => {
 </script></body>"#;
 
 impl Browser {
-    /// The one that is installed.
-    pub fn find() -> Option<Self> {
+    /// Finds the program on PATH.
+    pub(crate) fn find() -> Option<Self> {
         let path = std::env::var_os("PATH")?;
-        let mut places = std::env::split_paths(&path).map(|folder| folder.join("chromium"));
-        places.find(|program| program.is_file()).map(|program| Self { program })
+        let mut candidates = std::env::split_paths(&path).map(|folder| folder.join("chromium"));
+        candidates.find(|program| program.is_file()).map(|program| Self { program })
     }
 
-    /// Looks at `page.html` in `folder`.
-    pub fn look(&self, folder: &Path, page: &Path, scheme: Scheme) -> Result<Seen> {
+    /// Renders `page.html` in `folder` and returns its contents.
+    pub(crate) fn inspect(&self, folder: &Path, page: &Path, scheme: Scheme) -> Result<Rendered> {
         ensure!(page == folder.join("page.html"), "the probe frames page.html");
         let probe = folder.join("probe.html");
         fs::write(&probe, PROBE.replace("WIDTHS", &format!("{WIDTHS:?}")))?;
         let mut command = self.command(folder, scheme);
-        // A page reads another one's elements only if both are of one origin, which files are not.
+        // The probe reads the elements of the report, and files are not of the same origin.
         command.args(["--allow-file-access-from-files", "--dump-dom"]);
         command.args(["--virtual-time-budget=20000", "--window-size=1400,900"]);
         let output = finish(command.arg(url(&probe)))?;
@@ -88,23 +86,23 @@ impl Browser {
             .split_once("data-json=\"")
             .and_then(|(_, rest)| rest.split_once('"'))
             .map(|(coded, _)| coded)
-            .with_context(|| format!("the probe found nothing: {dom}"))?;
-        serde_json::from_slice(&decoded(coded)?).context("what the probe found is not as it was")
+            .with_context(|| format!("the probe has recorded nothing: {dom}"))?;
+        serde_json::from_slice(&decoded(coded)?).context("the probe's JSON is invalid")
     }
 
-    /// The size in bytes of a picture of a page.
-    pub fn screenshot(&self, folder: &Path, page: &Path) -> Result<u64> {
-        let picture = folder.join("picture.png");
+    /// Takes a screenshot of a page. Returns its size in bytes.
+    pub(crate) fn screenshot(&self, folder: &Path, page: &Path) -> Result<u64> {
+        let picture = folder.join("screenshot.png");
         let mut command = self.command(folder, Scheme::Light);
         command.arg("--window-size=1280,1600").arg("--hide-scrollbars");
         command.arg(format!("--screenshot={}", picture.display())).arg(url(page));
         finish(&mut command)?;
-        Ok(fs::metadata(&picture).context("there is no picture")?.len())
+        Ok(fs::metadata(&picture).context("chromium wrote no screenshot")?.len())
     }
 
     fn command(&self, folder: &Path, scheme: Scheme) -> Command {
         let mut command = Command::new(&self.program);
-        // Its sandbox wants a user that is not root, and a place in /dev/shm.
+        // The sandbox needs a user other than root, and space in /dev/shm.
         command.args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]);
         command.args(["--no-first-run", "--disable-extensions", "--enable-logging=stderr"]);
         command.arg(format!("--user-data-dir={}", folder.join("profile").display()));
@@ -119,13 +117,13 @@ impl Browser {
     }
 }
 
-/// Runs it to its end; what pages say on the console is an error.
+/// Runs the browser to its end. A console message of a page is an error.
 fn finish(command: &mut Command) -> Result<Output> {
     let output = command.output().context("cannot start chromium")?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "chromium failed ({}): {said}", output.status);
-    if let Some(line) = said.lines().find(|line| line.contains("CONSOLE")) {
-        bail!("the page speaks on the console: {line}");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "chromium failed ({}): {errors}", output.status);
+    if let Some(line) = errors.lines().find(|line| line.contains("CONSOLE")) {
+        bail!("the page wrote to the console: {line}");
     }
     Ok(output)
 }
@@ -134,17 +132,17 @@ fn url(path: &Path) -> String {
     format!("file://{}", path.display())
 }
 
-/// Base 64 (RFC 4648, 4): the DOM comes as HTML, whose escapes it has none of.
+/// Decodes base64 (RFC 4648, section 4), which HTML does not escape.
 fn decoded(text: &str) -> Result<Vec<u8>> {
     const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let (mut bytes, mut kept, mut bits) = (Vec::new(), 0_u32, 0);
+    let (mut bytes, mut buffer, mut bits) = (Vec::new(), 0_u32, 0);
     for letter in text.bytes().filter(|letter| *letter != b'=') {
         let six = LETTERS.iter().position(|known| *known == letter).context("not base 64")?;
-        kept = (kept << 6) | u32::try_from(six)?;
+        buffer = (buffer << 6) | u32::try_from(six)?;
         bits += 6;
         if bits >= 8 {
             bits -= 8;
-            bytes.push(u8::try_from((kept >> bits) & 0xff)?);
+            bytes.push(u8::try_from((buffer >> bits) & 0xff)?);
         }
     }
     Ok(bytes)

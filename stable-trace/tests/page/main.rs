@@ -1,4 +1,4 @@
-//! The page of a report, as a browser shows it: against the recording that it was made from.
+//! The HTML report in a browser, compared with the recording that it shows.
 
 mod browser;
 mod recorded;
@@ -14,37 +14,36 @@ use stable_trace_analysis::event::{Event, Line, Summary};
 
 use browser::{Browser, Scheme};
 
-/// What a test does with a browser.
-type Story = fn(&Browser) -> Result<()>;
+type Body = fn(&Browser) -> Result<()>;
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let tests: [(&str, Story); 4] = [
+    let tests: [(&str, Body); 4] = [
         ("page_has_the_numbers_of_the_recording", numbers),
-        ("page_fits_a_phone_and_a_desk", widths),
-        ("page_is_dark_where_that_is_asked_for", dark),
-        ("page_shows_something_and_says_nothing_on_the_console", pictures),
+        ("page_fits_phone_and_desktop_widths", widths),
+        ("page_follows_the_preferred_color_scheme", dark),
+        ("page_draws_its_charts_without_console_messages", charts),
     ];
-    let trials = tests.map(|(name, story)| {
+    let trials = tests.map(|(name, body)| {
         Trial::ignorable_test(name, move || {
             let Some(browser) = Browser::find() else {
                 return Ok(Completion::ignored_with("chromium is not installed"));
             };
-            story(&browser).map_err(|error| Failed::from(format!("{error:#}")))?;
+            body(&browser).map_err(|error| Failed::from(format!("{error:#}")))?;
             Ok(Completion::Completed)
         })
     });
     libtest_mimic::run(&arguments, trials.into()).exit_code()
 }
 
-/// A recording, its page, and what `report --format json` says of it.
-struct Reported {
+/// The HTML report of a recording, and the output of `report --format json`.
+struct Report {
     folder: tempfile::TempDir,
     page: PathBuf,
     lines: Vec<Line>,
 }
 
-impl Reported {
+impl Report {
     fn new() -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let recording = folder.path().join("<b>run.jsonl");
@@ -64,48 +63,47 @@ impl Reported {
     fn summary(&self) -> Result<&Summary> {
         match self.lines.last().map(|line| &line.event) {
             Some(Event::Summary(summary)) => Ok(summary),
-            other => anyhow::bail!("the last line is no summary: {other:?}"),
+            other => anyhow::bail!("the last line is not a summary: {other:?}"),
         }
     }
 
-    fn look(&self, browser: &Browser, scheme: Scheme) -> Result<Seen> {
-        browser.look(self.folder.path(), &self.page, scheme)
+    fn render(&self, browser: &Browser, scheme: Scheme) -> Result<Rendered> {
+        browser.inspect(self.folder.path(), &self.page, scheme)
     }
 }
 
-/// What a browser sees of a page.
+/// The rendered page.
 #[derive(Debug, Deserialize)]
-struct Seen {
+struct Rendered {
     frames: Vec<Frame>,
 }
 
-/// The page at one width, with everything on it unfolded.
+/// The page at one width, with all details open.
 #[derive(Debug, Deserialize)]
 struct Frame {
-    /// What was asked for.
+    /// The width of the frame.
     width: u32,
-    /// How far its contents reach.
+    /// The width of the contents.
     reaches: u32,
-    /// Of its body, as `rgb(r, g, b)`.
+    /// Background of the body, as `rgb(r, g, b)`.
     background: String,
-    /// Pictures that have a size.
+    /// SVG pictures larger than 50 pixels in both directions.
     pictures: u32,
-    /// Scripts, and elements that only a hostile name can have made.
+    /// Scripts and other elements that only unescaped names could create.
     foreign: u32,
     title: String,
     /// Numbers by name, in the order of the page.
     values: BTreeMap<String, Vec<u64>>,
-    /// Verdicts: error, cause, confidence.
+    /// Sequence number of the error, cause, and confidence.
     verdicts: Vec<(u64, String, f64)>,
-    /// Lines of evidence.
     evidence: Vec<String>,
 }
 
 fn numbers(browser: &Browser) -> Result<()> {
-    let reported = Reported::new()?;
-    let seen = reported.look(browser, Scheme::Light)?;
-    let summary = reported.summary()?;
-    let page = seen.frames.first().context("no frame")?;
+    let report = Report::new()?;
+    let rendered = report.render(browser, Scheme::Light)?;
+    let summary = report.summary()?;
+    let page = rendered.frames.first().context("the probe has no frame")?;
     let value = |name: &str| page.values.get(name).cloned().unwrap_or_default();
 
     let lines = |of: fn(&stable_trace_analysis::event::StallSummary) -> u64| -> Vec<u64> {
@@ -123,14 +121,14 @@ fn numbers(browser: &Browser) -> Result<()> {
     ] {
         ensure!(value(name) == of && !of.is_empty(), "{name}: {:?}, not {of:?}", value(name));
     }
-    // Of files and processes, too, after those of the places.
+    // The maxima of files and processes follow those of context, device and file system.
     ensure!(value("max").starts_with(&lines(|line| line.max_ns)), "{:?}", value("max"));
     for line in &summary.verdicts {
         let name = format!("cause-{}", line.cause.name());
         ensure!(value(&name) == [line.count], "{name}: {:?}, not {}", value(&name), line.count);
     }
 
-    let verdicts: Vec<_> = reported
+    let verdicts: Vec<_> = report
         .lines
         .iter()
         .filter_map(|line| match &line.event {
@@ -142,19 +140,19 @@ fn numbers(browser: &Browser) -> Result<()> {
         .collect();
     ensure!(verdicts.len() == recorded::ERRORS, "{} verdicts", verdicts.len());
     ensure!(page.verdicts == verdicts, "{:?}, not {verdicts:?}", page.verdicts);
-    let told = page.evidence.iter().any(|text| text.contains(recorded::HOSTILE));
-    ensure!(told, "no evidence names the writer: {:?}", page.evidence);
+    let named = page.evidence.iter().any(|text| text.contains(recorded::HOSTILE));
+    ensure!(named, "no evidence names the writer: {:?}", page.evidence);
     ensure!(page.title.contains("<b>run"), "{}", page.title);
     Ok(())
 }
 
 fn widths(browser: &Browser) -> Result<()> {
-    let seen = Reported::new()?.look(browser, Scheme::Light)?;
-    ensure!(seen.frames.iter().map(|frame| frame.width).eq(browser::WIDTHS), "{seen:?}");
-    for frame in &seen.frames {
+    let rendered = Report::new()?.render(browser, Scheme::Light)?;
+    ensure!(rendered.frames.iter().map(|frame| frame.width).eq(browser::WIDTHS), "{rendered:?}");
+    for frame in &rendered.frames {
         ensure!(
             frame.reaches <= frame.width,
-            "at {} pixels it reaches to {}",
+            "at {} pixels the contents are {} wide",
             frame.width,
             frame.reaches
         );
@@ -163,32 +161,32 @@ fn widths(browser: &Browser) -> Result<()> {
 }
 
 fn dark(browser: &Browser) -> Result<()> {
-    let reported = Reported::new()?;
+    let report = Report::new()?;
     let brightness = |scheme| -> Result<u32> {
-        let seen = reported.look(browser, scheme)?;
-        let color = &seen.frames.first().context("no frame")?.background;
+        let rendered = report.render(browser, scheme)?;
+        let color = &rendered.frames.first().context("the probe has no frame")?.background;
         let numbers = color.split(|char: char| !char.is_ascii_digit());
         Ok(numbers.filter_map(|number| number.parse::<u32>().ok()).take(3).sum())
     };
     let (light, dark) = (brightness(Scheme::Light)?, brightness(Scheme::Dark)?);
-    ensure!(light > 3 * 200, "light is {light}");
-    ensure!(dark < 3 * 60, "dark is {dark}");
+    ensure!(light > 3 * 200, "the light background has brightness {light}");
+    ensure!(dark < 3 * 60, "the dark background has brightness {dark}");
     Ok(())
 }
 
-fn pictures(browser: &Browser) -> Result<()> {
-    let reported = Reported::new()?;
-    let seen = reported.look(browser, Scheme::Light)?;
-    for frame in &seen.frames {
-        // The heat map, and one of lengths for each place.
-        let least = 1 + u32::try_from(reported.summary()?.stalls.len())?;
+fn charts(browser: &Browser) -> Result<()> {
+    let report = Report::new()?;
+    let rendered = report.render(browser, Scheme::Light)?;
+    for frame in &rendered.frames {
+        // The heat map, and a chart of durations for each line of the summary.
+        let least = 1 + u32::try_from(report.summary()?.stalls.len())?;
         ensure!(frame.pictures == least, "{} pictures at {}", frame.pictures, frame.width);
         ensure!(frame.foreign == 0, "a name became an element");
     }
-    let shot = |page: &Path| browser.screenshot(reported.folder.path(), page);
-    let blank = reported.folder.path().join("blank.html");
+    let shot = |page: &Path| browser.screenshot(report.folder.path(), page);
+    let blank = report.folder.path().join("blank.html");
     std::fs::write(&blank, "<!doctype html><title>blank</title>")?;
-    let (shown, nothing) = (shot(&reported.page)?, shot(&blank)?);
-    ensure!(shown > 5 * nothing, "{shown} bytes of picture, and {nothing} of an empty page");
+    let (shown, empty) = (shot(&report.page)?, shot(&blank)?);
+    ensure!(shown > 5 * empty, "a screenshot of {shown} bytes, and {empty} of an empty page");
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! A recording with everything on it, and with names that would do harm.
+//! A recording with every kind of event, and with names that contain HTML.
 
 use anyhow::Result;
 use stable_trace_analysis::correlate::tally::Tally;
@@ -10,23 +10,22 @@ use stable_trace_analysis::event::{
 use stable_trace_analysis::units::{DeviceId, Timestamp};
 use stable_trace_common::histogram::Histogram;
 
-/// A thread's name that wants to be an element.
-pub const HOSTILE: &str = "<img src=x>";
+/// A thread's name that is an HTML element unless it is escaped.
+pub(crate) const HOSTILE: &str = "<img src=x>";
 
-/// How many errors there are, each with a verdict.
-pub const ERRORS: usize = 12;
+/// The number of integrity errors, each with a verdict.
+pub(crate) const ERRORS: usize = 12;
 
 /// 2026-01-02T03:00:00Z, in ns since 1970.
 const BEGIN_NS: u64 = 1_767_322_800_000_000_000;
 
-/// How many stalls.
 const STALLS: u64 = 4_000;
 
-/// Its lines.
-pub fn text() -> Result<String> {
-    let mut tape = Tape::default();
-    tape.push(0, Event::Start(start()));
-    tape.push(10, Event::Workload(workload(WorkloadState::Started, 0)));
+/// The lines of the recording.
+pub(crate) fn text() -> Result<String> {
+    let mut stream = Stream::default();
+    stream.push(0, Event::Start(start()));
+    stream.push(10, Event::Workload(workload(WorkloadState::Started, 0)));
     let mut tally = Tally::default();
     let mut failed = 0;
     for number in 0..STALLS {
@@ -35,28 +34,28 @@ pub fn text() -> Result<String> {
         let mut one = Histogram::EMPTY;
         one.record(stall.duration_ns);
         tally.add((stall.context, stall.device.clone(), stall.fs.clone()), &one);
-        tape.push(ms, Event::Stall(stall));
+        stream.push(ms, Event::Stall(stall));
         if number % 333 == 300 {
-            finding(&mut tape, ms, failed);
+            push_failure(&mut stream, ms, failed);
             failed += 1;
         }
         if number == 2_000 {
-            let since_seq = tape.seq;
-            tape.push(ms, Event::Lost(Lost { count: 77, since_seq, within_ns: None }));
+            let since_seq = stream.seq;
+            stream.push(ms, Event::Lost(Lost { count: 77, since_seq, within_ns: None }));
         }
     }
-    tape.push(60_100, Event::Workload(workload(WorkloadState::Finished, 123_456)));
-    tape.push(60_200, Event::Summary(summary(&tally)));
-    tape.text()
+    stream.push(60_100, Event::Workload(workload(WorkloadState::Finished, 123_456)));
+    stream.push(60_200, Event::Summary(summary(&tally)));
+    stream.text()
 }
 
 #[derive(Default)]
-struct Tape {
+struct Stream {
     seq: u64,
     lines: Vec<Line>,
 }
 
-impl Tape {
+impl Stream {
     fn push(&mut self, ms: u64, event: Event) {
         self.seq += 1;
         let time = Timestamp::from_unix_ns(BEGIN_NS + ms * 1_000_000 + 6);
@@ -70,11 +69,11 @@ impl Tape {
     }
 }
 
-/// An unstable write, the error that it made, and the verdict that says so.
-fn finding(tape: &mut Tape, ms: u64, number: usize) {
-    tape.push(ms, Event::UnstableWrite(unstable()));
-    let writer = tape.seq;
-    tape.push(ms + 1, Event::Integrity(error(number as u64)));
+/// Pushes an unstable write, an integrity error and the verdict.
+fn push_failure(stream: &mut Stream, ms: u64, number: usize) {
+    stream.push(ms, Event::UnstableWrite(unstable()));
+    let writer = stream.seq;
+    stream.push(ms + 1, Event::Integrity(error(number as u64)));
     let (cause, confidence, explanation) = match number % 4 {
         0 | 1 => (
             Cause::PageRewrittenInFlight,
@@ -84,12 +83,12 @@ fn finding(tape: &mut Tape, ms: u64, number: usize) {
         2 => (
             Cause::NoRewriteSeen,
             0.7,
-            "The pages were stable and nobody rewrote them: look at the path and the medium.",
+            "The pages were stable and no task rewrote them: check the path and the medium.",
         ),
-        _ => (Cause::Unknown, 0.2, "Lines were lost just before, so nothing can be said."),
+        _ => (Cause::Unknown, 0.2, "Events were lost just before, so the cause is unknown."),
     };
     let verdict = Verdict {
-        integrity_seq: tape.seq,
+        integrity_seq: stream.seq,
         device: Some("sda".into()),
         cause,
         confidence,
@@ -99,7 +98,7 @@ fn finding(tape: &mut Tape, ms: u64, number: usize) {
         stalls_same_device: 60,
         explanation: explanation.into(),
     };
-    tape.push(ms + 2, Event::Verdict(verdict));
+    stream.push(ms + 2, Event::Verdict(verdict));
 }
 
 fn start() -> Start {
@@ -147,7 +146,7 @@ fn start() -> Start {
 }
 
 fn stall(number: u64) -> Stall {
-    // From 1 ms up to a second, the long ones rarely.
+    // From 1 ms up to a second, mostly short.
     let mixed = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
     let duration_ns = 1_000_000 + (mixed * 40) * (1 + (number % 97 / 96) * 3);
     Stall {

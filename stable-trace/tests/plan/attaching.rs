@@ -1,6 +1,6 @@
-//! What attaches on each kernel by each method, and why the rest does not: the tables beside this
-//! file. A line is a group, a function or tracepoint, and either how it attaches and the program's
-//! name, in the order of attaching, or `not by METHOD:` and the reason that users read.
+//! The probes that attach on each kernel by each method, in `tables/`. A line has a group, a
+//! function or tracepoint, and either the kind of attachment and the program's name, in the order
+//! of attaching, or `not by METHOD:` and the reason that the agent reports.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use stable_trace_analysis::event::Method;
 
 use super::facts;
 
-/// As `--attach` has them.
+/// The values of `--attach`.
 const METHODS: [(&str, Option<Method>); 4] = [
     ("auto", None),
     ("fentry", Some(Method::Fentry)),
@@ -18,32 +18,32 @@ const METHODS: [(&str, Option<Method>); 4] = [
 ];
 
 #[test]
-fn on_5_10_trampolines_are_short_and_kretprobes_hide_callers() {
+fn on_5_10_fentry_has_few_arguments_and_kretprobes_hide_callers() {
     check("5.10", include_str!("tables/5.10.txt"));
 }
 
 #[test]
-fn on_6_1_trampolines_are_short() {
+fn on_6_1_fentry_has_few_arguments() {
     check("6.1", include_str!("tables/6.1.txt"));
 }
 
 #[test]
-fn on_6_12_all_but_the_modules_functions_go_by_fentry() {
+fn on_6_12_only_functions_of_modules_need_kprobes() {
     check("6.12", include_str!("tables/6.12.txt"));
 }
 
 #[test]
-fn on_7_3_programs_are_preempted_and_write_ends_have_new_forms() {
+fn on_7_3_programs_are_preempted_and_write_ends_have_new_arguments() {
     check("7.3", include_str!("tables/7.3.txt"));
 }
 
 #[test]
-fn without_kprobes_and_fentry_the_tracepoints_are_left() {
+fn without_kprobes_and_fentry_only_tracepoints_attach() {
     check("6.18", include_str!("tables/6.18.txt"));
 }
 
-/// A driver's words are listened to only where what it keeps behind its request cannot be read: the
-/// programs' offsets do not change once they are loaded, whatever is loaded later.
+/// A driver is probed only where the programs lack the offsets to read its data behind a request.
+/// Loading a driver later does not change the offsets of loaded programs.
 #[test]
 fn drivers_are_probed_where_their_requests_cannot_be_read() {
     let drivers = |plan: &Plan| {
@@ -51,24 +51,24 @@ fn drivers_are_probed_where_their_requests_cannot_be_read() {
         steps.filter(|name| ["integrity_sense", "integrity_nvme_status"].contains(name)).collect()
     };
     for kernel in ["6.1", "6.12", "7.3"] {
-        let whole = facts(kernel);
-        let read: Vec<_> = drivers(&plan(&whole, None));
-        assert!(read.is_empty(), "{kernel}: {read:?}");
-        let mut without = whole.clone();
+        let complete = facts(kernel);
+        let probed: Vec<_> = drivers(&plan(&complete, None));
+        assert!(probed.is_empty(), "{kernel}: {probed:?}");
+        let mut without = complete.clone();
         without.members.remove("nvme_request.status");
         let loaded = plan(&without, None);
         let nvme = ["integrity_nvme_status"];
         assert_eq!(drivers(&loaded), nvme, "{kernel}");
-        assert_eq!(drivers(&replan(&whole, None, &loaded.offsets)), nvme, "{kernel}");
-        // Without the size nobody knows where either begins.
-        let mut without = whole;
+        assert_eq!(drivers(&replan(&complete, None, &loaded.offsets)), nvme, "{kernel}");
+        // Without the size of a request the offset of either driver's data is unknown.
+        let mut without = complete;
         without.sizes.remove("request");
         let both = ["integrity_sense", "integrity_nvme_status"];
         assert_eq!(drivers(&plan(&without, None)), both, "{kernel}");
     }
 }
 
-/// Compares the plan with its table, but for the blanks that make columns.
+/// Compares the plan with its table, except for the spaces that align columns.
 fn check(kernel: &str, table: &str) {
     let facts = facts(kernel);
     let mut expected = parse(table);
@@ -87,7 +87,7 @@ fn check(kernel: &str, table: &str) {
             only_in(&listed, &planned),
         );
     }
-    assert!(expected.is_empty(), "{kernel}: the table has more than there are methods");
+    assert!(expected.is_empty(), "{kernel}: the table has an unknown method");
 }
 
 fn lines(plan: &Plan) -> Vec<String> {
@@ -109,7 +109,7 @@ fn lines(plan: &Plan) -> Vec<String> {
     steps.chain(gaps).collect()
 }
 
-/// The lines of each `--attach METHOD`.
+/// Returns the lines of each `--attach METHOD`.
 fn parse(table: &str) -> BTreeMap<&str, Vec<String>> {
     let mut parts: BTreeMap<_, Vec<_>> = BTreeMap::new();
     let mut method = "";

@@ -1,5 +1,5 @@
-//! The plan on what real kernels have, saved by `cargo xtask fixtures`: no kernel is needed, and one
-//! that moves something shows as a difference here.
+//! The plan for saved facts of real kernels. No running kernel is needed: `cargo xtask fixtures`
+//! saves the facts, and a change in a kernel shows as a failing test.
 
 mod attaching;
 mod offsets;
@@ -7,7 +7,6 @@ mod properties;
 
 use stable_trace::probes::facts::Facts;
 
-/// The facts of one kernel.
 #[allow(clippy::panic, clippy::unwrap_used, reason = "a test without its facts fails")]
 fn facts(kernel: &str) -> Facts {
     let text = match kernel {
@@ -16,17 +15,17 @@ fn facts(kernel: &str) -> Facts {
         "6.12" => include_str!("../fixtures/kernel-6.12.json"),
         "7.3" => include_str!("../fixtures/kernel-7.3.json"),
         "6.18" => include_str!("../fixtures/native-6.18.json"),
-        _ => panic!("there are no facts of kernel {kernel}"),
+        _ => panic!("no facts are saved of kernel {kernel}"),
     };
     serde_json::from_str(text).unwrap()
 }
 
-/// Every kernel whose facts are saved: the laboratory's, and one without kprobes that refuses
+/// The kernels whose facts are saved: the laboratory's, and 6.18, which has no kprobes and refuses
 /// fentry.
 const KERNELS: [&str; 5] = ["5.10", "6.1", "6.12", "6.18", "7.3"];
 
 #[test]
-fn every_kernel_is_what_its_name_says() {
+fn facts_are_of_the_kernel_in_their_file_name() {
     for kernel in KERNELS {
         let release = facts(kernel).release;
         let rest = release.strip_prefix(kernel).unwrap_or_default();
@@ -35,10 +34,10 @@ fn every_kernel_is_what_its_name_says() {
 }
 
 #[test]
-fn facts_are_saved_as_the_agent_writes_them_with_keys_in_order() {
+fn facts_survive_a_round_trip_through_json() {
     for kernel in KERNELS {
         let facts = facts(kernel);
-        // Nothing in the file is unknown to the plan, or it would be lost here.
+        // A key that `Facts` does not know would be lost here.
         let value = serde_json::to_value(&facts).unwrap();
         let again: Facts = serde_json::from_value(value).unwrap();
         assert_eq!(again, facts);

@@ -1,5 +1,5 @@
-//! Whatever a kernel has or lacks, the plan holds to some rules. Kernels are made from real ones by
-//! taking away, or bending, what nobody can promise.
+//! Properties of the plan that hold for every kernel. The tests derive kernels from real ones by
+//! removing or changing facts.
 
 use proptest::{
     prelude::{Just, ProptestConfig, Strategy, any},
@@ -13,9 +13,9 @@ use stable_trace_analysis::event::{Group, Method};
 
 use super::{KERNELS, facts};
 
-/// How a fact is lost or bent.
+/// A change to the facts.
 #[derive(Clone, Copy, Debug)]
-enum Loss {
+enum Change {
     Function,
     Parameters,
     AllParameters,
@@ -34,89 +34,95 @@ enum Loss {
     Release,
 }
 
-const LOSSES: [Loss; 16] = [
-    Loss::Function,
-    Loss::Parameters,
-    Loss::AllParameters,
-    Loss::RenamedParameter,
-    Loss::IntoModule,
-    Loss::BuiltIn,
-    Loss::Suffix,
-    Loss::Member,
-    Loss::Constant,
-    Loss::Tracepoint,
-    Loss::Field,
-    Loss::FieldSize,
-    Loss::Refused,
-    Loss::Allowed,
-    Loss::Btf,
-    Loss::Release,
+const CHANGES: [Change; 16] = [
+    Change::Function,
+    Change::Parameters,
+    Change::AllParameters,
+    Change::RenamedParameter,
+    Change::IntoModule,
+    Change::BuiltIn,
+    Change::Suffix,
+    Change::Member,
+    Change::Constant,
+    Change::Tracepoint,
+    Change::Field,
+    Change::FieldSize,
+    Change::Refused,
+    Change::Allowed,
+    Change::Btf,
+    Change::Release,
 ];
 
-/// The `at`th key of those that there are.
+/// The key that `at` selects.
 fn key<V>(map: &std::collections::BTreeMap<String, V>, at: sample::Index) -> Option<String> {
     (!map.is_empty()).then(|| at.get(&map.keys().cloned().collect::<Vec<_>>()).clone())
 }
 
-fn lose(facts: &mut Facts, loss: Loss, at: sample::Index) {
+fn apply(facts: &mut Facts, change: Change, at: sample::Index) {
     let function = key(&facts.functions, at);
     let function = function.and_then(|name| facts.functions.get_mut(&name));
-    match loss {
-        Loss::Function => drop(key(&facts.functions, at).map(|name| facts.functions.remove(&name))),
-        Loss::Parameters => drop(function.map(|function| function.parameters = None)),
-        Loss::AllParameters => drop(function.map(|function| function.parameters = Some(vec![]))),
-        Loss::RenamedParameter => {
+    match change {
+        Change::Function => {
+            drop(key(&facts.functions, at).map(|name| facts.functions.remove(&name)));
+        }
+        Change::Parameters => drop(function.map(|function| function.parameters = None)),
+        Change::AllParameters => drop(function.map(|function| function.parameters = Some(vec![]))),
+        Change::RenamedParameter => {
             let parameters = function.and_then(|function| function.parameters.as_mut());
             if let Some(parameters) = parameters.filter(|parameters| !parameters.is_empty()) {
                 let at = at.index(parameters.len());
                 parameters[at] = "renamed".into();
             }
         }
-        Loss::IntoModule => drop(function.map(|function| function.module = Some("other".into()))),
-        Loss::BuiltIn => drop(function.map(|function| function.module = None)),
-        Loss::Suffix => drop(function.map(|function| function.symbol.push_str(".isra.0"))),
-        Loss::Member => drop(key(&facts.members, at).map(|name| facts.members.remove(&name))),
-        Loss::Constant => drop(key(&facts.constants, at).map(|name| facts.constants.remove(&name))),
-        Loss::Tracepoint => {
+        Change::IntoModule => drop(function.map(|function| function.module = Some("other".into()))),
+        Change::BuiltIn => drop(function.map(|function| function.module = None)),
+        Change::Suffix => drop(function.map(|function| function.symbol.push_str(".isra.0"))),
+        Change::Member => drop(key(&facts.members, at).map(|name| facts.members.remove(&name))),
+        Change::Constant => {
+            if let Some(name) = key(&facts.constants, at) {
+                facts.constants.remove(&name);
+            }
+        }
+        Change::Tracepoint => {
             drop(key(&facts.tracepoints, at).map(|name| facts.tracepoints.remove(&name)));
         }
-        Loss::Field | Loss::FieldSize => {
+        Change::Field | Change::FieldSize => {
             let name = key(&facts.tracepoints, at);
             let Some(fields) = name.and_then(|name| facts.tracepoints.get_mut(&name)) else {
                 return;
             };
             match key(fields, at) {
-                Some(field) if matches!(loss, Loss::Field) => drop(fields.remove(&field)),
+                Some(field) if matches!(change, Change::Field) => drop(fields.remove(&field)),
                 Some(field) => drop(fields.insert(field, (0, 3))),
                 None => {}
             }
         }
-        Loss::Refused => {
+        Change::Refused => {
             let methods = ["fentry", "kprobe", "tracepoint", "raw_tracepoint", "btf"];
             facts.refused.insert((*at.get(&methods)).into(), "not here".into());
         }
-        Loss::Allowed => facts.refused.clear(),
-        Loss::Btf => {
+        Change::Allowed => facts.refused.clear(),
+        Change::Btf => {
             facts.refused.insert("btf".into(), "no types here".into());
             facts.members.clear();
             facts.constants.clear();
             facts.sizes.clear();
             facts.functions.values_mut().for_each(|function| function.parameters = None);
         }
-        Loss::Release => {
+        Change::Release => {
             facts.release = (*at.get(&["", "4.19.0", "5.15.0", "6.5", "99.1", "next"])).into();
         }
     }
 }
 
-/// A real kernel that has lost up to twelve things.
+/// The facts of a real kernel with fewer than twelve changes.
 fn kernels() -> impl Strategy<Value = Facts> {
-    let losses = (sample::select(&LOSSES[..]), any::<sample::Index>());
-    let losses = proptest::collection::vec(losses, 0..12);
-    (sample::select(&KERNELS[..]), losses).prop_map(|(kernel, losses)| {
+    let changes = (sample::select(&CHANGES[..]), any::<sample::Index>());
+    let changes = proptest::collection::vec(changes, 0..12);
+    (sample::select(&KERNELS[..]), changes).prop_map(|(kernel, changes)| {
         let mut facts = facts(kernel);
-        for (loss, at) in losses {
-            lose(&mut facts, loss, at);
+        for (change, at) in changes {
+            apply(&mut facts, change, at);
         }
         facts
     })
@@ -127,7 +133,7 @@ fn methods() -> impl Strategy<Value = Option<Method>> {
     proptest::prop_oneof![Just(None), one.prop_map(Some)]
 }
 
-/// What attaches by trampoline.
+/// The functions with fentry or fexit.
 fn trampolines(plan: &Plan) -> impl Iterator<Item = &'static str> {
     plan.steps.iter().filter_map(|step| match step.point {
         Point::Fentry(function) | Point::Fexit(function) => Some(function),
@@ -138,7 +144,7 @@ fn trampolines(plan: &Plan) -> impl Iterator<Item = &'static str> {
 proptest! {
     #![proptest_config(ProptestConfig {
         cases: 1_000,
-        // A case that fails is minimal, and its facts are printed.
+        // proptest shrinks a failing case and prints its facts.
         failure_persistence: None,
         ..ProptestConfig::default()
     })]
@@ -151,12 +157,12 @@ proptest! {
             prop_assert_eq!(&function.module, &None, "{} is a module's", name);
             prop_assert_eq!(&function.symbol, name);
             let parameters = function.parameters.as_deref();
-            prop_assert!(parameters.is_some(), "the types do not have {}", name);
+            prop_assert!(parameters.is_some(), "BTF does not have {}", name);
             prop_assert!(!facts.refused.contains_key("fentry"));
         }
     }
 
-    /// A write end's program is named by the argument that it reads.
+    /// The name of a write-end program ends with the index of the argument that it reads.
     #[test]
     fn fentry_reads_an_argument_that_is_there(facts in kernels(), only in methods()) {
         let steps = plan(&facts, only).steps.into_iter();
@@ -170,7 +176,7 @@ proptest! {
     }
 
     #[test]
-    fn nothing_is_planned_that_is_refused_or_not_there(facts in kernels(), only in methods()) {
+    fn refused_or_missing_hooks_are_not_planned(facts in kernels(), only in methods()) {
         for step in plan(&facts, only).steps {
             match &step.point {
                 Point::Kprobe { function, symbol } | Point::Kretprobe { function, symbol } => {
@@ -189,7 +195,7 @@ proptest! {
     }
 
     #[test]
-    fn a_wait_that_begins_also_ends(facts in kernels(), only in methods()) {
+    fn the_begin_and_the_end_of_a_wait_attach_together(facts in kernels(), only in methods()) {
         let plan = plan(&facts, only);
         let has = |part: &str| {
             plan.steps.iter().any(|step| {
@@ -200,9 +206,8 @@ proptest! {
         prop_assert_eq!(has("begin"), ends, "{:?}", plan.steps);
     }
 
-    /// Not seeing something is one thing; not saying so would be another.
     #[test]
-    fn every_group_attaches_or_says_why_not(facts in kernels(), only in methods()) {
+    fn every_group_attaches_or_has_a_reason(facts in kernels(), only in methods()) {
         let probes = plan(&facts, only).probes();
         for group in ["writeback_wait", "write_begin", "page_mkwrite", "integrity"] {
             prop_assert!(probes.iter().any(|probe| probe.group.name() == group), "{}", group);
@@ -213,14 +218,14 @@ proptest! {
     }
 
     #[test]
-    fn every_write_end_that_is_there_attaches_or_says_why_not(
+    fn every_existing_write_end_attaches_or_has_a_reason(
         facts in kernels(), only in methods(),
     ) {
         let probes = plan(&facts, only).probes();
         for name in facts.functions.keys().filter(|name| {
             name.ends_with("write_end") || name.starts_with("btrfs_dirty")
         }) {
-            prop_assert!(probes.iter().any(|probe| probe.function == *name), "{} is silent", name);
+            prop_assert!(probes.iter().any(|probe| probe.function == *name), "{} has no probe", name);
         }
     }
 }

@@ -1,12 +1,12 @@
-//! What a call of the wait function that finds no writeback costs under each method.
+//! Cost of a call of the wait function that finds no writeback, for each attach method.
 //!
-//! Measured as what rewriting a cached page takes while nothing is under writeback: the kernel asks
-//! the wait function once for each write where pages must be stable, and not at all where they need
-//! not be. The difference between the two, traced and not, is the call's; the rest is that of the
-//! other probes that a write passes.
+//! A workload rewrites a cached page while nothing is under writeback. The kernel calls the wait function
+//! once per write if pages must be stable, and never otherwise. The difference between the two, with
+//! and without tracing, is the cost of the call. The rest is the cost of the other probes that a write
+//! passes.
 //!
-//! An emulated guest counts instructions: its clock moves one nanosecond with each. Its time by the
-//! host's clock is no measure, for another process on the host doubles it.
+//! An emulated guest counts instructions: its clock advances one nanosecond with each. The host's clock
+//! is not used, since other processes on the host distort it.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -18,34 +18,35 @@ use serde_json::{Deserializer, Value};
 use super::agent::operations;
 use super::numbers::{Numbers, number};
 use super::table::Table;
-use crate::lab::{Accel, Engine, Errand, Series};
+use crate::lab::{Accel, Engine, GuestScript, Series};
 use crate::progress;
 
 const SCRIPT: &str = include_str!("calls.sh");
 
-/// As the script knows them; the first one is what the others are compared with.
+/// The script's names of the methods; the first one is the baseline.
 const METHODS: [&str; 4] = ["none", "fentry", "kprobe", "tracepoint"];
 
-/// How long one run takes in the guest's time; there are eight a round.
+/// Duration of one run in guest time; a round has eight runs.
 const RUN: Duration = Duration::from_millis(500);
 
-/// How long a round may take: an emulated agent takes seconds to start and to end.
+/// Time limit of a round: an emulated agent takes seconds to start and to stop.
 const ROUND: Duration = Duration::from_mins(3);
 
-pub fn bench(agent: &Path, series: Series, accel: Accel, rounds: u32) -> Result<()> {
+pub(crate) fn bench(agent: &Path, series: Series, accel: Accel, rounds: u32) -> Result<()> {
     progress::step(format!("calls: booting kernel {series}"));
     let engine = accel.engine()?.counting();
     let limit = ROUND * (rounds + 2);
     let arguments = [rounds.to_string(), format!("{}ms", RUN.as_millis())];
-    let errand = Errand { series, engine, agent, script: SCRIPT, arguments: &arguments, limit };
-    let measured = Measured::parse(&errand.output()?)?;
+    let script =
+        GuestScript { series, engine, agent, script: SCRIPT, arguments: &arguments, limit };
+    let measured = Measured::parse(&script.output()?)?;
     let unit = match engine {
         Engine::Counting => "instructions",
         Engine::Kvm | Engine::Tcg => "ns",
     };
     println!(
         "\nKernel {series} in a guest; 512 bytes of one cached page rewritten by one thread, nothing under\n\
-         writeback; {rounds} rounds of {} ms a run; {unit}, median (least to greatest)\n",
+         writeback; {rounds} rounds of {} ms per run; {unit}, median (minimum to maximum)\n",
         RUN.as_millis()
     );
     println!("{}", measured.costs());
@@ -53,48 +54,49 @@ pub fn bench(agent: &Path, series: Series, accel: Accel, rounds: u32) -> Result<
     Ok(())
 }
 
-/// What the script said.
 #[derive(Debug, Default)]
 struct Measured {
-    /// Cost of a write by method and whether pages must be stable, in the order of the rounds.
+    /// Cost of a write by method and by whether pages must be stable, one value per round.
     runs: BTreeMap<(String, bool), Vec<f64>>,
-    /// By method: program, its runs a write, cost of a run.
+    /// Method, program, runs per write, cost per run.
     programs: Vec<(String, String, f64, f64)>,
 }
 
 impl Measured {
-    fn parse(said: &str) -> Result<Self> {
+    fn parse(output: &str) -> Result<Self> {
         let mut measured = Self::default();
-        for line in said.lines() {
+        for line in output.lines() {
             let mut words = line.splitn(3, ' ');
             match (words.next(), words.next(), words.next()) {
                 (Some("run"), Some(method), Some(rest)) => {
                     let (stable, wac) = rest.split_once(' ').unwrap_or_default();
                     let operations = operations(wac)
-                        .with_context(|| format!("wac did not say how it ended: {line}"))?;
+                        .with_context(|| format!("wac printed no final event: {line}"))?;
                     let cost = RUN.as_secs_f64() * 1e9 / operations;
                     let key = (method.to_owned(), stable == "1");
                     measured.runs.entry(key).or_default().push(cost);
                 }
-                (Some("programs"), Some(method), Some(rest)) => measured.add(method, rest)?,
+                (Some("programs"), Some(method), Some(rest)) => {
+                    measured.add_programs(method, rest)?;
+                }
                 _ => {}
             }
         }
-        if METHODS.iter().any(|method| measured.of(method, true).is_empty()) {
-            bail!("the guest did not measure every method: it said\n{said}");
+        if METHODS.iter().any(|method| measured.runs_of(method, true).is_empty()) {
+            bail!("the guest did not measure every method; its output:\n{output}");
         }
         Ok(measured)
     }
 
-    fn add(&mut self, method: &str, rest: &str) -> Result<()> {
+    fn add_programs(&mut self, method: &str, rest: &str) -> Result<()> {
         let mut values = Deserializer::from_str(rest).into_iter::<Value>();
-        let mut next = || values.next().and_then(Result::ok).context("bpftool said nothing");
+        let mut next = || values.next().and_then(Result::ok).context("bpftool printed no JSON");
         let (wac, programs) = (next()?, next()?);
-        let writes = wac["operations"].as_f64().context("wac did not say how it ended")?;
+        let writes = wac["operations"].as_f64().context("wac printed no final event")?;
         for program in programs.as_array().into_iter().flatten() {
             let value = |name: &str| program[name].as_f64().unwrap_or(0.0);
             let (runs, ns) = (value("run_cnt"), value("run_time_ns"));
-            // Others' programs have not run, or not with every write.
+            // Programs of other processes have not run.
             if runs > 0.0 {
                 let name = program["name"].as_str().unwrap_or("?").to_owned();
                 self.programs.push((method.to_owned(), name, runs / writes, ns / runs));
@@ -103,24 +105,24 @@ impl Measured {
         Ok(())
     }
 
-    fn of(&self, method: &str, stable: bool) -> &[f64] {
+    fn runs_of(&self, method: &str, stable: bool) -> &[f64] {
         self.runs.get(&(method.to_owned(), stable)).map_or(&[], Vec::as_slice)
     }
 
     fn costs(&self) -> Table {
         let mut table = Table::new([
             "method",
-            "a write, pages stable",
-            "a write, pages not stable",
-            "the probes of a write",
-            "of that, the call's",
-            "the call's in % of an untraced write",
+            "write, stable pages",
+            "write, no stable pages",
+            "all probes of a write",
+            "wait call",
+            "wait call, % of an untraced write",
         ]);
-        let untraced = Numbers::new(self.of("none", true).iter().copied()).median();
+        let untraced = Numbers::new(self.runs_of("none", true).iter().copied()).median();
         for method in METHODS {
-            let (stable, unstable) = (self.of(method, true), self.of(method, false));
-            let base = (self.of("none", true), self.of("none", false));
-            // Within a round, for the machine is another one in the next.
+            let (stable, unstable) = (self.runs_of(method, true), self.runs_of(method, false));
+            let base = (self.runs_of("none", true), self.runs_of("none", false));
+            // Compared within a round, since the load may differ in the next one.
             let rounds = || stable.iter().zip(unstable).zip(base.0.iter().zip(base.1));
             let all = Numbers::new(rounds().map(|((on, _), (off, _))| on - off));
             let call = Numbers::new(
@@ -146,8 +148,8 @@ impl Measured {
     }
 
     fn programs(&self, unit: &str) -> Table {
-        let each = format!("{unit} a run");
-        let mut table = Table::new(["method: program", "runs a write", &each]);
+        let each = format!("{unit} per run");
+        let mut table = Table::new(["method: program", "runs per write", &each]);
         for (method, name, runs, ns) in &self.programs {
             table.row([format!("{method}: {name}"), number(*runs, 2), number(*ns, 0)]);
         }
@@ -159,7 +161,7 @@ impl Measured {
 mod tests {
     use super::*;
 
-    fn said() -> String {
+    fn output() -> String {
         let methods =
             [("none", 2_000_000), ("fentry", 1_000_000), ("kprobe", 500_000), ("tracepoint", 10)];
         let mut lines: Vec<_> = methods
@@ -179,10 +181,10 @@ mod tests {
 
     #[test]
     #[allow(clippy::float_cmp, reason = "these are exact")]
-    fn the_call_is_what_stable_pages_add_to_the_difference() {
-        let measured = Measured::parse(&said()).unwrap();
-        assert_eq!(measured.of("none", true), [500.0]);
-        assert_eq!(measured.of("fentry", false), [500.0]);
+    fn the_cost_of_the_call_is_the_difference_due_to_stable_pages() {
+        let measured = Measured::parse(&output()).unwrap();
+        assert_eq!(measured.runs_of("none", true), [500.0]);
+        assert_eq!(measured.runs_of("fentry", false), [500.0]);
         let table = measured.costs().to_string();
         // fentry: (1000 - 500) - (500 - 250).
         let line = table.lines().find(|line| line.contains("fentry")).unwrap();
@@ -192,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn half_a_measurement_is_none() {
+    fn an_incomplete_measurement_is_an_error() {
         assert!(Measured::parse("run none 1 {\"state\":\"finished\",\"operations\":3}").is_err());
         assert!(Measured::parse("run none 1 nothing").is_err());
     }

@@ -1,15 +1,16 @@
-# Rewrites one page of a cached file over and over, with nothing under writeback, under each method.
-# Arguments: rounds, duration of one run. Says a line for each run,
+# Rewrites one page of a cached file repeatedly, with nothing under writeback, for each attach method.
+# Arguments: rounds, duration of one run. Prints a line for each run,
 #     run METHOD STABLE {last line of wac}
-# and after that, with the kernel's own count of what programs cost, a line for each method:
-#     programs METHOD {last line of wac} {list of programs by bpftool}
+# and then, with the kernel's run-time statistics of BPF programs, a line for each method:
+#     programs METHOD {last line of wac} {bpftool's list of programs}
 set -e
 rounds=$1
 duration=$2
-# Nobody starts a writeback while we measure.
+# No periodic writeback during the measurement.
 echo 0 >/proc/sys/vm/dirty_writeback_centisecs
 
-# Two alike, but that the kernel asks the wait function before a page of the second one is changed.
+# Two equal file systems; the second one requires stable pages, so that the kernel calls the wait
+# function before it changes a page.
 for stable in 0 1; do
     image=/dev/shm/$stable.img
     truncate -s 64M $image
@@ -38,7 +39,7 @@ trace() {
     done
 }
 
-end() {
+stop() {
     [ -z "$agent" ] && return
     kill -TERM $agent
     wait $agent
@@ -53,11 +54,11 @@ while [ $round -lt "$rounds" ]; do
         for stable in 0 1; do
             echo "run $method $stable $(rewrite $stable)"
         done
-        end
+        stop
     done
     round=$((round + 1))
     echo "xtask: round $round of $rounds" >&2
-    # The first one is the last one in the next round.
+    # Rotate the order.
     methods="${methods#* } ${methods%% *}"
 done
 
@@ -65,7 +66,7 @@ command -v bpftool >/dev/null || exit 0
 echo 1 >/proc/sys/kernel/bpf_stats_enabled
 for method in fentry kprobe tracepoint; do
     trace $method
-    said=$(rewrite 1)
-    echo "programs $method $said $(bpftool --json prog show)"
-    end
+    result=$(rewrite 1)
+    echo "programs $method $result $(bpftool --json prog show)"
+    stop
 done

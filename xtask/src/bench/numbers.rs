@@ -1,21 +1,20 @@
-//! A few numbers, and what can be said of them.
+//! Statistics of a few measured values.
 
 use std::fmt::Write as _;
 
-/// Measured values, in the order of their size.
+/// Measured values in ascending order.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Numbers(Vec<f64>);
+pub(crate) struct Numbers(Vec<f64>);
 
 impl Numbers {
-    /// Of whatever was measured.
-    pub fn new(values: impl IntoIterator<Item = f64>) -> Self {
+    pub(crate) fn new(values: impl IntoIterator<Item = f64>) -> Self {
         let mut values: Vec<_> = values.into_iter().collect();
         values.sort_unstable_by(f64::total_cmp);
         Self(values)
     }
 
-    /// The middle one; of an even number, the mean of the two in the middle.
-    pub fn median(&self) -> f64 {
+    /// The median; NaN if there are no values.
+    pub(crate) fn median(&self) -> f64 {
         let Self(values) = self;
         let half = values.len() / 2;
         match values.as_slice() {
@@ -25,33 +24,33 @@ impl Numbers {
         }
     }
 
-    /// The least value that nine tenths of them do not exceed.
-    pub fn p90(&self) -> f64 {
+    /// The 90th percentile by nearest rank.
+    pub(crate) fn p90(&self) -> f64 {
         let Self(values) = self;
         let rank = (values.len() * 9).div_ceil(10);
         values.get(rank.saturating_sub(1)).copied().unwrap_or(f64::NAN)
     }
 
-    /// Least and greatest.
-    pub fn spread(&self) -> (f64, f64) {
+    /// Minimum and maximum.
+    pub(crate) fn spread(&self) -> (f64, f64) {
         let at = |value: Option<&f64>| value.copied().unwrap_or(f64::NAN);
         (at(self.0.first()), at(self.0.last()))
     }
 
-    /// `median (least to greatest)`, with so many decimals.
-    pub fn text(&self, decimals: usize) -> String {
-        let (least, greatest) = self.spread();
+    /// `median (minimum to maximum)` with this number of decimals.
+    pub(crate) fn text(&self, decimals: usize) -> String {
+        let (minimum, maximum) = self.spread();
         format!(
             "{} ({} to {})",
             number(self.median(), decimals),
-            number(least, decimals),
-            number(greatest, decimals)
+            number(minimum, decimals),
+            number(maximum, decimals)
         )
     }
 }
 
-/// A number with thousands apart: `34,500`, `0.82`.
-pub fn number(value: f64, decimals: usize) -> String {
+/// A number with thousands separators: `34,500`, `0.82`.
+pub(crate) fn number(value: f64, decimals: usize) -> String {
     let text = format!("{value:.decimals$}");
     let (sign, rest) = text.strip_prefix('-').map_or(("", text.as_str()), |rest| ("-", rest));
     let (whole, fraction) = rest.split_once('.').map_or((rest, None), |(w, f)| (w, Some(f)));
@@ -63,7 +62,7 @@ pub fn number(value: f64, decimals: usize) -> String {
         grouped.push(digit);
     }
     if let Some(fraction) = fraction {
-        // Writing to a string does not fail.
+        // Writing to a `String` cannot fail.
         let _ = write!(grouped, ".{fraction}");
     }
     grouped
@@ -75,7 +74,7 @@ mod tests {
 
     #[test]
     #[allow(clippy::float_cmp, reason = "these are exact")]
-    fn middle_and_edges() {
+    fn median_percentile_and_spread() {
         let numbers = Numbers::new([3.0, 1.0, 2.0]);
         assert_eq!((numbers.median(), numbers.p90(), numbers.spread()), (2.0, 3.0, (1.0, 3.0)));
         assert_eq!(Numbers::new([1.0, 4.0]).median(), 2.5);

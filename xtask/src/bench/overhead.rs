@@ -1,4 +1,4 @@
-//! What tracing takes from the throughput of a workload that does nothing but stall.
+//! Throughput of a workload that stalls all the time, with and without tracing.
 
 use std::fs;
 use std::path::Path;
@@ -13,41 +13,41 @@ use super::table::Table;
 use crate::progress;
 use crate::scratch::Scratch;
 
-/// How the workload is traced; the first one is what the others are compared with.
+/// Tracing modes; the first one is the baseline.
 const MODES: [(&str, Option<&[&str]>); 4] = [
     ("not traced", None),
     ("traced, `--min-latency 1h`: counted, not streamed", Some(&["--min-latency", "1h"])),
-    ("traced, as it comes", Some(&[])),
-    ("traced, `--min-latency 0 --format json`", Some(&EVERYTHING)),
+    ("traced with default options", Some(&[])),
+    ("traced, `--min-latency 0 --format json`", Some(&ALL_STALLS)),
 ];
 
-/// Every stall is a line.
-const EVERYTHING: [&str; 4] = ["--min-latency", "0s", "--format", "json"];
+/// Streams every stall.
+const ALL_STALLS: [&str; 4] = ["--min-latency", "0s", "--format", "json"];
 
-/// Where the kernel is told to count what programs take.
-const STATISTICS: &str = "/proc/sys/kernel/bpf_stats_enabled";
+/// Enables the kernel's run-time statistics of BPF programs.
+const BPF_STATS: &str = "/proc/sys/kernel/bpf_stats_enabled";
 
-/// How long the workload runs each time.
+/// Duration of one run.
 const RUN: Duration = Duration::from_secs(3);
 
-pub fn bench(agent: &Path, rounds: u32) -> Result<()> {
+pub(crate) fn bench(agent: &Path, rounds: u32) -> Result<()> {
     let scratch = Scratch::ext4()?;
-    let folder = tempfile::tempdir().context("cannot make a folder for the stream")?;
+    let folder = tempfile::tempdir().context("cannot create a folder for the stream")?;
     let file = folder.path().join("stream");
-    // What is cold is nobody's overhead.
-    wac(agent, &scratch.path(), RUN / 3)?;
+    // Warm-up.
+    wac(agent, &scratch.mount_point(), RUN / 3)?;
     let mut measured: [Vec<f64>; MODES.len()] = Default::default();
     for round in 0..rounds {
         progress::step(format!("overhead: round {} of {rounds}", round + 1));
-        // The order is another one in each round, so that a drift hits all of them.
+        // The order rotates, so that a drift affects all modes.
         for turn in 0..MODES.len() {
             let index = (turn + round as usize) % MODES.len();
             let operations = match MODES[index].1 {
-                None => wac(agent, &scratch.path(), RUN)?,
+                None => wac(agent, &scratch.mount_point(), RUN)?,
                 Some(options) => {
-                    let tracing = Agent::into_file(agent, options, &file)?;
-                    let operations = wac(agent, &scratch.path(), RUN)?;
-                    tracing.end()?;
+                    let tracing = Agent::to_file(agent, options, &file)?;
+                    let operations = wac(agent, &scratch.mount_point(), RUN)?;
+                    tracing.stop()?;
                     operations
                 }
             };
@@ -59,7 +59,7 @@ pub fn bench(agent: &Path, rounds: u32) -> Result<()> {
         RUN.as_secs()
     );
     let mut table =
-        Table::new(["", "operations a second", "ratio of medians", "ratio within a round"]);
+        Table::new(["", "operations per second", "ratio of medians", "ratio within a round"]);
     let untraced = Numbers::new(measured[0].iter().copied());
     for ((name, _), values) in MODES.iter().zip(&measured) {
         let numbers = Numbers::new(values.iter().copied());
@@ -72,33 +72,33 @@ pub fn bench(agent: &Path, rounds: u32) -> Result<()> {
         ]);
     }
     println!("{table}");
-    match shares(agent, &scratch.path(), &file) {
+    match cpu_shares(agent, &scratch.mount_point(), &file) {
         Ok(text) => println!("{text}\n"),
-        // The kernel need not allow it.
-        Err(error) => progress::step(format!("overhead: no shares of the CPU: {error:#}")),
+        // The kernel may not allow BPF statistics.
+        Err(error) => progress::step(format!("overhead: CPU shares are not available: {error:#}")),
     }
     Ok(())
 }
 
-/// Who takes how much, in a run of its own: that the kernel counts has a cost, too.
-fn shares(agent: &Path, scratch: &Path, file: &Path) -> Result<String> {
-    let before = fs::read_to_string(STATISTICS)?;
-    fs::write(STATISTICS, "1")?;
-    let ran = Agent::into_file(agent, &EVERYTHING, file).and_then(|tracing| {
+/// CPU shares of the agent and its programs. Measured in a separate run, since BPF statistics have a cost.
+fn cpu_shares(agent: &Path, scratch: &Path, file: &Path) -> Result<String> {
+    let before = fs::read_to_string(BPF_STATS)?;
+    fs::write(BPF_STATS, "1")?;
+    let result = Agent::to_file(agent, &ALL_STALLS, file).and_then(|tracing| {
         wac(agent, scratch, RUN)?;
-        tracing.end()
+        tracing.stop()
     });
-    fs::write(STATISTICS, before.trim())?;
-    ran?;
+    fs::write(BPF_STATS, before.trim())?;
+    result?;
     let stream = fs::read_to_string(file)?;
     let last = stream.lines().last().unwrap_or_default();
     let summary: Value = serde_json::from_str(last).context("the stream has no last line")?;
     let value = |name: &str| summary[name].as_f64().unwrap_or(f64::NAN);
     let elapsed = value("elapsed_ns");
     Ok(format!(
-        "With `{}`: {} stalls a second, {} % of their lines lost; of one CPU the agent took {} %, \
-         the programs {} %.",
-        EVERYTHING.join(" "),
+        "With `{}`: {} stalls per second, {} % of their events lost; CPU time (100 % is one CPU): agent {} %, \
+         programs {} %.",
+        ALL_STALLS.join(" "),
         number(value("stalls_total") / elapsed * 1e9, 0),
         number(value("events_lost") / value("stalls_total") * 100.0, 1),
         number(value("agent_cpu_ns") / elapsed * 100.0, 0),

@@ -1,30 +1,27 @@
-//! How fast a report reads a recording of a million events, and how much memory it takes.
+//! Speed and peak memory of a report on a recording of a million events.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 
-use super::agent::peak_kib;
+use super::agent::{SAMPLE_INTERVAL, peak_kib};
 use super::numbers::{Numbers, number};
 use super::table::Table;
 use crate::{progress, shell};
 
-/// Events in the recording, beside its first and its last line.
+/// Events in the recording without its first and last line.
 const EVENTS: u64 = 1_000_000;
 
-/// The same recording every time.
+/// A constant, so that the recording is the same in each run.
 const SEED: u64 = 0x0005_7ab1_e7ac_e001;
 
-/// How often the memory is looked at.
-const LOOK: Duration = Duration::from_millis(2);
-
-pub fn bench(agent: &Path, rounds: u32) -> Result<()> {
-    let folder = tempfile::tempdir().context("cannot make a folder for the recording")?;
+pub(crate) fn bench(agent: &Path, rounds: u32) -> Result<()> {
+    let folder = tempfile::tempdir().context("cannot create a folder for the recording")?;
     let recording = folder.path().join("million.jsonl");
     progress::step(format!("report: writing a recording of {EVENTS} events"));
     write(&recording)?;
@@ -32,9 +29,9 @@ pub fn bench(agent: &Path, rounds: u32) -> Result<()> {
     let mebibytes = fs::metadata(&recording).map_or(0, |file| file.len() >> 20);
     let html = folder.path().join("page.html");
 
-    progress::step("report: reading it");
+    progress::step("report: running");
     println!("\nA recording of {} events, {mebibytes} MiB; {rounds} rounds\n", number(1e6, 0));
-    let mut table = Table::new(["", "events a second", "least", "peak resident MiB"]);
+    let mut table = Table::new(["", "events per second", "minimum", "peak resident MiB"]);
     let page = ["--html".into(), html.into_os_string()];
     for (what, file, more) in [
         ("text", &recording, &[][..]),
@@ -62,10 +59,10 @@ pub fn bench(agent: &Path, rounds: u32) -> Result<()> {
     Ok(())
 }
 
-/// Runs it to its end: how long that took in seconds, and its peak memory in KiB.
+/// Runs the command; returns its duration in seconds and its peak resident memory in KiB.
 fn run(command: &mut Command) -> Result<(f64, u64)> {
     let describe = shell::describe(command);
-    let began = Instant::now();
+    let started = Instant::now();
     let mut child = command
         .stdout(Stdio::null())
         .spawn()
@@ -74,17 +71,16 @@ fn run(command: &mut Command) -> Result<(f64, u64)> {
     loop {
         peak = peak_kib(child.id()).max(peak);
         if let Some(status) = child.try_wait().context("cannot wait for the report")? {
-            let seconds = began.elapsed().as_secs_f64();
+            let seconds = started.elapsed().as_secs_f64();
             if !status.success() {
                 return Err(shell::failed(command, status));
             }
             return Ok((seconds, peak));
         }
-        thread::sleep(LOOK);
+        thread::sleep(SAMPLE_INTERVAL);
     }
 }
 
-/// By Debian's zstd, which the laboratory has set up for its own needs.
 fn compress(recording: &Path) -> Result<PathBuf> {
     crate::setup::debian::ensure(&[("zstd", "zstd")])?;
     let compressed = recording.with_extension("jsonl.zst");
@@ -92,10 +88,10 @@ fn compress(recording: &Path) -> Result<PathBuf> {
     Ok(compressed)
 }
 
-/// Numbers that look like chance and are the same every time (`SplitMix64`).
-struct Chance(u64);
+/// A pseudo-random generator: `SplitMix64`.
+struct Random(u64);
 
-impl Chance {
+impl Random {
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -108,22 +104,22 @@ impl Chance {
     }
 }
 
-/// Ten minutes of a busy machine: stalls of 64 threads of 16 processes on 4 disks and 20,000 files,
-/// an unstable write among a hundred, and an integrity error among ten thousand.
+/// Writes a recording of ten minutes: stalls of 64 threads in 16 processes on 4 disks and 20,000 files.
+/// One event in 100 is an unstable write, one in 10,000 an integrity error.
 fn write(path: &Path) -> Result<()> {
-    let file = File::create(path).context("the recording cannot be written")?;
+    let file = File::create(path).context("cannot write the recording")?;
     let mut out = BufWriter::with_capacity(1 << 20, file);
-    lines(&mut out).and_then(|()| out.flush()).context("the recording cannot be written")
+    lines(&mut out).and_then(|()| out.flush()).context("cannot write the recording")
 }
 
 fn lines(out: &mut impl Write) -> io::Result<()> {
-    let mut chance = Chance(SEED);
+    let mut random = Random(SEED);
     writeln!(
         out,
         r#"{{"seq":1,"time":"2026-01-02T03:00:00.000000000Z","type":"start","format":1,"version":"0.1.0","kernel":"6.12.0","arch":"x86_64","hostname":"bench","min_latency_ns":1000000,"window_ns":5000000000,"probes":[],"devices":[{{"device":"sda","dev":"8:0","stable_writes":true}}]}}"#
     )?;
     for number in 0..EVENTS {
-        event(out, number, &mut chance)?;
+        event(out, number, &mut random)?;
     }
     let seq = EVENTS + 2;
     writeln!(
@@ -132,17 +128,17 @@ fn lines(out: &mut impl Write) -> io::Result<()> {
     )
 }
 
-fn event(out: &mut impl Write, number: u64, chance: &mut Chance) -> io::Result<()> {
+fn event(out: &mut impl Write, number: u64, random: &mut Random) -> io::Result<()> {
     let seq = number + 2;
     let ns = number * (600_000_000_000 / EVENTS);
     let (minute, second, ns) = (ns / 60_000_000_000, ns / 1_000_000_000 % 60, ns % 1_000_000_000);
     write!(out, r#"{{"seq":{seq},"time":"2026-01-02T03:{minute:02}:{second:02}.{ns:09}Z","#)?;
-    let disk = chance.below(4);
+    let disk = random.below(4);
     let (letter, ino) =
-        (["a", "b", "c", "d"][usize::try_from(disk).unwrap_or(0)], chance.below(20_000));
-    let (thread, page) = (chance.below(64), chance.below(256));
+        (["a", "b", "c", "d"][usize::try_from(disk).unwrap_or(0)], random.below(20_000));
+    let (thread, page) = (random.below(64), random.below(256));
     if number % 10_000 == 9_999 {
-        let sector = chance.below(1 << 30);
+        let sector = random.below(1 << 30);
         return writeln!(
             out,
             r#""type":"integrity","op":"write","device":"sd{letter}","dev":"8:{}","sector":{sector},"sectors":8,"check":"guard","source":"scsi","status":"EILSEQ","pages":[{{"kind":"file","ino":{ino},"index":{page},"device":"sd{letter}","dev":"8:{}","fs":"ext4","stable":true}}],"fs":"ext4"}}"#,
@@ -151,13 +147,13 @@ fn event(out: &mut impl Write, number: u64, chance: &mut Chance) -> io::Result<(
         );
     }
     let context =
-        ["write_begin", "page_mkwrite", "sync"][usize::try_from(chance.below(3)).unwrap_or(0)];
+        ["write_begin", "page_mkwrite", "sync"][usize::try_from(random.below(3)).unwrap_or(0)];
     let (kind, more) = if number % 100 == 50 {
         ("unstable_write", r#""grade":"hole","#.to_owned())
     } else {
-        // From a µs to some seconds, each power of two as often.
-        let power = chance.below(22);
-        let length = (1_000 << power) + chance.below(1_000 << power);
+        // From 1 µs to some seconds, each power of two equally often.
+        let power = random.below(22);
+        let length = (1_000 << power) + random.below(1_000 << power);
         ("stall", format!(r#""duration_ns":{length},"#))
     };
     let context = if kind == "unstable_write" { "write_begin" } else { context };
@@ -177,10 +173,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_recording_is_json_with_numbers_that_count_up() {
-        let (mut out, mut chance) = (Vec::new(), Chance(SEED));
+    fn the_recording_is_json_with_ascending_numbers() {
+        let (mut out, mut random) = (Vec::new(), Random(SEED));
         for number in 9_940..10_060 {
-            event(&mut out, number, &mut chance).unwrap();
+            event(&mut out, number, &mut random).unwrap();
         }
         let lines: Vec<Value> = String::from_utf8(out)
             .unwrap()

@@ -1,4 +1,4 @@
-//! What a scrape costs, with as many series as there can be, and whether many of them cost memory.
+//! Duration of a scrape with the maximum number of series, and memory after many scrapes.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
@@ -13,63 +13,63 @@ use super::table::Table;
 use crate::progress;
 use crate::scratch::Scratch;
 
-/// File systems, each with stalls of three contexts: enough to fill the room that stalls have.
+/// File systems, each with stalls of three contexts: enough to reach the limit of stall series.
 const FILE_SYSTEMS: usize = 18;
 
-/// How long the workload runs on each.
+/// Duration of the workload on each.
 const RUN: Duration = Duration::from_millis(500);
 
-/// Scrapes in all.
+/// Total number of scrapes.
 const SCRAPES: usize = 10_000;
 
-/// Scrapes before memory is looked at first: what is made once is there by then.
-const WARM: usize = 500;
+/// Scrapes before the first memory sample, for allocations that happen once.
+const WARM_UP: usize = 500;
 
-pub fn bench(agent: &Path) -> Result<()> {
-    let tracing = Agent::scraped(agent)?;
+pub(crate) fn bench(agent: &Path) -> Result<()> {
+    let tracing = Agent::with_metrics(agent)?;
     let mut client = Client::connect(&tracing)?;
     let mut all = Vec::new();
-    for place in 0..FILE_SYSTEMS {
-        progress::step(format!("scrape: stalls on file system {} of {FILE_SYSTEMS}", place + 1));
+    for number in 0..FILE_SYSTEMS {
+        progress::step(format!("scrape: stalls on file system {} of {FILE_SYSTEMS}", number + 1));
         let scratch = Scratch::ext4()?;
-        workload(agent, &scratch.path(), "c", RUN)?;
+        workload(agent, &scratch.mount_point(), "c", RUN)?;
         all.push(scratch);
     }
     let series = client.scrape()?.lines().filter(|line| !line.starts_with('#')).count();
     let idle = repeat(&mut client, &tracing, SCRAPES)?;
 
-    progress::step("scrape: beside a flood of stalls");
-    let scratch = all.last().context("there is no file system")?.path();
+    progress::step("scrape: during a flood of stalls");
+    let scratch = all.last().context("no file system")?.mount_point();
     let flood = std::thread::scope(|scope| {
         let flood = scope.spawn(|| workload(agent, &scratch, "a", Duration::from_secs(10)));
         let mut times = Vec::new();
         while !flood.is_finished() {
             times.push(timed(&mut client)?);
         }
-        flood.join().ok().context("the workload's thread broke off")??;
+        flood.join().ok().context("the workload's thread panicked")??;
         anyhow::Ok(Numbers::new(times))
     })?;
-    tracing.end()?;
+    tracing.stop()?;
 
     println!(
         "\n{series} series, {SCRAPES} scrapes of one connection, stalls in {FILE_SYSTEMS} file systems\n"
     );
-    let mut table = Table::new(["a scrape, ms", "median", "90 %", "least", "greatest"]);
-    for (what, times) in [("nothing else", &idle.times), ("beside wac a, 64 threads", &flood)] {
-        let (least, greatest) = times.spread();
-        let [median, p90, least, greatest] =
-            [times.median(), times.p90(), least, greatest].map(|time| number(time, 2));
-        table.row([what.to_owned(), median, p90, least, greatest]);
+    let mut table = Table::new(["scrape, ms", "median", "p90", "minimum", "maximum"]);
+    for (what, times) in [("no other load", &idle.times), ("with wac a, 64 threads", &flood)] {
+        let (minimum, maximum) = times.spread();
+        let [median, p90, minimum, maximum] =
+            [times.median(), times.p90(), minimum, maximum].map(|time| number(time, 2));
+        table.row([what.to_owned(), median, p90, minimum, maximum]);
     }
     println!("{table}");
     println!(
-        "Resident memory after {WARM} scrapes: {} KiB; after {SCRAPES}: {} KiB",
+        "Resident memory after {WARM_UP} scrapes: {} KiB; after {SCRAPES}: {} KiB",
         idle.memory[0], idle.memory[1]
     );
     Ok(())
 }
 
-/// Times in milliseconds, and resident memory in KiB at two moments.
+/// Durations in milliseconds, and resident memory in KiB after the warm-up and at the end.
 struct Repeated {
     times: Numbers,
     memory: [u64; 2],
@@ -79,7 +79,7 @@ fn repeat(client: &mut Client, tracing: &Agent, scrapes: usize) -> Result<Repeat
     let mut times = Vec::new();
     let mut first = 0;
     for scrape in 0..scrapes {
-        if scrape == WARM {
+        if scrape == WARM_UP {
             first = tracing.resident()?;
         }
         if scrape % 1_000 == 0 {
@@ -91,12 +91,12 @@ fn repeat(client: &mut Client, tracing: &Agent, scrapes: usize) -> Result<Repeat
 }
 
 fn timed(client: &mut Client) -> Result<f64> {
-    let began = Instant::now();
+    let started = Instant::now();
     client.scrape()?;
-    Ok(began.elapsed().as_secs_f64() * 1e3)
+    Ok(started.elapsed().as_secs_f64() * 1e3)
 }
 
-/// A scraper that keeps its connection, as Prometheus does.
+/// A client that keeps its connection open, as Prometheus does.
 struct Client {
     stream: BufReader<TcpStream>,
     request: String,
@@ -104,12 +104,16 @@ struct Client {
 
 impl Client {
     fn connect(tracing: &Agent) -> Result<Self> {
-        let url = tracing.metrics.as_deref().context("the agent does not say where it serves")?;
+        let url = tracing
+            .metrics
+            .as_deref()
+            .context("the agent's `start` event has no URL of metrics")?;
         let (address, path) = url
             .strip_prefix("http://")
             .and_then(|rest| rest.split_once('/'))
-            .with_context(|| format!("no URL: {url}"))?;
-        let stream = TcpStream::connect(address).with_context(|| format!("no one at {url}"))?;
+            .with_context(|| format!("not a URL: {url}"))?;
+        let stream =
+            TcpStream::connect(address).with_context(|| format!("cannot connect to {url}"))?;
         let request = format!("GET /{path} HTTP/1.1\r\nHost: {address}\r\n\r\n");
         Ok(Self { stream: BufReader::new(stream), request })
     }
@@ -120,7 +124,7 @@ impl Client {
         let mut first = String::new();
         self.stream.read_line(&mut first)?;
         if !first.starts_with("HTTP/1.1 200 ") {
-            bail!("the scrape was answered with `{}`", first.trim());
+            bail!("the scrape failed: `{}`", first.trim());
         }
         loop {
             let mut line = String::new();
@@ -132,7 +136,7 @@ impl Client {
                 length = value.trim().parse().ok();
             }
         }
-        let mut page = vec![0; length.context("the answer has no length")?];
+        let mut page = vec![0; length.context("the response has no content-length")?];
         self.stream.read_exact(&mut page)?;
         Ok(String::from_utf8(page)?)
     }

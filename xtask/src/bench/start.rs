@@ -1,4 +1,5 @@
-//! From exec to all probes attached, and the agent's peak resident memory: idle, and in a flood.
+//! Time from exec to all probes attached, and the agent's peak resident memory: idle and in a flood of
+//! stalls.
 
 use std::fs;
 use std::path::Path;
@@ -13,35 +14,33 @@ use super::table::Table;
 use crate::progress;
 use crate::scratch::Scratch;
 
-/// Starts that are timed in a round.
 const STARTS: u32 = 3;
 
-/// How long an agent idles: its ticks come some times a second.
+/// Duration of an idle agent: several of its ticks.
 const IDLE: Duration = Duration::from_millis(500);
 
-/// How long the flood is.
 const FLOOD: Duration = Duration::from_secs(3);
 
-pub fn bench(agent: &Path, rounds: u32) -> Result<()> {
-    progress::step("start: timing starts");
+pub(crate) fn bench(agent: &Path, rounds: u32) -> Result<()> {
+    progress::step("start: measuring starts");
     let (mut times, mut idle) = (Vec::new(), Vec::new());
     for _ in 0..rounds * STARTS {
         let tracing = Agent::idle(agent)?;
         times.extend(tracing.attached_after.map(|time| time.as_secs_f64() * 1e3));
         thread::sleep(IDLE);
-        idle.push(mebibytes(tracing.end()?));
+        idle.push(mebibytes(tracing.stop()?));
     }
 
     progress::step("start: memory in a flood");
     let scratch = Scratch::ext4()?;
-    let folder = tempfile::tempdir().context("cannot make a folder for the stream")?;
+    let folder = tempfile::tempdir().context("cannot create a folder for the stream")?;
     let file = folder.path().join("stream");
     let (mut flood, mut sizes) = (Vec::new(), Vec::new());
     for _ in 0..rounds {
         let options = ["--format", "json", "--min-latency", "0s"];
-        let tracing = Agent::into_file(agent, &options, &file)?;
-        wac(agent, &scratch.path(), FLOOD)?;
-        flood.push(mebibytes(tracing.end()?));
+        let tracing = Agent::to_file(agent, &options, &file)?;
+        wac(agent, &scratch.mount_point(), FLOOD)?;
+        flood.push(mebibytes(tracing.stop()?));
         sizes.push(mebibytes(fs::metadata(&file).map_or(0, |file| file.len() >> 10)));
     }
 
@@ -51,16 +50,16 @@ pub fn bench(agent: &Path, rounds: u32) -> Result<()> {
         rounds * STARTS
     );
     println!("{} MiB of it in {} s)\n", Numbers::new(sizes).text(0), FLOOD.as_secs());
-    let mut table = Table::new(["", "median", "p90", "least", "greatest"]);
+    let mut table = Table::new(["", "median", "p90", "minimum", "maximum"]);
     for (what, numbers) in [
         ("from exec to all attached, ms", &times),
         ("peak resident memory, idle, MiB", &idle),
         ("peak resident memory, flood, MiB", &flood),
     ] {
-        let (least, greatest) = numbers.spread();
-        let [median, p90, least, greatest] =
-            [numbers.median(), numbers.p90(), least, greatest].map(|value| number(value, 1));
-        table.row([what.to_owned(), median, p90, least, greatest]);
+        let (minimum, maximum) = numbers.spread();
+        let [median, p90, minimum, maximum] =
+            [numbers.median(), numbers.p90(), minimum, maximum].map(|value| number(value, 1));
+        table.row([what.to_owned(), median, p90, minimum, maximum]);
     }
     println!("{table}");
     Ok(())

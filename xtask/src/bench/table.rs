@@ -1,19 +1,17 @@
-//! Tables in the form that README takes as it is.
+//! Markdown tables.
 
 use std::fmt::{self, Display, Formatter};
 
-/// A table of Markdown. The first column is left-aligned, the others are right-aligned.
+/// A table whose first column is left-aligned and whose other columns are right-aligned.
 #[derive(Clone, Debug, Default)]
-pub struct Table(Vec<Vec<String>>);
+pub(crate) struct Table(Vec<Vec<String>>);
 
 impl Table {
-    /// With these words in its head.
-    pub fn new<'a>(head: impl IntoIterator<Item = &'a str>) -> Self {
+    pub(crate) fn new<'a>(head: impl IntoIterator<Item = &'a str>) -> Self {
         Self(vec![head.into_iter().map(str::to_owned).collect()])
     }
 
-    /// One more row.
-    pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+    pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
         self.0.push(cells.into_iter().collect());
     }
 }
@@ -54,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_stand_below_each_other() {
+    fn columns_are_aligned() {
         let mut table = Table::new(["method", "ns"]);
         table.row(["fentry".to_owned(), "1,234".to_owned()]);
         assert_eq!(

@@ -1,11 +1,12 @@
 /*
- * What wac profile a does, in C: the yardstick of `cargo xtask bench wac`.
+ * wac profile a in C: the baseline of `cargo xtask bench wac`.
  *
  * wac FOLDER THREADS FILE_SIZE IO_SIZE MILLISECONDS
  *
- * Each thread opens the file itself and has a page-aligned buffer of its own; after a common start
- * it stamps the buffer, writes it to a random multiple of IO_SIZE, starts the writeback of that
- * range and waits for it, until the time is up. One line says how often, and how long it took.
+ * Each thread opens the file and allocates a page-aligned buffer. All threads start at the same time.
+ * Until the time is over, a thread stamps the buffer, writes it to a random multiple of IO_SIZE, starts
+ * the writeback of that range and waits for it. One line of output has the number of operations and the
+ * duration.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -42,7 +43,7 @@ static void die(const char *what)
 	exit(1);
 }
 
-/* xorshift64*, Marsaglia 2003 and Vigna 2016: never 0 if it does not begin so. */
+/* xorshift64*, Marsaglia 2003 and Vigna 2016: never 0 if the initial value is not 0. */
 static uint64_t next_random(struct worker *worker)
 {
 	uint64_t x = worker->random;
@@ -90,7 +91,7 @@ static uint64_t now(void)
 int main(int argc, char **argv)
 {
 	if (argc != 6) {
-		fprintf(stderr, "wac.c: it takes FOLDER THREADS FILE_SIZE IO_SIZE MILLISECONDS\n");
+		fprintf(stderr, "usage: wac FOLDER THREADS FILE_SIZE IO_SIZE MILLISECONDS\n");
 		return 2;
 	}
 	unsigned int threads = strtoul(argv[2], NULL, 10);
@@ -110,7 +111,7 @@ int main(int argc, char **argv)
 
 	struct worker *workers = aligned_alloc(128, threads * sizeof(*workers));
 	if (!workers || pthread_barrier_init(&start, NULL, threads + 1))
-		die("no room");
+		die("cannot allocate");
 	for (unsigned int number = 0; number < threads; number++) {
 		struct worker *worker = &workers[number];
 
@@ -121,7 +122,7 @@ int main(int argc, char **argv)
 		worker->buffer = mmap(NULL, io_size, PROT_READ | PROT_WRITE,
 				      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 		if (worker->file < 0 || worker->buffer == MAP_FAILED)
-			die("a worker");
+			die("cannot set up a thread");
 		if (pthread_create(&worker->thread, NULL, rewrite, worker))
 			die("pthread_create");
 	}

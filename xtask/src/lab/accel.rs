@@ -1,54 +1,46 @@
-//! How the guest's instructions are run.
+//! QEMU's accelerators: KVM and TCG.
 
 use std::fs::{self, OpenOptions};
 
 use anyhow::{Result, bail};
 use clap::ValueEnum;
 
-/// What the user asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Accel {
-    /// KVM where it works, else TCG.
+pub(crate) enum Accel {
+    /// KVM if it works, else TCG.
     #[default]
     Auto,
-    /// The CPU's own virtualisation.
+    /// Hardware virtualisation.
     Kvm,
-    /// Emulation: some ten times slower, works everywhere.
+    /// Emulation: about ten times slower, works everywhere.
     Tcg,
 }
 
-/// What QEMU gets.
+/// The accelerator that QEMU uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Engine {
-    /// `-accel kvm`.
+pub(crate) enum Engine {
     Kvm,
-    /// `-accel tcg`.
     Tcg,
-    /// The same with `-icount`: every instruction takes one nanosecond of the guest's time, whatever
-    /// else this machine does meanwhile.
+    /// TCG with `-icount`: every instruction takes one nanosecond of guest time, whatever the load of
+    /// the host.
     Counting,
 }
 
 impl Accel {
-    /// Decides for this machine.
-    ///
-    /// # Errors
-    /// If KVM is asked for and cannot work.
-    pub fn engine(self) -> Result<Engine> {
-        match (self, kvm_gap()) {
+    pub(crate) fn engine(self) -> Result<Engine> {
+        match (self, kvm_obstacle()) {
             (Self::Tcg, _) | (Self::Auto, Some(_)) => Ok(Engine::Tcg),
             (Self::Auto | Self::Kvm, None) => Ok(Engine::Kvm),
-            (Self::Kvm, Some(gap)) => {
-                bail!("KVM does not work here: {gap}; use --accel tcg, which is slower")
+            (Self::Kvm, Some(obstacle)) => {
+                bail!("KVM does not work here: {obstacle}; use --accel tcg, which is slower")
             }
         }
     }
 }
 
 impl Engine {
-    /// For measuring: where instructions are emulated, time is the number of them.
-    #[must_use]
-    pub const fn counting(self) -> Self {
+    /// For benchmarks: an emulated guest measures time as the number of its instructions.
+    pub(crate) const fn counting(self) -> Self {
         match self {
             Self::Kvm => Self::Kvm,
             Self::Tcg | Self::Counting => Self::Counting,
@@ -57,11 +49,10 @@ impl Engine {
 
     /// QEMU's arguments.
     ///
-    /// TCG runs all virtual CPUs in one thread: with one thread for each, patching kernel text
-    /// under load (a probe attached, a tracepoint switched) made 6.12 and 7.3 oops on `int3`
-    /// within 30 s in every run (QEMU 7.2); so, 150 switches a run were clean on four kernels.
-    #[must_use]
-    pub const fn arguments(self) -> &'static [&'static str] {
+    /// TCG runs all virtual CPUs in one thread. With one thread per CPU, patching kernel text under load
+    /// (attaching a probe, enabling a tracepoint) made 6.12 and 7.3 oops on `int3` within 30 s in every
+    /// run (QEMU 7.2). With one thread, 150 switches per run caused no oops on four kernels.
+    pub(crate) const fn arguments(self) -> &'static [&'static str] {
         match self {
             Self::Kvm => &["-accel", "kvm", "-cpu", "host"],
             Self::Tcg => &["-accel", "tcg,thread=single", "-cpu", "max"],
@@ -70,15 +61,15 @@ impl Engine {
     }
 }
 
-/// Why KVM cannot work here. `/dev/kvm` alone says nothing: some clouds show one on CPUs that do
-/// not pass virtualisation on, and guests hang there.
-fn kvm_gap() -> Option<String> {
+/// Why KVM cannot work here. `/dev/kvm` alone is no proof: some clouds have it on CPUs without
+/// virtualisation, where guests hang.
+fn kvm_obstacle() -> Option<String> {
     let flags = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     if !has_virtualisation(&flags) {
-        return Some("/proc/cpuinfo shows neither vmx nor svm".to_owned());
+        return Some("/proc/cpuinfo has neither vmx nor svm".to_owned());
     }
     let kvm = OpenOptions::new().read(true).write(true).open("/dev/kvm");
-    kvm.err().map(|error| format!("/dev/kvm cannot be opened: {error}"))
+    kvm.err().map(|error| format!("cannot open /dev/kvm: {error}"))
 }
 
 fn has_virtualisation(cpuinfo: &str) -> bool {
@@ -94,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_cpu_flag_itself_counts() {
+    fn only_the_exact_cpu_flag_counts() {
         assert!(has_virtualisation("flags\t\t: fpu vmx sse\n"));
         assert!(has_virtualisation("flags\t\t: fpu svm\n"));
         assert!(!has_virtualisation("flags\t\t: fpu svm_lock vmxnet\nmodel name: svm\n"));

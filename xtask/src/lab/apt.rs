@@ -1,4 +1,4 @@
-//! apt with a state of its own: the machine's sources, lists and caches are not touched.
+//! apt with a private state: the host's sources, lists and caches are not changed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,25 +10,21 @@ use super::mirror::Mirror;
 use super::process;
 use super::series::Suite;
 
-/// A private apt that knows some suites of the machine's mirror, and checks their signatures with
-/// the machine's keys.
+/// An apt for some suites of the host's mirror. It checks their signatures with the host's keys.
 #[derive(Debug)]
-pub struct Apt {
+pub(crate) struct Apt {
     configuration: PathBuf,
     suites: String,
 }
 
 impl Apt {
-    /// Lays out the state in `folder`.
-    ///
-    /// # Errors
-    /// If it cannot be written.
-    pub fn lay_out(folder: &Path, mirror: &Mirror, suites: &[Suite]) -> Result<Self> {
+    /// Creates the state in `folder`.
+    pub(crate) fn create(folder: &Path, mirror: &Mirror, suites: &[Suite]) -> Result<Self> {
         let sources = folder.join("sources");
         for part in ["lists/partial", "cache/archives/partial", "sources"] {
             let path = folder.join(part);
             fs::create_dir_all(&path)
-                .with_context(|| format!("cannot make apt's folder {}", path.display()))?;
+                .with_context(|| format!("cannot create apt's folder {}", path.display()))?;
         }
         write(&sources.join("lab.sources"), &mirror.sources(suites))?;
         let configuration = folder.join("apt.conf");
@@ -37,11 +33,7 @@ impl Apt {
         Ok(Self { configuration, suites: names.join(" and ") })
     }
 
-    /// Fetches the suites' package lists.
-    ///
-    /// # Errors
-    /// If the mirror does not answer, lacks a suite, or signs it with a key that is not known here.
-    pub fn update(&self) -> Result<()> {
+    pub(crate) fn update(&self) -> Result<()> {
         let done = process::finish(self.command("apt-get").args(["-q", "update"]))?;
         if done.status.success() {
             return Ok(());
@@ -49,50 +41,41 @@ impl Apt {
         let text = String::from_utf8_lossy(&done.stderr);
         if text.contains("NO_PUBKEY") || text.contains("not signed") {
             bail!(
-                "apt does not know the key that signs {}: install a newer debian-archive-keyring",
+                "apt lacks the key that signs {}: install a newer debian-archive-keyring",
                 self.suites
             );
         }
         bail!(
-            "the Debian mirror of this machine did not give the package lists of {}: {}; see that `apt-get update` works, then try again",
+            "cannot fetch the package lists of {} from the host's Debian mirror: {}; make `apt-get update` work, then try again",
             self.suites,
-            process::complaint(&done)
+            process::error_line(&done)
         );
     }
 
-    /// All package names that start so.
-    ///
-    /// # Errors
-    /// If apt fails.
-    pub fn names(&self, prefix: &str) -> Result<Vec<String>> {
+    /// The names of packages that start with `prefix`.
+    pub(crate) fn names(&self, prefix: &str) -> Result<Vec<String>> {
         let text = process::output(self.command("apt-cache").args(["pkgnames", prefix]))?;
         Ok(text.lines().map(str::to_owned).collect())
     }
 
     /// The packages that `name` depends on, alternatives included.
-    ///
-    /// # Errors
-    /// If apt fails.
-    pub fn dependencies(&self, name: &str) -> Result<Vec<String>> {
+    pub(crate) fn dependencies(&self, name: &str) -> Result<Vec<String>> {
         let text =
             process::output(self.command("apt-cache").args(["depends", "--important", name]))?;
         let names = text.lines().filter_map(|line| line.split_once("Depends: "));
         Ok(names.map(|(_, name)| name.trim().to_owned()).collect())
     }
 
-    /// Downloads packages into a folder and checks them.
-    ///
-    /// # Errors
-    /// If the mirror does not give one, or there is no room for it.
-    pub fn download(&self, packages: &[String], into: &Path) -> Result<()> {
+    /// Downloads packages to a folder and verifies them.
+    pub(crate) fn download(&self, packages: &[String], into: &Path) -> Result<()> {
         let mut command = self.command("apt-get");
         command.args(["-q", "download"]).args(packages).current_dir(into);
         let done = process::finish(&mut command)?;
         if !done.status.success() {
             bail!(
-                "the Debian mirror of this machine did not give {}: {}",
+                "cannot fetch {} from the host's Debian mirror: {}",
                 packages.join(" "),
-                process::complaint(&done)
+                process::error_line(&done)
             );
         }
         Ok(())
@@ -100,35 +83,38 @@ impl Apt {
 
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
-        // Messages that are looked for must not come translated.
+        // Some messages are matched, so they must not be translated.
         command.arg("-c").arg(&self.configuration).env("LC_ALL", "C.UTF-8");
         command
     }
 }
 
-/// apt reads this after the machine's own configuration, so that proxies and the like still count.
+/// apt reads this after the host's configuration, so that settings such as proxies stay in effect.
 fn configuration_of(folder: &Path) -> Result<String> {
     let Some(folder) = folder.to_str().filter(|path| !path.contains(['"', '\\', '\n'])) else {
-        bail!("apt cannot use the folder {}: its name has a quote in it", folder.display());
+        bail!(
+            "apt cannot use the folder {}: its path contains a quote, a backslash or a line break",
+            folder.display()
+        );
     };
     Ok(format!(
         r#"Dir::Etc::sourcelist "/dev/null";
 Dir::Etc::sourceparts "{folder}/sources";
 Dir::State::lists "{folder}/lists";
 Dir::Cache "{folder}/cache";
-// The system's own hooks clean the system's own caches: none of our business.
+// The host's hooks clean the host's caches.
 #clear APT::Update::Pre-Invoke;
 #clear APT::Update::Post-Invoke;
 #clear APT::Update::Post-Invoke-Success;
-// The folder may be one that apt's own user cannot enter.
+// apt's own user may have no access to the folder.
 APT::Sandbox::User "root";
-// Without this, a suite that could not be fetched is only a warning.
+// By default a suite that cannot be fetched is only a warning.
 APT::Update::Error-Mode "any";
 Acquire::Languages "none";
 Acquire::Retries "2";
 Acquire::http::Timeout "30";
 Acquire::https::Timeout "30";
-// Catalogues for software centres: as large as the package lists themselves.
+// Catalogues for software centres are as large as the package lists.
 Acquire::IndexTargets::deb::DEP-11::DefaultEnabled "false";
 "#
     ))

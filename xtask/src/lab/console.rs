@@ -1,39 +1,35 @@
-//! What the guest's kernel said on its console.
+//! The log of a guest's console.
 
 use std::fs;
 use std::path::Path;
 
-/// Lines of a console that are shown when a guest dies.
+/// Lines of the console that are shown when a guest fails.
 const TAIL: usize = 40;
 
-/// A console's text so far.
 #[derive(Clone, Debug, Default)]
-pub struct Console(String);
+pub(crate) struct Console(String);
 
 impl Console {
-    /// Reads the log; one that is not there is empty.
-    #[must_use]
-    pub fn read(path: &Path) -> Self {
+    /// Reads the log; a missing file counts as empty.
+    pub(crate) fn read(path: &Path) -> Self {
         let bytes = fs::read(path).unwrap_or_default();
         Self(String::from_utf8_lossy(&bytes).replace('\r', ""))
     }
 
-    /// The line with which the kernel gave up.
-    #[must_use]
-    pub fn panic(&self) -> Option<&str> {
+    /// The message of a kernel panic.
+    pub(crate) fn panic(&self) -> Option<&str> {
         let line = self.0.lines().find(|line| line.contains("Kernel panic - not syncing"))?;
         Some(without_time(line))
     }
 
-    /// The last lines.
-    #[must_use]
-    pub fn tail(&self) -> String {
+    /// The last [`TAIL`] lines.
+    pub(crate) fn tail(&self) -> String {
         let lines: Vec<_> = self.0.lines().collect();
         lines[lines.len().saturating_sub(TAIL)..].join("\n")
     }
 }
 
-/// A message without the time that the kernel puts before it: `[   12.345678] `.
+/// A message without its timestamp, `[   12.345678] `.
 fn without_time(line: &str) -> &str {
     let rest = line.trim_start().strip_prefix('[').and_then(|rest| rest.split_once("] "));
     rest.map_or(line, |(_, message)| message).trim()

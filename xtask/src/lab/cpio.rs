@@ -1,58 +1,54 @@
-//! Archives in cpio's "newc" format, which the kernel unpacks into its first root file system.
+//! Writes archives in cpio's "newc" format, which the kernel unpacks as its initramfs.
 //!
-//! The format: Documentation/driver-api/early-userspace/buffer-format.rst in the kernel's tree.
+//! The format is described in Documentation/driver-api/early-userspace/buffer-format.rst of the kernel.
 
 use std::collections::BTreeSet;
 
-/// An archive that grows.
 #[derive(Debug, Default)]
-pub struct Archive {
+pub(crate) struct Archive {
     bytes: Vec<u8>,
     folders: BTreeSet<String>,
     entries: u32,
 }
 
-/// File types, as `st_mode` has them.
-const FOLDER: u32 = 0o040_000;
-const CHARACTER: u32 = 0o020_000;
-const REGULAR: u32 = 0o100_000;
+/// File types of `st_mode`.
+const S_IFDIR: u32 = 0o040_000;
+const S_IFCHR: u32 = 0o020_000;
+const S_IFREG: u32 = 0o100_000;
 
 impl Archive {
-    /// An empty archive.
-    #[must_use]
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::default()
     }
 
-    /// Adds a folder, and those above it.
-    pub fn folder(&mut self, path: &str) {
+    /// Adds a folder and its missing parents.
+    pub(crate) fn folder(&mut self, path: &str) {
         if let Some((above, _)) = path.rsplit_once('/') {
             self.folder(above);
         }
         if self.folders.insert(path.to_owned()) {
-            self.entry(path, FOLDER | 0o755, (0, 0), &[]);
+            self.entry(path, S_IFDIR | 0o755, (0, 0), &[]);
         }
     }
 
-    /// Adds a file, and the folders above it. `mode` is its permissions.
-    pub fn file(&mut self, path: &str, mode: u32, content: &[u8]) {
+    /// Adds a file and its missing parents. `mode` is its permissions.
+    pub(crate) fn file(&mut self, path: &str, mode: u32, content: &[u8]) {
         if let Some((above, _)) = path.rsplit_once('/') {
             self.folder(above);
         }
-        self.entry(path, REGULAR | mode, (0, 0), content);
+        self.entry(path, S_IFREG | mode, (0, 0), content);
     }
 
-    /// Adds a character device, readable and writable by root.
-    pub fn character_device(&mut self, path: &str, major: u32, minor: u32) {
+    /// Adds a character device that root can read and write.
+    pub(crate) fn character_device(&mut self, path: &str, major: u32, minor: u32) {
         if let Some((above, _)) = path.rsplit_once('/') {
             self.folder(above);
         }
-        self.entry(path, CHARACTER | 0o600, (major, minor), &[]);
+        self.entry(path, S_IFCHR | 0o600, (major, minor), &[]);
     }
 
-    /// The whole archive.
-    #[must_use]
-    pub fn finish(mut self) -> Vec<u8> {
+    /// Ends the archive and returns its bytes.
+    pub(crate) fn finish(mut self) -> Vec<u8> {
         self.entry("TRAILER!!!", 0, (0, 0), &[]);
         self.bytes
     }
@@ -67,12 +63,12 @@ impl Archive {
             1, // links
             0, // time of modification
             u32::try_from(content.len()).unwrap_or(u32::MAX),
-            0, // device that holds it: major, minor
+            0, // device that contains it: major, minor
             0,
             major,
             minor,
             u32::try_from(path.len() + 1).unwrap_or(u32::MAX),
-            0, // checksum, which this variant has not
+            0, // checksum, unused in this variant
         ];
         self.bytes.extend_from_slice(b"070701");
         for field in fields {
@@ -114,7 +110,7 @@ mod tests {
         assert_eq!(&file[94..102], "00000009", "length of the name with its end");
     }
 
-    /// cpio itself reads it, where it is installed.
+    /// Checked with cpio if it is installed.
     #[test]
     fn cpio_lists_what_was_added() {
         let mut archive = Archive::new();

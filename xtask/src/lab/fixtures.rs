@@ -1,5 +1,5 @@
-//! `cargo xtask fixtures`: what real kernels have of what the probes need, saved so that the plan of
-//! what attaches is tested for all of them without booting one.
+//! `cargo xtask fixtures`: saves the probe-related facts of real kernels. Unit tests check the probe plan
+//! of every kernel with them, without booting it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -13,82 +13,77 @@ use clap::Args;
 use serde_json::Value;
 
 use super::accel::Accel;
-use super::output::Errand;
+use super::guest_script::GuestScript;
 use super::series::Series;
 use crate::compile::{self, Options};
 use crate::{progress, setup, shell, workspace};
 
-/// Options of `cargo xtask fixtures`.
 #[derive(Args, Clone, Debug)]
-pub struct FixturesArgs {
-    /// Only this kernel of the laboratory (repeatable) [default: all, and this machine's own]
+pub(crate) struct FixturesArgs {
+    /// Save this kernel of the laboratory (repeatable) [default: all and the host's]
     #[arg(long = "kernel", value_enum, value_name = "SERIES")]
     kernels: Vec<Series>,
-    /// Only this machine's own kernel, or that one too
+    /// Save the host's kernel, alone or in addition to those of `--kernel`
     #[arg(long)]
     native: bool,
-    /// How to run the guests' instructions
+    /// Accelerator of the guests
     #[arg(long, value_enum, default_value_t)]
     accel: Accel,
 }
 
-/// Where they are kept, below the workspace.
+/// Folder of the fixtures in the workspace.
 const FOLDER: &str = "stable-trace/tests/fixtures";
 
-/// Loads the modules whose functions are probed or waited in, where the kernel has them, and asks
-/// the agent. A kernel without one of them is a fact too.
-const GATHER: &str = r#"for module in ext4 xfs btrfs nfs fuse f2fs; do
+/// Loads the modules with functions that are probed or waited in, and prints the facts. A kernel may
+/// lack some modules.
+const SCRIPT: &str = r#"for module in ext4 xfs btrfs nfs fuse f2fs; do
     modprobe -q "$module" || echo "xtask: kernel $LAB_KERNEL has no module $module" >&2
 done
 exec "$STABLE_TRACE" facts"#;
 
-/// Boot included; an emulated 5.10 takes half a minute.
+/// Includes the boot: an emulated 5.10 takes half a minute.
 const LIMIT: Duration = Duration::from_mins(5);
 
-/// Gathers and saves.
-///
-/// # Errors
-/// If the agent does not build, a guest does not run, or a file cannot be written.
-pub fn fixtures(args: &FixturesArgs) -> Result<()> {
+pub(crate) fn fixtures(args: &FixturesArgs) -> Result<()> {
     let (kernels, native) = match args.kernels.as_slice() {
         [] if args.native => (&[][..], true),
         [] => (&Series::MATRIX[..], true),
         some => (some, args.native),
     };
-    // Static, for the guests; the same for this machine, so that one build serves all.
+    // Guests need a static binary; the host uses it too.
     let target = setup::rust::ensure_musl()?;
     let agent = compile::agent(Options { release: true, target: Some(&target), stripped: false })?;
     let folder = workspace::root()?.join(FOLDER);
-    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
 
     for &series in kernels {
-        progress::step(format!("asking kernel {series}"));
-        let errand = Errand {
+        progress::step(format!("reading the facts of kernel {series}"));
+        let script = GuestScript {
             series,
             engine: args.accel.engine()?,
             agent: &agent,
-            script: GATHER,
+            script: SCRIPT,
             arguments: &[],
             limit: LIMIT,
         };
-        save(&folder, "kernel", &errand.output()?)?;
+        save(&folder, "kernel", &script.output()?)?;
     }
     if native {
-        progress::step("asking this machine's own kernel");
-        let said = shell::output(shell::privileged(&agent)?.arg("facts"))?;
-        save(&folder, "native", &said)?;
+        progress::step("reading the facts of the host's kernel");
+        let facts = shell::output(shell::privileged(&agent)?.arg("facts"))?;
+        save(&folder, "native", &facts)?;
     }
     Ok(())
 }
 
-/// Saves one kernel's facts as `PREFIX-SERIES.json`, and says what differs from those before.
-fn save(folder: &Path, prefix: &str, said: &str) -> Result<()> {
-    let facts: Value = serde_json::from_str(said).context("the agent's facts are no JSON")?;
+/// Saves the facts of one kernel as `PREFIX-SERIES.json`, and prints the differences.
+fn save(folder: &Path, prefix: &str, text: &str) -> Result<()> {
+    let facts: Value = serde_json::from_str(text).context("the agent's facts are not JSON")?;
     let release = facts.get("release").and_then(Value::as_str).unwrap_or_default();
     let series = series(release)
-        .with_context(|| format!("the agent's facts are of no known kernel: `{release}`"))?;
+        .with_context(|| format!("the agent's facts have no valid kernel release: `{release}`"))?;
     let path = folder.join(format!("{prefix}-{series}.json"));
-    // Read as a value, whose keys are sorted: what is written depends on the facts alone.
+    // A `Value` sorts its keys, so the text depends on the facts only.
     let text = format!("{facts:#}\n");
 
     let before = fs::read_to_string(&path).ok();
@@ -106,7 +101,7 @@ fn save(folder: &Path, prefix: &str, said: &str) -> Result<()> {
         return Ok(());
     };
     println!("{prefix}-{series}.json: changed ({release})");
-    // One that does not parse is one that said nothing.
+    // A file that does not parse counts as empty.
     let before = serde_json::from_str(&before).unwrap_or_default();
     for line in differences(&before, &facts) {
         println!("    {line}");
@@ -124,7 +119,7 @@ fn series(release: &str) -> Option<String> {
     Some(format!("{major}.{minor}"))
 }
 
-/// One line a fact that came, went or changed.
+/// One line for each fact that is new, removed or changed.
 fn differences(before: &Value, after: &Value) -> Vec<String> {
     let (mut old, mut new) = (BTreeMap::new(), BTreeMap::new());
     flatten("", before, &mut old);
@@ -133,7 +128,7 @@ fn differences(before: &Value, after: &Value) -> Vec<String> {
     let lines = paths.into_iter().filter_map(|path| match (old.get(path), new.get(path)) {
         (Some(old), Some(new)) if old == new => None,
         (Some(old), Some(new)) => Some(format!("{path}: {old} -> {new}")),
-        (Some(old), None) => Some(format!("{path}: {old} is gone")),
+        (Some(old), None) => Some(format!("{path}: {old} is removed")),
         (None, Some(new)) => Some(format!("{path}: {new} is new")),
         (None, None) => None,
     });
@@ -144,7 +139,7 @@ fn flatten(path: &str, value: &Value, into: &mut BTreeMap<String, String>) {
     match value {
         Value::Object(members) if !members.is_empty() => {
             for (name, value) in members {
-                // Names have dots in them.
+                // Names contain dots.
                 let path = if path.is_empty() { name.clone() } else { format!("{path} / {name}") };
                 flatten(&path, value, into);
             }
@@ -176,23 +171,23 @@ mod tests {
     }
 
     #[test]
-    fn what_a_kernel_moved_is_named() {
+    fn differences_are_listed_by_path() {
         let before = json!({"members": {"a.b": 40, "c.d": 8}, "refused": {}});
         let after = json!({"members": {"a.b": 56, "e.f": 0}, "refused": {"kprobe": "no"}});
         assert_eq!(
             differences(&before, &after),
             [
                 "members / a.b: 40 -> 56",
-                "members / c.d: 8 is gone",
+                "members / c.d: 8 is removed",
                 "members / e.f: 0 is new",
-                "refused: {} is gone",
+                "refused: {} is removed",
                 "refused / kprobe: \"no\" is new",
             ]
         );
     }
 
     #[test]
-    fn a_file_depends_on_the_facts_alone() {
+    fn a_file_depends_on_the_facts_only() {
         let folder = tempfile::tempdir().unwrap();
         let facts = r#"{"release": "6.1.0", "members": {"z.z": 1, "a.a": 2}}"#;
         save(folder.path(), "kernel", facts).unwrap();
@@ -202,14 +197,14 @@ mod tests {
         save(folder.path(), "kernel", r#"{"members":{"a.a":2,"z.z":1},"release":"6.1.0"}"#)
             .unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), first);
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing half-written is left");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no partial file is left");
     }
 
     #[test]
-    fn facts_of_no_kernel_are_not_saved() {
+    fn facts_without_a_release_are_not_saved() {
         let folder = tempfile::tempdir().unwrap();
-        for said in ["", "{}", r#"{"release": "unknown"}"#] {
-            assert!(save(folder.path(), "kernel", said).is_err(), "{said}");
+        for text in ["", "{}", r#"{"release": "unknown"}"#] {
+            assert!(save(folder.path(), "kernel", text).is_err(), "{text}");
         }
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }

@@ -1,4 +1,4 @@
-//! The guest tests on the matrix: each kernel boots once and runs all of them.
+//! Runs the guest tests: each kernel boots once and runs all of them.
 
 use std::ffi::OsString;
 use std::sync::Mutex;
@@ -9,27 +9,25 @@ use std::time::Duration;
 use anyhow::{Result, anyhow};
 
 use super::accel::{Accel, Engine};
+use super::cache_dir::CacheDir;
 use super::initrd::Task;
 use super::kernel::Kernel;
-use super::machine::{Ended, Machine, Outcome, Stream, status_of};
+use super::machine::{GuestExit, Machine, Outcome, Stream, status_of};
 use super::packages;
-use super::place::Place;
 use super::programs::Programs;
 use super::series::Series;
 
-/// What is to be run.
 #[derive(Clone, Debug)]
-pub struct GuestSelection {
-    /// Which kernels; none stands for the whole matrix.
-    pub kernels: Vec<Series>,
-    /// Arguments of the test program, which are libtest's: a part of a name, `--skip`, `--exact`.
-    pub arguments: Vec<OsString>,
-    /// How instructions are run.
-    pub accel: Accel,
-    /// How many guests run at a time, each with 3 GiB and, emulated, one core.
-    pub jobs: usize,
-    /// How long one kernel may take for all its tests, boot included.
-    pub limit: Duration,
+pub(crate) struct GuestSelection {
+    /// Empty for all kernels.
+    pub(crate) kernels: Vec<Series>,
+    /// libtest's arguments: a part of a name, `--skip`, `--exact`.
+    pub(crate) arguments: Vec<OsString>,
+    pub(crate) accel: Accel,
+    /// Number of concurrent guests. Each takes 3 GiB and, if emulated, one core.
+    pub(crate) jobs: usize,
+    /// Time limit of one kernel for its boot and all its tests.
+    pub(crate) limit: Duration,
 }
 
 impl Default for GuestSelection {
@@ -39,45 +37,40 @@ impl Default for GuestSelection {
             kernels: Vec::new(),
             arguments: Vec::new(),
             accel: Accel::Auto,
-            // An emulated guest has one busy thread, whatever its CPUs.
+            // An emulated guest has one busy thread, whatever its number of CPUs.
             jobs: cores.min(Series::MATRIX.len()),
             limit: Duration::from_mins(30),
         }
     }
 }
 
-/// What came of one kernel.
 #[derive(Debug)]
-pub struct GuestResult {
-    /// Which kernel.
-    pub kernel: Series,
-    /// From QEMU's start until the tests started; none if it did not come to that.
-    pub boot: Option<Duration>,
+pub(crate) struct GuestResult {
+    pub(crate) kernel: Series,
+    /// From QEMU's start to the start of the tests, if they started.
+    pub(crate) boot: Option<Duration>,
     /// From QEMU's start to its end.
-    pub total: Duration,
-    /// Nothing, if all its tests passed; otherwise one line: some failed, or the kernel died, hung
-    /// or did not start.
-    pub failure: Option<String>,
+    pub(crate) total: Duration,
+    /// One line about failed tests, or a kernel that panicked, hung or did not boot. None if all tests
+    /// passed.
+    pub(crate) failure: Option<String>,
 }
 
-enum News {
+enum Message {
     Line(Series, String),
     Done(GuestResult),
 }
 
-/// Builds the test program and the agent, boots each kernel once, and runs the tests there. `line`
-/// gets every line as it comes, without its end, with the kernel it is from; those of kernels that
-/// run at the same time are mixed. Results come in the matrix's order.
-///
-/// # Errors
-/// If the programs cannot be built or a kernel cannot be fetched: then no guest is started.
-pub fn guest_tests(
+/// Builds the test program and the agent, boots each kernel once, and runs the tests there. Calls `line`
+/// with each line of output, without its line end; lines of concurrent guests are mixed. Returns the
+/// results in the order of [`Series::MATRIX`].
+pub(crate) fn guest_tests(
     selection: &GuestSelection,
     line: &mut dyn FnMut(Series, &str),
 ) -> Result<Vec<GuestResult>> {
     packages::ensure()?;
     let engine = selection.accel.engine()?;
-    let place = Place::open()?;
+    let cache = CacheDir::open()?;
     let mut kernels = selection.kernels.clone();
     if kernels.is_empty() {
         kernels = Series::MATRIX.to_vec();
@@ -85,7 +78,7 @@ pub fn guest_tests(
     kernels.sort_unstable();
     kernels.dedup();
     for series in &kernels {
-        Kernel::ensure(&place, *series)?;
+        Kernel::ensure(&cache, *series)?;
     }
     let programs = Programs::build()?;
 
@@ -93,23 +86,23 @@ pub fn guest_tests(
     let next = || queue.lock().map_or(None, |mut queue| queue.next().copied());
     let mut results = Vec::new();
     thread::scope(|scope| {
-        let (news, inbox) = channel();
+        let (sender, messages) = channel();
         for _ in 0..selection.jobs.clamp(1, kernels.len()) {
-            // A guest ends with the thread that started it, so a thread stays until it has ended.
-            let (news, next, place, programs) = (news.clone(), &next, &place, &programs);
+            // QEMU is killed when the thread that started it ends.
+            let (sender, next, cache, programs) = (sender.clone(), &next, &cache, &programs);
             scope.spawn(move || {
                 while let Some(series) = next() {
-                    let result = one(series, engine, selection, place, programs, &news);
-                    // Without a receiver nobody wants to know.
-                    let _ = news.send(News::Done(result));
+                    let result = run(series, engine, selection, cache, programs, &sender);
+                    // The receiver may have been dropped.
+                    let _ = sender.send(Message::Done(result));
                 }
             });
         }
-        drop(news);
-        for news in inbox {
-            match news {
-                News::Line(series, text) => line(series, &text),
-                News::Done(result) => results.push(result),
+        drop(sender);
+        for message in messages {
+            match message {
+                Message::Line(series, text) => line(series, &text),
+                Message::Done(result) => results.push(result),
             }
         }
     });
@@ -117,27 +110,26 @@ pub fn guest_tests(
     Ok(results)
 }
 
-fn one(
+fn run(
     series: Series,
     engine: Engine,
     selection: &GuestSelection,
-    place: &Place,
+    cache: &CacheDir,
     programs: &Programs,
-    news: &Sender<News>,
+    sender: &Sender<Message>,
 ) -> GuestResult {
     let mut command = vec![programs.tests.clone().into_os_string()];
     command.extend(selection.arguments.iter().cloned());
     let machine = Machine {
-        place,
+        cache,
         series,
         engine,
         task: Task::Command(command),
         agent: Some(programs.agent.clone()),
         limit: Some(selection.limit),
     };
-    let tell = |text: &str| {
-        // As above.
-        let _ = news.send(News::Line(series, text.to_owned()));
+    let forward = |text: &str| {
+        let _ = sender.send(Message::Line(series, text.to_owned()));
     };
     let mut lines = [Lines::default(), Lines::default()];
     let ended = machine.run(&mut |stream, bytes| {
@@ -145,14 +137,14 @@ fn one(
             Stream::Out => &mut lines[0],
             Stream::Err => &mut lines[1],
         };
-        lines.add(bytes, &tell);
+        lines.add(bytes, &forward);
         Ok(())
     });
     for rest in lines {
-        rest.end(&tell);
+        rest.end(&forward);
     }
     match ended {
-        Ok(ended) => result(series, &ended, &tell),
+        Ok(ended) => result(series, &ended, &forward),
         Err(error) => GuestResult {
             kernel: series,
             boot: None,
@@ -162,16 +154,16 @@ fn one(
     }
 }
 
-fn result(series: Series, ended: &Ended, tell: &dyn Fn(&str)) -> GuestResult {
+fn result(series: Series, ended: &GuestExit, forward: &dyn Fn(&str)) -> GuestResult {
     if !matches!(ended.outcome, Outcome::Exit(_)) {
-        tell("--- the end of the guest's console ---");
-        ended.console.tail().lines().for_each(tell);
+        forward("--- the end of the guest's console ---");
+        ended.console.tail().lines().for_each(forward);
     }
     let status = status_of(ended, series).and_then(|code| match code {
         0 => Ok(()),
-        // libtest's own.
+        // libtest's status for failed tests.
         101 => Err(anyhow!("tests failed on kernel {series}")),
-        _ => Err(anyhow!("the test program ended with {code} on kernel {series}")),
+        _ => Err(anyhow!("the test program exited with {code} on kernel {series}")),
     });
     GuestResult {
         kernel: series,
@@ -181,23 +173,23 @@ fn result(series: Series, ended: &Ended, tell: &dyn Fn(&str)) -> GuestResult {
     }
 }
 
-/// Cuts what arrives in pieces into lines.
+/// Splits chunks of output into lines.
 #[derive(Default)]
 struct Lines(Vec<u8>);
 
 impl Lines {
-    fn add(&mut self, bytes: &[u8], tell: &dyn Fn(&str)) {
+    fn add(&mut self, bytes: &[u8], forward: &dyn Fn(&str)) {
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             self.0.extend_from_slice(piece);
             if self.0.pop_if(|byte| *byte == b'\n').is_some() {
-                tell(&String::from_utf8_lossy(&std::mem::take(&mut self.0)));
+                forward(&String::from_utf8_lossy(&std::mem::take(&mut self.0)));
             }
         }
     }
 
-    fn end(self, tell: &dyn Fn(&str)) {
+    fn end(self, forward: &dyn Fn(&str)) {
         if !self.0.is_empty() {
-            tell(&String::from_utf8_lossy(&self.0));
+            forward(&String::from_utf8_lossy(&self.0));
         }
     }
 }
@@ -209,14 +201,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_come_whole_however_they_arrive() {
+    fn chunks_become_whole_lines() {
         let told = RefCell::new(Vec::new());
-        let tell = |line: &str| told.borrow_mut().push(line.to_owned());
+        let forward = |line: &str| told.borrow_mut().push(line.to_owned());
         let mut lines = Lines::default();
         for piece in ["te", "st a ... ", "ok\n\ntest b", " ... ok\nrest"] {
-            lines.add(piece.as_bytes(), &tell);
+            lines.add(piece.as_bytes(), &forward);
         }
-        lines.end(&tell);
+        lines.end(&forward);
         assert_eq!(*told.borrow(), ["test a ... ok", "", "test b ... ok", "rest"]);
     }
 }

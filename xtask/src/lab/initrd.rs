@@ -1,66 +1,60 @@
-//! The guest's first root file system: busybox, a few modules, and what this run is to do.
+//! Builds the guest's initramfs: busybox, kernel modules, and the task of the run.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
 
 use super::cpio::Archive;
 use super::kernel::Kernel;
 use super::modules::Modules;
+use crate::elf;
 
-/// What the way to the host's root needs, and then what makes the disks, with their parameters.
-/// From here they load in no time; over 9p each costs an emulated 5.10 about a second.
+/// Modules with their parameters: first those that mount the host's root, then those of the disks.
+/// Loading one over 9p takes about a second on an emulated 5.10.
 const MODULES: [(&str, &str); 10] = [
     ("virtio_pci", ""),
     ("virtio_console", ""),
     ("9pnet_virtio", ""),
     ("9p", ""),
     ("overlay", ""),
-    // Nothing loads it when a loop device is asked for.
+    // Not loaded on demand.
     ("loop", ""),
     ("sd_mod", ""),
-    // Protection information of type 1, by CRC, checked by the host as well as the device. 320 MiB,
-    // for xfs wants 300.
+    // T10 PI type 1 with CRC guard tags, checked by host and device. xfs needs at least 300 MiB.
     ("scsi_debug", "dif=1 dix=1 guard=0 dev_size_mb=320"),
     ("null_blk", "nr_devices=0"),
     ("nvme", ""),
 ];
 
-/// Wanted early by btrfs and its like on 5.10 and 6.1; built in or gone later.
-const MODULE_WHERE_PRESENT: &str = "crc32c_generic";
+/// btrfs needs it early on 5.10 and 6.1; later kernels have it built in or removed.
+const OPTIONAL_MODULE: &str = "crc32c_generic";
 
 const INIT: &[u8] = include_bytes!("guest/init.sh");
 const STAGE: &[u8] = include_bytes!("guest/stage.sh");
 
-/// Where Debian's busybox-static puts it, and others.
+/// Paths of busybox in Debian and other distributions.
 const BUSYBOX: [&str; 3] = ["/usr/bin/busybox", "/bin/busybox", "/sbin/busybox"];
 
-/// What the guest runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Task {
-    /// A program with its arguments.
+pub(crate) enum Task {
     Command(Vec<OsString>),
-    /// A shell on a terminal of this many rows and columns.
+    /// A shell on a terminal of this size.
     Shell {
-        /// Rows.
         rows: u16,
-        /// Columns.
         columns: u16,
-        /// Value of `TERM`.
         terminal: String,
     },
 }
 
 /// Variables for the guest's second script.
 #[derive(Clone, Debug, Default)]
-pub struct Settings(Vec<(&'static str, OsString)>);
+pub(crate) struct Settings(Vec<(&'static str, OsString)>);
 
 impl Settings {
-    /// Adds a variable.
-    pub fn set(&mut self, name: &'static str, value: impl Into<OsString>) {
+    pub(crate) fn set(&mut self, name: &'static str, value: impl Into<OsString>) {
         self.0.push((name, value.into()));
     }
 
@@ -76,18 +70,14 @@ impl Settings {
     }
 }
 
-/// Builds the archive.
-///
-/// # Errors
-/// If busybox or a module is missing.
-pub fn build(kernel: &Kernel, settings: &Settings, task: &Task) -> Result<Vec<u8>> {
+pub(crate) fn build(kernel: &Kernel, settings: &Settings, task: &Task) -> Result<Vec<u8>> {
     let modules = Modules::read(&kernel.modules.join(&kernel.release))?;
     let mut names: Vec<_> = MODULES.iter().map(|(name, _)| *name).collect();
-    if modules.has(MODULE_WHERE_PRESENT) {
-        names.push(MODULE_WHERE_PRESENT);
+    if modules.has(OPTIONAL_MODULE) {
+        names.push(OPTIONAL_MODULE);
     }
     let mut archive = Archive::new();
-    // The kernel opens it for the first program before any /dev is mounted.
+    // The kernel opens it for init before /dev is mounted.
     archive.character_device("dev/console", 5, 1);
     for folder in ["proc", "sys"] {
         archive.folder(folder);
@@ -113,7 +103,7 @@ pub fn build(kernel: &Kernel, settings: &Settings, task: &Task) -> Result<Vec<u8
     Ok(archive.finish())
 }
 
-/// The program in place of the shell that reads this; a missing one is the shell's 127.
+/// A script that replaces the shell with the program; the shell exits with 127 if it is missing.
 fn command(words: &[OsString]) -> Vec<u8> {
     let mut text = b"exec".to_vec();
     for word in words {
@@ -124,7 +114,7 @@ fn command(words: &[OsString]) -> Vec<u8> {
     text
 }
 
-/// A word that a shell takes as it stands.
+/// A word quoted for a shell.
 fn quoted(word: &OsStr) -> Vec<u8> {
     let mut text = vec![b'\''];
     for byte in word.as_bytes() {
@@ -137,27 +127,16 @@ fn quoted(word: &OsStr) -> Vec<u8> {
     text
 }
 
-/// A static busybox: nothing else is in the archive that it could be linked with.
+/// Reads a static busybox: the archive contains no shared libraries.
 fn busybox() -> Result<Vec<u8>> {
     let Some(path) = BUSYBOX.iter().map(PathBuf::from).find(|path| path.exists()) else {
-        bail!("busybox is not installed: run `cargo xtask setup`");
+        bail!("busybox is not installed: install the package busybox-static");
     };
     let code = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    if is_dynamic(&code) {
-        bail!("{} is not a static program: install the package busybox-static", show(&path));
+    if !elf::is_static(&code).with_context(|| format!("cannot use {}", path.display()))? {
+        bail!("{} is not static: install the package busybox-static", path.display());
     }
     Ok(code)
-}
-
-/// Whether an ELF program names an interpreter, the dynamic linker.
-fn is_dynamic(code: &[u8]) -> bool {
-    let linkers: [&[u8]; 2] = [b"/ld-linux", b"/ld-musl"];
-    let head = &code[..code.len().min(4096)];
-    linkers.iter().any(|linker| head.windows(linker.len()).any(|window| window == *linker))
-}
-
-fn show(path: &Path) -> String {
-    path.display().to_string()
 }
 
 #[cfg(test)]
@@ -167,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_shell_gives_every_word_back() {
+    fn a_shell_parses_quoted_words_back() {
         let words: Vec<OsString> =
             ["printf", "%s|", "it's", "", "a b", "$HOME", "`x`", "\\", "two\nlines"]
                 .iter()

@@ -1,4 +1,4 @@
-//! Debian's kernels: found, fetched, unpacked, and kept.
+//! Fetches, unpacks and caches Debian's kernels.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,53 +7,49 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 
 use super::apt::Apt;
+use super::cache_dir::CacheDir;
 use super::mirror::Mirror;
 use super::modules::Modules;
-use super::place::Place;
 use super::process;
 use super::series::Series;
+use crate::progress;
 
-/// What fetching and unpacking one kernel takes at its peak, in bytes: package lists (60 MB), the
-/// packages (190 MB for 7.3) and what is in them (5.10's modules are not compressed: 330 MB).
+/// Peak disk space of fetching and unpacking one kernel, in bytes: package lists (60 MB), packages
+/// (190 MB for 7.3) and their content (330 MB for 5.10, whose modules are not compressed).
 const SPACE: u64 = 1 << 30;
 
-/// An unpacked kernel.
 #[derive(Clone, Debug)]
-pub struct Kernel {
+pub(crate) struct Kernel {
     /// As `uname -r` prints it.
-    pub release: String,
-    /// The bootable image.
-    pub image: PathBuf,
-    /// The folder that a guest has as `/lib/modules`.
-    pub modules: PathBuf,
+    pub(crate) release: String,
+    pub(crate) image: PathBuf,
+    /// The folder that guests mount as `/lib/modules`.
+    pub(crate) modules: PathBuf,
 }
 
 impl Kernel {
-    /// The cached kernel of `series`, fetched first where there is none.
-    ///
-    /// # Errors
-    /// If it has to be fetched and cannot be.
-    pub fn ensure(place: &Place, series: Series) -> Result<Self> {
-        let _lock = place.lock()?;
-        if let Some(kernel) = Self::cached(place, series)? {
+    /// The cached kernel of `series`; fetches it if the cache has none.
+    pub(crate) fn ensure(cache: &CacheDir, series: Series) -> Result<Self> {
+        let _lock = cache.lock()?;
+        if let Some(kernel) = Self::cached(cache, series)? {
             return Ok(kernel);
         }
-        eprintln!("fetching kernel {series} from this machine's Debian mirror");
-        Self::fetch(place, series)?;
-        match Self::cached(place, series)? {
+        progress::step(format!("fetching kernel {series} from the host's Debian mirror"));
+        Self::fetch(cache, series)?;
+        match Self::cached(cache, series)? {
             Some(kernel) => Ok(kernel),
-            None => bail!("the packages of kernel {series} have no bootable image in them"),
+            None => bail!("the packages of kernel {series} contain no bootable image"),
         }
     }
 
     /// The newest complete kernel of `series` in the cache.
-    fn cached(place: &Place, series: Series) -> Result<Option<Self>> {
-        let folder = place.kernels();
+    fn cached(cache: &CacheDir, series: Series) -> Result<Option<Self>> {
+        let folder = cache.kernels();
         if !folder.exists() {
             return Ok(None);
         }
-        let entries = fs::read_dir(&folder)
-            .with_context(|| format!("cannot list the kernels in {}", folder.display()))?;
+        let entries =
+            fs::read_dir(&folder).with_context(|| format!("cannot list {}", folder.display()))?;
         Ok(entries
             .flatten()
             .filter_map(|entry| entry.file_name().into_string().ok())
@@ -64,7 +60,7 @@ impl Kernel {
 
     fn at(folder: &Path, release: String) -> Option<Self> {
         let modules = folder.join("usr/lib/modules");
-        // Up to 6.18 in one place, from the split packages of 7.x on in the other.
+        // The first path is that of kernels up to 6.18, the second that of the split packages of 7.x.
         let images = [
             folder.join(format!("boot/vmlinuz-{release}")),
             modules.join(&release).join("vmlinuz"),
@@ -73,15 +69,15 @@ impl Kernel {
         Some(Self { release, image, modules })
     }
 
-    fn fetch(place: &Place, series: Series) -> Result<()> {
-        place.need_space(SPACE, &format!("kernel {series}"))?;
-        let mirror = Mirror::of_this_machine(Path::new("/etc/apt"))?;
-        let apt = Apt::lay_out(&place.apt(series.name()), &mirror, series.suites())?;
+    fn fetch(cache: &CacheDir, series: Series) -> Result<()> {
+        cache.need_space(SPACE, &format!("kernel {series}"))?;
+        let mirror = Mirror::of_host(Path::new("/etc/apt"))?;
+        let apt = Apt::create(&cache.apt(series.name()), &mirror, series.suites())?;
         apt.update()?;
         let Some(image) = newest_image(series, &apt.names("linux-image-")?) else {
             let suites: Vec<_> = series.suites().iter().map(|suite| suite.name()).collect();
             bail!(
-                "the Debian mirror of this machine has no package linux-image-{series}.*-amd64 in {}",
+                "the host's Debian mirror has no package linux-image-{series}.*-amd64 in {}",
                 suites.join(" or ")
             );
         };
@@ -89,29 +85,29 @@ impl Kernel {
         let mut packages = vec![image.clone()];
         packages.extend(parts(&apt.dependencies(&image)?, &release));
 
-        let folder = place.kernels().join(&release);
-        let part = place.kernels().join(format!("{release}{PART}"));
+        let folder = cache.kernels().join(&release);
+        let part = cache.kernels().join(format!("{release}{PART}"));
         remove(&part)?;
         let done = unpack(&apt, &packages, &part, &release)
             .and_then(|()| {
                 fs::rename(&part, &folder)
-                    .with_context(|| format!("cannot move {} into place", part.display()))
+                    .with_context(|| format!("cannot rename {}", part.display()))
             })
-            .with_context(|| format!("kernel {release} is not there"));
+            .with_context(|| format!("cannot install kernel {release}"));
         if done.is_err() {
-            // Nothing half-made stays; the first error is the one to report.
+            // A partial folder is removed; the first error is reported.
             let _ = remove(&part);
         }
         done
     }
 }
 
-/// Ends the name of a folder that is not complete.
+/// Suffix of the folder of an incomplete kernel.
 const PART: &str = ".part";
 
 fn unpack(apt: &Apt, packages: &[String], part: &Path, release: &str) -> Result<()> {
     let debs = part.join("debs");
-    fs::create_dir_all(&debs).with_context(|| format!("cannot make {}", debs.display()))?;
+    fs::create_dir_all(&debs).with_context(|| format!("cannot create {}", debs.display()))?;
     apt.download(packages, &debs)?;
     for entry in fs::read_dir(&debs).with_context(|| format!("cannot list {}", debs.display()))? {
         let deb = entry.with_context(|| format!("cannot list {}", debs.display()))?.path();
@@ -126,8 +122,8 @@ fn unpack(apt: &Apt, packages: &[String], part: &Path, release: &str) -> Result<
     Ok(())
 }
 
-/// What most guests load. Compressed, each costs a slow emulated CPU time, and modprobe's first
-/// try has the kernel say "Invalid ELF header magic" as an error (kmod 30).
+/// Modules that most guests load. Decompression takes long on an emulated CPU, and modprobe's first
+/// attempt makes the kernel log the error "Invalid ELF header magic" (kmod 30).
 const UNPACKED: [&str; 15] = [
     "9p",
     "9pnet_virtio",
@@ -150,8 +146,8 @@ fn depmod(part: &Path, release: &str) -> Result<()> {
     process::output(Command::new("depmod").arg("--basedir").arg(part).arg(release)).map(drop)
 }
 
-/// Older packages have their modules below `/lib`, newer ones below `/usr/lib`, and depmod looks
-/// below `/lib`: one folder, and a link to it.
+/// Moves the modules to `/usr/lib` and links `/lib` to it. Older packages have them below `/lib`, newer
+/// ones below `/usr/lib`, and depmod searches `/lib`.
 fn merge_lib(part: &Path) -> Result<()> {
     let (lib, usr) = (part.join("lib"), part.join("usr/lib"));
     let merge = || {
@@ -162,20 +158,20 @@ fn merge_lib(part: &Path) -> Result<()> {
         }
         std::os::unix::fs::symlink("usr/lib", &lib)
     };
-    merge().with_context(|| format!("cannot arrange the modules in {}", part.display()))
+    merge().with_context(|| format!("cannot move the modules in {}", part.display()))
 }
 
-/// The newest ordinary kernel package of a series: no real-time, cloud or debug variant, and the
-/// signed package before the unsigned one of the same release.
+/// The newest generic kernel package of a series, without real-time, cloud and debug variants. A signed
+/// package is preferred over the unsigned one of the same release.
 fn newest_image(series: Series, names: &[String]) -> Option<String> {
     names
         .iter()
         .filter(|name| {
             let release = release_of(name);
-            let ordinary = release
+            let generic = release
                 .strip_suffix("-amd64")
                 .is_some_and(|rest| !rest.ends_with("-rt") && !rest.ends_with("-cloud"));
-            ordinary && series.has(release)
+            generic && series.has(release)
         })
         .max_by_key(|name| (numbers(release_of(name)), !name.ends_with(UNSIGNED)))
         .cloned()
@@ -188,7 +184,7 @@ fn release_of(package: &str) -> &str {
     name.strip_suffix(UNSIGNED).unwrap_or(name)
 }
 
-/// The packages that the 7.x series splits a kernel into.
+/// The packages of a kernel that is split, as in the 7.x series.
 fn parts(dependencies: &[String], release: &str) -> Vec<String> {
     let wanted = ["linux-base-", "linux-binary-", "linux-modules-"];
     let part_of =
@@ -196,7 +192,7 @@ fn parts(dependencies: &[String], release: &str) -> Vec<String> {
     dependencies.iter().filter(part_of).cloned().collect()
 }
 
-/// The numbers of a release in order, which is how releases of one series compare.
+/// The numbers of a release, by which releases of one series compare.
 fn numbers(release: &str) -> Vec<u64> {
     release.split(|c: char| !c.is_ascii_digit()).filter_map(|word| word.parse().ok()).collect()
 }
@@ -219,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_ordinary_signed_image_is_taken() {
+    fn the_newest_generic_signed_image_is_selected() {
         let names = names(
             "linux-image-6.1.0-9-amd64 linux-image-6.1.0-56-amd64-unsigned
              linux-image-6.1.0-56-amd64 linux-image-6.1.0-56-rt-amd64 linux-image-6.1.0-57-cloud-amd64
@@ -230,14 +226,14 @@ mod tests {
     }
 
     #[test]
-    fn an_unsigned_image_serves_where_no_other_is() {
+    fn an_unsigned_image_is_selected_if_it_is_newer() {
         let names = names("linux-image-5.10.0-46-amd64-unsigned linux-image-5.10.0-45-amd64");
         let image = newest_image(Series::V5_10, &names).unwrap();
         assert_eq!(release_of(&image), "5.10.0-46-amd64");
     }
 
     #[test]
-    fn a_split_kernel_is_put_together() {
+    fn the_parts_of_a_split_kernel_are_found() {
         let release = "7.3.4+deb13-amd64";
         let dependencies = names(
             "linux-base dracut linux-base-7.3.4+deb13-amd64 linux-binary-7.3.4+deb13-amd64

@@ -1,4 +1,4 @@
-//! The Debian mirror that this machine's own apt is set up with: no other is ever asked.
+//! The Debian mirror of the host's apt configuration. No other mirror is used.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 
 use super::series::Suite;
 
-/// Code names and class names under which the Debian archive publishes.
+/// Code names and suite names of the Debian archive.
 const DEBIAN: [&str; 9] = [
     "bullseye",
     "bookworm",
@@ -21,28 +21,25 @@ const DEBIAN: [&str; 9] = [
     "unstable",
 ];
 
-/// One source of binary packages as the machine's administrator wrote it.
+/// One source of binary packages in the host's configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Source {
     uri: String,
     suites: Vec<String>,
-    /// A path, or a key itself, exactly as it stands there.
+    /// The path of a key, or the key itself, unchanged.
     signed_by: Option<String>,
 }
 
-/// Where the Debian archive and its security archive are mirrored for this machine.
+/// The host's mirrors of the Debian archive and of its security archive.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mirror {
+pub(crate) struct Mirror {
     archive: Source,
     security: Option<Source>,
 }
 
 impl Mirror {
-    /// Reads the machine's own apt configuration, `etc` being `/etc/apt`.
-    ///
-    /// # Errors
-    /// If it names no mirror of Debian.
-    pub fn of_this_machine(etc: &Path) -> Result<Self> {
+    /// Reads the host's apt configuration; `etc` is `/etc/apt`.
+    pub(crate) fn of_host(etc: &Path) -> Result<Self> {
         let mut sources = Vec::new();
         let list = etc.join("sources.list");
         if list.exists() {
@@ -69,17 +66,16 @@ impl Mirror {
         let (security, archive): (Vec<_>, Vec<_>) = debian.by_ref().partition(Source::is_security);
         let Some(archive) = archive.into_iter().next() else {
             bail!(
-                "apt's sources in {} name no mirror of Debian, and the guests run Debian's kernels: run this on Debian, or add a source for it there",
+                "apt's sources in {} contain no mirror of Debian, whose kernels the guests run: run this on Debian, or add a Debian source",
                 etc.display()
             );
         };
         Ok(Self { archive, security: security.into_iter().next() })
     }
 
-    /// The text of a private source file for `suites`, in apt's deb822 format. A suite of the
-    /// security archive is left out where the machine has no mirror of that.
-    #[must_use]
-    pub fn sources(&self, suites: &[Suite]) -> String {
+    /// The text of a source file for `suites` in apt's deb822 format. Suites of the security archive are
+    /// left out if the host has no mirror of it.
+    pub(crate) fn sources(&self, suites: &[Suite]) -> String {
         let mut text = String::new();
         for suite in suites {
             let source = match suite {
@@ -89,7 +85,7 @@ impl Mirror {
                     None => continue,
                 },
             };
-            // Writing to a String cannot fail.
+            // Writing to a `String` cannot fail.
             let _ = writeln!(text, "Types: deb\nURIs: {}", source.uri);
             let _ = writeln!(text, "Suites: {}\nComponents: main", suite.name());
             text.push_str("Architectures: amd64\n");
@@ -111,12 +107,12 @@ impl Source {
     }
 
     fn is_security(&self) -> bool {
-        // `bullseye-security`, and `buster/updates` before it.
+        // `bullseye-security`; up to Debian 10 `buster/updates`.
         self.suites.iter().all(|suite| suite.contains("-security") || suite.contains('/'))
     }
 }
 
-/// The `deb` lines of apt's older format: `deb [option=value …] URI SUITE COMPONENT…`.
+/// Parses `deb` lines of apt's older format: `deb [option=value …] URI SUITE COMPONENT…`.
 fn one_line(text: &str) -> Vec<Source> {
     text.lines().filter_map(source_of_line).collect()
 }
@@ -141,7 +137,7 @@ fn source_of_line(line: &str) -> Option<Source> {
     Some(Source { uri, suites: vec![suite], signed_by })
 }
 
-/// The stanzas of apt's newer format.
+/// Parses the stanzas of apt's deb822 format.
 fn deb822(text: &str) -> Vec<Source> {
     let mut sources = Vec::new();
     let mut stanza: Vec<(String, String)> = Vec::new();
@@ -218,7 +214,7 @@ Components: main
     }
 
     #[test]
-    fn stanzas_are_read_with_their_keys() {
+    fn stanzas_are_parsed_with_their_keys() {
         let mirror = mirror(deb822(STANZAS)).unwrap();
         assert_eq!(mirror.archive.uri, "http://mirror.example/debian");
         assert!(mirror.archive.signed_by.as_ref().unwrap().ends_with("\n .\n abc"));
@@ -226,7 +222,7 @@ Components: main
     }
 
     #[test]
-    fn lines_are_read_and_other_archives_left_alone() {
+    fn lines_of_other_archives_are_ignored() {
         let text = "\
 # deb http://comment.example/debian bookworm main
 deb-src http://source.example/debian bookworm main
@@ -241,14 +237,14 @@ deb http://security.example/debian-security bookworm-security main
     }
 
     #[test]
-    fn a_machine_without_a_debian_mirror_is_told_so() {
+    fn a_host_without_a_debian_mirror_is_an_error() {
         let sources = one_line("deb http://mirror.example/ubuntu noble main\n");
         let error = mirror(sources).unwrap_err().to_string();
         assert!(error.contains("no mirror of Debian"), "{error}");
     }
 
     #[test]
-    fn a_private_source_file_names_each_suite_at_its_own_mirror() {
+    fn each_suite_is_listed_with_its_own_mirror() {
         let mirror = mirror(deb822(STANZAS)).unwrap();
         let suites = [Suite::Archive("bullseye"), Suite::Security("bullseye-security")];
         let text = mirror.sources(&suites);

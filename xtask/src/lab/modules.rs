@@ -1,4 +1,4 @@
-//! The kernel modules that an initrd needs, in the order in which they load.
+//! Finds and unpacks kernel modules with their dependencies.
 
 use std::collections::HashMap;
 use std::fs;
@@ -9,30 +9,26 @@ use anyhow::{Context as _, Result, bail};
 
 use super::process;
 
-/// One module, ready to be loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Module {
-    /// Its file name without any suffix for compression: `overlay.ko`.
-    pub name: String,
-    /// Its code, unpacked.
-    pub code: Vec<u8>,
+pub(crate) struct Module {
+    /// File name without the suffix of compression: `overlay.ko`.
+    pub(crate) name: String,
+    /// Uncompressed content.
+    pub(crate) code: Vec<u8>,
 }
 
-/// Which modules there are and what each needs: `modules.dep` of one kernel.
+/// The modules of one kernel and their dependencies.
 #[derive(Debug)]
-pub struct Modules {
+pub(crate) struct Modules {
     folder: PathBuf,
-    /// By the module's own name: its file and, outermost first, the files that it needs.
+    /// By module name: its file, and the files of its dependencies in the order of `modules.dep`.
     dependencies: HashMap<String, (String, Vec<String>)>,
     builtin: Vec<String>,
 }
 
 impl Modules {
-    /// Reads what `depmod` wrote into a kernel's folder.
-    ///
-    /// # Errors
-    /// If it is not there.
-    pub fn read(folder: &Path) -> Result<Self> {
+    /// Reads `modules.dep` and `modules.builtin` of a kernel's folder.
+    pub(crate) fn read(folder: &Path) -> Result<Self> {
         let text = |name: &str| {
             let path = folder.join(name);
             fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
@@ -50,11 +46,8 @@ impl Modules {
         Self { folder: folder.to_owned(), dependencies, builtin }
     }
 
-    /// The files to load, in order, for `names`; what is built in needs none.
-    ///
-    /// # Errors
-    /// If the kernel has no such module.
-    pub fn order(&self, names: &[&str]) -> Result<Vec<&str>> {
+    /// The files of `names` and their dependencies, in load order, without built-in modules.
+    pub(crate) fn order(&self, names: &[&str]) -> Result<Vec<&str>> {
         let mut order: Vec<&str> = Vec::new();
         for name in names {
             let name = name.replace('-', "_");
@@ -64,7 +57,7 @@ impl Modules {
                 }
                 bail!("the kernel in {} has no module {name}", self.folder.display());
             };
-            // modules.dep(5): what has to be loaded first stands last.
+            // modules.dep(5): the dependency to load first is last in the line.
             for file in needs.iter().rev().chain([file]) {
                 if !order.contains(&file.as_str()) {
                     order.push(file);
@@ -74,26 +67,19 @@ impl Modules {
         Ok(order)
     }
 
-    /// Whether there is such a module as a file.
-    #[must_use]
-    pub fn has(&self, name: &str) -> bool {
+    /// Whether the kernel has the module as a file.
+    pub(crate) fn has(&self, name: &str) -> bool {
         self.dependencies.contains_key(&name.replace('-', "_"))
     }
 
-    /// The modules of [`Self::order`] with their code.
-    ///
-    /// # Errors
-    /// If one is missing or cannot be unpacked.
-    pub fn load(&self, names: &[&str]) -> Result<Vec<Module>> {
+    /// Reads the modules of [`Self::order`].
+    pub(crate) fn load(&self, names: &[&str]) -> Result<Vec<Module>> {
         self.order(names)?.into_iter().map(|file| self.unpack(file)).collect()
     }
 
-    /// Unpacks the files of these modules, and of what they need, where they are. What the kernel
-    /// has built in or does not have is passed over. Returns how many; if any, `depmod` is due.
-    ///
-    /// # Errors
-    /// If one cannot be unpacked.
-    pub fn unpack_files(&self, names: &[&str]) -> Result<usize> {
+    /// Decompresses the files of these modules and their dependencies in place, and returns their number.
+    /// Modules that the kernel lacks or has built in are skipped. `depmod` must run after a change.
+    pub(crate) fn unpack_files(&self, names: &[&str]) -> Result<usize> {
         let present: Vec<_> = names.iter().copied().filter(|name| self.has(name)).collect();
         let mut count = 0;
         for file in self.order(&present)? {
@@ -124,13 +110,13 @@ impl Modules {
         };
         let done = process::finish(Command::new(program).arg("-dc").arg(&path))?;
         if !done.status.success() {
-            bail!("cannot unpack {}: {}", path.display(), process::complaint(&done));
+            bail!("cannot decompress {}: {}", path.display(), process::error_line(&done));
         }
         Ok(done.stdout)
     }
 }
 
-/// A module's file name without its suffix for compression, and the program that takes it off.
+/// A module's file name without the suffix of compression, and the program that decompresses it.
 fn compression(file: &str) -> (&str, Option<&'static str>) {
     match file.rsplit_once('.') {
         Some((name, "xz")) => (name, Some("xz")),
@@ -140,7 +126,7 @@ fn compression(file: &str) -> (&str, Option<&'static str>) {
     }
 }
 
-/// `kernel/fs/9p/9p.ko.xz` is the module `9p`; to the kernel `-` and `_` are one.
+/// The name of a module: `9p` for `kernel/fs/9p/9p.ko.xz`. The kernel treats `-` and `_` as equal.
 fn name_of(file: &str) -> String {
     let base = file.rsplit('/').next().unwrap_or(file);
     base.split(".ko").next().unwrap_or(base).replace('-', "_")
@@ -162,7 +148,7 @@ kernel/drivers/nvme/host/nvme-core.ko.xz:
     }
 
     #[test]
-    fn what_is_needed_loads_first_and_once() {
+    fn dependencies_load_first_and_once() {
         assert_eq!(
             modules().order(&["9p", "9pnet_virtio", "overlay"]).unwrap(),
             [
@@ -182,7 +168,7 @@ kernel/drivers/nvme/host/nvme-core.ko.xz:
     }
 
     #[test]
-    fn a_module_that_is_nowhere_is_named() {
+    fn a_missing_module_is_named() {
         let error = modules().order(&["9p", "absent"]).unwrap_err().to_string();
         assert_eq!(error, "the kernel in /m has no module absent");
     }

@@ -1,10 +1,10 @@
-//! What the laboratory needs of this machine.
+//! Debian packages that the laboratory needs on the host.
 
 use anyhow::Result;
 
 use crate::setup::debian;
 
-/// Debian packages, each with what proves that it is there.
+/// Packages with their proof of presence: see [`debian::ensure`].
 const PACKAGES: [(&str, &str); 14] = [
     ("qemu-system-x86", "qemu-system-x86_64"),
     ("busybox-static", "busybox"),
@@ -22,10 +22,6 @@ const PACKAGES: [(&str, &str); 14] = [
     ("cryptsetup-bin", "integritysetup"),
 ];
 
-/// Makes sure of them.
-///
-/// # Errors
-/// If one is missing and cannot be installed.
-pub fn ensure() -> Result<()> {
+pub(crate) fn ensure() -> Result<()> {
     debian::ensure(&PACKAGES)
 }

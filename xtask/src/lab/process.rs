@@ -1,4 +1,4 @@
-//! Children that do not outlive us.
+//! Child processes that end with this process.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -9,14 +9,13 @@ use anyhow::{Context as _, Result, bail};
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{Signal, getpid, getppid, set_parent_process_death_signal};
 
-/// Has the kernel send `signal` to the child when the calling thread ends, however it ends, and
-/// hands `inherited` down under the numbers they have here. They are closed here when `command`
-/// is dropped.
-pub fn tie(command: &mut Command, signal: Signal, inherited: Vec<OwnedFd>) -> &mut Command {
+/// Makes the kernel send `signal` to the child when the calling thread ends, and lets the child inherit
+/// `inherited` with the same numbers. Dropping `command` closes them here.
+pub(crate) fn tie(command: &mut Command, signal: Signal, inherited: Vec<OwnedFd>) -> &mut Command {
     let parent = getpid();
     let before_exec = move || {
         set_parent_process_death_signal(Some(signal))?;
-        // We may have died before the line above: then nobody is left to send the signal.
+        // If the parent ended before the call above, no signal comes.
         if getppid() != Some(parent) {
             return Err(io::Error::from_raw_os_error(rustix::io::Errno::SRCH.raw_os_error()));
         }
@@ -25,41 +24,35 @@ pub fn tie(command: &mut Command, signal: Signal, inherited: Vec<OwnedFd>) -> &m
         }
         Ok(())
     };
-    // SAFETY: between fork and exec the closure makes system calls only: it takes no lock and
-    // allocates nothing, for an `io::Error` of an error number lives on the stack.
+    // SAFETY: between fork and exec the closure only makes system calls. It takes no lock and does not
+    // allocate: an `io::Error` made from an error number is on the stack.
     unsafe { command.pre_exec(before_exec) }
 }
 
-/// Runs a program to its end and returns what it printed.
-///
-/// # Errors
-/// If it cannot be started, or fails: with its last word in the same line.
-pub fn output(command: &mut Command) -> Result<String> {
+/// Runs a program to its end and returns its stdout.
+pub(crate) fn output(command: &mut Command) -> Result<String> {
     let name = command.get_program().to_string_lossy().into_owned();
     let done = finish(command)?;
     if !done.status.success() {
-        bail!("{name} failed ({}): {}", done.status, complaint(&done));
+        bail!("{name} failed ({}): {}", done.status, error_line(&done));
     }
-    String::from_utf8(done.stdout).with_context(|| format!("{name} printed something not UTF-8"))
+    String::from_utf8(done.stdout).with_context(|| format!("the output of {name} is not UTF-8"))
 }
 
 /// Runs a program to its end.
-///
-/// # Errors
-/// If it cannot be started.
-pub fn finish(command: &mut Command) -> Result<Output> {
+pub(crate) fn finish(command: &mut Command) -> Result<Output> {
     let name = command.get_program().to_string_lossy().into_owned();
     tie(command.stdin(Stdio::null()), Signal::KILL, Vec::new()).output().map_err(|error| {
         if error.kind() == io::ErrorKind::NotFound {
-            anyhow::anyhow!("{name} is not installed: run `cargo xtask setup`")
+            anyhow::anyhow!("{name} is not installed: install it, then run this again")
         } else {
             anyhow::anyhow!("cannot start {name}: {error}")
         }
     })
 }
 
-/// The line that says most: apt's first error, or else the last line there is.
-pub fn complaint(done: &Output) -> String {
+/// The most useful line of stderr: apt's first error, or else the last line.
+pub(crate) fn error_line(done: &Output) -> String {
     let text = String::from_utf8_lossy(&done.stderr);
     let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
     lines()
@@ -80,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failing_program_says_why() {
+    fn the_error_of_a_failing_program_has_its_cause() {
         let mut command = Command::new("sh");
         command.args(["-c", "echo 'W: hm' >&2; echo 'E: no space' >&2; echo bye >&2; exit 3"]);
         let error = output(&mut command).unwrap_err().to_string();

@@ -1,4 +1,4 @@
-//! The programs that guests run: static, so that they run on every kernel as they are.
+//! The programs that guests run. They are static, so that they need no libraries of the guest.
 
 use std::path::PathBuf;
 
@@ -6,21 +6,16 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{compile, progress, setup, workspace};
 
-/// The test program and the agent that it tests.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Programs {
-    /// `stable-trace/tests/kernel`.
-    pub tests: PathBuf,
-    /// `stable-trace`, optimised, as it is shipped.
-    pub agent: PathBuf,
+pub(crate) struct Programs {
+    /// The test program: `stable-trace/tests/kernel`.
+    pub(crate) tests: PathBuf,
+    /// The agent, built for release.
+    pub(crate) agent: PathBuf,
 }
 
 impl Programs {
-    /// Builds both.
-    ///
-    /// # Errors
-    /// If cargo fails.
-    pub fn build() -> Result<Self> {
+    pub(crate) fn build() -> Result<Self> {
         setup::for_builds()?;
         let target = setup::rust::ensure_musl()?;
         progress::step("building the agent and the tests for guests");
@@ -32,15 +27,18 @@ impl Programs {
             .output()
             .context("cannot start cargo")?;
         if !output.status.success() {
-            bail!("cargo could not build the guests' programs ({})", output.status);
+            bail!("cargo failed to build the guests' programs ({})", output.status);
         }
-        Self::among(&String::from_utf8_lossy(&output.stdout))
-            .context("cargo built the guests' programs but did not say where")
+        Self::find(&String::from_utf8_lossy(&output.stdout))
+            .context("cargo built the guests' programs but reported no executables")
     }
 
-    fn among(messages: &str) -> Option<Self> {
-        let find = |name, kind| compile::executable(messages, name, Some(kind));
-        Some(Self { tests: find("kernel", "test")?, agent: find("stable-trace", "bin")? })
+    fn find(messages: &str) -> Option<Self> {
+        let executable = |name, kind| compile::executable(messages, name, Some(kind));
+        Some(Self {
+            tests: executable("kernel", "test")?,
+            agent: executable("stable-trace", "bin")?,
+        })
     }
 }
 
@@ -54,9 +52,9 @@ mod tests {
 {"reason":"compiler-artifact","target":{"name":"stable-trace","kind":["bin"]},"executable":"/t/stable-trace"}
 {"reason":"compiler-artifact","target":{"name":"kernel","kind":["test"]},"executable":"/t/deps/kernel-1"}
 {"reason":"build-finished","success":true}"#;
-        let programs = Programs::among(messages).unwrap();
+        let programs = Programs::find(messages).unwrap();
         assert_eq!(programs.tests, PathBuf::from("/t/deps/kernel-1"));
         assert_eq!(programs.agent, PathBuf::from("/t/stable-trace"));
-        assert_eq!(Programs::among("no JSON"), None);
+        assert_eq!(Programs::find("no JSON"), None);
     }
 }

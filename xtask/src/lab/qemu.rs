@@ -1,4 +1,4 @@
-//! The virtual machine as QEMU's command line.
+//! Builds QEMU's command line.
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsRawFd as _, OwnedFd};
@@ -9,52 +9,47 @@ use std::process::Command;
 use super::accel::Engine;
 use super::kernel::Kernel;
 
-/// The program.
-pub const PROGRAM: &str = "qemu-system-x86_64";
+pub(crate) const PROGRAM: &str = "qemu-system-x86_64";
 
-/// Everything that differs from one guest to the next.
+/// What differs between guests.
 #[derive(Debug)]
-pub struct Hardware<'a> {
-    /// How instructions are run.
-    pub engine: Engine,
-    /// What boots.
-    pub kernel: &'a Kernel,
-    /// Its first root file system, a file.
-    pub initrd: &'a Path,
-    /// What the guest has as `/lab`, writable.
-    pub share: &'a Path,
-    /// Where the kernel's console goes.
-    pub console: &'a Path,
-    /// The image of the NVMe disk.
-    pub nvme: &'a Path,
-    /// Where QEMU's monitor listens; QEMU must inherit it.
-    pub monitor: &'a OwnedFd,
-    /// Whether there is a terminal, on QEMU's own standard input and output.
-    pub terminal: bool,
+pub(crate) struct Hardware<'a> {
+    pub(crate) engine: Engine,
+    pub(crate) kernel: &'a Kernel,
+    pub(crate) initrd: &'a Path,
+    /// The folder that the guest mounts as `/lab`, writable.
+    pub(crate) share: &'a Path,
+    /// The file of the console log.
+    pub(crate) console: &'a Path,
+    /// The image file of the NVMe disk.
+    pub(crate) nvme: &'a Path,
+    /// The socket of QEMU's monitor; QEMU must inherit it.
+    pub(crate) monitor: &'a OwnedFd,
+    /// Whether QEMU's stdin and stdout are a terminal.
+    pub(crate) terminal: bool,
 }
 
-/// Data blocks of the NVMe disk, and the bytes of each: 390 MiB, for xfs wants 300. The image is
-/// sparse.
+/// Data blocks of the NVMe disk, 390 MiB: xfs needs at least 300 MiB. The image is sparse.
 const NVME_BLOCKS: u64 = 100_000;
 const NVME_BLOCK: u64 = 4096;
-/// Bytes of metadata for each block, where its protection information is. QEMU keeps it behind
-/// the data, so an image is larger than its disk.
+/// Bytes of metadata per block for its protection information. QEMU stores all metadata after the data,
+/// so the image is larger than the disk.
 const NVME_METADATA: u64 = 8;
 
 /// The size of the image of the NVMe disk, in bytes.
-pub const NVME_IMAGE: u64 = NVME_BLOCKS * (NVME_BLOCK + NVME_METADATA);
+pub(crate) const NVME_IMAGE: u64 = NVME_BLOCKS * (NVME_BLOCK + NVME_METADATA);
 
-/// Puts the command together. Each of `ports` becomes a virtio serial port of that name, joined to
-/// the socket, which QEMU must inherit.
-pub fn command(hardware: &Hardware<'_>, ports: &[(&str, &OwnedFd)]) -> Command {
+/// Each of `ports` becomes a virtio serial port of that name, connected to the socket. QEMU must inherit
+/// the socket.
+pub(crate) fn command(hardware: &Hardware<'_>, ports: &[(&str, &OwnedFd)]) -> Command {
     let mut command = Command::new(PROGRAM);
     command.args(hardware.engine.arguments());
     command.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
     command.args(["-smp", "2", "-m", "3G"]);
     command.arg("-kernel").arg(&hardware.kernel.image);
     command.arg("-initrd").arg(hardware.initrd);
-    // A panic or an oops ends the machine. Mitigations only cost time here. The log must have room
-    // for what a disk that reports thousands of errors has the kernel say.
+    // A panic or an oops ends the guest. The log buffer must have room for the messages about thousands
+    // of disk errors.
     command.args([
         "-append",
         "console=ttyS0 quiet panic=-1 oops=panic mitigations=off log_buf_len=16M sysrq_always_enabled",
@@ -65,7 +60,7 @@ pub fn command(hardware: &Hardware<'_>, ports: &[(&str, &OwnedFd)]) -> Command {
     command.arg("-chardev").arg(format!("socket,id=monitor,fd={monitor}"));
     command.args(["-mon", "chardev=monitor,mode=readline"]);
 
-    // Several file systems may hang below one root: remap keeps their inodes apart.
+    // Several file systems may be mounted below the root: remap keeps inode numbers unique.
     command.args([
         "-virtfs",
         "local,path=/,mount_tag=hostroot,security_model=none,readonly=on,multidevs=remap",
@@ -74,14 +69,14 @@ pub fn command(hardware: &Hardware<'_>, ports: &[(&str, &OwnedFd)]) -> Command {
         .arg("-virtfs")
         .arg(option("local,mount_tag=lab,security_model=none", &[("path", hardware.share)]));
 
-    // What the disk holds dies with the guest: flushes need not reach the medium.
+    // The content of the disk is temporary: flushes are unnecessary.
     command.arg("-drive").arg(option(
         "if=none,id=nvme,format=raw,cache=unsafe,file.locking=off",
         &[("file", hardware.nvme)],
     ));
     command.args(["-device", "nvme,id=nvme0,serial=pi0"]);
-    // Type 1, guard first, separate metadata (the one form that Linux maps to integrity). Without
-    // physical_block_size QEMU 7.2 refuses.
+    // PI type 1 at the start of separate metadata, the only format that Linux maps to an integrity
+    // profile. QEMU 7.2 requires physical_block_size.
     command.args(["-device", "nvme-ns,drive=nvme,bus=nvme0,ms=8,mset=0,pi=1,pil=0,logical_block_size=4096,physical_block_size=4096"]);
 
     command.args(["-device", "virtio-serial-pci,max_ports=8"]);
@@ -97,7 +92,7 @@ pub fn command(hardware: &Hardware<'_>, ports: &[(&str, &OwnedFd)]) -> Command {
     command
 }
 
-/// QEMU's option syntax: a comma in a value is written twice.
+/// An option in QEMU's syntax, which doubles commas in values.
 fn option(start: &str, paths: &[(&str, &Path)]) -> OsString {
     let mut text = start.as_bytes().to_vec();
     for (name, path) in paths {
@@ -119,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_comma_in_a_path_is_no_separator() {
+    fn a_comma_in_a_path_is_doubled() {
         assert_eq!(option("file,id=c", &[("path", Path::new("/a,b"))]), "file,id=c,path=/a,,b");
     }
 }

@@ -1,42 +1,39 @@
-//! The kernels that the laboratory knows, and where Debian keeps them.
+//! The kernel series of the laboratory, and their Debian suites.
 
 use std::fmt;
 
 use clap::ValueEnum;
 
-/// A kernel series of the matrix: the oldest and the newest that users have, and two between.
+/// A kernel series of the test matrix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, ValueEnum)]
-pub enum Series {
-    /// Debian 11's.
+pub(crate) enum Series {
+    /// Debian 11.
     #[value(name = "5.10")]
     V5_10,
-    /// Debian 12's.
+    /// Debian 12.
     #[value(name = "6.1")]
     V6_1,
-    /// Debian 13's, as Debian 12 gets it: its own packages want a newer `dpkg`.
+    // From Debian 12's backports: Debian 13's packages need a newer `dpkg`.
+    /// Debian 13.
     #[value(name = "6.12")]
     V6_12,
-    /// The newest in Debian's backports.
+    /// Debian 13's backports.
     #[value(name = "7.3")]
     V7_3,
 }
 
-/// One suite of the Debian archive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Suite {
-    /// In the archive itself.
+pub(crate) enum Suite {
     Archive(&'static str),
-    /// In the security archive, which may have another mirror.
+    /// A suite of the security archive, which may have another mirror.
     Security(&'static str),
 }
 
 impl Series {
-    /// The whole matrix, oldest first.
-    pub const MATRIX: [Self; 4] = [Self::V5_10, Self::V6_1, Self::V6_12, Self::V7_3];
+    /// All series, oldest first.
+    pub(crate) const MATRIX: [Self; 4] = [Self::V5_10, Self::V6_1, Self::V6_12, Self::V7_3];
 
-    /// What stands before the next dot in a release of this series.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::V5_10 => "5.10",
             Self::V6_1 => "6.1",
@@ -45,9 +42,8 @@ impl Series {
         }
     }
 
-    /// The suites that have packages of this series; the newest package of all of them is taken.
-    #[must_use]
-    pub const fn suites(self) -> &'static [Suite] {
+    /// The suites with packages of this series; the newest package is used.
+    pub(crate) const fn suites(self) -> &'static [Suite] {
         match self {
             Self::V5_10 => &[Suite::Archive("bullseye"), Suite::Security("bullseye-security")],
             Self::V6_1 => &[Suite::Archive("bookworm"), Suite::Security("bookworm-security")],
@@ -58,9 +54,8 @@ impl Series {
         }
     }
 
-    /// Whether a release such as `6.1.0-56-amd64` is of this series: 6.12 is not of 6.1.
-    #[must_use]
-    pub fn has(self, release: &str) -> bool {
+    /// Whether a release such as `6.1.0-56-amd64` belongs to this series.
+    pub(crate) fn has(self, release: &str) -> bool {
         release.strip_prefix(self.name()).is_some_and(|rest| rest.starts_with('.'))
     }
 }
@@ -72,9 +67,8 @@ impl fmt::Display for Series {
 }
 
 impl Suite {
-    /// The suite's name below `dists/`.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
+    /// The name below `dists/`.
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Archive(name) | Self::Security(name) => name,
         }
@@ -93,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn every_series_is_typed_as_it_is_printed() {
+    fn a_series_is_parsed_from_its_display() {
         for series in Series::MATRIX {
             assert_eq!(Series::from_str(&series.to_string(), false), Ok(series));
         }

@@ -1,4 +1,4 @@
-//! `cargo xtask vm`: one command, or a shell, on one of the kernels.
+//! `cargo xtask vm`: runs a command or a shell in a guest.
 
 use std::ffi::OsString;
 use std::io::{IsTerminal as _, Write as _};
@@ -10,76 +10,70 @@ use clap::Args;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 
 use super::accel::Accel;
+use super::cache_dir::CacheDir;
 use super::initrd::Task;
 use super::machine::{Machine, Outcome, Stream, status_of};
 use super::packages;
-use super::place::Place;
 use super::series::Series;
 
-/// Boot a Debian kernel in QEMU and run a command, or a shell, as root.
+/// Boot a Debian kernel in QEMU, and run a command or a shell as root.
 #[derive(Args, Clone, Debug)]
 #[command(after_long_help = GUEST)]
-pub struct VmArgs {
-    /// Which kernel; it is fetched on first use.
+pub(crate) struct VmArgs {
+    /// Kernel of the guest; it is downloaded on first use.
     #[arg(long, value_enum, value_name = "SERIES")]
     kernel: Series,
-    /// How to run the guest's instructions.
+    /// Accelerator of the guest.
     #[arg(long, value_enum, default_value_t)]
     accel: Accel,
-    /// Stop the guest after this long, such as 90s or 5m; a shell has no limit of its own.
+    /// Stop the guest after this time, such as 90s or 5m [default: 10m; none for a shell].
     #[arg(long, value_name = "DUR", value_parser = duration)]
     timeout: Option<Duration>,
-    /// Say on stderr how long the boot took.
+    /// Print the boot time on stderr.
     #[arg(long, short)]
     verbose: bool,
-    /// What to run, with its arguments; its status becomes ours. Without it, an interactive shell.
+    /// Command with its arguments; its exit status is returned [default: an interactive shell].
     #[arg(trailing_var_arg = true, value_name = "CMD")]
     command: Vec<OsString>,
 }
 
-/// What a user has to know of the guest, for `--help`.
 const GUEST: &str = "\
-The guest sees this machine's root file system and starts in the current folder; what it writes is \
-gone when it ends. In its environment, and in /run/lab.env:
+The guest has the host's root file system and starts in the current folder; its writes are discarded \
+when it ends. Its environment and /run/lab.env contain:
   LAB_PI_DISK      SCSI debug disk with protection information (type 1, CRC, DIX), 320 MiB
-  LAB_PLAIN_DISK   disk in memory without (null_blk), 1 GiB
+  LAB_PLAIN_DISK   RAM disk without protection information (null_blk), 1 GiB
   LAB_NVME_PI      emulated NVMe disk with protection information, 390 MiB
-  LAB_NVME_IMAGE   the file behind that: a byte of block N changed at N * 4096 breaks its guard tag
-  LAB_KERNEL       the series, such as 6.1
-  STABLE_TRACE     the agent, which is on PATH too, if `cargo xtask dist` has built it
-tracefs, debugfs, bpffs and cgroup2 are mounted. The command's standard input is empty.";
+  LAB_NVME_IMAGE   image file of that disk: changing a byte at N * 4096 makes the guard tag of block N wrong
+  LAB_KERNEL       kernel series, such as 6.1
+  STABLE_TRACE     the agent, also in PATH, if `cargo xtask dist` has built it
+tracefs, debugfs, bpffs and cgroup2 are mounted. The command's stdin is empty.";
 
-/// How long a command may take, boot included, if nothing else is said.
+/// Default time limit of a command, boot included.
 const LIMIT: Duration = Duration::from_mins(10);
 
-/// Runs it.
-///
-/// # Errors
-/// If the guest cannot be started or does not end well; the command's own failure is no error but
-/// the status.
-pub fn vm(args: &VmArgs) -> Result<ExitCode> {
+pub(crate) fn vm(args: &VmArgs) -> Result<ExitCode> {
     packages::ensure()?;
-    let place = Place::open()?;
+    let cache = CacheDir::open()?;
     let engine = args.accel.engine()?;
     let interactive = args.command.is_empty();
     let saved = if interactive { Some(terminal()?) } else { None };
     let task = if interactive { shell()? } else { Task::Command(args.command.clone()) };
     let limit = args.timeout.or(if interactive { None } else { Some(LIMIT) });
-    let machine = Machine { place: &place, series: args.kernel, engine, task, agent: None, limit };
+    let machine = Machine { cache: &cache, series: args.kernel, engine, task, agent: None, limit };
 
     let ended = machine.run(&mut |stream, bytes| forward(stream, bytes));
     if let Some(termios) = saved {
-        // QEMU puts the terminal right itself unless it had to be killed.
+        // QEMU restores the terminal itself unless it was killed.
         let _ = tcsetattr(std::io::stdin(), OptionalActions::Now, &termios);
     }
     let ended = ended?;
     if args.verbose {
         let boot = ended.boot.map_or_else(
-            || "did not get to its command".to_owned(),
-            |boot| format!("took {:.1} s to its command", boot.as_secs_f64()),
+            || "did not start its command".to_owned(),
+            |boot| format!("started its command after {:.1} s", boot.as_secs_f64()),
         );
         let total = ended.total.as_secs_f64();
-        eprintln!("kernel {} {boot}, {total:.1} s in all", ended.release);
+        eprintln!("kernel {} {boot}, {total:.1} s in total", ended.release);
     }
     if !matches!(ended.outcome, Outcome::Exit(_)) {
         eprintln!("--- the end of the guest's console ---\n{}\n---", ended.console.tail());
@@ -87,7 +81,7 @@ pub fn vm(args: &VmArgs) -> Result<ExitCode> {
     status_of(&ended, args.kernel).map(ExitCode::from)
 }
 
-/// A broken pipe ends us as it ends any filter.
+/// A closed stdout is an error, as for any filter.
 fn forward(stream: Stream, bytes: &[u8]) -> Result<()> {
     let written = match stream {
         Stream::Out => {
@@ -96,12 +90,12 @@ fn forward(stream: Stream, bytes: &[u8]) -> Result<()> {
         }
         Stream::Err => std::io::stderr().lock().write_all(bytes),
     };
-    written.context("cannot pass the guest's output on")
+    written.context("cannot forward the guest's output")
 }
 
 fn terminal() -> Result<Termios> {
     if !std::io::stdin().is_terminal() || !std::io::stdout().is_terminal() {
-        bail!("a shell needs a terminal on standard input and output: name a command after `--`");
+        bail!("a shell needs a terminal on stdin and stdout: pass a command after `--`");
     }
     tcgetattr(std::io::stdin()).context("cannot read the terminal's settings")
 }
@@ -112,16 +106,11 @@ fn shell() -> Result<Task> {
     Ok(Task::Shell { rows: size.ws_row, columns: size.ws_col, terminal })
 }
 
-/// A number and a unit: `90s`, `5m`, `1h`.
 fn duration(text: &str) -> Result<Duration, String> {
-    let seconds = |number: &str, factor: u64| {
-        number.parse::<u64>().ok()?.checked_mul(factor).filter(|seconds| *seconds > 0)
-    };
-    [("s", 1), ("m", 60), ("h", 3600)]
-        .iter()
-        .find_map(|(unit, factor)| seconds(text.strip_suffix(unit)?, *factor))
-        .map(Duration::from_secs)
-        .ok_or_else(|| "write a number and a unit, such as 90s, 5m or 1h".to_owned())
+    match humantime::parse_duration(text) {
+        Ok(duration) if !duration.is_zero() => Ok(duration),
+        _ => Err("write a number and a unit, such as 90s, 5m or 1h".to_owned()),
+    }
 }
 
 #[cfg(test)]
@@ -129,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations() {
+    fn durations_are_parsed() {
         assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
         assert_eq!(duration("5m"), Ok(Duration::from_mins(5)));
         for bad in ["", "90", "0s", "-1s", "fast", "s"] {

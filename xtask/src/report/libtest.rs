@@ -1,14 +1,15 @@
-//! Reads what libtest and libtest-mimic print, of one test binary after another.
+//! Parses the output of libtest and libtest-mimic, of several test binaries in sequence.
 
 use super::Tally;
 
-/// Reads the output of a run line by line; [`Reader::end`] says what it came to.
+/// Parses the output of a run line by line; [`Reader::end`] returns the tally.
 ///
-/// The result lines count; names come from the lines around them, which a test's own output may garble.
+/// The counts come from the result lines. The names come from other lines, which a test's own output may
+/// garble.
 #[derive(Debug, Default)]
-pub struct Reader {
+pub(crate) struct Reader {
     tally: Tally,
-    /// The binary that has begun and has not given its result.
+    /// The binary that has started and has not printed its result.
     running: Option<Binary>,
 }
 
@@ -18,9 +19,8 @@ struct Binary {
     /// The last list below `failures:`.
     failures: Vec<String>,
     in_failures: bool,
-    /// Name and reason.
     ignored: Vec<(String, String)>,
-    /// The last test that was named, for a binary that dies in it.
+    /// The last test that was named: the likely culprit if the binary dies.
     last: Option<String>,
 }
 
@@ -33,10 +33,10 @@ struct Counts {
 }
 
 impl Reader {
-    /// Takes the next line, without its end.
-    pub fn read(&mut self, line: &str) {
-        if is_beginning(line) {
-            self.died();
+    /// Parses the next line, without its line end.
+    pub(crate) fn read(&mut self, line: &str) {
+        if is_start(line) {
+            self.end_without_result();
             self.running = Some(Binary::default());
         } else if let Some(counts) = counts(line) {
             self.finished(&counts);
@@ -45,24 +45,23 @@ impl Reader {
         }
     }
 
-    /// What it all came to; `success` is whether the runner itself ended well, `runner` its name.
-    #[must_use]
-    pub fn end(mut self, runner: &str, success: bool) -> Tally {
-        self.died();
+    /// The tally; `success` is whether the runner called `runner` exited with 0.
+    pub(crate) fn end(mut self, runner: &str, success: bool) -> Tally {
+        self.end_without_result();
         if !success && self.tally.failed.is_empty() {
             self.tally
-                .fail(format!("{runner}: it failed without a failed test (see its output above)"));
+                .fail(format!("{runner}: it failed, but no test failed (see its output above)"));
         }
         self.tally
     }
 
-    /// Counts a binary that has begun and gives no result any more as one failure.
-    fn died(&mut self) {
+    /// Counts a binary that has printed no result as one failure.
+    fn end_without_result(&mut self) {
         if let Some(binary) = self.running.take() {
-            let place = binary
+            let last = binary
                 .last
                 .map_or_else(String::new, |name| format!(", the last test seen is {name}"));
-            self.tally.fail(format!("a test binary died without a result{place}"));
+            self.tally.fail(format!("a test binary died without a result{last}"));
         }
     }
 
@@ -85,7 +84,7 @@ impl Reader {
 impl Binary {
     fn read(&mut self, line: &str) {
         if line == "failures:" {
-            // It comes twice: above the output of the failed tests, and above the list of their names.
+            // Printed twice: above the output of the failed tests, and above the list of their names.
             self.failures.clear();
             self.in_failures = true;
         } else if self.in_failures && (line.is_empty() || line.starts_with("    ")) {
@@ -117,7 +116,7 @@ impl Binary {
 }
 
 /// Whether this is `running 1 test` or `running N tests`.
-fn is_beginning(line: &str) -> bool {
+fn is_start(line: &str) -> bool {
     line.strip_prefix("running ")
         .and_then(|rest| rest.strip_suffix(" tests").or_else(|| rest.strip_suffix(" test")))
         .is_some_and(|count| count.parse::<u64>().is_ok())
@@ -228,9 +227,9 @@ test result: FAILED. 1 passed; 1 failed; 2 ignored; 0 measured; 0 filtered out; 
     }
 
     #[test]
-    fn what_tests_print_is_no_result() {
-        assert!(!is_beginning("running tests"));
-        assert!(!is_beginning("running late tests"));
+    fn other_output_is_not_a_result() {
+        assert!(!is_start("running tests"));
+        assert!(!is_start("running late tests"));
         assert_eq!(counts("test result: unknown"), None);
         assert_eq!(counts("test results ... ok"), None);
     }

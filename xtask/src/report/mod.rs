@@ -1,62 +1,51 @@
-//! What all runners of tests came to, in one tally.
+//! The results of all test runners in one tally.
 
-pub mod libtest;
+pub(crate) mod libtest;
 
 use std::fmt::{self, Display, Formatter};
 use std::process::ExitCode;
 
-/// A test that did not run.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Skip {
-    /// Its full name.
-    pub name: String,
-    /// Why.
-    pub reason: String,
+pub(crate) struct Skip {
+    pub(crate) name: String,
+    pub(crate) reason: String,
 }
 
 /// How many tests passed, failed and were skipped, and which.
 ///
-/// Its `Display` is the report: what was skipped and why, what failed, then the closing line.
+/// `Display` prints the skipped tests with their reasons, the failed tests, then the closing line.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
-    /// Number that passed.
-    pub passed: u64,
-    /// Names of those that failed, and of runners that died.
-    pub failed: Vec<String>,
-    /// Those that did not run.
-    pub skipped: Vec<Skip>,
+pub(crate) struct Tally {
+    pub(crate) passed: u64,
+    /// Names of tests that failed, and descriptions of runners that died.
+    pub(crate) failed: Vec<String>,
+    pub(crate) skipped: Vec<Skip>,
 }
 
 impl Tally {
-    /// Counts one more that passed.
-    pub fn pass(&mut self) {
+    pub(crate) fn pass(&mut self) {
         self.passed += 1;
     }
 
-    /// Counts one more that failed.
-    pub fn fail(&mut self, name: impl Into<String>) {
+    pub(crate) fn fail(&mut self, name: impl Into<String>) {
         self.failed.push(name.into());
     }
 
-    /// Counts one more that did not run.
-    pub fn skip(&mut self, name: impl Into<String>, reason: impl Into<String>) {
+    pub(crate) fn skip(&mut self, name: impl Into<String>, reason: impl Into<String>) {
         self.skipped.push(Skip { name: name.into(), reason: reason.into() });
     }
 
-    /// Adds what another runner came to.
-    pub fn add(&mut self, other: Self) {
+    pub(crate) fn add(&mut self, other: Self) {
         self.passed += other.passed;
         self.failed.extend(other.failed);
         self.skipped.extend(other.skipped);
     }
 
-    /// Whether no test was even looked at.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.passed == 0 && self.failed.is_empty() && self.skipped.is_empty()
     }
 
-    /// The exit status that says whether anything failed.
-    pub fn exit_code(&self) -> ExitCode {
+    pub(crate) fn exit_code(&self) -> ExitCode {
         if self.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 }

@@ -1,4 +1,4 @@
-//! Debian packages, installed only where something is missing.
+//! Installs missing Debian packages.
 
 use std::path::Path;
 
@@ -6,50 +6,45 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{progress, shell};
 
-/// Makes sure of packages, each given with what proves that it is there: a program's name, or a
-/// file's absolute path.
-///
-/// What is there costs a look and no network, whoever installed it.
-///
-/// # Errors
-/// If something is missing and apt is not there or cannot install it.
-pub fn ensure(packages: &[(&str, &str)]) -> Result<()> {
-    let missing = missing(packages, is_there);
+/// Installs the packages that are missing. Each one comes with its proof of presence: the name of a
+/// program, or the absolute path of a file. No network is used if nothing is missing.
+pub(crate) fn ensure(packages: &[(&str, &str)]) -> Result<()> {
+    let missing = missing(packages, is_present);
     if missing.is_empty() {
         return Ok(());
     }
     let names = missing.join(" ");
     if shell::find("apt-get").is_none() {
         bail!(
-            "missing, and no apt-get to install them: {names} (Debian's names); install them, then run this again"
+            "missing Debian packages, and there is no apt-get: {names}; install them, then run this again"
         );
     }
     progress::step(format!("installing Debian packages: {names}"));
     shell::run(apt()?.args(["update", "--quiet"]))
-        .context("Debian's package lists cannot be fetched")?;
+        .context("cannot fetch Debian's package lists")?;
     shell::run(apt()?.args(["install", "--yes", "--no-install-recommends"]).args(&missing))
-        .with_context(|| format!("install them by hand, then run this again: {names}"))
+        .with_context(|| format!("cannot install {names}: install them, then run this again"))
 }
 
 fn apt() -> Result<std::process::Command> {
-    // Through `env`, since sudo does not hand its own environment on.
+    // sudo does not pass its environment on.
     let mut command = shell::privileged("env")?;
     command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get"]);
     Ok(command)
 }
 
-/// Names of the packages that nothing proves to be there, each once.
-fn missing<'a>(packages: &[(&'a str, &str)], is_there: impl Fn(&str) -> bool) -> Vec<&'a str> {
+/// The packages whose proof is not present, without duplicates.
+fn missing<'a>(packages: &[(&'a str, &str)], is_present: impl Fn(&str) -> bool) -> Vec<&'a str> {
     let mut missing = Vec::new();
     for (package, proof) in packages {
-        if !is_there(proof) && !missing.contains(package) {
+        if !is_present(proof) && !missing.contains(package) {
             missing.push(*package);
         }
     }
     missing
 }
 
-fn is_there(proof: &str) -> bool {
+fn is_present(proof: &str) -> bool {
     if proof.starts_with('/') { Path::new(proof).exists() } else { shell::find(proof).is_some() }
 }
 
@@ -67,8 +62,8 @@ mod tests {
 
     #[test]
     fn a_proof_is_a_program_or_a_file() {
-        assert!(is_there("sh"));
-        assert!(is_there("/etc/passwd"));
-        assert!(!is_there("/no/such/file"));
+        assert!(is_present("sh"));
+        assert!(is_present("/etc/passwd"));
+        assert!(!is_present("/no/such/file"));
     }
 }

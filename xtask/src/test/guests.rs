@@ -1,4 +1,4 @@
-//! The tests that run in guests: one binary, booted with each kernel of the laboratory.
+//! The guest tests: one test binary that runs on each kernel of the laboratory.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -10,26 +10,23 @@ use crate::lab::{self, GuestSelection, Series};
 use crate::progress;
 use crate::report::{Tally, libtest::Reader};
 
-/// Runs the tests whose name contains `only` on these kernels, or on all of them; passes their
-/// output through and counts.
-///
-/// # Errors
-/// If the guests cannot be prepared.
-pub fn test(kernels: &[Series], only: Option<&str>) -> Result<Tally> {
+/// Runs the tests whose name contains `only` on these kernels, or on all kernels if there are none;
+/// forwards their output and counts the results.
+pub(crate) fn test(kernels: &[Series], only: Option<&str>) -> Result<Tally> {
     let selection = GuestSelection {
         kernels: kernels.to_vec(),
         arguments: only.map(Into::into).into_iter().collect(),
         ..GuestSelection::default()
     };
-    // Guests run side by side, so their lines come mixed: a reader each, and when its first line came,
-    // so that it can be seen which test takes how long.
+    // Guests run concurrently, so their lines are mixed: each guest has its own reader, and the time
+    // since its first line is printed to show how long a test takes.
     let mut readers: BTreeMap<Series, (Instant, Reader)> = BTreeMap::new();
     let results = lab::guest_tests(&selection, &mut |kernel, line| {
-        let (began, reader) =
+        let (started, reader) =
             readers.entry(kernel).or_insert_with(|| (Instant::now(), Reader::default()));
-        let at = began.elapsed().as_secs();
-        // Whoever closes stdout early still gets the exit status.
-        let _closed = writeln!(std::io::stdout(), "{kernel:>4} {at:>5} s | {line}");
+        let at = started.elapsed().as_secs();
+        // The exit status matters even if stdout is closed.
+        let _ = writeln!(std::io::stdout(), "{kernel:>4} {at:>5} s | {line}");
         reader.read(line);
     })?;
     let mut tally = Tally::default();
@@ -39,11 +36,11 @@ pub fn test(kernels: &[Series], only: Option<&str>) -> Result<Tally> {
             progress::step(failure);
         }
         let boot = result.boot.map_or_else(
-            || "never came up".to_owned(),
+            || "did not boot".to_owned(),
             |boot| format!("{:.0} s to boot", boot.as_secs_f64()),
         );
         progress::step(format!(
-            "kernel {kernel}: {boot}, {:.0} s in all",
+            "kernel {kernel}: {boot}, {:.0} s in total",
             result.total.as_secs_f64()
         ));
         let reader = readers.remove(&kernel).map(|(_, reader)| reader).unwrap_or_default();

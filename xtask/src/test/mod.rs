@@ -1,5 +1,6 @@
-//! Every test there is, whatever runs it, and one closing line for all.
+//! `cargo xtask test`: runs all lints and tests, and prints one closing line for all.
 
+mod architecture;
 mod guests;
 mod lint;
 mod native;
@@ -13,8 +14,8 @@ use crate::lab;
 use crate::report::Tally;
 use crate::setup::{self, debian};
 
-/// What the tests use beside Rust: mkfs of each file system, a C compiler, a browser with letters to
-/// look at pages with, what compressed recordings are unpacked with, and those who read metrics.
+/// Packages that the tests use: mkfs of each file system, a C compiler, a browser with fonts for HTML
+/// reports, zstd for compressed recordings, curl for metrics.
 const PACKAGES: [(&str, &str); 8] = [
     ("btrfs-progs", "mkfs.btrfs"),
     ("chromium", "chromium"),
@@ -26,53 +27,50 @@ const PACKAGES: [(&str, &str); 8] = [
     ("zstd", "zstd"),
 ];
 
-/// Options of `cargo xtask test`.
 #[derive(Args)]
-pub struct TestArgs {
-    /// Only tests and lints whose name contains this.
+pub(crate) struct TestArgs {
+    /// Run only tests and lints whose name contains this.
     #[arg(long, value_name = "SUBSTRING")]
     only: Option<String>,
-    /// No formatting check and no clippy.
+    /// Skip the lints.
     #[arg(long)]
     skip_lint: bool,
-    /// Only the tests in a guest of this kernel, nothing on this machine's own (repeatable).
+    /// Run only the guest tests on this kernel (repeatable).
     #[arg(long = "kernel", value_name = "SERIES", conflicts_with = "skip_guests")]
     kernels: Vec<lab::Series>,
-    /// No tests in guests.
+    /// Skip the guest tests.
     #[arg(long)]
     skip_guests: bool,
 }
 
-/// `cargo xtask test`.
-///
-/// # Errors
-/// If set-up fails, or nothing is called as `--only` says.
-pub fn test(args: &TestArgs) -> Result<ExitCode> {
-    setup::for_builds()?;
-    debian::ensure(&PACKAGES)?;
-    setup::prometheus::ensure()?;
+pub(crate) fn test(args: &TestArgs) -> Result<ExitCode> {
     let only = args.only.as_deref();
+    let only_lints = only.is_some_and(|only| only.starts_with(lint::PREFIX));
+    setup::for_builds()?;
+    if !only_lints {
+        debian::ensure(&PACKAGES)?;
+        setup::prometheus::ensure()?;
+    }
 
     let mut tally = Tally::default();
-    // Whoever names a kernel wants its guest, and nothing else.
     if args.kernels.is_empty() {
         if !args.skip_lint {
             tally.add(lint::lint(only)?);
         }
-        tally.add(native::test(only)?);
+        if !only_lints {
+            tally.add(native::test(only)?);
+        }
     }
     if args.skip_guests {
-        tally.skip("the tests in guests".to_owned(), "--skip-guests".to_owned());
-    } else {
+        tally.skip("guest tests", "--skip-guests");
+    } else if !only_lints {
         tally.add(guests::test(&args.kernels, only)?);
     }
 
     if let Some(only) = only
         && tally.is_empty()
     {
-        bail!(
-            "no test is called like `{only}`: give a part of a name, such as one printed above a result"
-        );
+        bail!("no test or lint has `{only}` in its name: use a part of a name that a run prints");
     }
     println!("\n{tally}");
     Ok(tally.exit_code())

@@ -1,4 +1,4 @@
-//! The tests that run on this machine's own kernel: unit, integration and documentation tests.
+//! The tests that run on the host: unit, integration and documentation tests.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::Stdio;
@@ -8,11 +8,8 @@ use anyhow::{Context as _, Result};
 use crate::report::{Tally, libtest::Reader};
 use crate::{progress, setup, shell, workspace};
 
-/// Runs the tests whose name contains `only`, passes their output through and counts.
-///
-/// # Errors
-/// If cargo does not start.
-pub fn test(only: Option<&str>) -> Result<Tally> {
+/// Runs the tests whose name contains `only`, forwards their output and counts the results.
+pub(crate) fn test(only: Option<&str>) -> Result<Tally> {
     let mut command = workspace::cargo()?;
     command.args(["test", "--workspace", "--exclude", "stable-trace-ebpf", "--no-fail-fast"]);
     command.env("PATH", setup::prometheus::path()?);
@@ -27,12 +24,12 @@ pub fn test(only: Option<&str>) -> Result<Tally> {
 
     let mut reader = Reader::default();
     if let Some(output) = child.stdout.take() {
-        // As bytes: a test may print what is no UTF-8.
+        // A test may print bytes that are not UTF-8.
         for line in BufReader::new(output).split(b'\n') {
             let line =
                 String::from_utf8_lossy(&line.context("cannot read cargo's output")?).into_owned();
-            // Whoever closes stdout early still gets the exit status.
-            let _closed = writeln!(std::io::stdout(), "{line}");
+            // The exit status matters even if stdout is closed.
+            let _ = writeln!(std::io::stdout(), "{line}");
             reader.read(&line);
         }
     }

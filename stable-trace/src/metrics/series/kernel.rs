@@ -65,7 +65,7 @@ impl Registry {
             let comm = match &process.comm {
                 Some(comm) if self.comms.contains(comm) => comm,
                 Some(comm)
-                    if process.key != ProcessKey::COMMON
+                    if process.key != ProcessKey::OVERFLOW
                         && self.comms.len() < limits::PROCESSES =>
                 {
                     self.comms.insert(comm.clone());

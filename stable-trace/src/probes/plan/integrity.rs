@@ -236,9 +236,8 @@ fn reporter(
     requested: Option<Method>,
     part: &mut Part,
 ) {
-    let mut offsets = resolved.offsets;
-    if said.kept.as_ref().is_some_and(|kept| *(kept.field.slot)(&mut offsets) != ABSENT) {
-        // The failure is seen with its reason behind it.
+    if said.driver_pdu.is_some_and(|offset| offset(&resolved.offsets) != ABSENT) {
+        // The check is read from the driver's part of the failed request.
         return;
     }
     let found = said.names.iter().find(|name| facts.functions.contains_key(**name));

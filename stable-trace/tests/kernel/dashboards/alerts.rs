@@ -1,28 +1,25 @@
-//! Which alerts a Prometheus has, and which it is to have.
+//! The states of alerts.
 
 use anyhow::{Result, ensure};
-use stable_trace_dashboards::asked::list;
+use stable_trace_dashboards::json::elements;
 use stable_trace_dashboards::prometheus::Prometheus;
 
-/// One alert of one agent, or of one of its devices.
+/// An alert of an agent or of one of its devices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Alert<'a> {
-    /// Its name.
-    pub name: &'a str,
+pub(crate) struct Alert<'a> {
+    pub(crate) name: &'a str,
     /// The agent's address.
-    pub instance: &'a str,
-    /// Empty where it is of no device.
-    pub device: &'a str,
+    pub(crate) instance: &'a str,
+    /// Empty for an alert without a device.
+    pub(crate) device: &'a str,
 }
 
-/// What is to become of an alert.
+/// The expected state of an alert.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Expected {
-    /// It is told to somebody.
+pub(crate) enum Expected {
     Firing,
-    /// Its expression holds, but has to for a while longer than a test waits.
+    /// The expression holds, but not yet for the rule's `for` time, which is longer than the test.
     Pending,
-    /// Its expression does not hold.
     Inactive,
 }
 
@@ -36,10 +33,12 @@ impl Expected {
     }
 }
 
-/// Each of these is in the state that it is to be in.
-pub fn alert_as_expected(server: &Prometheus, expected: &[(Alert<'_>, Expected)]) -> Result<()> {
+pub(crate) fn alerts_are_as_expected(
+    server: &Prometheus,
+    expected: &[(Alert<'_>, Expected)],
+) -> Result<()> {
     let data = server.data("/api/v1/alerts")?;
-    let alerts = list(&data["alerts"]);
+    let alerts = elements(&data["alerts"]);
     for alert in alerts {
         eprintln!("dashboards: {} {}", alert["state"], alert["labels"]);
     }

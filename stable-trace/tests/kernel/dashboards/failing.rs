@@ -1,119 +1,115 @@
-//! A system on which everything fails that a panel has an eye on: then no expression may be empty,
-//! and what Prometheus has is what tracefs counts.
+//! On a system with every fault that a panel shows no expression is empty, and Prometheus has the
+//! counts of tracefs.
 
 use std::fs;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use stable_trace_analysis::event::Operation;
-use stable_trace_dashboards::asked::Times;
+use stable_trace_dashboards::expressions::Durations;
 
-use super::alerts::{Alert, Expected, alert_as_expected};
-use super::questions::{Questions, System, shown};
-use crate::bed::console::QuietConsole;
-use crate::bed::failures::completed;
-use crate::bed::injection::SlowDisk;
-use crate::bed::prometheus_server::free_port;
-use crate::bed::{
-    Agent, Disk, Fs, Held, Medium, Need, PrometheusServer, Scratch, Test, TracefsInstance, Wac,
-    eventually,
+use super::alerts::{Alert, Expected, alerts_are_as_expected};
+use super::queries::{Queries, System, panel_value};
+use crate::harness::console::QuietConsole;
+use crate::harness::integrity_failures::completed;
+use crate::harness::prometheus_server::free_address;
+use crate::harness::{
+    Agent, CorruptBlocks, Disk, Fs, PrometheusServer, Requirement, Scratch, SlowDisk,
+    StoppedProcesses, Test, TracefsInstance, Wac, wait_until, wait_until_within,
 };
 
-/// Seconds from scrape to scrape. Each second, Prometheus alone would keep an emulated machine busy.
+/// Seconds between scrapes. Scrapes each second would fully load an emulated machine.
 const INTERVAL: u32 = 4;
-const TIMES: Times = Times { rate_interval: 20, range: 40 };
+const TIMES: Durations = Durations { rate_interval: 20, range: 40 };
 
-/// The disk takes this long for a command: it is what holds the workloads back.
+/// Delay of each command of the disk: it limits the load of the workloads.
 const COMMAND: Duration = Duration::from_millis(20);
 
-/// Longer than the test takes, in seconds.
-const SINCE_THE_BEGINNING: u64 = 600;
+/// Seconds; longer than the test takes.
+const WHOLE_TEST: u64 = 600;
 
-/// How long all kinds of errors may take.
-const LIMIT: Duration = Duration::from_mins(2);
+/// Every kind of error has occurred within this time.
+const TIMEOUT: Duration = Duration::from_mins(2);
 
-/// Where nobody listens (`tcpmux`): an agent that is down.
+/// An address that no process listens on (`tcpmux`): an agent that is down.
 const DOWN: &str = "127.0.0.1:1";
 
-pub fn test() -> Test {
-    Test::guest("dashboards::every_expression_has_data_where_checks_fail", where_checks_fail)
-        .needs(Need::Agent)
-        .needs(Need::Tracefs)
-        .needs(Need::PiDisk)
-        .needs(Need::NvmePi)
-        .needs(Need::Program("prometheus"))
-        // Later the checksums alone have the pages kept stable (`bdev_stable_writes`,
-        // include/linux/blkdev.h, from 6.11 on), and one kernel is enough for what Prometheus makes
-        // of it.
-        .needs(Need::KernelFrom(6, 1))
-        .needs(Need::KernelBefore(6, 11))
+pub(crate) fn test() -> Test {
+    Test::guest("every_expression_has_data_when_checks_fail", when_checks_fail)
+        .requires_traced_pi_disk()
+        .requires(Requirement::NvmePi)
+        .requires(Requirement::Program("prometheus"))
+        // One kernel suffices to test Prometheus.
+        .requires(Requirement::KernelFrom(6, 1))
+        .requires(Requirement::UnstablePages)
 }
 
-fn where_checks_fail() -> Result<()> {
+fn when_checks_fail() -> Result<()> {
     let _quiet = QuietConsole::new()?;
-    let (seeing, blind) = (address()?, address()?);
-    // Before there is any load.
-    let prometheus = PrometheusServer::of(&[&seeing, &blind, DOWN], INTERVAL)?;
+    let (complete, degraded) = (free_address()?, free_address()?);
+    // Started before the load.
+    let prometheus = PrometheusServer::of(&[&complete, &degraded, DOWN], INTERVAL)?;
     let unstable = Scratch::with_stable_writes(Fs::Ext4, Disk::pi()?, false)?;
     let _slow = SlowDisk::new(unstable.disk(), COMMAND, 4)?;
     let stable = Scratch::new(Fs::Ext4, Disk::nvme_pi()?)?;
-    let medium = Medium::changed()?;
+    let corrupt = CorruptBlocks::create()?;
     let [cached, direct] = ["cached", "direct"].map(|name| unstable.path().join(name));
     fs::create_dir(&cached)?;
     fs::create_dir(&direct)?;
     let failed = TracefsInstance::recording_integrity_completions()?;
 
-    // It sees waits and failures, but no writer, and has no room to tell.
-    let narrow = ["-q", "--attach=tracepoint", "--min-latency=0", "--ring-size=4096"];
-    let _blind = Agent::start(narrow.iter().chain(&["--listen", blind.as_str()]))?;
-    // A buffer of direct I/O that is rewritten in flight. Few threads, here and below: whoever scrapes
-    // wants to run, too.
+    // This agent probes no writer, and its ring overflows.
+    let limited = ["-q", "--attach=tracepoint", "--min-latency=0", "--ring-size=4096"];
+    let _degraded = Agent::start(limited.iter().chain(&["--listen", degraded.as_str()]))?;
+    // A direct-I/O buffer that is rewritten in flight. Few threads, here and below, leave CPU time
+    // for the scrapes.
     let wac = ["wac", "-q", "--profile=g", "--threads=2", "--duration=1h", "--ring-size=64MiB"];
-    let place = ["--listen", &seeing, "--path", &direct.to_string_lossy()];
-    let agent = Agent::start(wac.iter().chain(&place))?;
-    // Writes and stores into pages that nobody keeps stable; and writers that wait for stable pages
-    // on a disk whose medium is bad.
-    let mut others = [Wac::of_threads(8, &cached, "c")?, Wac::of_threads(4, stable.path(), "a")?];
-    for workload in &mut others {
-        workload.go()?;
+    let paths = ["--listen", &complete, "--path", &direct.to_string_lossy()];
+    let agent = Agent::start(wac.iter().chain(&paths))?;
+    // Writes and stores to pages that are not stable; and writers that wait for stable pages on the
+    // disk with corrupt blocks.
+    let mut workloads =
+        [Wac::spawn_paused_with(8, &cached, "c")?, Wac::spawn_paused_with(4, stable.path(), "a")?];
+    for workload in &mut workloads {
+        workload.start()?;
     }
-    let deadline = Instant::now() + LIMIT;
-    while let Some(missing) = missing(&prometheus, &seeing, &blind)? {
-        ensure!(Instant::now() < deadline, "{missing} does not grow");
-        medium.read()?;
-        thread::sleep(Duration::from_secs(1));
-    }
-    let questions = Questions::now(prometheus.api(), System::Failing, TIMES)?;
-    for workload in others {
+    wait_until_within(TIMEOUT, Duration::from_secs(1), || {
+        let constant = constant_series(&prometheus, &complete, &degraded)?;
+        if constant.is_some() {
+            corrupt.read()?;
+        }
+        Ok(constant.map(|series| format!("{series} does not grow")))
+    })?;
+    let queries = Queries::now(prometheus.api(), System::Failing, TIMES)?;
+    for workload in workloads {
         workload.stop()?;
     }
-    let held = Held::children_of(agent.pid())?;
+    let stopped = StoppedProcesses::children_of(agent.pid())?;
 
     let disks = [unstable.disk(), stable.disk()];
-    let agents = [seeing.as_str(), blind.as_str()];
-    eventually(|| differs(&prometheus, agents, &failed, disks))?;
-    questions.all_have_answers()?;
-    alert_as_expected(prometheus.api(), &expected(&seeing, &blind, disks))?;
-    drop(held);
-    medium.mend()
+    let agents = [complete.as_str(), degraded.as_str()];
+    wait_until(|| difference(&prometheus, agents, &failed, disks))?;
+    queries.all_have_answers()?;
+    alerts_are_as_expected(prometheus.api(), &expected(&complete, &degraded, disks))?;
+    drop(stopped);
+    corrupt.repair()
 }
 
-fn address() -> Result<String> {
-    Ok(format!("127.0.0.1:{}", free_port()?))
-}
-
-/// What does not grow yet, as far as it was scraped.
-fn missing(prometheus: &PrometheusServer, seeing: &str, blind: &str) -> Result<Option<String>> {
+/// Names a series that does not grow yet in Prometheus.
+fn constant_series(
+    prometheus: &PrometheusServer,
+    complete: &str,
+    degraded: &str,
+) -> Result<Option<String>> {
     let wanted = [
-        (blind, "events_lost_total{job!=\"\""),
-        (seeing, "verdicts_total{cause=\"page_rewritten_in_flight\""),
-        (seeing, "verdicts_total{cause=\"direct_io_buffer\""),
-        (seeing, "verdicts_total{cause=\"no_rewrite_seen\""),
-        (seeing, "unstable_writes_total{grade=\"hole\", context=\"write_begin\""),
-        (seeing, "unstable_writes_total{grade=\"hole\", context=\"page_mkwrite\""),
-        (seeing, "stall_seconds_count{context=\"write_begin\""),
-        (seeing, "workload_errors_total{errno=\"EILSEQ\""),
+        (degraded, "events_lost_total{job!=\"\""),
+        (complete, "verdicts_total{cause=\"page_rewritten_in_flight\""),
+        (complete, "verdicts_total{cause=\"direct_io_buffer\""),
+        (complete, "verdicts_total{cause=\"no_rewrite_seen\""),
+        (complete, "unstable_writes_total{grade=\"hole\", context=\"write_begin\""),
+        (complete, "unstable_writes_total{grade=\"hole\", context=\"page_mkwrite\""),
+        (complete, "stall_seconds_count{context=\"write_begin\""),
+        (complete, "workload_errors_total{errno=\"EILSEQ\""),
     ];
     for (instance, series) in wanted {
         let series = format!("stable_trace_{series}, instance=\"{instance}\"}}");
@@ -125,9 +121,9 @@ fn missing(prometheus: &PrometheusServer, seeing: &str, blind: &str) -> Result<O
     Ok(None)
 }
 
-/// Where Prometheus has another number of errors than tracefs: by agent, disk and operation, and in
-/// the panels, which show those of all agents.
-fn differs(
+/// Describes a difference between the error counts of Prometheus and tracefs: by agent, disk and
+/// operation, and in the panels, which sum over all agents.
+fn difference(
     prometheus: &PrometheusServer,
     agents: [&str; 2],
     failed: &TracefsInstance,
@@ -141,9 +137,9 @@ fn differs(
             let failures = failures.iter().filter(|failure| failure.op == op).count();
             let expected = f64::from(u32::try_from(failures)?);
             for agent in agents {
-                let of = format!("device=\"{}\", op=\"{}\"", disk.name, op.name());
+                let labels = format!("device=\"{}\", op=\"{}\"", disk.name, op.name());
                 let series = "stable_trace_integrity_errors_total";
-                let expression = format!("sum({series}{{instance=\"{agent}\", {of}}})");
+                let expression = format!("sum({series}{{instance=\"{agent}\", {labels}}})");
                 let counted = prometheus.number(&expression)?;
                 if counted.to_bits() != expected.to_bits() {
                     return Ok(Some(format!("{expression} is {counted}, tracefs has {expected}")));
@@ -151,28 +147,28 @@ fn differs(
                 total += expected;
             }
         }
-        // Prometheus extends what it saw to the end of the time shown, by one scrape at most.
-        let shown = shown(prometheus.api(), panel, SINCE_THE_BEGINNING)?;
+        // Prometheus extrapolates to the end of the range, by one scrape at most.
+        let shown = panel_value(prometheus.api(), panel, WHOLE_TEST)?;
         if shown < total || shown > total * 1.25 {
-            return Ok(Some(format!("{panel} shows {shown}, tracefs has {total} for all agents")));
+            return Ok(Some(format!("{panel} shows {shown}, tracefs has {total} over all agents")));
         }
         ensure!(total > 0.0, "no {} has failed", op.name());
-        agreed.push(format!("{total} in tracefs for all agents, {panel}: {shown:.0}"));
+        agreed.push(format!("{total} in tracefs over all agents, {panel}: {shown:.0}"));
     }
     eprintln!("dashboards: {}", agreed.join("; "));
     Ok(None)
 }
 
-/// `sda` lets writers have pages that it checks; `nvme0n1` keeps them stable, and has a bad medium.
+/// `sda` checks pages that are not stable; `nvme0n1` has stable pages and corrupt blocks.
 fn expected<'a>(
-    seeing: &'a str,
-    blind: &'a str,
+    complete: &'a str,
+    degraded: &'a str,
     disks: [&'a Disk; 2],
 ) -> Vec<(Alert<'a>, Expected)> {
     use Expected::{Firing, Inactive, Pending};
     let [unstable, stable] = disks.map(|disk| disk.name.as_str());
-    let on = |name, device| Alert { name, instance: seeing, device };
-    let of = |name, instance| Alert { name, instance, device: "" };
+    let on = |name, device| Alert { name, instance: complete, device };
+    let without_device = |name, instance| Alert { name, instance, device: "" };
     vec![
         (on("StableTraceIntegrityError", unstable), Firing),
         (on("StableTraceIntegrityError", stable), Firing),
@@ -187,10 +183,10 @@ fn expected<'a>(
         (on("StableTraceUnstableWriteViolation", stable), Inactive),
         (on("StableTraceIntegrityWithoutStablePages", unstable), Pending),
         (on("StableTraceIntegrityWithoutStablePages", stable), Inactive),
-        (of("StableTraceProbeNotAttached", blind), Pending),
-        (of("StableTraceProbeNotAttached", seeing), Inactive),
-        (of("StableTraceDown", DOWN), Pending),
-        (of("StableTraceDown", seeing), Inactive),
-        (of("StableTraceAbsent", ""), Inactive),
+        (without_device("StableTraceProbeNotAttached", degraded), Pending),
+        (without_device("StableTraceProbeNotAttached", complete), Inactive),
+        (without_device("StableTraceDown", DOWN), Pending),
+        (without_device("StableTraceDown", complete), Inactive),
+        (without_device("StableTraceAbsent", ""), Inactive),
     ]
 }

@@ -1,13 +1,13 @@
-//! Every expression of every dashboard and rule, asked of a real Prometheus that scrapes a real
-//! agent: where all is well, and where checks fail.
+//! Evaluates every expression of every dashboard and rule on a Prometheus server that scrapes an
+//! agent: on a healthy system and on one where integrity checks fail.
 
 mod alerts;
 mod failing;
-mod questions;
-mod well;
+mod healthy;
+mod queries;
 
-use crate::bed::Test;
+use crate::harness::Test;
 
-pub fn tests() -> Vec<Test> {
-    vec![well::test(), failing::test()]
+pub(crate) fn tests() -> Vec<Test> {
+    vec![healthy::test(), failing::test()]
 }

@@ -1,63 +1,61 @@
-//! Errors in a known number, of every kind that a kernel can inject.
-
-use std::fs;
-use std::os::unix::fs::FileExt as _;
+//! Known numbers of errors of every kind that a kernel can inject.
 
 use anyhow::{Context as _, Result, ensure};
 use stable_trace_analysis::event::{Check, Operation, PageKind, Source};
 
-use super::on_the_disk;
-use crate::bed::direct::Direct;
-use crate::bed::failures::{agree, integrity};
-use crate::bed::injection::CommandErrors;
-use crate::bed::{
-    Agent, Disk, Injection, Need, Recording, Test, TracefsInstance, eventually, host, kprobes_on,
-    program,
+use super::on_pi_disk;
+use crate::harness::corrupt_blocks::corrupt_nvme_byte;
+use crate::harness::direct_io::DirectFile;
+use crate::harness::error_injection::CommandErrors;
+use crate::harness::integrity_failures::{agent_agrees_with_tracefs, integrity};
+use crate::harness::{
+    Agent, Disk, Injection, Recording, Requirement, Test, TracefsInstance, host, kprobes_on,
+    program, wait_until,
 };
 
-/// Commands of each kind that fail.
+/// Failing commands of each kind.
 const EACH: usize = 7;
 
 /// Bytes of a command.
 const BLOCK: usize = 4096;
 
-/// EILSEQ: what the caller is told.
+/// EILSEQ: the error that the caller gets.
 const EILSEQ: i32 = 84;
 
-pub fn tests() -> Vec<Test> {
+pub(crate) fn tests() -> Vec<Test> {
     let mut tests: Vec<_> = ["auto", "fentry", "kprobe", "tracepoint"]
         .into_iter()
         .map(|method| {
-            on_the_disk(&format!("every_injected_error_{method}"), move || every_error(method))
+            on_pi_disk(&format!("every_injected_error_is_reported_{method}"), move || {
+                every_error(method)
+            })
         })
         .collect();
-    tests.push(
-        Test::guest("integrity::a_changed_byte_on_nvme", a_changed_byte)
-            .needs(Need::Agent)
-            .needs(Need::Tracefs)
-            .needs(Need::NvmePi),
-    );
-    tests.push(
-        Test::guest("integrity::a_driver_that_comes_later", a_driver_comes)
-            .needs(Need::Agent)
-            .needs(Need::Tracefs)
-            .needs(Need::NvmePi)
-            .needs(Need::Program("modprobe")),
-    );
+    tests.push(Test::guest("a_corrupt_nvme_block_is_one_error", a_corrupt_block).requires_all([
+        Requirement::Agent,
+        Requirement::Tracefs,
+        Requirement::NvmePi,
+    ]));
+    tests.push(Test::guest("a_driver_loaded_later_is_probed", a_driver_is_loaded).requires_all([
+        Requirement::Agent,
+        Requirement::Tracefs,
+        Requirement::NvmePi,
+        Requirement::Program("modprobe"),
+    ]));
     tests
 }
 
-/// What was injected: each has `EACH` errors, in this order.
+/// One injected kind, with `EACH` errors.
 struct Injected {
     op: Operation,
     check: Check,
 }
 
-/// Guard errors of device and host on every kernel, and of each tag where the driver offers it: one
-/// after the other, each a number of times, between commands that do well.
+/// Injects guard errors of device and host on every kernel, and errors of each tag where the driver
+/// offers them, one kind after the other with successful commands in between.
 fn every_error(method: &str) -> Result<()> {
     let disk = Disk::pi()?;
-    let direct = Direct::open(&disk.path)?;
+    let direct = DirectFile::open(&disk.path)?;
     let agent = Agent::start(["--attach", method, "--fail-on=integrity", "-q"])?;
     let completions = TracefsInstance::recording_integrity_completions()?;
     let mut injected = Vec::new();
@@ -66,7 +64,7 @@ fn every_error(method: &str) -> Result<()> {
             let failing = Injection::with(opts)?;
             fail(&direct, op, EACH)?;
             drop(failing);
-            commands_do_well(&direct)?;
+            commands_succeed(&direct)?;
             injected.push(Injected { op, check: Check::Guard });
         }
     }
@@ -78,7 +76,7 @@ fn every_error(method: &str) -> Result<()> {
                 let (key, asc) = (if op == Operation::Write { 5 } else { 0xb }, 0x10);
                 errors.inject(EACH, opcode, key, asc, qualifier)?;
                 fail(&direct, op, EACH)?;
-                commands_do_well(&direct)?;
+                commands_succeed(&direct)?;
                 injected.push(Injected { op, check });
             }
         }
@@ -86,18 +84,17 @@ fn every_error(method: &str) -> Result<()> {
     let recording = agent.stop()?;
 
     let status = recording.status.code();
-    ensure!(status == Some(4), "--fail-on integrity: {status:?}: {}", recording.errors);
-    let count = agree(&recording, &completions, &disk)?;
+    ensure!(status == Some(4), "exit status with --fail-on: {status:?}: {}", recording.errors);
+    let count = agent_agrees_with_tracefs(&recording, &completions, &disk)?;
     ensure!(count == (EACH * injected.len()) as u64, "{count} of {} kinds", injected.len());
     as_injected(&recording, &injected, method)
 }
 
-/// One after the other, so in the order of the injection.
+/// Commands fail one after the other, so the errors have the order of the injection.
 fn as_injected(recording: &Recording, injected: &[Injected], method: &str) -> Result<()> {
-    // What failed is behind the request; without the types of modules it is said where only a kprobe
-    // can be. Who submitted it, where none need be.
-    let decoded = host::modules_have_types() || matches!(method, "auto" | "kprobe");
-    // A trampoline does not do where its program may be skipped: 7.x preempts it.
+    // Reading the check needs BTF of modules or a kprobe. Reading the submitter needs fentry or a
+    // kprobe; fentry is unsuitable where the kernel skips programs: 7.x preempts them.
+    let decoded = host::modules_have_btf() || matches!(method, "auto" | "kprobe");
     let submitted = match method {
         "tracepoint" => false,
         "fentry" => host::kernel_version() < (7, 0),
@@ -106,7 +103,7 @@ fn as_injected(recording: &Recording, injected: &[Injected], method: &str) -> Re
     let errors: Vec<_> = integrity(recording).collect();
     for (kind, errors) in injected.iter().zip(errors.chunks(EACH)) {
         let check = if decoded { kind.check } else { Check::Unknown };
-        let strange = errors.iter().find(|error| {
+        let unexpected = errors.iter().find(|error| {
             error.op != kind.op
                 || error.check != check
                 || error.source != Source::Scsi
@@ -117,13 +114,13 @@ fn as_injected(recording: &Recording, injected: &[Injected], method: &str) -> Re
                 || error.path.is_some()
                 || error.pid != submitted.then(std::process::id)
         });
-        ensure!(strange.is_none(), "not {:?} {:?}: {strange:#?}", kind.op, kind.check);
+        ensure!(unexpected.is_none(), "not {:?} {:?}: {unexpected:#?}", kind.op, kind.check);
     }
     Ok(())
 }
 
-/// So many commands fail, each at another place.
-fn fail(disk: &Direct, op: Operation, count: usize) -> Result<()> {
+/// Runs `count` commands at different offsets and checks that each fails.
+fn fail(disk: &DirectFile, op: Operation, count: usize) -> Result<()> {
     for n in 0..count {
         let at = (n * 3 * BLOCK) as u64;
         let done = match op {
@@ -136,8 +133,8 @@ fn fail(disk: &Direct, op: Operation, count: usize) -> Result<()> {
     Ok(())
 }
 
-/// What was injected is used up, and the medium is sound.
-fn commands_do_well(disk: &Direct) -> Result<()> {
+/// No injected error is left, and the medium is intact.
+fn commands_succeed(disk: &DirectFile) -> Result<()> {
     for n in 0..3 {
         let at = (1 << 20) + n * BLOCK as u64;
         disk.write(at, &[1; BLOCK]).with_context(|| format!("write {n} after the injection"))?;
@@ -146,55 +143,53 @@ fn commands_do_well(disk: &Direct) -> Result<()> {
     Ok(())
 }
 
-/// What the driver decodes is read behind the request, or by kprobe before there are types of modules.
-fn a_changed_byte() -> Result<()> {
+/// The agent reads the driver's decoded status behind the request, or by kprobe without BTF of
+/// modules.
+fn a_corrupt_block() -> Result<()> {
     one_failure(Agent::start(["-q"])?)
 }
 
-/// The programs are loaded by then and read through the offsets that they were given, so a kprobe says
-/// what was wrong.
-fn a_driver_comes() -> Result<()> {
+/// The programs are loaded before the driver and lack its offsets, so a kprobe reads the status.
+fn a_driver_is_loaded() -> Result<()> {
     program::run("modprobe", &["-r", "nvme", "nvme_core"])?;
     let agent = Agent::start(["trace", "-q"])?;
-    let planned = agent.started().context("no start")?.probes.clone();
+    let planned = agent.started().context("no `start` line")?.probes.clone();
     program::run("modprobe", &["nvme"])?;
     let absent = planned.iter().find(|probe| probe.function == "nvme_error_status");
     let reason = absent.and_then(|probe| probe.reason.as_deref()).unwrap_or_default();
     ensure!(reason.contains("module nvme_core is not loaded"), "{planned:#?}");
-    eventually(|| {
+    wait_until(|| {
         let probed = kprobes_on("nvme_error_status")? == 1;
         Ok((!probed).then(|| "no kprobe on nvme_error_status".to_owned()))
     })?;
-    eventually(|| {
-        let opened = Disk::nvme_pi().and_then(|disk| Direct::open(&disk.path));
+    wait_until(|| {
+        let opened = Disk::nvme_pi().and_then(|disk| DirectFile::open(&disk.path));
         Ok(opened.err().map(|error| format!("{error:#}")))
     })?;
     one_failure(agent)
 }
 
-/// A byte of a block is another: the controller finds it six times, for the driver tries again, and
-/// one failure is one.
+/// The controller fails the read of a corrupt block six times, because the driver retries it: that
+/// is one error.
 fn one_failure(agent: Agent) -> Result<()> {
     let disk = Disk::nvme_pi()?;
-    let direct = Direct::open(&disk.path)?;
-    let image = std::env::var("LAB_NVME_IMAGE").context("LAB_NVME_IMAGE")?;
-    let image = fs::OpenOptions::new().write(true).open(&image).context(image)?;
+    let direct = DirectFile::open(&disk.path)?;
     let completions = TracefsInstance::recording_integrity_completions()?;
     direct.write(0, &vec![0; 8 * BLOCK]).context("cannot write")?;
-    image.write_all_at(b"!", 3 * BLOCK as u64 + 100)?;
+    corrupt_nvme_byte(3 * BLOCK as u64 + 100)?;
     for n in 0..8 {
-        // Which of them fails is the laboratory's own test.
+        // `laboratory.rs` tests which of them fails.
         let _ = direct.read(n * BLOCK as u64, BLOCK);
     }
     let recording = agent.stop()?;
-    let again = direct.write(0, &vec![0; 8 * BLOCK]);
+    let repaired = direct.write(0, &vec![0; 8 * BLOCK]);
 
-    let count = agree(&recording, &completions, &disk)?;
+    let count = agent_agrees_with_tracefs(&recording, &completions, &disk)?;
     let errors: Vec<_> = integrity(&recording).collect();
     ensure!(count == 1 && errors.len() == 1, "{errors:#?}");
     let error = errors[0];
-    let place = (error.op, error.sector, error.sectors);
-    ensure!(place == (Operation::Read, 3 * 8, 8), "{error:#?}");
+    let location = (error.op, error.sector, error.sectors);
+    ensure!(location == (Operation::Read, 3 * 8, 8), "{error:#?}");
     ensure!((error.check, error.source) == (Check::Guard, Source::Nvme), "{error:#?}");
-    again.context("cannot write the block anew")
+    repaired.context("cannot overwrite the corrupt block")
 }

@@ -1,30 +1,29 @@
-//! Integrity errors: as many as there were, each with its check, its place and its pages.
+//! Integrity errors: each failure is one event, with its check, its location and its pages.
 
 mod injected;
-mod others;
-mod stacked;
-mod verified;
+mod read_verification;
+mod stacked_devices;
+mod unrelated_errors;
 mod workload;
 
 use anyhow::Result;
 
-use crate::bed::{Need, Test, failures};
+use crate::harness::{Test, integrity_failures};
 
-pub fn tests() -> Vec<Test> {
-    let mut tests =
-        vec![Test::both("integrity::the_bed_reads_completions", failures::lines_are_read)];
+pub(crate) fn tests() -> Vec<Test> {
+    let mut tests = vec![Test::anywhere(
+        "the_harness_parses_completions",
+        integrity_failures::completion_lines_are_parsed,
+    )];
     tests.extend(injected::tests());
     tests.extend(workload::tests());
-    tests.extend(stacked::tests());
-    tests.extend(verified::tests());
-    tests.extend(others::tests());
+    tests.extend(stacked_devices::tests());
+    tests.extend(read_verification::tests());
+    tests.extend(unrelated_errors::tests());
     tests
 }
 
 /// A test on the SCSI debug disk.
-fn on_the_disk(name: &str, story: impl FnOnce() -> Result<()> + Send + 'static) -> Test {
-    Test::guest(format!("integrity::{name}"), story)
-        .needs(Need::Agent)
-        .needs(Need::Tracefs)
-        .needs(Need::PiDisk)
+fn on_pi_disk(name: &str, body: impl FnOnce() -> Result<()> + Send + 'static) -> Test {
+    Test::guest(name, body).requires_traced_pi_disk()
 }

@@ -1,5 +1,5 @@
-//! Genuine guard errors, made by the paired workload: thousands of a shared buffer, and those of
-//! pages that nobody keeps stable.
+//! Genuine guard errors by the paired workload, from a shared direct-I/O buffer and from unstable
+//! pages.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
@@ -7,58 +7,62 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use stable_trace_analysis::event::{Cause, Check, Operation, PageKind, Source};
 
-use super::on_the_disk;
-use crate::bed::console::QuietConsole;
-use crate::bed::failures::{agree, checks_are_known, completed, integrity};
-use crate::bed::injection::SlowDisk;
-use crate::bed::{Agent, Disk, Fs, Held, Need, Scratch, Test, TracefsInstance, Wac};
-use crate::verdicts::{judged, mostly};
+use super::on_pi_disk;
+use crate::harness::console::QuietConsole;
+use crate::harness::integrity_failures::{
+    agent_agrees_with_tracefs, checks_are_known, completed, integrity,
+};
+use crate::harness::{
+    Agent, Disk, Fs, Requirement, Scratch, SlowDisk, StoppedProcesses, Test, TracefsInstance, Wac,
+};
+use crate::verdicts::{errors_with_verdicts, mostly};
 
-/// Errors of a shared buffer that are awaited.
-const STORM: u64 = 1_000;
+/// Errors of the shared buffer that a test waits for.
+const BUFFER_ERRORS: u64 = 1_000;
 
-/// Errors of a profile that are awaited where pages are not stable.
-const MANY: u64 = 10;
+/// Errors of each profile with unstable pages that a test waits for.
+const PAGE_ERRORS: u64 = 10;
 
-pub fn tests() -> Vec<Test> {
+pub(crate) fn tests() -> Vec<Test> {
     let mut tests = vec![
-        on_the_disk("a_shared_buffer_on_ext4", || shared_buffer(Ring::WithRoom)),
-        on_the_disk("a_shared_buffer_in_a_small_ring", || shared_buffer(Ring::Full)),
+        on_pi_disk("errors_of_a_shared_buffer_are_reported", || shared_buffer(Ring::Large)),
+        on_pi_disk("errors_of_a_shared_buffer_are_counted_when_the_ring_is_full", || {
+            shared_buffer(Ring::Full)
+        }),
     ];
     for fs in [Fs::Ext4, Fs::Xfs] {
-        // Later the checksums alone have the pages kept stable (`bdev_stable_writes`,
-        // include/linux/blkdev.h, from 6.11 on).
-        let story = move || unstable_pages(fs);
-        let test = on_the_disk(&format!("unstable_pages_of_{fs}"), story);
-        tests.push(test.needs(Need::KernelBefore(6, 11)));
+        let body = move || unstable_pages(fs);
+        let test = on_pi_disk(&format!("errors_of_unstable_pages_of_{fs}_are_reported"), body);
+        tests.push(test.requires(Requirement::UnstablePages));
     }
     tests
 }
 
-/// Whether the stream can carry all that happens.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Ring {
-    WithRoom,
-    /// A small one, of an agent that stands still while the errors come. Left to itself it may well
-    /// keep up: 985 to 998 of some 1,000 errors were streamed by agents of 6.1.
+    /// Holds every event.
+    Large,
+    /// A small ring of an agent that is stopped while the errors happen. A running agent may keep
+    /// up: on 6.1, 985 to 998 of about 1,000 errors were streamed.
     Full,
 }
 
-/// Profile g. However small the ring, nothing is missing from the counts.
+/// Runs profile g. The counts are complete whatever the ring drops.
 fn shared_buffer(ring: Ring) -> Result<()> {
     let _quiet = QuietConsole::new()?;
     let scratch = Scratch::new(Fs::Ext4, Disk::pi()?)?.with_shared_buffers();
     let disk = scratch.disk();
-    // Of the small one some 400 errors are told.
+    // The small ring holds about 400 errors.
     let size = (ring == Ring::Full).then_some("--ring-size=256KiB");
     let agent = Agent::start(["-q", "--min-latency=1m"].into_iter().chain(size))?;
     let failed = TracefsInstance::recording_integrity_completions()?;
-    let mut wac = Wac::ready(scratch.path(), "g")?;
-    let held = (ring == Ring::Full).then(|| Held::process(agent.pid())).transpose()?;
-    wac.go()?;
+    let mut wac = Wac::spawn_paused(scratch.path(), "g")?;
+    let stopped =
+        (ring == Ring::Full).then(|| StoppedProcesses::process(agent.pid())).transpose()?;
+    wac.start()?;
     let pid = wac.pid();
-    failed.await_hits(STORM)?;
-    drop(held);
+    failed.await_hits(BUFFER_ERRORS)?;
+    drop(stopped);
     let last = wac.stop()?;
     let recording = agent.stop()?;
 
@@ -68,18 +72,18 @@ fn shared_buffer(ring: Ring) -> Result<()> {
     let total = summary.integrity_errors_total;
     ensure!(total == completed, "{completed} completions: {summary:#?}");
     let refused: u64 = last.errors.get("EILSEQ").copied().unwrap_or(0);
-    // A request may carry the writes of several workers, each of a block: all of them fail with it.
+    // A request may carry writes of several workers, each of one block; all of them fail with it.
     let blocks: u64 = completions.iter().map(|failure| failure.sectors / 8).sum();
-    ensure!(refused == blocks, "{blocks} blocks failed, the workload got {last:?}");
+    ensure!(refused == blocks, "{blocks} blocks failed, the workload reports {last:?}");
     let lines = integrity(&recording).count() as u64;
     ensure!(lines + recording.lost() == total, "{lines} lines: {summary:#?}");
-    if ring == Ring::WithRoom {
-        agree(&recording, &failed, disk)?;
-        mostly(&judged(&recording)?, Cause::DirectIoBuffer, 99)?;
+    if ring == Ring::Large {
+        agent_agrees_with_tracefs(&recording, &failed, disk)?;
+        mostly(&errors_with_verdicts(&recording)?, Cause::DirectIoBuffer, 99)?;
     } else {
-        ensure!(recording.lost() > 0, "the ring had room for all of it: {summary:#?}");
+        ensure!(recording.lost() > 0, "the ring did not overflow: {summary:#?}");
     }
-    let strange = integrity(&recording).find(|error| {
+    let unexpected = integrity(&recording).find(|error| {
         error.op != Operation::Write
             || !matches!(error.check, Check::Guard | Check::Unknown)
             || error.source != Source::Scsi
@@ -87,15 +91,15 @@ fn shared_buffer(ring: Ring) -> Result<()> {
             || error.pid.is_some_and(|of| of != pid)
             || error.pages.iter().any(|page| page.kind != PageKind::Anonymous)
     });
-    ensure!(strange.is_none(), "not of the buffer of {pid}: {strange:#?}");
+    ensure!(unexpected.is_none(), "not of the buffer of {pid}: {unexpected:#?}");
     checks_are_known(&recording)?;
-    let nameless = integrity(&recording).filter(|error| error.pid.is_none()).count() as u64;
-    eprintln!("integrity: {nameless} of {lines} without their task");
-    ensure!(nameless * 2 < lines, "{nameless} of {lines} without their task");
+    let anonymous = integrity(&recording).filter(|error| error.pid.is_none()).count() as u64;
+    eprintln!("integrity: {anonymous} of {lines} errors have no task");
+    ensure!(anonymous * 2 < lines, "{anonymous} of {lines} errors have no task");
     Ok(())
 }
 
-/// Every error names the workload's own file, and a page inside it.
+/// Every error names the workload's file and a page inside it.
 fn unstable_pages(fs: Fs) -> Result<()> {
     let _quiet = QuietConsole::new()?;
     let scratch = Scratch::with_stable_writes(fs, Disk::pi()?, false)?;
@@ -106,24 +110,24 @@ fn unstable_pages(fs: Fs) -> Result<()> {
     let mut files = Vec::new();
     let mut before = 0;
     for profile in ["a", "b", "c"] {
-        let mut wac = Wac::ready(scratch.path(), profile)?;
-        wac.go()?;
+        let mut wac = Wac::spawn_paused(scratch.path(), profile)?;
+        wac.start()?;
         let file = wac.file()?;
-        failed.await_hits(before + MANY).with_context(|| format!("profile {profile}"))?;
+        failed.await_hits(before + PAGE_ERRORS).with_context(|| format!("profile {profile}"))?;
         files.push((file.ino(), file.size()));
         wac.stop()?;
         before = failed.hits()?;
     }
     let recording = agent.stop()?;
 
-    agree(&recording, &failed, disk)?;
+    agent_agrees_with_tracefs(&recording, &failed, disk)?;
     checks_are_known(&recording)?;
-    mostly(&judged(&recording)?, Cause::PageRewrittenInFlight, 95)?;
+    mostly(&errors_with_verdicts(&recording)?, Cause::PageRewrittenInFlight, 95)?;
     let device = Some(disk.name.as_str());
     let (mut with_path, mut mixed) = (0, 0);
     for error in integrity(&recording) {
-        // Other pages may share the request, of which the kernel does not say whose they are: seen on
-        // 6.1, four of them before one of the file. What they were is not known.
+        // The request may also carry pages whose owner the kernel does not record: seen on 6.1,
+        // four of them before one of the file.
         let (of_files, others): (Vec<_>, Vec<_>) =
             error.pages.iter().partition(|page| page.kind == PageKind::File);
         let inside = of_files.iter().all(|page| {
@@ -135,20 +139,20 @@ fn unstable_pages(fs: Fs) -> Result<()> {
         });
         let fs = error.fs.as_deref() == Some(fs.name()) || !others.is_empty();
         let foreign = others.iter().any(|page| page.kind != PageKind::Unknown);
-        let sound = inside && fs && !foreign && !of_files.is_empty();
-        ensure!(sound, "not of {files:?} on {device:?}: {error:#?}");
+        let expected = inside && fs && !foreign && !of_files.is_empty();
+        ensure!(expected, "not of {files:?} on {device:?}: {error:#?}");
         mixed += usize::from(!others.is_empty());
         let guard = matches!(error.check, Check::Guard | Check::Unknown);
-        let place = (error.op, error.source);
-        ensure!(guard && place == (Operation::Write, Source::Scsi), "{error:#?}");
+        let origin = (error.op, error.source);
+        ensure!(guard && origin == (Operation::Write, Source::Scsi), "{error:#?}");
         if let Some(path) = &error.path {
             with_path += 1;
-            let of = scratch.path().to_string_lossy();
-            ensure!(path.starts_with(of.as_ref()), "not in {of}: {error:#?}");
+            let mount_point = scratch.path().to_string_lossy();
+            ensure!(path.starts_with(mount_point.as_ref()), "not in {mount_point}: {error:#?}");
         }
     }
     let all = integrity(&recording).count();
-    ensure!(mixed * 4 <= all, "{mixed} of {all} share their request with pages of nobody");
-    ensure!(with_path > 0, "not one path was found");
+    ensure!(mixed * 4 <= all, "{mixed} of {all} requests also carry pages of unknown kind");
+    ensure!(with_path > 0, "no error has a path");
     Ok(())
 }

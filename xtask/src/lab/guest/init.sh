@@ -1,6 +1,6 @@
 #!/bin/busybox sh
-# First program of the guest, in the initrd: puts the host's root under a writable overlay and goes there.
-# Says what goes wrong on the status port, one line, for the host to show.
+# First program of the guest, in the initramfs: mounts the host's root below a writable overlay and
+# switches to it. Reports an error as one line on the status port.
 
 bb=/bin/busybox
 $bb --install -s /bin
@@ -10,7 +10,7 @@ mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
 
-# A port's device has no name of its own: sysfs knows it.
+# Prints the device of a virtio port: only sysfs has the port's name.
 port() {
     for p in /sys/class/virtio-ports/*; do
         [ "$(cat "$p/name" 2>/dev/null)" = "$1" ] && echo "/dev/${p##*/}" && return
@@ -25,12 +25,12 @@ fail() {
 }
 
 while read -r module parameters; do
-    # shellcheck disable=SC2086 # one word a parameter
-    insmod "/modules/$module" $parameters || fail "module $module does not load"
+    # shellcheck disable=SC2086 # one word per parameter
+    insmod "/modules/$module" $parameters || fail "module $module cannot be loaded"
 done </modules/order
 
 mkdir -p /host /top /new
-# The host's files do not change under a guest's feet in any way that matters here: cache them.
+# The host's files are cached: their changes do not matter to a running guest.
 mount -t 9p -o ro,trans=virtio,version=9p2000.L,msize=512000,cache=loose hostroot /host ||
     fail "the host's root file system cannot be mounted"
 mount -t tmpfs -o mode=755 top /top && mkdir /top/upper /top/work &&
@@ -42,7 +42,7 @@ done
 mount -t tmpfs -o mode=755 run /new/run
 mkdir -p /new/run/lab
 cp /bin/busybox /lab/* /new/run/lab/ || fail "the laboratory's files cannot be copied"
-# Not cached: what the guest writes there, the host must see at once. The NVMe disk's image is in it.
+# Not cached: the host must see writes at once. The share contains the image of the NVMe disk.
 mount -t 9p -o trans=virtio,version=9p2000.L,msize=512000,cache=none lab /new/lab ||
     fail "the share for results cannot be mounted"
 for folder in dev proc sys; do

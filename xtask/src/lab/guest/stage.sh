@@ -1,6 +1,6 @@
-# Second program of the guest, on the host's root: kernel file systems, disks, then the command.
-# busybox's shell runs its own applets, in memory: here that is wanted, for each program read over
-# 9p costs an emulated 5.10 a third of a second. Not so for the command: the host's shell starts it.
+# Second program of the guest, on the host's root: mounts kernel file systems, sets up the disks, and
+# runs the command. busybox's shell runs its own applets in memory here, since loading a program over
+# 9p takes an emulated 5.10 a third of a second. The host's shell runs the command.
 
 . /run/lab/config
 export PATH="$LAB_PATH" HOME=/root TERM="${LAB_TERM:-dumb}" LANG=C.UTF-8
@@ -20,7 +20,7 @@ fail() {
     $bb poweroff -f
 }
 
-# Waits up to 20 s for a path and prints it.
+# Waits up to 20 s for a path, and prints it.
 await() {
     n=0
     while [ $n -lt 200 ]; do
@@ -48,28 +48,28 @@ mount --bind "$LAB_MODULES" /lib/modules || fail "the kernel's modules cannot be
 $bb ip link set lo up
 $bb hostname "lab-$(echo "$LAB_KERNEL" | tr . -)"
 
-# The modules of the disks were loaded from the initrd.
-# The one with protection information: type 1, CRC, host and device both check.
+# The initramfs has loaded the modules of the disks.
+# The disk with protection information: type 1, CRC, checked by host and device.
 disk=$(await '/sys/bus/pseudo/drivers/scsi_debug/adapter0/host*/target*/*:*/block/sd*') ||
-    fail "scsi_debug shows no disk"
+    fail "scsi_debug has no disk"
 LAB_PI_DISK=/dev/${disk##*/}
 await "$LAB_PI_DISK" >/dev/null || fail "no $LAB_PI_DISK"
-# scsi_debug's WRITE SAME leaves its store of tags as it was, and later reads fail.
+# scsi_debug's WRITE SAME does not update the stored tags, so that later reads fail.
 for f in /sys/class/scsi_disk/*/max_write_same_blocks; do
     echo 0 >"$f"
 done
 
-# The plain disk: memory behind a block device, no checksums anywhere.
+# The disk without protection information: a RAM disk.
 [ -d /sys/kernel/config/nullb ] || mount -t configfs configfs /sys/kernel/config
 plain=/sys/kernel/config/nullb/nullb0
 mkdir $plain && echo "$LAB_PLAIN_MB" >$plain/size && echo 1 >$plain/memory_backed &&
-    echo 1 >$plain/power || fail "null_blk makes no disk"
+    echo 1 >$plain/power || fail "null_blk creates no disk"
 LAB_PLAIN_DISK=$(await /dev/nullb0) || fail "no /dev/nullb0"
 
-# The NVMe disk with protection information, where one was attached.
+# The NVMe disk with protection information, if one is attached.
 LAB_NVME_PI=
 if [ -n "$LAB_NVME_IMAGE" ]; then
-    LAB_NVME_PI=$(await '/dev/nvme*n1') || fail "no NVMe disk appears"
+    LAB_NVME_PI=$(await '/dev/nvme*n1') || fail "no NVMe disk"
 fi
 
 export LAB_KERNEL LAB_PI_DISK LAB_PLAIN_DISK
@@ -83,12 +83,12 @@ if [ -n "$LAB_INTERACTIVE" ]; then
     echo ready >"$status"
     shell=/bin/bash
     [ -x $shell ] || shell=/bin/sh
-    # A terminal forgets its size when nobody has it open: the shell's own process sets it.
+    # The size of a terminal is lost when it is closed: the shell's process sets it.
     setsid -c /bin/sh -c 'stty rows "$1" cols "$2" 2>/dev/null; exec "$3" -l' sh \
         "$LAB_ROWS" "$LAB_COLUMNS" $shell </dev/hvc0 >/dev/hvc0 2>&1
     code=$?
 else
-    # A port can be open once only, and programs open /dev/stdout again: give them pipes.
+    # A port can be opened only once, and some programs reopen /dev/stdout: use pipes.
     mkfifo /run/lab/out /run/lab/err
     $bb cat </run/lab/out >"$(port lab.out)" &
     out=$!
@@ -97,13 +97,14 @@ else
     echo ready >"$status"
     setsid /bin/sh /run/lab/command </dev/null >/run/lab/out 2>/run/lab/err
     code=$?
-    # What was printed has left when the relays end; a daemon left behind would keep them for ever.
+    # The output is complete when the relays end. They are killed after 2 s, since a daemon that still
+    # runs would keep them.
     { $bb sleep 2; kill $out $err; } 2>/dev/null &
     wait $out $err
 fi
 cd /
 umount /lab 2>/dev/null || sync
 echo "exit $code" >"$status"
-# The host ends the machine now: nothing here has to survive.
+# The host kills QEMU now.
 sleep 60
 $bb poweroff -f

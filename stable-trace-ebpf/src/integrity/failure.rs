@@ -1,0 +1,21 @@
+//! One failed check, as the probes pass it on.
+
+use stable_trace_common::integrity::IntegrityKey;
+
+use super::bio::BioPosition;
+
+/// One failure.
+#[repr(C)]
+pub(super) struct Failure {
+    /// Key of its count.
+    pub(super) key: IntegrityKey,
+    /// Where its pages begin.
+    pub(super) position: BioPosition,
+    /// First sector, in units of 512 bytes on the whole disk.
+    pub(super) sector: u64,
+    /// Length in bytes.
+    pub(super) bytes: u64,
+    /// When the failed operation began: `CLOCK_MONOTONIC` in ns; 0 if not known, `u64::MAX` if no lower
+    /// device can have failed it.
+    pub(super) since_ns: u64,
+}

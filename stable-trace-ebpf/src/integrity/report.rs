@@ -1,0 +1,132 @@
+//! Counting a failure and writing its record.
+
+use core::ptr;
+
+use aya_ebpf::{
+    bindings::BPF_NOEXIST,
+    helpers::bpf_ktime_get_ns,
+    macros::map,
+    maps::{HashMap, ring_buf::RingBufEntry},
+};
+use stable_trace_common::{
+    counter::Counter,
+    integrity::{IntegrityKey, PageRun, RUNS},
+    record::{INTEGRITY, IntegrityRecord},
+    task::{COMM_LEN, process_and_thread},
+};
+
+use super::{
+    failure::Failure,
+    page_loop::{LoopCtx, for_each_page},
+    pages::collect,
+    repeated::{REPEATED, remember_page, seen_on_lower_device},
+    runs::{describe, group},
+    submit::SUBMITTERS,
+    walk::{PageWalk, WalkSlot},
+};
+use crate::{
+    maps::{EVENTS, add_one, count_anywhere, wake_up},
+    members::{offset, offsets},
+};
+
+/// Integrity failures, by disk, operation, check and source. One value for all CPUs, added to
+/// atomically.
+#[map]
+static INTEGRITY_ERRORS: HashMap<IntegrityKey, u64> = HashMap::with_max_entries(1024, 0);
+
+/// Counts and streams a failure, unless it was already counted for a lower device.
+#[inline(always)]
+pub(super) fn report_failure<const LOOPED: bool>(slot: WalkSlot, failure: &Failure) {
+    // SAFETY: no pointer is involved.
+    let now = unsafe { bpf_ktime_get_ns() };
+    let Some(walk) = PageWalk::take(slot) else {
+        // This program has interrupted another one of its kind: the failure is reported without pages.
+        count_failure(&failure.key);
+        if let Some(entry) = begin_record(failure, now) {
+            submit_record(entry);
+        }
+        return;
+    };
+    walk.begin(failure);
+    let mut ctx = LoopCtx { walk, failure, runs: ptr::null_mut(), now, repeated: 0 };
+    for_each_page::<LOOPED>(collect, &mut ctx);
+    for_each_page::<LOOPED>(seen_on_lower_device, &mut ctx);
+    if ctx.repeated == REPEATED {
+        count_anywhere(Counter::IntegrityRepeated);
+    } else {
+        for_each_page::<LOOPED>(remember_page, &mut ctx);
+        count_failure(&failure.key);
+        if let Some(mut entry) = begin_record(failure, now) {
+            // SAFETY: the reservation is as large as the record, and `begin_record` has written all
+            // of it.
+            ctx.runs = unsafe { &raw mut (*entry.as_mut_ptr()).runs };
+            for_each_page::<LOOPED>(group, &mut ctx);
+            for_each_page::<LOOPED>(describe, &mut ctx);
+            submit_record(entry);
+        }
+    }
+    walk.release();
+}
+
+#[inline(always)]
+fn count_failure(key: &IntegrityKey) {
+    if add(key) {
+        return;
+    }
+    // Fails if the map is full, or if another CPU was first: the next look-up tells which.
+    let _ = INTEGRITY_ERRORS.insert(key, 0, u64::from(BPF_NOEXIST));
+    if !add(key) {
+        count_anywhere(Counter::IntegrityFull);
+    }
+}
+
+/// Adds 1 to an existing count; false if there is none.
+#[inline(always)]
+fn add(key: &IntegrityKey) -> bool {
+    let Some(value) = INTEGRITY_ERRORS.get_ptr_mut(key) else {
+        return false;
+    };
+    // SAFETY: a live, aligned map value, to which every writer adds atomically. A completion may
+    // interrupt a verification on the same CPU.
+    unsafe { add_one(value) };
+    true
+}
+
+/// Reserves a record and writes everything except its page runs.
+#[inline(always)]
+fn begin_record(failure: &Failure, now: u64) -> Option<RingBufEntry<IntegrityRecord>> {
+    let Some(mut entry) = EVENTS.reserve::<IntegrityRecord>(0) else {
+        count_anywhere(Counter::IntegrityLost);
+        return None;
+    };
+    let record = entry.as_mut_ptr();
+    // SAFETY: the reservation is as large as the record and aligned to 8 bytes; every field is
+    // written here.
+    unsafe {
+        (*record).kind = INTEGRITY;
+        (*record).size = IntegrityRecord::SIZE;
+        (*record).time_ns = now;
+        (*record).sector = failure.sector;
+        (*record).sectors = failure.bytes >> 9;
+        let shift = offset(&offsets().page_shift) & 31;
+        (*record).pages = (failure.bytes + (1 << shift) - 1) >> shift;
+        (*record).key = failure.key;
+        (*record).pid = 0;
+        (*record).tid = 0;
+        (*record).comm = [0; COMM_LEN];
+        if let Some(submitter) = SUBMITTERS.get(failure.position.bio) {
+            let (pid, tid) = process_and_thread(submitter.pid_tgid);
+            (*record).pid = pid;
+            (*record).tid = tid;
+            (*record).comm = submitter.comm;
+        }
+        (*record).runs = [PageRun::EMPTY; RUNS];
+    }
+    Some(entry)
+}
+
+#[inline(always)]
+fn submit_record(entry: RingBufEntry<IntegrityRecord>) {
+    entry.submit(wake_up());
+    count_anywhere(Counter::IntegrityStreamed);
+}

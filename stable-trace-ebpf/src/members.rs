@@ -1,0 +1,43 @@
+//! Reading members of kernel structures through the offsets that the running kernel's BTF gave.
+
+use core::ptr;
+
+use aya_ebpf::helpers::bpf_probe_read_kernel;
+use stable_trace_common::offsets::{ABSENT, Offsets};
+
+/// The offsets. The agent writes them before the programs load. To the verifier they are constants, so
+/// code for members that this kernel does not have is removed.
+#[unsafe(no_mangle)]
+static OFFSETS: Offsets = Offsets::ABSENT;
+
+/// One field of [`OFFSETS`]. Volatile: the compiler would take the value at build time otherwise.
+#[inline(always)]
+pub(crate) fn offset(field: &'static u32) -> u32 {
+    // SAFETY: a reference is valid to read.
+    unsafe { ptr::read_volatile(field) }
+}
+
+/// The table, for naming its fields.
+#[inline(always)]
+pub(crate) fn offsets() -> &'static Offsets {
+    &OFFSETS
+}
+
+/// Reads a member of a kernel structure; `None` if this kernel does not have it, or the address cannot
+/// be read.
+#[inline(always)]
+pub(crate) fn member<T>(structure: u64, field: &'static u32) -> Option<T> {
+    let offset = offset(field);
+    if offset == ABSENT || structure == 0 {
+        return None;
+    }
+    read(structure + u64::from(offset)).ok()
+}
+
+/// Reads kernel memory; an error if the address cannot be read. `T` is made of integers. Returns the
+/// helper's own `Result`: with an `Option` some programs compile to half as many instructions again.
+#[inline(always)]
+pub(crate) fn read<T>(address: u64) -> Result<T, i32> {
+    // SAFETY: the helper takes any address, and fails on one that cannot be read.
+    unsafe { bpf_probe_read_kernel(address as *const T) }
+}

@@ -1,0 +1,88 @@
+//! Finished stalls: always counted, and streamed if long enough.
+
+use aya_ebpf::{
+    Global,
+    bindings::BPF_NOEXIST,
+    macros::map,
+    maps::{Array, PerCpuHashMap},
+};
+use stable_trace_common::{
+    counter::Counter,
+    histogram::{Histogram, HistogramKey},
+    record::StallRecord,
+    waiter::Waiter,
+};
+
+use crate::{
+    maps::{EVENTS, count, wake_up},
+    process,
+};
+
+/// Every stall, by device and stack, complete even if the stream loses records.
+#[map]
+static HISTOGRAMS: PerCpuHashMap<HistogramKey, Histogram> =
+    PerCpuHashMap::with_max_entries(1024, 0);
+
+/// One histogram that is never written to: the initial value of a new one, which is too large for the
+/// stack of a BPF program.
+#[map]
+static EMPTY_HISTOGRAM: Array<Histogram> = Array::with_max_entries(1, 0);
+
+/// Stream only stalls at least this long, in ns.
+#[unsafe(no_mangle)]
+static MIN_LATENCY_NS: Global<u64> = Global::new(0);
+
+/// Counts and streams one finished stall.
+///
+/// Not inlined: its frame would not fit beside its callers'.
+#[inline(never)]
+pub(crate) fn finished(waiter: &Waiter) {
+    let duration_ns = waiter.end_ns.saturating_sub(waiter.begin_ns);
+    add_to_histogram(
+        &HistogramKey { backing: waiter.folio.backing, stack: waiter.stack },
+        duration_ns,
+    );
+    process::add_stall(waiter, duration_ns);
+    if duration_ns < MIN_LATENCY_NS.load() {
+        count(Counter::BelowThreshold);
+        return;
+    }
+    let Some(mut entry) = EVENTS.reserve::<StallRecord>(0) else {
+        count(Counter::Lost);
+        return;
+    };
+    entry.write(StallRecord::from_waiter(waiter));
+    entry.submit(wake_up());
+    count(Counter::Streamed);
+}
+
+/// Counts a stall in its histogram, or in the overflow histogram if the map is full.
+#[inline(always)]
+fn add_to_histogram(key: &HistogramKey, duration_ns: u64) {
+    if add(key, duration_ns) {
+        return;
+    }
+    if let Some(empty) = EMPTY_HISTOGRAM.get(0) {
+        // Fails if the map is full, or if another CPU was first: the next look-up tells which.
+        let _ = HISTOGRAMS.insert(key, empty, u64::from(BPF_NOEXIST));
+    }
+    if add(key, duration_ns) {
+        return;
+    }
+    count(Counter::HistogramsFull);
+    if !add(&HistogramKey::OVERFLOW, duration_ns) {
+        count(Counter::Uncounted);
+    }
+}
+
+/// Counts in an existing histogram; false if there is none.
+#[inline(always)]
+fn add(key: &HistogramKey, duration_ns: u64) -> bool {
+    let Some(histogram) = HISTOGRAMS.get_ptr_mut(key) else {
+        return false;
+    };
+    // SAFETY: a live per-CPU map value of this type. Without preemption this CPU has one writer at a
+    // time; a program that is preempted here may overwrite what another one adds meanwhile.
+    unsafe { (*histogram).record(duration_ns) };
+    true
+}

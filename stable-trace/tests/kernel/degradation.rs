@@ -1,0 +1,107 @@
+//! A probe that cannot attach is reported with the same reason everywhere and does not affect the
+//! other probes.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+use stable_trace_analysis::event::{Group, Method, Probe};
+
+use crate::harness::{
+    Agent, Disk, Fs, Requirement, Scratch, Test, Wac, kprobes_on, program, wait_until,
+};
+
+/// Stalls that a test waits for to see that tracing works.
+const SOME: u64 = 100;
+
+pub(crate) fn tests() -> Vec<Test> {
+    vec![
+        Test::guest("a_module_loaded_later_is_probed", a_module_is_loaded).requires_all([
+            Requirement::Agent,
+            Requirement::Tracefs,
+            Requirement::Program("modprobe"),
+        ]),
+        Test::anywhere("without_btf_only_tracepoints_attach", without_btf)
+            .requires_traced_loop_device(),
+    ]
+}
+
+/// The probe of the btrfs function, which is `btrfs_dirty_pages` up to 6.12 and `btrfs_dirty_folio`
+/// in 7.x.
+fn of_btrfs(probes: &[Probe]) -> Option<&Probe> {
+    probes.iter().find(|probe| probe.function.starts_with("btrfs_dirty_"))
+}
+
+fn a_module_is_loaded() -> Result<()> {
+    if Path::new("/sys/module/btrfs").exists() {
+        program::run("modprobe", &["-r", "btrfs"])?;
+    }
+    let mut agent = Agent::start(["trace"])?;
+    let probes = agent.started().context("no `start` line")?.probes.clone();
+    let absent = of_btrfs(&probes).context("btrfs has no probe in the plan")?;
+    let reason = absent.reason.as_deref().unwrap_or_default();
+    ensure!(!absent.attached && reason.contains("module btrfs is not loaded"), "{absent:?}");
+    let is_other = |probe: &&Probe| probe.attached && probe.group != absent.group;
+    ensure!(probes.iter().any(|probe| is_other(&probe)), "no other probe attached: {probes:#?}");
+    doctor_reports(&probes)?;
+
+    program::run("modprobe", &["btrfs"])?;
+    wait_until(|| {
+        let kprobes = kprobes_on("btrfs_dirty_pages")? + kprobes_on("btrfs_dirty_folio")?;
+        Ok((kprobes == 0).then(|| "no kprobe on btrfs".to_owned()))
+    })?;
+    // Stalls on btrfs are seen.
+    let scratch = Scratch::with_stable_writes(Fs::Btrfs, Disk::loop_device(320)?, true)?;
+    let mut wac = Wac::spawn_paused(scratch.path(), "a")?;
+    wac.start()?;
+    agent.await_stalls(SOME)?;
+    wac.stop()?;
+    let recording = agent.stop()?;
+
+    ensure!(recording.status.success(), "{}: {}", recording.status, recording.errors);
+    let unnamed = recording.stalls().find(|stall| stall.function.starts_with("writeback:"));
+    ensure!(unnamed.is_none(), "a function of the new module was not resolved: {unnamed:?}");
+    let left = kprobes_on("btrfs_dirty_pages")? + kprobes_on("btrfs_dirty_folio")?;
+    ensure!(left == 0, "{left} kprobes on btrfs are left");
+    Ok(())
+}
+
+/// `doctor` reports the same probes, word for word.
+fn doctor_reports(probes: &[Probe]) -> Result<()> {
+    let output = Agent::output(["doctor", "--format", "json"])?;
+    let report: Value =
+        serde_json::from_slice(&output.stdout).context("doctor did not print JSON")?;
+    let probes = serde_json::to_value(probes)?;
+    ensure!(report["probes"] == probes, "{:#} but {probes:#}", report["probes"]);
+    Ok(())
+}
+
+/// The BTF file is empty.
+fn without_btf() -> Result<()> {
+    let scratch = Scratch::with_stable_writes(Fs::Ext4, Disk::loop_device(64)?, true)?;
+    let mut wac = Wac::spawn_paused(scratch.path(), "a")?;
+    let pid = wac.pid().to_string();
+    let mut agent = Agent::start(["--btf=/dev/null", "--min-latency=0", "--pid", &pid])?;
+    wac.start()?;
+    agent.await_stalls(SOME)?;
+    wac.stop()?;
+    let recording = agent.stop()?;
+
+    let probes = &recording.start()?.probes;
+    let attached: Vec<_> = probes.iter().filter(|probe| probe.attached).collect();
+    let waits =
+        |probe: &&&Probe| probe.group == Group::WritebackWait && probe.method == Method::Tracepoint;
+    ensure!(
+        attached.len() == 2 && attached.iter().filter(waits).count() == 2,
+        "not the two tracepoints alone: {probes:#?}"
+    );
+    let silent = probes.iter().find(|probe| !probe.attached && probe.reason.is_none());
+    ensure!(silent.is_none(), "no reason: {silent:?}");
+    // Where waits attach by tracepoints anyway, only the other groups need BTF.
+    let names_btf = |probe: &Probe| {
+        let reason = probe.reason.as_deref().unwrap_or_default();
+        !probe.attached && reason.contains("BTF")
+    };
+    ensure!(probes.iter().any(names_btf), "no reason names BTF: {probes:#?}");
+    Ok(())
+}

@@ -1,0 +1,113 @@
+//! Device-mapper targets.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+
+use super::disk::Disk;
+use super::program;
+
+/// Runs a program that creates its device nodes itself: a guest has no udev to wait for.
+fn run_without_udev(program: &str, arguments: &[&str]) -> Result<String> {
+    let mut command = Command::new(program);
+    command.args(arguments).env("DM_DISABLE_UDEV", "1");
+    program::run_command(&mut command)
+}
+
+/// Returns `dm-0` for a node below `/dev/mapper`.
+fn kernel_name(name: &str) -> Result<String> {
+    let words = ["info", "-c", "--noheadings", "-o", "major,minor", "--separator", ":", name];
+    let numbers = run_without_udev("dmsetup", &words)?;
+    let link = format!("/sys/dev/block/{}", numbers.trim());
+    let target = std::fs::read_link(&link).with_context(|| format!("cannot read {link}"))?;
+    let name = target.file_name().with_context(|| format!("{link} has no target name"))?;
+    Ok(name.to_string_lossy().into_owned())
+}
+
+/// A dm-linear device over a whole disk. Removed on drop.
+#[derive(Debug)]
+pub(crate) struct DmLinear(PathBuf);
+
+impl DmLinear {
+    const NAME: &str = "stable-trace-linear";
+
+    pub(crate) fn over(disk: &Disk) -> Result<Self> {
+        program::run("modprobe", &["dm-mod"])?;
+        let sectors = disk.sectors()?;
+        let table = format!("0 {sectors} linear {} 0", disk.path.display());
+        run_without_udev("dmsetup", &["create", Self::NAME, "--table", &table])?;
+        Ok(Self(PathBuf::from("/dev/mapper").join(Self::NAME)))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for DmLinear {
+    fn drop(&mut self) {
+        if let Err(error) = run_without_udev("dmsetup", &["remove", "--retry", Self::NAME]) {
+            eprintln!("{error:#}");
+        }
+    }
+}
+
+/// A dm-integrity device with a checksum for each sector; data and checksums are on separate
+/// devices. Closed on drop.
+#[derive(Debug)]
+pub(crate) struct DmIntegrity {
+    path: PathBuf,
+    kernel_name: String,
+    data: String,
+    tags: String,
+}
+
+impl DmIntegrity {
+    const NAME: &str = "stable-trace-integrity";
+
+    /// Formats both devices and opens the mapping.
+    pub(crate) fn format(data: &Disk, tags: &Disk) -> Result<Self> {
+        program::run("modprobe", &["dm-integrity"])?;
+        let (data, tags) = (data.path.to_string_lossy(), tags.path.to_string_lossy());
+        let words =
+            ["format", "--batch-mode", "--integrity=crc32c", "--sector-size=4096", "--data-device"];
+        run_without_udev("integritysetup", &[words.as_slice(), &[&data, &tags]].concat())?;
+        Self::open(&data, &tags)
+    }
+
+    /// Closes the mapping and opens it again, so that nothing is cached.
+    pub(crate) fn reopened(self) -> Result<Self> {
+        let (data, tags) = (self.data.clone(), self.tags.clone());
+        drop(self);
+        Self::open(&data, &tags)
+    }
+
+    fn open(data: &str, tags: &str) -> Result<Self> {
+        let words = ["open", "--integrity=crc32c", "--data-device", data, tags, Self::NAME];
+        run_without_udev("integritysetup", &words)?;
+        Ok(Self {
+            path: PathBuf::from("/dev/mapper").join(Self::NAME),
+            kernel_name: kernel_name(Self::NAME)?,
+            data: data.to_owned(),
+            tags: tags.to_owned(),
+        })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The kernel's name of the device, such as `dm-0`.
+    pub(crate) fn name(&self) -> &str {
+        &self.kernel_name
+    }
+}
+
+impl Drop for DmIntegrity {
+    fn drop(&mut self) {
+        if let Err(error) = run_without_udev("integritysetup", &["close", Self::NAME]) {
+            eprintln!("{error:#}");
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! The kernel's `function_graph` tracer: every call of selected functions, with its duration.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::host::TRACING;
+use super::process::threads;
+use super::tracefs::{check_nothing_lost, lines, write};
+
+/// KiB of buffer for each CPU.
+const BUFFER_KIB: &str = "32768";
+
+/// One call that ended.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Call {
+    pub(crate) function: String,
+    /// Name of the task.
+    pub(crate) comm: String,
+    /// The thread (what userspace calls tid).
+    pub(crate) tid: u32,
+    /// From entry to return, including sleep.
+    pub(crate) duration: Duration,
+    /// Whether the event of [`Builder::mark_event`] fired within the call.
+    pub(crate) had_event: bool,
+}
+
+/// The running tracer. A kernel has one.
+#[derive(Debug)]
+pub(crate) struct FunctionGraph {
+    /// The event that its buffer shows beside the calls.
+    event: Option<String>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Builder {
+    functions: Vec<String>,
+    processes: Vec<u32>,
+    at_least: Duration,
+    event: Option<String>,
+}
+
+impl FunctionGraph {
+    /// Selects every call of `function`.
+    pub(crate) fn of(function: &str) -> Builder {
+        Builder { functions: vec![function.to_owned()], ..Builder::default() }
+    }
+
+    /// Stops the tracer and returns the calls that ended. Fails if the tracer lost any.
+    pub(crate) fn finish(self) -> Result<Vec<Call>> {
+        let root = Path::new(TRACING);
+        write(root, "tracing_on", "0")?;
+        check_nothing_lost(root)?;
+        let calls = calls(&lines(root)?);
+        // Removes the tracer and with it the buffer, which is read by now.
+        drop(self);
+        Ok(calls)
+    }
+}
+
+impl Builder {
+    /// Adds the calls of its callers, as far as this kernel has them.
+    #[must_use]
+    pub(crate) fn with_callers<'a>(mut self, callers: impl IntoIterator<Item = &'a str>) -> Self {
+        self.functions.extend(callers.into_iter().map(str::to_owned));
+        self
+    }
+
+    /// Limits the trace to this process, its threads and its descendants. May be repeated.
+    #[must_use]
+    pub(crate) fn in_process(mut self, pid: u32) -> Self {
+        self.processes.push(pid);
+        self
+    }
+
+    /// Limits the trace to calls at least this long, in full microseconds.
+    #[must_use]
+    pub(crate) fn at_least(mut self, duration: Duration) -> Self {
+        self.at_least = duration;
+        self
+    }
+
+    /// Marks the calls within which an event such as `block/block_rq_complete` fires.
+    #[must_use]
+    pub(crate) fn mark_event(mut self, event: &str) -> Self {
+        self.event = Some(event.to_owned());
+        self
+    }
+
+    pub(crate) fn start(&self) -> Result<FunctionGraph> {
+        let root = Path::new(TRACING);
+        // Created first, so that drop also undoes a partial setup.
+        let graph = FunctionGraph { event: self.event.clone() };
+        write(root, "tracing_on", "0")?;
+        write(root, "current_tracer", "nop")?;
+        write(root, "buffer_size_kb", BUFFER_KIB)?;
+        write(root, "set_ftrace_filter", &self.traceable(root)?)?;
+        write(root, "options/function-fork", "1")?;
+        let tids = self.processes.iter().map(|pid| threads(*pid)).collect::<Result<Vec<_>>>()?;
+        if !tids.is_empty() {
+            let tids: Vec<_> = tids.concat().iter().map(u32::to_string).collect();
+            write(root, "set_ftrace_pid", &tids.join(" "))?;
+        }
+        write(root, "tracing_thresh", &self.at_least.as_micros().to_string())?;
+        write(root, "current_tracer", "function_graph")?;
+        for (option, value) in [("proc", "1"), ("tail", "1"), ("abstime", "0"), ("irqs", "1")] {
+            write(root, &format!("options/funcgraph-{option}"), value)?;
+        }
+        if let Some(event) = &self.event {
+            write(root, &format!("events/{event}/enable"), "1")?;
+        }
+        write(root, "tracing_on", "1")?;
+        Ok(graph)
+    }
+
+    /// The kernel's names of the functions, to which the compiler adds suffixes such as `.isra.0`.
+    /// The first function must exist.
+    fn traceable(&self, root: &Path) -> Result<String> {
+        let path = root.join("available_filter_functions");
+        let list = std::fs::read_to_string(&path)
+            .with_context(|| format!("cannot read {}", path.display()))?;
+        // The name of a module follows its function, in brackets.
+        let names = list.lines().filter_map(|line| line.split_whitespace().next());
+        let wanted = |name: &&str| {
+            let bare = name.split('.').next().unwrap_or_default();
+            self.functions.iter().any(|function| function == bare)
+        };
+        let found: Vec<_> = names.filter(wanted).collect();
+        let first = self.functions.first().context("no function to trace")?;
+        ensure!(found.contains(&first.as_str()), "this kernel cannot trace {first}");
+        Ok(found.join(" "))
+    }
+}
+
+impl Drop for FunctionGraph {
+    fn drop(&mut self) {
+        let root = Path::new(TRACING);
+        if let Some(event) = &self.event
+            && let Err(error) = write(root, &format!("events/{event}/enable"), "0")
+        {
+            eprintln!("{error:#}");
+        }
+        let settings = [
+            ("current_tracer", "nop"),
+            ("tracing_thresh", "0"),
+            ("set_ftrace_pid", ""),
+            ("options/function-fork", "0"),
+            ("set_ftrace_filter", ""),
+            ("buffer_size_kb", "1408"),
+            ("tracing_on", "1"),
+        ];
+        for (name, value) in settings {
+            if let Err(error) = write(root, name, value) {
+                eprintln!("{error:#}");
+            }
+        }
+    }
+}
+
+/// Parses the calls of a trace, in the order of their ends.
+pub(crate) fn calls(lines: &[String]) -> Vec<Call> {
+    let mut marked = BTreeSet::new();
+    let calls = lines.iter().filter_map(|line| {
+        let ended = call(line);
+        if ended.is_none() {
+            marked.extend(event(line));
+        }
+        ended.map(|call| Call { had_event: marked.remove(&call.tid), ..call })
+    });
+    calls.collect()
+}
+
+/// Parses the thread of an event: ` 1)  wac-1234    |               |  /* folio_wait_writeback: … */`.
+fn event(line: &str) -> Option<u32> {
+    let (_, rest) = line.split_once(')')?;
+    let (task, text) = rest.split_once('|')?;
+    let (_, text) = text.rsplit_once('|')?;
+    let (_, tid) = task.trim().rsplit_once('-')?;
+    text.trim_start().starts_with("/*").then(|| tid.parse().ok())?
+}
+
+/// Parses the end of a call, which is a line with a duration:
+/// ` 1)  wac-1234    | ! 250.123 us  |  } /* folio_wait_writeback */`, or, for a call without traced
+/// callees, `… |  0.5 us  |  folio_wait_writeback();`.
+pub(crate) fn call(line: &str) -> Option<Call> {
+    let (_, rest) = line.split_once(')')?;
+    let mut fields = rest.split('|');
+    let (comm, tid) = fields.next()?.trim().rsplit_once('-')?;
+    let time = fields.next()?.trim();
+    let text = fields.next()?.trim();
+    // A mark precedes a long duration: + ! # * @ $, from shorter to longer.
+    let number = time.trim_start_matches(['+', '!', '#', '*', '@', '$', ' ']).strip_suffix("us")?;
+    let micros: f64 = number.trim().parse().ok()?;
+    let function = text
+        .trim_start_matches(['}', ' ', '/', '*'])
+        .split(|c: char| !(c.is_alphanumeric() || matches!(c, '_' | '.')))
+        .next()
+        .filter(|name| !name.is_empty())?;
+    Some(Call {
+        function: function.to_owned(),
+        comm: comm.trim().to_owned(),
+        tid: tid.parse().ok()?,
+        duration: Duration::from_secs_f64(micros / 1e6),
+        had_event: false,
+    })
+}

@@ -1,0 +1,97 @@
+//! On stacked devices a failure is counted once, on the device that detects it.
+
+use std::fs::OpenOptions;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, ensure};
+use stable_trace_analysis::event::{Check, Operation, Source};
+
+use super::on_pi_disk;
+use crate::harness::device_mapper::{DmIntegrity, DmLinear};
+use crate::harness::direct_io::DirectFile;
+use crate::harness::integrity_failures::{agent_agrees_with_tracefs, integrity};
+use crate::harness::{Agent, Disk, Injection, Requirement, Test, TracefsInstance};
+
+/// Failing commands of each kind on each device.
+const EACH: u64 = 10;
+
+/// Bytes of a command.
+const BLOCK: usize = 4096;
+
+/// Byte offset of the corrupt block of dm-integrity's data.
+const CORRUPT: u64 = 5 * BLOCK as u64;
+
+pub(crate) fn tests() -> Vec<Test> {
+    let methods = ["auto", "fentry", "kprobe", "tracepoint"].into_iter();
+    methods
+        .map(|method| {
+            on_pi_disk(&format!("stacked_devices_count_a_failure_once_{method}"), move || {
+                every_stack(method)
+            })
+            .requires_all(["losetup", "dmsetup", "integritysetup"].map(Requirement::Program))
+        })
+        .collect()
+}
+
+/// A loop device and a linear mapping pass on failures of the disk below; dm-integrity itself
+/// detects corruption below it, without a disk with protection information.
+fn every_stack(method: &str) -> Result<()> {
+    let disk = Disk::pi()?;
+    let (data, tags) = (Disk::loop_device(16)?, Disk::loop_device(16)?);
+    let corrupt = corrupt_dm_integrity(&data, &tags)?;
+    let (loop_device, linear) = (Disk::loop_over(&disk, true)?, DmLinear::over(&disk)?);
+    let agent = Agent::start(["-q", "--attach", method])?;
+    let completions = TracefsInstance::recording_integrity_completions()?;
+    fail(&loop_device.path)?;
+    fail(linear.path())?;
+    let reader = DirectFile::open(corrupt.path())?;
+    let outcomes: Vec<_> = (0..8).map(|n| reader.read_errno(n * BLOCK as u64, BLOCK)).collect();
+    drop(reader);
+    let recording = agent.stop()?;
+
+    let mut expected = [None; 8];
+    expected[5] = Some(84);
+    ensure!(outcomes == expected, "reads of dm-integrity end with {outcomes:?}");
+    let count = agent_agrees_with_tracefs(&recording, &completions, &disk)?;
+    ensure!(count == 4 * EACH, "{count} on {}", disk.name);
+    let total = recording.summary()?.integrity_errors_total;
+    ensure!(total == count + 1, "{total} in all: {:#?}", recording.summary()?.integrity_errors);
+    for error in integrity(&recording) {
+        if error.device.as_deref() == Some(disk.name.as_str()) {
+            ensure!(error.source == Source::Scsi, "{error:#?}");
+            continue;
+        }
+        ensure!(error.device.as_deref() == Some(corrupt.name()), "{error:#?}");
+        ensure!((error.check, error.source) == (Check::Unknown, Source::Block), "{error:#?}");
+        let location = (error.op, error.sector, error.sectors);
+        ensure!(location == (Operation::Read, CORRUPT / 512, 8), "{error:#?}");
+    }
+    Ok(())
+}
+
+/// Fails reads and writes of a device on the disk below it.
+fn fail(above: &Path) -> Result<()> {
+    let direct = DirectFile::open(above)?;
+    let _failing = Injection::with(Injection::DEVICE)?;
+    for n in 0..EACH {
+        let at = n * BLOCK as u64;
+        let (read, written) = (direct.read(at, BLOCK), direct.write(at, &[3; BLOCK]));
+        ensure!(read.is_err() && written.is_err(), "{read:?}, {written:?}");
+    }
+    Ok(())
+}
+
+/// Creates dm-integrity over a device and corrupts one byte of that device.
+fn corrupt_dm_integrity(data: &Disk, tags: &Disk) -> Result<DmIntegrity> {
+    let mapped = DmIntegrity::format(data, tags)?;
+    let direct = DirectFile::open(mapped.path())?;
+    for n in 0..8 {
+        direct.write(n * BLOCK as u64, &[5; BLOCK]).context("cannot write")?;
+    }
+    drop(direct);
+    let mapped = mapped.reopened()?;
+    OpenOptions::new().write(true).open(&data.path)?.write_all_at(b"!", CORRUPT + 100)?;
+    rustix::fs::sync();
+    Ok(mapped)
+}
