@@ -6,4 +6,4 @@ pub(crate) mod kretprobe;
 pub(crate) mod load;
 pub mod offsets;
 pub mod plan;
-pub mod table;
+pub(crate) mod table;

@@ -9,8 +9,8 @@ use crate::probes::{
     facts::Facts,
     offsets::Resolved,
     table::integrity::{
-        BIO, BIO_TRACEPOINT, LOOP, Looped, REQUEST, REQUEST_TRACEPOINT, SAID, SUBMIT, Said, VERIFY,
-        Verify,
+        BIO, BIO_TRACEPOINT, CHECK_REPORTERS, CheckReporter, LOOP, REQUEST, REQUEST_TRACEPOINT,
+        SUBMIT, VERIFY, Variants, Verify,
     },
 };
 
@@ -19,8 +19,8 @@ const GROUP: Group = Group::Integrity;
 /// The reporters of failed checks come first: a failure that is observed before them has no check.
 pub(super) fn part(facts: &Facts, resolved: &Resolved, requested: Option<Method>) -> Part {
     let mut part = Part::default();
-    for said in &SAID {
-        reporter(facts, resolved, said, requested, &mut part);
+    for reporter in &CHECK_REPORTERS {
+        plan_reporter(facts, resolved, reporter, requested, &mut part);
     }
     submit(facts, resolved, requested, &mut part);
     let requests = Alternatives {
@@ -53,7 +53,7 @@ pub(super) fn part(facts: &Facts, resolved: &Resolved, requested: Option<Method>
 }
 
 /// The variant of a program that this kernel accepts.
-fn variant(facts: &Facts, [looped, unrolled]: Looped) -> &'static str {
+fn variant(facts: &Facts, [looped, unrolled]: Variants) -> &'static str {
     if facts.functions.contains_key(LOOP) { looped } else { unrolled }
 }
 
@@ -64,7 +64,7 @@ struct Alternatives {
     /// Methods by preference.
     order: [Method; 3],
     /// Programs for fentry, tracepoint and kprobe.
-    programs: [Looped; 3],
+    programs: [Variants; 3],
 }
 
 impl Alternatives {
@@ -229,25 +229,25 @@ fn submit(facts: &Facts, resolved: &Resolved, requested: Option<Method>, part: &
 }
 
 /// Plans the probe where a driver or the host reports the failed check.
-fn reporter(
+fn plan_reporter(
     facts: &Facts,
     resolved: &Resolved,
-    said: &Said,
+    reporter: &CheckReporter,
     requested: Option<Method>,
     part: &mut Part,
 ) {
-    if said.driver_pdu.is_some_and(|offset| offset(&resolved.offsets) != ABSENT) {
+    if reporter.driver_pdu.is_some_and(|offset| offset(&resolved.offsets) != ABSENT) {
         // The check is read from the driver's part of the failed request.
         return;
     }
-    let found = said.names.iter().find(|name| facts.functions.contains_key(**name));
-    let function = match (found, said.names) {
+    let found = reporter.names.iter().find(|name| facts.functions.contains_key(**name));
+    let function = match (found, reporter.names) {
         (Some(function), _) | (None, [function, ..]) => *function,
         (None, []) => return,
     };
     let method = requested.unwrap_or(Method::Kprobe);
     let step = if method == Method::Kprobe {
-        match (found, said.module) {
+        match (found, reporter.module) {
             (None, Some(module)) => {
                 Err(format!("module {module} is not loaded, or has no function {function}"))
             }
@@ -258,7 +258,7 @@ fn reporter(
     };
     // It needs requests that can be read.
     match resolved.requests.clone().and(step) {
-        Ok(symbol) => part.step(GROUP, said.program, Point::Kprobe { function, symbol }),
+        Ok(symbol) => part.step(GROUP, reporter.program, Point::Kprobe { function, symbol }),
         Err(reason) => part.gap(GROUP, function, method, reason),
     }
 }

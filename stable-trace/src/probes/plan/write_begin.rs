@@ -22,15 +22,15 @@ pub(super) fn part(facts: &Facts, resolved: &Resolved, requested: Option<Method>
     part
 }
 
-/// Whether another function does this one's work here, so that its absence is no gap.
+/// Whether this kernel has another function for the same work, so that this one's absence is no gap.
 fn superseded(facts: &Facts, write_end: &WriteEnd) -> bool {
     let exists = |function: &str| facts.functions.contains_key(function);
     if exists(write_end.function) {
         return false;
     }
-    let by = |other: &&WriteEnd| other.instead_of == Some(write_end.function);
-    write_end.instead_of.is_some()
-        || WRITE_ENDS.iter().filter(by).any(|other| exists(other.function))
+    let replaced_by = |other: &&WriteEnd| other.replaces == Some(write_end.function);
+    write_end.replaces.is_some()
+        || WRITE_ENDS.iter().filter(replaced_by).any(|other| exists(other.function))
 }
 
 fn write_end_probe(
@@ -105,7 +105,7 @@ fn programs(
             .parameters
             .iter()
             .find_map(|name| parameters.iter().position(|parameter| parameter == name)),
-        None => write_end.always,
+        None => write_end.index_without_btf,
     };
     let index = index.ok_or_else(|| {
         format!("this kernel's BTF does not tell which argument of {function} is the folio")
