@@ -23,6 +23,7 @@ pub const INTEGRITY: u32 = 3;
 /// One finished stall.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(zerocopy::FromBytes))]
 pub struct StallRecord {
     /// [`STALL`].
     pub kind: u32,
@@ -80,6 +81,7 @@ impl StallRecord {
 /// One page given to a writer while under writeback.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(zerocopy::FromBytes))]
 pub struct UnstableRecord {
     /// [`UNSTABLE`].
     pub kind: u32,
@@ -114,6 +116,7 @@ impl UnstableRecord {
 /// One integrity failure.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(zerocopy::FromBytes))]
 pub struct IntegrityRecord {
     /// [`INTEGRITY`].
     pub kind: u32,
