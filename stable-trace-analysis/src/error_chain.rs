@@ -1,11 +1,11 @@
-//! Errors on one line.
+//! Formats an error with its sources on one line.
 
 use std::{error::Error, fmt};
 
-/// Shows an error and its sources on one line, as `what failed: its cause: the cause of that`.
+/// Formats an error and its sources on one line, as `what failed: its cause: the cause of that`.
 ///
-/// An error's own text does not contain its source, so whoever shows it shows the chain: the
-/// command line, and each log message.
+/// The text of an error does not contain its source. The command line and each log message
+/// therefore show the chain.
 #[derive(Clone, Copy, Debug)]
 pub struct ErrorChain<'a>(pub &'a (dyn Error + 'static));
 

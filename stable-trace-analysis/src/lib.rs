@@ -1,8 +1,9 @@
-//! What stable-trace knows without a kernel: the event schema, verdicts, recordings and reports.
+//! The part of stable-trace that needs no kernel: event schema, verdicts, recordings and reports.
 //!
-//! Data flows one way. [`event`] is the schema of the stream. [`correlate`] turns events into
-//! verdicts. [`sink`] writes events as text or JSON, [`recording`] writes and reads recordings, and
-//! [`report`] sums a recording up. Nothing here depends on Linux: a recording can be read anywhere.
+//! Data flows one way. [`event`] is the schema of the stream. [`correlate`] computes verdicts from
+//! events. [`sink`] writes events as text or JSON, [`recording`] writes and reads recordings, and
+//! [`report`] summarizes a recording. Nothing here depends on Linux, so recordings can be read on
+//! any system.
 
 #![forbid(unsafe_code)]
 

@@ -95,10 +95,36 @@ impl Histogram {
         self.max_ns = self.max_ns.max(*max_ns);
     }
 
+    /// What `self` counts beyond `earlier`, an earlier state of the same histogram. `max_ns` is
+    /// exact if it has grown; otherwise it is the upper bound of the highest bucket that has grown.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let mut more = *self;
+        for (count, earlier) in more.buckets.iter_mut().zip(&earlier.buckets) {
+            *count = count.saturating_sub(*earlier);
+        }
+        more.sum_ns = self.sum_ns.saturating_sub(earlier.sum_ns);
+        if self.max_ns <= earlier.max_ns {
+            let highest = more.buckets.iter().rposition(|count| *count > 0);
+            let bound = highest.map_or(0, |bucket| upper_bound_ns(bucket).unwrap_or(u64::MAX));
+            more.max_ns = bound.min(self.max_ns);
+        }
+        more
+    }
+
     /// Number of stalls.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.buckets.iter().sum()
+    }
+}
+
+/// Counts each duration, in ns.
+impl FromIterator<u64> for Histogram {
+    fn from_iter<I: IntoIterator<Item = u64>>(durations: I) -> Self {
+        let mut histogram = Self::EMPTY;
+        durations.into_iter().for_each(|duration_ns| histogram.record(duration_ns));
+        histogram
     }
 }
 
@@ -128,15 +154,29 @@ mod tests {
         assert_eq!(upper_bound_ns(26), Some(67_108_864_000));
     }
 
+    fn of<const N: usize>(durations: [u64; N]) -> Histogram {
+        durations.into_iter().collect()
+    }
+
     #[test]
     fn histograms_of_two_cpus_add_up() {
-        let mut one = Histogram::EMPTY;
-        one.record(1_000);
-        one.record(5_000);
-        let mut sum = Histogram::EMPTY;
-        sum.record(2_000);
-        sum.merge(&one);
+        let mut sum = of([2_000]);
+        sum.merge(&of([1_000, 5_000]));
         assert_eq!((sum.count(), sum.sum_ns, sum.max_ns), (3, 8_000, 5_000));
         assert_eq!((sum.buckets[0], sum.buckets[1], sum.buckets[3]), (1, 1, 1));
+    }
+
+    #[test]
+    fn the_difference_is_what_was_recorded_later() {
+        let (earlier, now) = (of([5_000, 70_000]), of([5_000, 70_000, 6_000, 900_000]));
+        assert_eq!(now.since(&earlier), of([6_000, 900_000]));
+        assert_eq!(now.since(&Histogram::EMPTY), now);
+        assert_eq!(now.since(&now), Histogram::EMPTY);
+    }
+
+    #[test]
+    fn the_maximum_of_a_difference_is_bounded_by_its_bucket() {
+        let more = of([900_000, 5_000]).since(&of([900_000]));
+        assert_eq!((more.count(), more.sum_ns, more.max_ns), (1, 5_000, 8_000));
     }
 }

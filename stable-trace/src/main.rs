@@ -1,4 +1,4 @@
-//! `stable-trace`: the command. All it does stands in the library.
+//! The `stable-trace` command.
 
 use std::process::ExitCode;
 

@@ -1,47 +1,45 @@
-//! Disks by name, as small numbers.
+//! Assigns small numbers to disks by name.
 
 use hashbrown::HashMap;
 
-/// Names that are told apart; lines of further ones count as of no known disk. No kernel has that
-/// many: it bounds what a recording can ask for.
-pub const MAX_NAMES: usize = 1024;
+/// Maximum number of names; further names resolve to no disk. No kernel has that many: the limit
+/// bounds the memory that a recording can take.
+pub(super) const MAX_NAMES: usize = 1024;
 
-/// No name of a block device is longer (`DISK_NAME_LEN` is 32, include/linux/blkdev.h, 7.3; a
+/// Longer than any name of a block device (`DISK_NAME_LEN` is 32, include/linux/blkdev.h, 7.3; a
 /// partition adds its number).
 const MAX_NAME_BYTES: usize = 64;
 
-/// A disk, with its partitions.
+/// A disk including its partitions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Disk(u32);
+pub(super) struct Disk(u32);
 
 /// The disks that lines have named.
 #[derive(Debug, Default)]
-pub struct Disks {
+pub(super) struct Disks {
     known: HashMap<Box<str>, Disk>,
     names: Vec<Box<str>>,
 }
 
 impl Disks {
-    /// The disk that a device is, or is a partition of.
-    pub fn of(&mut self, device: &str) -> Option<Disk> {
+    /// The disk with this name, or with a partition of this name.
+    pub(super) fn resolve(&mut self, device: &str) -> Option<Disk> {
         if let Some(disk) = self.known.get(device) {
             return Some(*disk);
         }
         let name = disk_name(device);
         let disk = match self.known.get(name) {
             Some(disk) => *disk,
-            None => self.learn(name, Disk(u32::try_from(self.names.len()).ok()?))?,
+            None => self.insert(name, Disk(u32::try_from(self.names.len()).ok()?))?,
         };
-        if name == device { Some(disk) } else { self.learn(device, disk) }
+        if name == device { Some(disk) } else { self.insert(device, disk) }
     }
 
-    /// The name of a disk.
-    #[must_use]
-    pub fn name(&self, disk: Disk) -> Option<&str> {
+    pub(super) fn name(&self, disk: Disk) -> Option<&str> {
         self.names.get(usize::try_from(disk.0).ok()?).map(|name| &**name)
     }
 
-    fn learn(&mut self, name: &str, disk: Disk) -> Option<Disk> {
+    fn insert(&mut self, name: &str, disk: Disk) -> Option<Disk> {
         if self.known.len() >= MAX_NAMES || name.len() > MAX_NAME_BYTES {
             return None;
         }
@@ -53,9 +51,9 @@ impl Disks {
     }
 }
 
-/// The name of the disk that a device's name says it is a partition of: `sda` of `sda1`, `nvme0n1`
-/// of `nvme0n1p1` (`disk_name`, block/partitions/core.c, 5.10: the number follows the disk's name,
-/// after a `p` if that ends in a digit). Other names are disks, such as `loop0` and `dm-1`.
+/// The name of the disk of a partition: `sda` of `sda1`, `nvme0n1` of `nvme0n1p1` (`disk_name`,
+/// block/partitions/core.c, 5.10: the number follows the name of the disk, after a `p` if that ends
+/// in a digit). Other names, such as `loop0` and `dm-1`, are disks themselves.
 fn disk_name(device: &str) -> &str {
     let stem = device.trim_end_matches(|letter: char| letter.is_ascii_digit());
     if stem.len() == device.len() {
@@ -79,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_partition_counts_for_its_disk() {
+    fn a_partition_belongs_to_its_disk() {
         for (device, disk) in [
             ("sda", "sda"),
             ("sda1", "sda"),
@@ -104,19 +102,20 @@ mod tests {
     #[test]
     fn a_disk_keeps_its_number_and_its_name() {
         let mut disks = Disks::default();
-        let first = disks.of("sda1").unwrap();
-        let second = disks.of("sdb").unwrap();
-        assert_eq!(disks.of("sda"), Some(first));
-        assert_eq!(disks.of("sda2"), Some(first));
+        let first = disks.resolve("sda1").unwrap();
+        let second = disks.resolve("sdb").unwrap();
+        assert_eq!(disks.resolve("sda"), Some(first));
+        assert_eq!(disks.resolve("sda2"), Some(first));
         assert_ne!(first, second);
         assert_eq!((disks.name(first), disks.name(second)), (Some("sda"), Some("sdb")));
     }
 
     #[test]
-    fn a_recording_cannot_name_disks_without_end() {
+    fn the_number_of_disks_is_bounded() {
         let mut disks = Disks::default();
-        let known = (0..5 * MAX_NAMES).filter(|n| disks.of(&format!("sd{n}x")).is_some()).count();
+        let known =
+            (0..5 * MAX_NAMES).filter(|n| disks.resolve(&format!("sd{n}x")).is_some()).count();
         assert_eq!(known, MAX_NAMES);
-        assert_eq!(disks.of(&"x".repeat(1000)), None);
+        assert_eq!(disks.resolve(&"x".repeat(1000)), None);
     }
 }

@@ -1,4 +1,4 @@
-//! What a run, or a report of its recording, feeds every line to.
+//! The engine that a run, or a report of its recording, feeds every line to.
 //!
 //! ```
 //! use stable_trace_analysis::{correlate::{engine::Engine, verdict::Limits}, event::{Line, Summary}};
@@ -20,13 +20,16 @@ use super::{
     pairing::Pairing,
     verdict::{Correlator, Limits, tally::VerdictTally},
 };
-use crate::event::{Line, Summary, Verdict};
+use crate::{
+    event::{Line, Summary, Verdict},
+    units::Timestamp,
+};
 
-/// Verdicts, how many there are, and how stalls and integrity errors go together.
+/// Computes verdicts and their number, associations, and the paired errors of the workload.
 ///
-/// It passes over the verdicts and the summary of the stream itself, so a recording may be fed to
-/// it as it is. How the lines are cut into batches does not matter, nor do lines that come later
-/// than younger ones by less than [`Limits::slack`].
+/// It ignores the verdicts and the summary of the stream itself, so it takes the lines of a
+/// recording as they are. Batches of lines, and lines out of order by less than
+/// [`Limits::slack`], do not change the results.
 #[derive(Debug)]
 pub struct Engine {
     correlator: Correlator,
@@ -36,8 +39,7 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Has seen nothing.
-    #[must_use]
+    /// An engine that has observed no line.
     pub fn new(limits: Limits) -> Self {
         Self {
             correlator: Correlator::new(limits),
@@ -47,29 +49,28 @@ impl Engine {
         }
     }
 
-    /// Takes a line, and gives the verdicts that are due now, the oldest error's first.
+    /// Takes a line. Returns the verdicts that are due now, the verdict on the oldest error first.
     pub fn observe(&mut self, line: &Line) -> Vec<Verdict> {
         self.associations.observe(line);
         self.pairing.observe(line);
         let due = self.correlator.observe(line);
-        self.counted(due)
+        self.count(due)
     }
 
-    /// Gives the verdicts that are due because every event up to `now_ns` (since 1970, in UTC) has
-    /// been observed. A live run says so when nothing is left to read, so that verdicts do not
-    /// wait for the next event; a report need not, and comes to the same verdicts.
-    pub fn settle(&mut self, now_ns: u64) -> Vec<Verdict> {
-        let due = self.correlator.settle(now_ns);
-        self.counted(due)
+    /// Returns the verdicts that are due if every event up to `now` has been observed. A live run calls it when the ring buffer is empty, so that verdicts do not wait
+    /// for the next event. A report gets the same verdicts without it.
+    pub fn settle(&mut self, now: Timestamp) -> Vec<Verdict> {
+        let due = self.correlator.settle(now.unix_ns());
+        self.count(due)
     }
 
-    /// Gives the verdicts that are left: nothing more comes.
+    /// Returns the remaining verdicts at the end of the stream.
     pub fn finish(&mut self) -> Vec<Verdict> {
         let due = self.correlator.finish();
-        self.counted(due)
+        self.count(due)
     }
 
-    /// Writes what only the engine knows into a summary: `verdicts`, `associations` and
+    /// Sets the fields of a summary that the engine computes: `verdicts`, `associations` and
     /// `workload_errors`.
     pub fn sum_up(&self, summary: &mut Summary) {
         summary.verdicts = self.tally.summaries();
@@ -77,13 +78,12 @@ impl Engine {
         summary.workload_errors = self.pairing.result();
     }
 
-    /// The verdicts so far, by device and cause.
-    #[must_use]
+    /// The number of verdicts so far, by device and cause.
     pub const fn tally(&self) -> &VerdictTally {
         &self.tally
     }
 
-    fn counted(&mut self, due: Vec<Verdict>) -> Vec<Verdict> {
+    fn count(&mut self, due: Vec<Verdict>) -> Vec<Verdict> {
         for verdict in &due {
             self.tally.add(verdict);
         }

@@ -1,12 +1,12 @@
-//! From events and counts to statements. Pure: no I/O, no kernel.
+//! Computes verdicts, associations and totals from the lines of a stream.
 //!
-//! [`engine::Engine`] is what a run and a report feed their lines to; the rest is what it is made
-//! of. Everything here sees only lines of the stream, so a recording gives what the run gave.
+//! A run and a report feed their lines to [`engine::Engine`]. The results depend on these lines
+//! only, so a report of a recording gives the same results as the run. There is no I/O here.
 
-pub mod association;
-pub mod disks;
+mod association;
+mod disks;
 pub mod engine;
-pub mod pairing;
+mod pairing;
 pub mod tally;
 pub mod verdict;
 

@@ -1,44 +1,45 @@
-//! The workload's own count of what failed, set against the integrity errors of the same time.
+//! Pairs the failed calls of the workload with the integrity errors of the same time.
 //!
-//! A failed check of protection information reaches the writer as `EILSEQ` (from ext4 on 5.10 as
-//! `EIO`) of the call that waited for the write. With direct I/O that is one call, and the two counts
-//! agree. Through the page cache it is the next sync of every open file of it (`errseq_t`,
-//! lib/errseq.c): with 64 workers one error refuses up to 64 calls. Calls that are refused while
-//! nothing failed were refused for another reason.
+//! A failed check of protection information makes the call that waits for the write fail with
+//! `EILSEQ` (ext4 on 5.10: `EIO`). With direct I/O that is one call, and the two counts agree.
+//! Through the page cache the next sync of each open file description of the file fails (`errseq_t`,
+//! lib/errseq.c): with 64 workers one error makes up to 64 calls fail. Calls that fail without an
+//! integrity error fail for another reason.
 
 use std::collections::VecDeque;
 
 use crate::{
     event::{
-        ErrorInterval, Event, Failed, IntegrityError, Line, Workload, WorkloadErrors, WorkloadState,
+        ErrorInterval, Event, FailedCalls, IntegrityError, Line, Workload, WorkloadErrors,
+        WorkloadState, add_failed, failed_since,
     },
     units::Timestamp,
 };
 
-/// Intervals of one profile that are kept apart; past that two become one.
-const MOST: usize = 4096;
+/// Maximum number of intervals of a profile; beyond it, pairs of intervals are merged.
+const MAX_INTERVALS: usize = 4096;
 
-/// Errors that are kept for a workload whose first word is still on its way.
-const MOST_UNCLAIMED: usize = 1024;
+/// Maximum number of errors kept for a workload whose first line has not arrived yet.
+const MAX_UNCLAIMED: usize = 1024;
 
-/// Takes the lines of a stream, and pairs those of the workload with those of integrity errors.
+/// Counts integrity errors by interval of the workload that was running.
 #[derive(Debug, Default)]
-pub struct Pairing {
+pub(super) struct Pairing {
     profiles: Vec<Profile>,
-    /// Those of no workload so far.
-    unclaimed: VecDeque<Mark>,
+    /// Errors outside the time of any known workload.
+    unclaimed: VecDeque<ErrorOrigin>,
 }
 
-/// What of an integrity error tells whose it is.
+/// The time of an integrity error, and the identities that link it to the workload.
 #[derive(Debug)]
-struct Mark {
+struct ErrorOrigin {
     time: Timestamp,
     inos: Vec<u64>,
     pid: Option<u32>,
 }
 
-impl Mark {
-    fn of(time: Timestamp, error: &IntegrityError) -> Self {
+impl ErrorOrigin {
+    fn new(time: Timestamp, error: &IntegrityError) -> Self {
         let mut inos: Vec<_> = error.pages.iter().filter_map(|page| page.ino).collect();
         inos.sort_unstable();
         inos.dedup();
@@ -51,9 +52,9 @@ struct Profile {
     name: String,
     pid: Option<u32>,
     ino: Option<u64>,
-    /// What had failed at the end of the last interval.
-    failed: Failed,
-    /// The last one is open until the workload speaks again; none is once it has finished.
+    /// Failed calls up to the end of the last complete interval.
+    failed: FailedCalls,
+    /// While `open`, the last interval ends with the next line of the workload.
     intervals: Vec<Interval>,
     open: bool,
 }
@@ -61,29 +62,30 @@ struct Profile {
 #[derive(Debug)]
 struct Interval {
     from: Timestamp,
-    /// The same as `from` while it is open.
+    /// Equal to `from` while the interval is open.
     to: Timestamp,
-    failed: Failed,
-    all: u64,
-    own: u64,
+    failed: FailedCalls,
+    errors: u64,
+    own_errors: u64,
 }
 
 impl Pairing {
-    /// Takes the next line. An integrity error may come later than the word of the workload that
-    /// ended its interval, and earlier than the one that began it.
-    pub fn observe(&mut self, line: &Line) {
+    /// Takes the next line. An integrity error may arrive after the workload line that ends its
+    /// interval, and before the one that begins it.
+    pub(super) fn observe(&mut self, line: &Line) {
         match &line.event {
             Event::Workload(workload) => self.workload(line.time, workload),
-            Event::Integrity(error) => self.keep(Mark::of(line.time, error)),
+            Event::Integrity(error) => self.integrity(ErrorOrigin::new(line.time, error)),
             _ => {}
         }
     }
 
-    /// What was found so far, of those profiles in which anything failed.
-    #[must_use]
-    pub fn result(&self) -> Vec<WorkloadErrors> {
-        let all = self.profiles.iter().map(Profile::result);
-        all.filter(|found| !found.failed.is_empty() || found.integrity_errors > 0).collect()
+    /// The counts of each profile with failed calls or integrity errors.
+    pub(super) fn result(&self) -> Vec<WorkloadErrors> {
+        let profiles = self.profiles.iter().map(Profile::result);
+        profiles
+            .filter(|profile| !profile.failed.is_empty() || profile.integrity_errors > 0)
+            .collect()
     }
 
     fn workload(&mut self, time: Timestamp, workload: &Workload) {
@@ -92,13 +94,13 @@ impl Pairing {
                 name: workload.profile.clone(),
                 pid: workload.pid,
                 ino: workload.ino,
-                failed: Failed::new(),
+                failed: FailedCalls::new(),
                 intervals: vec![Interval::open(time)],
                 open: true,
             });
-            for mark in std::mem::take(&mut self.unclaimed) {
-                if mark.time >= time {
-                    self.keep(mark);
+            for error in std::mem::take(&mut self.unclaimed) {
+                if error.time >= time {
+                    self.integrity(error);
                 }
             }
             return;
@@ -106,40 +108,40 @@ impl Pairing {
         let Some(profile) = self.profiles.last_mut().filter(|profile| profile.open) else { return };
         if let Some(last) = profile.intervals.last_mut() {
             last.to = time;
-            last.failed = beyond(&workload.failed, &profile.failed);
+            last.failed = failed_since(&workload.failed, &profile.failed);
         }
         profile.failed.clone_from(&workload.failed);
         profile.open = workload.state == WorkloadState::Progress;
         if profile.open {
             profile.intervals.push(Interval::open(time));
         }
-        if profile.intervals.len() > MOST {
-            profile.halve();
+        if profile.intervals.len() > MAX_INTERVALS {
+            profile.merge_pairs();
         }
     }
 
-    /// Counts an error, or keeps it for a workload that is to be heard of.
-    fn keep(&mut self, mark: Mark) {
-        if self.count(&mark).is_some() {
+    /// Counts an error, or keeps it for a workload whose first line is yet to arrive.
+    fn integrity(&mut self, error: ErrorOrigin) {
+        if self.count(&error).is_some() {
             return;
         }
-        if self.unclaimed.len() >= MOST_UNCLAIMED {
+        if self.unclaimed.len() >= MAX_UNCLAIMED {
             self.unclaimed.pop_front();
         }
-        self.unclaimed.push_back(mark);
+        self.unclaimed.push_back(error);
     }
 
-    /// Counts an error; nothing if it is in no workload's time.
-    fn count(&mut self, mark: &Mark) -> Option<()> {
-        // Most are of the last profile, and of its last interval.
-        let profile = self.profiles.iter_mut().rfind(|profile| profile.began_by(mark.time))?;
-        let (own, open) = (profile.is_own(mark), profile.open);
-        let interval = profile.intervals.iter_mut().rfind(|it| it.from <= mark.time)?;
-        if mark.time > interval.to && !(open && interval.to == interval.from) {
+    /// Counts an error; `None` if no known workload was running at its time.
+    fn count(&mut self, error: &ErrorOrigin) -> Option<()> {
+        // Most errors belong to the last interval of the last profile.
+        let profile = self.profiles.iter_mut().rfind(|profile| profile.began_by(error.time))?;
+        let (own, open) = (profile.owns(error), profile.open);
+        let interval = profile.intervals.iter_mut().rfind(|it| it.from <= error.time)?;
+        if error.time > interval.to && !(open && interval.to == interval.from) {
             return None;
         }
-        interval.all += 1;
-        interval.own += u64::from(own);
+        interval.errors += 1;
+        interval.own_errors += u64::from(own);
         Some(())
     }
 }
@@ -149,22 +151,22 @@ impl Profile {
         self.intervals.first().is_some_and(|first| first.from <= time)
     }
 
-    fn is_own(&self, mark: &Mark) -> bool {
-        let its_file = self.ino.is_some_and(|ino| mark.inos.contains(&ino));
-        its_file || (self.pid.is_some() && self.pid == mark.pid)
+    fn owns(&self, error: &ErrorOrigin) -> bool {
+        let same_file = self.ino.is_some_and(|ino| error.inos.contains(&ino));
+        same_file || (self.pid.is_some() && self.pid == error.pid)
     }
 
-    /// Makes one of every two intervals; the last, which may be open, stays as it is.
-    fn halve(&mut self) {
+    /// Merges each two neighbouring intervals, except the last one, which may be open.
+    fn merge_pairs(&mut self) {
         let last = self.intervals.pop();
         let mut merged: Vec<Interval> = Vec::with_capacity(self.intervals.len() / 2 + 2);
         for (index, interval) in self.intervals.drain(..).enumerate() {
             match merged.last_mut() {
                 Some(before) if index % 2 == 1 => {
                     before.to = interval.to;
-                    before.all += interval.all;
-                    before.own += interval.own;
-                    add(&mut before.failed, &interval.failed);
+                    before.errors += interval.errors;
+                    before.own_errors += interval.own_errors;
+                    add_failed(&mut before.failed, &interval.failed);
                 }
                 _ => merged.push(interval),
             }
@@ -174,14 +176,14 @@ impl Profile {
     }
 
     fn result(&self) -> WorkloadErrors {
-        let mut failed = Failed::new();
-        self.intervals.iter().for_each(|interval| add(&mut failed, &interval.failed));
-        let eventful = |interval: &&Interval| !interval.failed.is_empty() || interval.all > 0;
+        let mut failed = FailedCalls::new();
+        self.intervals.iter().for_each(|interval| add_failed(&mut failed, &interval.failed));
+        let eventful = |interval: &&Interval| !interval.failed.is_empty() || interval.errors > 0;
         WorkloadErrors {
             profile: self.name.clone(),
             failed,
-            integrity_errors: self.intervals.iter().map(|interval| interval.all).sum(),
-            integrity_errors_own: self.intervals.iter().map(|interval| interval.own).sum(),
+            integrity_errors: self.intervals.iter().map(|interval| interval.errors).sum(),
+            integrity_errors_own: self.intervals.iter().map(|interval| interval.own_errors).sum(),
             intervals: self.intervals.iter().filter(eventful).map(Interval::result).collect(),
         }
     }
@@ -189,7 +191,7 @@ impl Profile {
 
 impl Interval {
     fn open(time: Timestamp) -> Self {
-        Self { from: time, to: time, failed: Failed::new(), all: 0, own: 0 }
+        Self { from: time, to: time, failed: FailedCalls::new(), errors: 0, own_errors: 0 }
     }
 
     fn result(&self) -> ErrorInterval {
@@ -197,36 +199,11 @@ impl Interval {
             from: self.from,
             to: self.to,
             failed: self.failed.clone(),
-            integrity_errors: self.all,
-            integrity_errors_own: self.own,
-        }
-    }
-}
-
-/// What a later count has beyond an earlier one.
-#[must_use]
-pub fn beyond(later: &Failed, earlier: &Failed) -> Failed {
-    let mut more = Failed::new();
-    for (call, errors) in later {
-        for (name, count) in errors {
-            let before = earlier.get(call).and_then(|errors| errors.get(name)).unwrap_or(&0);
-            if count > before {
-                more.entry(call.clone()).or_default().insert(name.clone(), count - before);
-            }
-        }
-    }
-    more
-}
-
-fn add(sum: &mut Failed, more: &Failed) {
-    for (call, errors) in more {
-        let of_call = sum.entry(call.clone()).or_default();
-        for (name, count) in errors {
-            *of_call.entry(name.clone()).or_default() += count;
+            integrity_errors: self.errors,
+            integrity_errors_own: self.own_errors,
         }
     }
 }
 
 #[cfg(test)]
-#[path = "pairing_tests.rs"]
 mod tests;

@@ -1,4 +1,4 @@
-//! Lines for tests: whole ones, with what a test cares for named.
+//! Sample lines for tests. The parameters are the fields that tests vary.
 
 use crate::{
     event::{
@@ -9,29 +9,28 @@ use crate::{
     units::{DeviceId, Timestamp},
 };
 
-/// Microseconds after the start of the sample's day to a line's time.
-pub fn time(us: u64) -> Timestamp {
+/// A time in microseconds after the start of the sample day.
+pub(crate) fn time(us: u64) -> Timestamp {
     Timestamp::from_unix_ns(ns(us))
 }
 
-/// The same in ns since 1970.
-pub fn ns(us: u64) -> u64 {
+/// The same time in ns since 1970.
+pub(crate) fn ns(us: u64) -> u64 {
     1_767_225_600_000_000_000 + us * 1_000
 }
 
-/// A line.
-pub fn line(seq: u64, us: u64, event: Event) -> Line {
+pub(crate) fn line(seq: u64, us: u64, event: Event) -> Line {
     Line { seq, time: time(us), event }
 }
 
-/// Two disks with protection information, `sda` that asks for stable pages and `sdb` that does
-/// not, a loop device over `sda`, and every probe that sees writers.
-pub fn start() -> Event {
-    let device = |device: &str, dev, stable_writes, checks| Device {
+/// A start line with all probes that see writers, two disks with protection information, and a loop
+/// device on `sda`. Of these only `sda` requires stable pages.
+pub(crate) fn start() -> Event {
+    let device = |device: &str, dev, stable_writes, checks: bool| Device {
         device: device.to_owned(),
         dev,
         stable_writes,
-        integrity: bool::then(checks, || Protection {
+        integrity: checks.then(|| Protection {
             format: "T10-DIF-TYPE1-CRC".to_owned(),
             tag_size: 2,
             interval_bytes: Some(512),
@@ -58,8 +57,8 @@ pub fn start() -> Event {
     })
 }
 
-/// A page of an inode on a device.
-pub type At<'a> = (&'a str, u64, u64);
+/// Device, inode and index of a page.
+pub(crate) type At<'a> = (&'a str, u64, u64);
 
 fn dev(device: &str) -> Option<DeviceId> {
     let (major, minor) = match device {
@@ -72,8 +71,7 @@ fn dev(device: &str) -> Option<DeviceId> {
     Some(DeviceId::new(major, minor))
 }
 
-/// A stall that ends.
-pub fn stall((device, ino, index): At<'_>, duration_us: u64) -> Event {
+pub(crate) fn stall((device, ino, index): At<'_>, duration_us: u64) -> Event {
     Event::Stall(Stall {
         context: Context::WriteBegin,
         function: "folio_wait_stable".to_owned(),
@@ -92,8 +90,8 @@ pub fn stall((device, ino, index): At<'_>, duration_us: u64) -> Event {
     })
 }
 
-/// A rewrite under writeback, by a `write` or by a store to mapped memory.
-pub fn rewrite((device, ino, index): At<'_>, context: Context) -> Event {
+/// A rewrite under writeback: a `write`, or a store to mapped memory.
+pub(crate) fn rewrite((device, ino, index): At<'_>, context: Context) -> Event {
     Event::UnstableWrite(UnstableWrite {
         context,
         grade: Grade::Hole,
@@ -112,8 +110,8 @@ pub fn rewrite((device, ino, index): At<'_>, context: Context) -> Event {
     })
 }
 
-/// A page of a file, and what its mapping said.
-pub fn page((device, ino, index): At<'_>, stable: Option<bool>) -> Page {
+/// A page of a file. `stable`: whether its mapping requires stable pages.
+pub(crate) fn page((device, ino, index): At<'_>, stable: Option<bool>) -> Page {
     Page {
         kind: PageKind::File,
         ino: Some(ino),
@@ -126,7 +124,7 @@ pub fn page((device, ino, index): At<'_>, stable: Option<bool>) -> Page {
 }
 
 /// A page of a process.
-pub const ANONYMOUS: Page = Page {
+pub(crate) const ANONYMOUS: Page = Page {
     kind: PageKind::Anonymous,
     ino: None,
     index: None,
@@ -136,11 +134,11 @@ pub const ANONYMOUS: Page = Page {
     stable: None,
 };
 
-/// A page of nobody knows whom.
-pub const UNKNOWN: Page = Page { kind: PageKind::Unknown, ..ANONYMOUS };
+/// A page without a known owner.
+pub(crate) const UNKNOWN: Page = Page { kind: PageKind::Unknown, ..ANONYMOUS };
 
-/// A write to `device` of these pages that failed its guard check.
-pub fn failure(device: &str, sector: u64, pages: Vec<Page>) -> IntegrityError {
+/// A write of these pages to `device` that failed its guard check.
+pub(crate) fn failure(device: &str, sector: u64, pages: Vec<Page>) -> IntegrityError {
     IntegrityError {
         op: Operation::Write,
         device: Some(device.to_owned()),
@@ -160,13 +158,12 @@ pub fn failure(device: &str, sector: u64, pages: Vec<Page>) -> IntegrityError {
     }
 }
 
-/// Lost lines.
-pub fn lost(count: u64) -> Event {
+pub(crate) fn lost(count: u64) -> Event {
     Event::Lost(Lost { count, since_seq: 0, within_ns: Some(50_000_000) })
 }
 
-/// The workload's word that this many of its calls failed with `EILSEQ` so far.
-pub fn workload(failed: u64) -> Event {
+/// A workload line with this many calls that failed with `EILSEQ` so far.
+pub(crate) fn workload(failed: u64) -> Event {
     Event::Workload(Workload {
         state: WorkloadState::Progress,
         profile: "a".to_owned(),

@@ -1,4 +1,4 @@
-//! The stalls of a run, folded by why and where.
+//! Stalls of a run, summed by context and device.
 
 use std::collections::BTreeMap;
 
@@ -9,51 +9,44 @@ use crate::{
     statistics::quantile::quantile_ns,
 };
 
-/// Why and where: context, device, file system.
-pub type Place = (Context, Option<String>, Option<String>);
+/// Context, device and file system.
+pub type StallLabels = (Context, Option<String>, Option<String>);
 
-/// Histograms by place.
+/// Stall histograms by label set.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
-    places: BTreeMap<Place, Histogram>,
+    histograms: BTreeMap<StallLabels, Histogram>,
 }
 
 impl Tally {
-    /// Adds a histogram to a place.
-    pub fn add(&mut self, place: Place, more: &Histogram) {
-        self.places.entry(place).or_insert(Histogram::EMPTY).merge(more);
+    /// Adds a histogram to that of a label set.
+    pub fn add(&mut self, labels: StallLabels, more: &Histogram) {
+        self.histograms.entry(labels).or_insert(Histogram::EMPTY).merge(more);
     }
 
-    /// Everything, as one number.
-    #[must_use]
+    /// Number of all stalls.
     pub fn total(&self) -> u64 {
-        self.places.values().map(Histogram::count).sum()
+        self.histograms.values().map(Histogram::count).sum()
     }
 
-    /// The histograms, by place.
-    pub fn places(&self) -> impl Iterator<Item = (&Place, &Histogram)> {
-        self.places.iter()
-    }
-
-    /// One line a place, the most stalled time first.
-    #[must_use]
+    /// A summary line for each label set, the most stalled time first.
     pub fn summaries(&self) -> Vec<StallSummary> {
         let mut lines: Vec<_> = self
-            .places
+            .histograms
             .iter()
             .map(|((context, device, fs), histogram)| {
-                let at = |part| quantile_ns(&histogram.buckets, histogram.max_ns, part);
+                let quantile = |part| quantile_ns(&histogram.buckets, histogram.max_ns, part);
                 StallSummary {
                     context: *context,
                     device: device.clone(),
                     fs: fs.clone(),
                     count: histogram.count(),
                     total_ns: histogram.sum_ns,
-                    p50_ns: at(0.5),
-                    p90_ns: at(0.9),
-                    p99_ns: at(0.99),
+                    p50_ns: quantile(0.5),
+                    p90_ns: quantile(0.9),
+                    p99_ns: quantile(0.99),
                     max_ns: histogram.max_ns,
-                    buckets: filled(&histogram.buckets),
+                    buckets: without_trailing_zeros(&histogram.buckets),
                 }
             })
             .collect();
@@ -62,8 +55,7 @@ impl Tally {
     }
 }
 
-/// Buckets without the empty ones at the end.
-fn filled(buckets: &[u64]) -> Vec<u64> {
+fn without_trailing_zeros(buckets: &[u64]) -> Vec<u64> {
     let end = buckets.iter().rposition(|&count| count > 0).map_or(0, |last| last + 1);
     buckets.iter().take(end).copied().collect()
 }
@@ -72,21 +64,13 @@ fn filled(buckets: &[u64]) -> Vec<u64> {
 mod tests {
     use super::*;
 
-    fn of(durations: &[u64]) -> Histogram {
-        let mut histogram = Histogram::EMPTY;
-        for &duration in durations {
-            histogram.record(duration);
-        }
-        histogram
-    }
-
     #[test]
-    fn stacks_of_one_context_fold_into_one_line() {
+    fn histograms_of_one_label_set_are_one_line() {
         let mut tally = Tally::default();
-        let place = (Context::WriteBegin, Some("loop0".to_owned()), Some("ext4".to_owned()));
-        tally.add(place.clone(), &of(&[2_000_000, 3_000_000]));
-        tally.add(place, &of(&[9_000_000]));
-        tally.add((Context::Sync, None, None), &of(&[20_000_000]));
+        let labels = (Context::WriteBegin, Some("loop0".to_owned()), Some("ext4".to_owned()));
+        tally.add(labels.clone(), &[2_000_000, 3_000_000].into_iter().collect());
+        tally.add(labels, &[9_000_000].into_iter().collect());
+        tally.add((Context::Sync, None, None), &[20_000_000].into_iter().collect());
         let lines = tally.summaries();
         assert_eq!(tally.total(), 4);
         assert_eq!(lines.len(), 2);
@@ -95,7 +79,7 @@ mod tests {
             (lines[1].count, lines[1].total_ns, lines[1].max_ns),
             (3, 14_000_000, 9_000_000)
         );
-        // 2 ms, 3 ms, 9 ms: up to 2.048, 4.096 and 16.384 ms.
+        // 2, 3 and 9 ms are in the buckets up to 2.048, 4.096 and 16.384 ms.
         assert_eq!(lines[1].buckets.get(11..), Some(&[1, 1, 0, 1][..]));
     }
 }

@@ -1,59 +1,59 @@
-//! How stalls and integrity errors go together.
+//! Associations of stalls and integrity errors.
 
 use serde::{Deserialize, Serialize};
 
-/// Stalls by how long they took.
+/// The number of stalls in a group, and quantiles of their durations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Latency {
-    /// How many.
+    /// Number of stalls.
     pub stalls: u64,
-    /// Median in ns, exact to an eighth, like the other quantile.
+    /// Median in ns. The relative error of both quantiles is at most an eighth.
     pub p50_ns: u64,
     /// 99th percentile in ns.
     pub p99_ns: u64,
 }
 
-/// Streamed stalls in the windows around integrity errors against the streamed stalls elsewhere,
-/// on one device or on all.
+/// Compares the streamed stalls in the windows around integrity errors with all other streamed
+/// stalls, on one disk or on all disks together.
 ///
-/// An association is not a cause: a disk that is busy stalls more and fails more.
+/// An association is not a cause: a busy disk stalls more and fails more.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Association {
-    /// The disk; absent for all of them together.
+    /// The disk; absent for all disks together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
-    /// A stall is around an error if it ended at most this long before or after it, in ns.
+    /// A stall is around an error if it ended at most this many ns before or after the error.
     pub window_ns: u64,
-    /// Integrity errors that the windows are around.
+    /// Number of integrity errors.
     pub integrity_errors: u64,
-    /// Stalls in the windows.
+    /// Stalls around an error.
     pub around: Latency,
-    /// All the others.
+    /// All other stalls.
     pub elsewhere: Latency,
-    /// Whether there is too little of something to compare; the measures below are then absent.
+    /// Whether there are too few errors or stalls to compare; the measures below are then absent.
     pub too_few: bool,
-    /// What there is too little of.
+    /// Which number is too small.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub too_few_reason: Option<String>,
     /// Median around errors divided by the median elsewhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub p50_ratio: Option<f64>,
-    /// 99th percentile around errors divided by that elsewhere.
+    /// 99th percentile around errors divided by the 99th percentile elsewhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub p99_ratio: Option<f64>,
-    /// How likely a stall around an error is longer than one elsewhere, a tie counting half: 0.5 if
-    /// errors make no difference. It is Mann and Whitney's U divided by the number of pairs.
+    /// Probability that a stall around an error is longer than a stall elsewhere, a tie counting
+    /// half: 0.5 without any difference. It is the Mann-Whitney U divided by the number of pairs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub longer_probability: Option<f64>,
-    /// Two-sided p-value of Mann and Whitney's rank test, normal approximation corrected for ties
-    /// and continuity. Stalls come in bursts and are not independent, so it is optimistic.
+    /// Two-sided p-value of the Mann-Whitney U test, by the normal approximation with corrections
+    /// for ties and continuity. Stalls come in bursts and are not independent, so it is too small.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub p_value: Option<f64>,
-    /// Lag at which errors and stalled time correlate most, in ns, within the window: above zero if
+    /// Lag within the window at which errors and stalled time correlate most, in ns; positive if
     /// the stalls end after the errors.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peak_lag_ns: Option<i64>,
-    /// Pearson's correlation at that lag.
+    /// Pearson correlation coefficient at that lag.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peak_correlation: Option<f64>,
 }

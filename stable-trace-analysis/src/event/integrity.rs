@@ -1,100 +1,73 @@
-//! Integrity failures: what failed, where, and whose pages they were.
+//! Integrity errors: the failed check, its location, and the pages of the request.
 
 use serde::{Deserialize, Serialize};
+use strum::IntoStaticStr;
 
 use crate::units::DeviceId;
 
-/// What a request wanted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+/// The operation of a request.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, IntoStaticStr,
+)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum Operation {
-    /// Data from the device.
+    /// Reads data from the device.
     Read,
-    /// Data to the device.
+    /// Writes data to the device.
     Write,
 }
 
-impl Operation {
-    /// The name that the contract gives it.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Read => "read",
-            Self::Write => "write",
-        }
-    }
-}
-
 /// Which of the three checks of protection information failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, IntoStaticStr,
+)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum Check {
-    /// The checksum over the data.
+    /// The guard tag: the checksum of the data.
     Guard,
-    /// What the application marked the block with.
+    /// The application tag.
     ApplicationTag,
-    /// The block's address: the data of another block.
+    /// The reference tag, which holds the address of the block: the data belongs to another block.
     ReferenceTag,
-    /// Whoever reported the failure did not say.
+    /// The report does not name the check.
     Unknown,
 }
 
-impl Check {
-    /// The name that the contract gives it.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Guard => "guard",
-            Self::ApplicationTag => "application_tag",
-            Self::ReferenceTag => "reference_tag",
-            Self::Unknown => "unknown",
-        }
-    }
-}
-
-/// Who noticed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+/// The component that detected the error.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, IntoStaticStr,
+)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum Source {
-    /// A SCSI disk or its host adapter, by sense data.
+    /// A SCSI disk or its host adapter; reported as sense data.
     Scsi,
-    /// An NVMe controller, by its status.
+    /// An NVMe controller; reported as a status code.
     Nvme,
-    /// The host, which verified what it had read.
+    /// The host, when it verified the data of a read.
     Verify,
-    /// The block layer, which knows no more than that protection failed.
+    /// The block layer, which reports a protection error without details.
     Block,
 }
 
-impl Source {
-    /// The name that the contract gives it.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Scsi => "scsi",
-            Self::Nvme => "nvme",
-            Self::Verify => "verify",
-            Self::Block => "block",
-        }
-    }
-}
-
-/// Whose a page is.
+/// The kind of owner of a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PageKind {
-    /// The page cache's: a part of a file, or of a block device.
+    /// The page cache: the page is part of a file or of a block device.
     File,
-    /// A process's own memory: a buffer of direct I/O.
+    /// Anonymous memory of a process: a direct I/O buffer.
     Anonymous,
-    /// Neither: the kernel's own, such as a bounce buffer, or taken from its file meanwhile.
+    /// Neither: kernel memory, such as a bounce buffer, or a page that left its file meanwhile.
     Unknown,
 }
 
 /// One page of the failed part of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Page {
-    /// Whose it is.
+    /// The kind of its owner.
     pub kind: PageKind,
     /// Inode of its file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -102,8 +75,8 @@ pub struct Page {
     /// Index of the page within its file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub index: Option<u64>,
-    /// The kernel's name of the device that its file is on; another than the failed one's for a
-    /// file system on a stacked device.
+    /// Kernel name of the device of its file. On a stacked device it is not the device that
+    /// reported the error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
     /// `major:minor` of that device.
@@ -112,7 +85,7 @@ pub struct Page {
     /// Type of its file system; `bdev` for a block device's own page cache.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fs: Option<String>,
-    /// Whether its mapping requires that it does not change while under writeback.
+    /// Whether its mapping requires stable pages.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stable: Option<bool>,
 }
@@ -120,9 +93,9 @@ pub struct Page {
 /// One failed check of protection information.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IntegrityError {
-    /// What the request wanted.
+    /// The operation of the request.
     pub op: Operation,
-    /// The kernel's name of the device that failed: the lowest that knows of the failure.
+    /// Kernel name of the device that failed: the lowest device that knows of the error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
     /// `major:minor` of the device.
@@ -132,28 +105,28 @@ pub struct IntegrityError {
     pub sector: u64,
     /// Length of the failed part in units of 512 bytes.
     pub sectors: u64,
-    /// Which check failed.
+    /// The check that failed.
     pub check: Check,
-    /// Who noticed.
+    /// The component that detected the error.
     pub source: Source,
-    /// What the caller is told: `EILSEQ`.
+    /// The error that the submitter gets, as an errno name: `EILSEQ`.
     pub status: String,
-    /// The pages of the failed part, in the order of the request. Not all of them if
-    /// `pages_total` says more.
+    /// The pages of the failed part, in the order of the request. The list is incomplete if
+    /// `pages_total` is present.
     pub pages: Vec<Page>,
-    /// How many pages the failed part has, if `pages` has fewer.
+    /// Number of pages of the failed part, if `pages` does not list all of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pages_total: Option<u64>,
-    /// Type of the file system, if all pages are of one.
+    /// Type of the file system, if all pages belong to the same one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fs: Option<String>,
-    /// Path of the file, if all pages are of one and its path could be found without guessing.
+    /// Path of the file, if all pages belong to the same file and its path is certain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
-    /// Process that submitted the request, where the kernel still knows.
+    /// Process that submitted the request, if the kernel still has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,
-    /// Thread that submitted the request, where the kernel still knows.
+    /// Thread that submitted the request, if the kernel still has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tid: Option<u32>,
     /// Name of that thread.

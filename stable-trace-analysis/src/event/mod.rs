@@ -1,7 +1,7 @@
-//! The event stream: what one run says, an object a line.
+//! The schema of the event stream: one JSON object a line.
 //!
-//! These types are the contract that users script against. A field may be added; one that stands
-//! here keeps its name, its unit and its meaning. What could not be known is absent, never invented.
+//! Users script against these types. Fields may be added; an existing field keeps its name, its unit
+//! and its meaning. An unknown value is absent.
 
 mod association;
 mod integrity;
@@ -14,6 +14,7 @@ mod workload;
 mod workload_errors;
 
 use serde::{Deserialize, Serialize};
+use strum::IntoStaticStr;
 
 pub use association::{Association, Latency};
 pub use integrity::{Check, IntegrityError, Operation, Page, PageKind, Source};
@@ -23,73 +24,107 @@ pub use summary::{IntegritySummary, StallSummary, Summary, UnstableSummary, Verd
 pub use unstable_write::{Grade, UnstableWrite};
 pub use verdict::{Cause, Verdict};
 pub use workload::{ModeCount, Workload, WorkloadState};
-pub use workload_errors::{ErrorInterval, Failed, WorkloadErrors};
+pub use workload_errors::{ErrorInterval, FailedCalls, WorkloadErrors};
+pub(crate) use workload_errors::{add_failed, failed_since};
 
 use crate::units::Timestamp;
 
-/// The form of the stream that this version writes, and the newest that it reads. It rises only when
-/// something that stands here changes its meaning, never for what is added.
+/// Version of the stream format that this program writes, and the newest that it reads. It
+/// increases only if an existing field changes its meaning, not if a field is added.
 pub const FORMAT: u32 = 1;
 
-/// One line of the stream: an [`Event`] with its place and its time.
+/// One line of the stream: an [`Event`] with its sequence number and its time.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Line {
-    /// Counts up from 1 within a run, without gaps.
+    /// Sequence number: counts up from 1 within a run, without gaps.
     pub seq: u64,
-    /// When it happened; for a stall, when it ended.
+    /// Time of the event; for a stall, its end.
     pub time: Timestamp,
-    /// What happened.
+    /// The event.
     #[serde(flatten)]
     pub event: Event,
 }
 
-/// Everything a run can say.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// An event of the stream.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, IntoStaticStr)]
 #[serde(tag = "type", rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum Event {
-    /// The first line: where this is, and what is attached.
+    /// The first line: the machine, the probes and the devices.
     Start(Start),
-    /// One wait of one task for one folio's writeback.
+    /// One wait of one task for the writeback of one folio.
     Stall(Stall),
     /// A page given to a writer while it was under writeback.
     UnstableWrite(UnstableWrite),
     /// A failed check of protection information.
     Integrity(IntegrityError),
-    /// What caused an integrity failure.
+    /// The cause of an integrity error.
     Verdict(Verdict),
-    /// What the paired workload does.
+    /// Progress of the paired workload.
     Workload(Workload),
-    /// Lines that the ring buffer had no room for.
+    /// Events that the ring buffer dropped.
     Lost(Lost),
-    /// The last line: everything counted.
+    /// The last line: the totals of the run.
     Summary(Summary),
 }
 
-/// Lines that the ring buffer had no room for.
+/// Events that the ring buffer dropped because it was full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lost {
-    /// How many since the last such line.
+    /// Number of events dropped since the last such line.
     pub count: u64,
-    /// The last line before the loss was noticed.
+    /// `seq` of the last line before the loss was detected.
     pub since_seq: u64,
-    /// How long before this line's time none of them was lost yet, in ns.
+    /// All of them were dropped at most this many ns before the time of this line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub within_ns: Option<u64>,
 }
 
 impl Event {
     /// The value of `type`.
-    #[must_use]
-    pub const fn kind(&self) -> &'static str {
-        match self {
-            Self::Start(_) => "start",
-            Self::Stall(_) => "stall",
-            Self::UnstableWrite(_) => "unstable_write",
-            Self::Integrity(_) => "integrity",
-            Self::Verdict(_) => "verdict",
-            Self::Workload(_) => "workload",
-            Self::Lost(_) => "lost",
-            Self::Summary(_) => "summary",
+    pub fn kind(&self) -> &'static str {
+        self.into()
+    }
+}
+
+/// Gives enums the text form that they have in JSON, for metric labels and text output.
+macro_rules! impl_name {
+    ($($name:ident),+) => {$(
+        impl $name {
+            /// The text form, as in JSON.
+            pub fn name(self) -> &'static str {
+                self.into()
+            }
         }
+    )+};
+}
+
+impl_name!(Cause, Check, Context, Grade, Group, Method, Operation, Source);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn same(json: &impl Serialize, name: &str) {
+        assert_eq!(serde_json::to_value(json).unwrap(), name);
+    }
+
+    #[test]
+    fn the_name_of_a_value_is_its_json_form() {
+        for context in Context::ALL {
+            same(&context, context.name());
+        }
+        for cause in Cause::ALL {
+            same(&cause, cause.name());
+        }
+        same(&Check::ReferenceTag, Check::ReferenceTag.name());
+        same(&Grade::Violation, Grade::Violation.name());
+        same(&Group::WritebackWait, Group::WritebackWait.name());
+        same(&Method::Tracepoint, Method::Tracepoint.name());
+        same(&Operation::Read, Operation::Read.name());
+        same(&Source::Nvme, Source::Nvme.name());
+        let event = Event::Lost(Lost { count: 1, since_seq: 1, within_ns: None });
+        assert_eq!(serde_json::to_value(&event).unwrap()["type"], event.kind());
     }
 }

@@ -1,13 +1,14 @@
 //! The first line: the machine, the probes and the devices.
 
 use serde::{Deserialize, Serialize};
+use strum::IntoStaticStr;
 
 use crate::units::DeviceId;
 
 /// The first line of a run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Start {
-    /// [`FORMAT`] of whoever wrote it; 0 where nobody said.
+    /// [`FORMAT`](super::FORMAT) of the program that wrote the stream; 0 if absent.
     #[serde(default)]
     pub format: u32,
     /// Version of stable-trace.
@@ -18,62 +19,55 @@ pub struct Start {
     pub arch: String,
     /// Node name, as `uname -n` prints it.
     pub hostname: String,
-    /// Whether the kernel preempts itself.
+    /// Preemption model of the kernel.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preemption: Option<Preemption>,
-    /// `--min-latency` in ns: shorter stalls are counted, but are not in the stream.
+    /// `--min-latency` in ns: shorter stalls are counted, but not streamed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_latency_ns: Option<u64>,
-    /// `--window` in ns: how long before an integrity error what happened counts for its verdict.
+    /// `--window` in ns: the correlation window before an integrity error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window_ns: Option<u64>,
     /// Every probe of the plan, attached or not.
     pub probes: Vec<Probe>,
-    /// Every block device at the start.
+    /// Every block device at the start of the run.
     pub devices: Vec<Device>,
-    /// Whether only some waiters and writers are traced: `--pid`, `--comm`, `--cgroup`.
+    /// Whether a filter excludes waiters and writers: `--pid`, `--comm`, `--cgroup`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub filtered: bool,
-    /// `major:minor` of the disks of `--device`; empty for all.
+    /// `major:minor` of the disks of `--device`; empty if all devices are traced.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub only_devices: Vec<DeviceId>,
-    /// Where metrics are served, as a URL.
+    /// URL of the metrics endpoint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metrics: Option<String>,
 }
 
-/// The question that a set of probes answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+/// The question that a group of probes answers.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, IntoStaticStr,
+)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum Group {
-    /// Waits for a folio's writeback.
+    /// Which tasks wait for the writeback of a folio?
     WritebackWait,
-    /// Buffered writes that take a folio to write to.
+    /// Which buffered writes get a folio under writeback?
     WriteBegin,
-    /// Write faults on mapped folios.
+    /// Which write faults get a folio under writeback?
     PageMkwrite,
-    /// Completions that failed their integrity check.
+    /// Which requests fail their integrity check?
     Integrity,
 }
 
-impl Group {
-    /// The name that the contract gives it.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::WritebackWait => "writeback_wait",
-            Self::WriteBegin => "write_begin",
-            Self::PageMkwrite => "page_mkwrite",
-            Self::Integrity => "integrity",
-        }
-    }
-}
-
 /// How a probe attaches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, IntoStaticStr,
+)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum Method {
-    /// fentry or fexit: a trampoline at the function.
+    /// fentry or fexit.
     Fentry,
     /// A kprobe or kretprobe.
     Kprobe,
@@ -81,45 +75,33 @@ pub enum Method {
     Tracepoint,
 }
 
-impl Method {
-    /// The name that the contract gives it.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Fentry => "fentry",
-            Self::Kprobe => "kprobe",
-            Self::Tracepoint => "tracepoint",
-        }
-    }
-}
-
 /// One probe of the plan.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Probe {
-    /// The question it helps to answer.
+    /// The group of the probe.
     pub group: Group,
     /// The probed function, or `system:name` of a tracepoint.
     pub function: String,
     /// How it attaches.
     pub method: Method,
-    /// Whether it did.
+    /// Whether it is attached.
     pub attached: bool,
-    /// Why it did not.
+    /// Why it is not attached.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
-/// A block device and what it asks of the page cache.
+/// A block device, and what it requires of the page cache.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Device {
-    /// The kernel's name: `sda`, `nvme0n1`, `loop0`.
+    /// Kernel name, such as `sda`, `nvme0n1` or `loop0`.
     pub device: String,
     /// `major:minor`.
     pub dev: DeviceId,
-    /// Whether pages under writeback to it must not change: `queue/stable_writes`, or that it
-    /// carries checksums (from 6.12 on integrity alone forces stability).
+    /// Whether it requires stable pages: `queue/stable_writes` is set, or the device has an
+    /// integrity profile (from 6.12 on that alone requires stable pages).
     pub stable_writes: bool,
-    /// Its protection information, where it has any.
+    /// Its protection information, if it has any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub integrity: Option<Protection>,
 }
@@ -129,22 +111,22 @@ pub struct Device {
 pub struct Protection {
     /// `integrity/format`, such as `T10-DIF-TYPE1-CRC`.
     pub format: String,
-    /// `integrity/tag_size`: bytes of application tag.
+    /// `integrity/tag_size`: bytes of the application tag.
     pub tag_size: u32,
-    /// `integrity/protection_interval_bytes`: data bytes that one tuple protects.
+    /// `integrity/protection_interval_bytes`: data bytes per tuple.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interval_bytes: Option<u32>,
 }
 
-/// The model in force (`sched_dynamic_show`, kernel/sched/debug.c, 5.12 to 7.3).
+/// The preemption model in force (`sched_dynamic_show`, kernel/sched/debug.c, 5.12 to 7.3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Preemption {
-    /// Not in the kernel, or only where it offers itself.
+    /// `none` or `voluntary`: no preemption in the kernel, or only at explicit points.
     Voluntary,
-    /// Nearly everywhere, some at the next tick only.
+    /// `full` or `lazy`: preemption nearly everywhere, with `lazy` in part at the next tick.
     Full,
-    /// There is no telling: an older kernel, or one whose model is fixed.
+    /// Unknown: the kernel is older than 5.12, or its model is fixed.
     #[default]
     Unknown,
 }

@@ -1,4 +1,4 @@
-//! The last line of a run, and what it is made of.
+//! The last line of a run: its totals.
 
 use std::collections::BTreeMap;
 
@@ -11,94 +11,94 @@ use super::{
 /// Stalls of one context on one device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StallSummary {
-    /// Why they waited.
+    /// Why the tasks waited.
     pub context: Context,
-    /// The device, where it is known.
+    /// The device, if it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
-    /// The file system, where it is known.
+    /// The file system, if it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fs: Option<String>,
-    /// How many.
+    /// Number of them.
     pub count: u64,
-    /// Their sum in ns.
+    /// Sum of their durations in ns.
     pub total_ns: u64,
-    /// Median in ns, interpolated within a power-of-two bucket, like the other quantiles.
+    /// Median in ns. Quantiles are interpolated within a power-of-two bucket.
     pub p50_ns: u64,
     /// 90th percentile in ns.
     pub p90_ns: u64,
     /// 99th percentile in ns.
     pub p99_ns: u64,
-    /// The longest in ns, exact.
+    /// Longest duration in ns, exact.
     pub max_ns: u64,
-    /// How many in each bucket: up to 1 µs, up to 2 µs, up to 4 µs and so on, without the empty ones
-    /// at the end. With 28 of them the last one has no bound.
+    /// Number in each bucket: up to 1 µs, up to 2 µs, up to 4 µs and so on, without empty buckets at
+    /// the end. The 28th bucket has no upper bound.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub buckets: Vec<u64>,
 }
 
-/// The last line of a run.
+/// The totals of a run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
-    /// From attached to detached, in ns.
+    /// Time from attaching to detaching, in ns.
     pub elapsed_ns: u64,
-    /// Lines by type, this one not counted.
+    /// Number of lines by type, without this line.
     pub counts: BTreeMap<String, u64>,
-    /// Every stall there was, streamed or not.
+    /// All stalls, streamed or not.
     pub stalls: Vec<StallSummary>,
-    /// Every stall there was, as one number.
+    /// Number of all stalls.
     pub stalls_total: u64,
-    /// Every unstable write there was, streamed or not.
+    /// All unstable writes, streamed or not.
     #[serde(default)]
     pub unstable_writes: Vec<UnstableSummary>,
-    /// Those of them that harm nobody, so counted but not streamed without `--harmless`.
+    /// Number of harmless unstable writes, which are not streamed without `--harmless`.
     #[serde(default)]
     pub unstable_writes_unstreamed: u64,
-    /// Every integrity failure there was, streamed or not.
+    /// All integrity errors, streamed or not.
     #[serde(default)]
     pub integrity_errors: Vec<IntegritySummary>,
-    /// Every integrity failure there was, as one number.
+    /// Number of all integrity errors.
     #[serde(default)]
     pub integrity_errors_total: u64,
-    /// What caused them, as far as they were streamed.
+    /// Verdicts on the streamed integrity errors.
     #[serde(default)]
     pub verdicts: Vec<VerdictSummary>,
-    /// How stalls and integrity errors go together: of all devices, then of each that has errors.
-    /// Empty if there was no error.
+    /// Associations of stalls and integrity errors: of all disks together, then of each disk with
+    /// errors. Empty without errors.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub associations: Vec<Association>,
-    /// Those shorter than `--min-latency`, so counted but not streamed.
+    /// Number of stalls shorter than `--min-latency`, which are not streamed.
     pub stalls_below_threshold: u64,
-    /// Waits whose folio was written back before the task had to stop running: no stall.
+    /// Waits whose writeback ended before the task slept: not a stall.
     pub waits_without_sleep: u64,
-    /// Times that a waiter was woken and found its folio under writeback again: still one stall.
-    /// With `stalls_total`, `waits_without_sleep` and `waits_unfinished` this adds up to every time
-    /// that the wait tracepoint fired.
+    /// Number of times that a waiter woke up and found its folio under writeback again: still the
+    /// same stall. The sum of this, `stalls_total`, `waits_without_sleep` and `waits_unfinished` is
+    /// the number of times that the wait tracepoint fired.
     pub waits_repeated: u64,
-    /// Waits that were not over when the run was: no stall of this run.
+    /// Waits that had not ended at the end of the run: not a stall of this run.
     pub waits_unfinished: u64,
-    /// Lines that the ring buffer had no room for.
+    /// Events that the ring buffer dropped.
     pub events_lost: u64,
     /// Records that could not be decoded.
     pub records_malformed: u64,
-    /// What kernel maps had no room for, by kind; not one stall is missing from `stalls` for it.
+    /// Failed insertions into kernel maps by kind. `stalls` is complete nevertheless.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub map_failures: BTreeMap<String, u64>,
     /// Runs that a probe missed, by function.
     pub probe_runs_missed: BTreeMap<String, u64>,
-    /// The agent's own CPU time in ns.
+    /// CPU time of the agent in ns.
     pub agent_cpu_ns: u64,
-    /// CPU time of the eBPF programs in ns; 0 where the kernel was not to time them.
+    /// CPU time of the eBPF programs in ns; 0 if BPF run-time statistics were disabled.
     pub bpf_cpu_ns: u64,
     /// Totals of the paired workload.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workload: Option<Box<Workload>>,
-    /// Whether this is made from the lines of a recording that has no end of its own: what was not
-    /// streamed is not counted.
+    /// Whether the totals are computed from the lines of a recording without a summary: they count
+    /// only streamed events.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub incomplete: bool,
-    /// What the paired workload was refused, beside the integrity errors of the same time; of those
-    /// profiles in which anything failed.
+    /// Failed calls of the paired workload with the integrity errors of the same time, for each
+    /// profile with failed calls or integrity errors.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub workload_errors: Vec<WorkloadErrors>,
 }
@@ -108,42 +108,42 @@ pub struct Summary {
 pub struct UnstableSummary {
     /// `write_begin` or `page_mkwrite`.
     pub context: Context,
-    /// What they mean.
+    /// Their significance.
     pub grade: Grade,
-    /// The device, where it is known.
+    /// The device, if it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
-    /// The file system, where it is known.
+    /// The file system, if it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fs: Option<String>,
-    /// How many.
+    /// Number of them.
     pub count: u64,
 }
 
-/// Integrity failures of one kind on one device.
+/// Integrity errors of one kind on one device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IntegritySummary {
-    /// The device, where it is known.
+    /// The device, if it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
-    /// What the requests wanted.
+    /// The operation of the requests.
     pub op: Operation,
-    /// Which check failed.
+    /// The check that failed.
     pub check: Check,
-    /// Who noticed.
+    /// The component that detected them.
     pub source: Source,
-    /// How many.
+    /// Number of them.
     pub count: u64,
 }
 
 /// Verdicts of one cause on one device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VerdictSummary {
-    /// The device, where it is known.
+    /// The device, if it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
-    /// What caused the failures.
+    /// The cause of the errors.
     pub cause: Cause,
-    /// How many.
+    /// Number of them.
     pub count: u64,
 }

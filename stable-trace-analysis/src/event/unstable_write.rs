@@ -1,52 +1,44 @@
-//! Unstable writes: pages given to a writer while under writeback.
+//! Unstable writes: writes to pages under writeback.
 
 use serde::{Deserialize, Serialize};
+use strum::IntoStaticStr;
 
 use super::Context;
 use crate::units::DeviceId;
 
-/// What a page that changes under writeback means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+/// The significance of an unstable write.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, IntoStaticStr,
+)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum Grade {
-    /// Its mapping requires stable pages: the kernel broke its word.
+    /// The mapping requires stable pages: the kernel violated its guarantee.
     Violation,
-    /// Its mapping does not require them, but a device below checks integrity.
+    /// The mapping does not require stable pages, but a device below checks integrity.
     Hole,
-    /// Nobody checks.
+    /// No device below checks integrity.
     Harmless,
 }
 
-impl Grade {
-    /// The name that the contract gives it.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Violation => "violation",
-            Self::Hole => "hole",
-            Self::Harmless => "harmless",
-        }
-    }
-}
-
-/// A page given to a writer while it was under writeback.
+/// A page that a writer got while it was under writeback.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnstableWrite {
     /// `write_begin` or `page_mkwrite`.
     pub context: Context,
-    /// What it means.
+    /// Its significance.
     pub grade: Grade,
-    /// The function that a file-system developer would name.
+    /// The kernel function that gave the page to the writer.
     pub function: String,
-    /// Process of the writer.
+    /// Process id of the writer.
     pub pid: u32,
-    /// Thread of the writer.
+    /// Thread id of the writer.
     pub tid: u32,
     /// Name of the writer's thread.
     pub comm: String,
     /// The writer's cgroup (v2), as an inode number.
     pub cgroup_id: u64,
-    /// The kernel's name of the device.
+    /// Kernel name of the device.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
     /// `major:minor` of the device.
@@ -62,7 +54,7 @@ pub struct UnstableWrite {
     /// Path of the file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
-    /// Kernel functions from the innermost out, with `--stacks`.
+    /// Kernel functions, the innermost first; with `--stacks`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stack: Option<Vec<String>>,
 }

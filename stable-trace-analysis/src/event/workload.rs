@@ -1,16 +1,16 @@
-//! What the paired workload says of itself.
+//! Progress of the paired workload.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::Failed;
+use super::workload_errors::{FailedCalls, add_counts, add_failed};
 
-/// Where a workload is in its life.
+/// The state of a workload.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WorkloadState {
-    /// Its workers are at the barrier, which opens now.
+    /// All workers have reached the start barrier, which opens now.
     #[default]
     Started,
     /// It runs; the numbers are totals so far.
@@ -19,65 +19,62 @@ pub enum WorkloadState {
     Finished,
 }
 
-/// What the paired workload does.
+/// The totals of the paired workload.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Workload {
-    /// Where it is in its life.
+    /// Its state.
     pub state: WorkloadState,
-    /// `a` to `g`.
+    /// Its profile: `a` to `g`.
     pub profile: String,
     /// Number of workers.
     pub threads: u32,
-    /// Bytes of the file that all workers rewrite.
+    /// Size in bytes of the file that all workers rewrite.
     pub file_size: u64,
-    /// Writes and stores so far, each with its sync.
+    /// Number of writes and stores so far, each with its sync.
     pub operations: u64,
-    /// Bytes that they wrote.
+    /// Bytes written by them.
     pub bytes: u64,
-    /// Failed calls by errno name.
+    /// Number of failed calls by errno name.
     pub errors: BTreeMap<String, u64>,
-    /// The same by mode, `write` and `mmap`: of those modes that the profile has.
+    /// Totals by mode (`write`, `mmap`), for the modes of the profile.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub modes: BTreeMap<String, ModeCount>,
-    /// The same by call (`pwrite`, `sync_file_range`, `fsync`, `msync`, `store`), then errno name.
+    /// Failed calls by call (`pwrite`, `sync_file_range`, `fsync`, `msync`, `store`) and errno name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub failed: Failed,
-    /// Since its workers passed the barrier, in ns; once it has finished, until the last one ended.
+    pub failed: FailedCalls,
+    /// Time in ns since the start barrier opened; at the end, until the last worker ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub elapsed_ns: Option<u64>,
-    /// Its process.
+    /// Its process id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,
-    /// Inode of the file, within its file system; absent for a block device.
+    /// Inode of the file; absent for a block device.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ino: Option<u64>,
 }
 
-/// What the workers of one mode did.
+/// The totals of the workers of one mode.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModeCount {
-    /// Writes or stores so far, each with its sync.
+    /// Number of writes or stores so far, each with its sync.
     pub operations: u64,
-    /// Bytes that they wrote.
+    /// Bytes written by them.
     pub bytes: u64,
-    /// Failed calls by errno name.
+    /// Number of failed calls by errno name.
     pub errors: BTreeMap<String, u64>,
 }
 
 impl ModeCount {
-    /// Adds what another one did.
+    /// Adds the totals of `other`.
     pub fn add(&mut self, other: &Self) {
         self.operations += other.operations;
         self.bytes += other.bytes;
-        for (errno, count) in &other.errors {
-            *self.errors.entry(errno.clone()).or_default() += count;
-        }
+        add_counts(&mut self.errors, &other.errors);
     }
 }
 
 impl Workload {
-    /// The totals of several profiles as one; nothing for none.
-    #[must_use]
+    /// The sum of the totals of several profiles; `None` without any.
     pub fn sum(workloads: &[Self]) -> Option<Self> {
         let (first, rest) = workloads.split_first()?;
         let mut sum = first.clone();
@@ -85,21 +82,14 @@ impl Workload {
             sum.profile = format!("{},{}", sum.profile, workload.profile);
             sum.operations += workload.operations;
             sum.bytes += workload.bytes;
-            for (errno, count) in &workload.errors {
-                *sum.errors.entry(errno.clone()).or_default() += count;
-            }
+            add_counts(&mut sum.errors, &workload.errors);
             for (mode, count) in &workload.modes {
                 sum.modes.entry(mode.clone()).or_default().add(count);
             }
-            for (call, errors) in &workload.failed {
-                let of_call = sum.failed.entry(call.clone()).or_default();
-                for (errno, count) in errors {
-                    *of_call.entry(errno.clone()).or_default() += count;
-                }
-            }
+            add_failed(&mut sum.failed, &workload.failed);
             sum.elapsed_ns =
                 sum.elapsed_ns.zip(workload.elapsed_ns).map(|(so_far, more)| so_far + more);
-            // Each profile has a file of its own.
+            // Each profile has its own file.
             sum.ino = None;
         }
         Some(sum)

@@ -1,4 +1,4 @@
-//! What the paired workload was refused, beside the integrity errors of the same time.
+//! Failed calls of the paired workload, with the integrity errors of the same time.
 
 use std::collections::BTreeMap;
 
@@ -6,35 +6,61 @@ use serde::{Deserialize, Serialize};
 
 use crate::units::Timestamp;
 
-/// Failed calls: by call (`pwrite`, `sync_file_range`, …), then by errno name.
-pub type Failed = BTreeMap<String, BTreeMap<String, u64>>;
+/// Number of failed calls by call (`pwrite`, `sync_file_range`, …) and errno name.
+pub type FailedCalls = BTreeMap<String, BTreeMap<String, u64>>;
 
 /// One run of one profile.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkloadErrors {
-    /// `a` to `g`.
+    /// Its profile: `a` to `g`.
     pub profile: String,
-    /// What the workload was refused.
-    pub failed: Failed,
+    /// Failed calls of the workload.
+    pub failed: FailedCalls,
     /// Integrity errors that were streamed while it ran.
     pub integrity_errors: u64,
-    /// Those of them that are about its file, or whose request its process submitted.
+    /// Integrity errors on the workload's file, or of requests that its process submitted.
     pub integrity_errors_own: u64,
-    /// The same by time, from one word of the workload to the next, where there was either.
+    /// The intervals between workload lines that have failed calls or integrity errors.
     pub intervals: Vec<ErrorInterval>,
 }
 
-/// A time of a workload in which something failed.
+/// The time between two lines of a workload.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorInterval {
-    /// When it began.
+    /// Start of the interval.
     pub from: Timestamp,
-    /// When it ended.
+    /// End of the interval.
     pub to: Timestamp,
-    /// What the workload was refused in it.
-    pub failed: Failed,
+    /// Failed calls of the workload in it.
+    pub failed: FailedCalls,
     /// Integrity errors in it.
     pub integrity_errors: u64,
-    /// Those of them that are about the workload's file, or whose request its process submitted.
+    /// Integrity errors on the workload's file, or of requests that its process submitted.
     pub integrity_errors_own: u64,
+}
+
+pub(super) fn add_counts(sum: &mut BTreeMap<String, u64>, more: &BTreeMap<String, u64>) {
+    for (errno, count) in more {
+        *sum.entry(errno.clone()).or_default() += count;
+    }
+}
+
+pub(crate) fn add_failed(sum: &mut FailedCalls, more: &FailedCalls) {
+    for (call, errors) in more {
+        add_counts(sum.entry(call.clone()).or_default(), errors);
+    }
+}
+
+/// The failed calls that `later` counts beyond `earlier`, an earlier state of the same counts.
+pub(crate) fn failed_since(later: &FailedCalls, earlier: &FailedCalls) -> FailedCalls {
+    let mut more = FailedCalls::new();
+    for (call, errors) in later {
+        for (errno, count) in errors {
+            let before = earlier.get(call).and_then(|errors| errors.get(errno)).unwrap_or(&0);
+            if count > before {
+                more.entry(call.clone()).or_default().insert(errno.clone(), count - before);
+            }
+        }
+    }
+    more
 }

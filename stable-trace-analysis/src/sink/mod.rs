@@ -24,3 +24,16 @@ pub trait EventSink {
     /// What the writer says.
     fn flush(&mut self) -> io::Result<()>;
 }
+
+/// Whether the reader of a stream is still there, by the outcome of a write. A closed pipe is a
+/// reader that has seen enough, and not an error.
+///
+/// # Errors
+/// The write failed for any other reason.
+pub fn reader_is_open(written: io::Result<()>) -> io::Result<bool> {
+    match written {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(error),
+    }
+}

@@ -1,15 +1,12 @@
 //! What the workload was refused since its last word, beside the integrity errors since then: for
 //! the eye, as the lines come. The exact account is in the summary.
 
-use crate::{
-    correlate::pairing::beyond,
-    event::{Failed, Workload, WorkloadErrors, WorkloadState},
-};
+use crate::event::{FailedCalls, Workload, WorkloadErrors, WorkloadState, failed_since};
 
 /// Remembers the workload's last word.
 #[derive(Debug, Default)]
 pub struct WorkloadErrorDeltas {
-    failed: Failed,
+    failed: FailedCalls,
     integrity_errors: u64,
 }
 
@@ -25,7 +22,7 @@ impl WorkloadErrorDeltas {
             *self = Self::default();
             return None;
         }
-        let refused = beyond(&workload.failed, &self.failed);
+        let refused = failed_since(&workload.failed, &self.failed);
         let seen = std::mem::take(&mut self.integrity_errors);
         self.failed.clone_from(&workload.failed);
         (!refused.is_empty()).then(|| {
@@ -55,7 +52,7 @@ pub fn account(errors: &WorkloadErrors) -> String {
 }
 
 /// `1203 EILSEQ (sync_file_range), 2 EIO (pwrite)`.
-fn calls(failed: &Failed) -> String {
+fn calls(failed: &FailedCalls) -> String {
     let each = failed.iter().flat_map(|(call, errors)| {
         errors.iter().map(move |(name, count)| format!("{count} {name} ({call})"))
     });
@@ -68,7 +65,7 @@ mod tests {
 
     use super::*;
 
-    fn failed(count: u64) -> Failed {
+    fn failed(count: u64) -> FailedCalls {
         let errors = BTreeMap::from([("EILSEQ".to_owned(), count)]);
         BTreeMap::from([("sync_file_range".to_owned(), errors)])
     }

@@ -1,4 +1,4 @@
-//! Quantiles of histograms, and the comparison of paired runs.
+//! Quantiles of histograms, and ratios of paired measurements.
 
 pub mod paired;
 pub mod quantile;

@@ -2,11 +2,10 @@
 
 use stable_trace_common::histogram::{BUCKETS, upper_bound_ns};
 
-/// The `part`-quantile (0 to 1) in ns, linear within its bucket as Prometheus'
-/// `histogram_quantile` has it, and never above the longest that was seen. 0 if nothing was.
+/// The `part`-quantile (0 to 1) in ns, interpolated linearly within its bucket like Prometheus'
+/// `histogram_quantile`, but at most `max_ns`. 0 for an empty histogram.
 ///
-/// A bucket spans a factor of two, and so does the error at worst.
-#[must_use]
+/// A bucket spans a factor of two, so the error is at most a factor of two.
 pub fn quantile_ns(buckets: &[u64; BUCKETS], max_ns: u64, part: f64) -> u64 {
     let total: u64 = buckets.iter().sum();
     if total == 0 {
@@ -55,12 +54,12 @@ mod tests {
     }
 
     #[test]
-    fn nothing_has_no_quantile() {
+    fn an_empty_histogram_has_the_quantile_zero() {
         assert_eq!(quantile_ns(&[0; BUCKETS], 0, 0.99), 0);
     }
 
     #[test]
-    fn the_longest_is_the_last_quantile() {
+    fn the_last_quantile_is_the_maximum() {
         let (buckets, max) = histogram(&[5_000, 7_000_000, 3_000_000]);
         assert_eq!(quantile_ns(&buckets, max, 1.0), 7_000_000);
         let (buckets, max) = histogram(&[90_000_000_000]);
@@ -68,9 +67,9 @@ mod tests {
     }
 
     proptest! {
-        /// Against the exact quantile of the same durations: within the bucket's factor of two.
+        /// Compares with the exact quantile of the same durations: at most one bucket below it.
         #[test]
-        fn it_is_in_the_exact_ones_bucket(
+        fn a_quantile_is_near_the_exact_one(
             mut durations in proptest::collection::vec(1_u64..60_000_000_000, 1..200),
             percent in 1_u32..=100,
         ) {

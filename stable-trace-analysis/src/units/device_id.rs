@@ -2,23 +2,23 @@
 
 use std::{fmt, num::ParseIntError, str::FromStr};
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// The number of a device: of a disk, a partition, or a file system without a disk.
+use super::text_form;
+
+/// The number (`dev_t`) of a disk, of a partition, or of a file system without a disk.
 ///
-/// Its text form is `major:minor`, in serde and in [`fmt::Display`], as sysfs and `mountinfo` have
-/// it.
+/// Its text form is `major:minor`, in serde and in [`fmt::Display`], as in sysfs and `mountinfo`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DeviceId {
-    /// The driver's number.
+    /// Number of the driver.
     pub major: u32,
-    /// The driver's number of the device.
+    /// Number of the device within the driver.
     pub minor: u32,
 }
 
 impl DeviceId {
     /// The device with these numbers.
-    #[must_use]
     pub const fn new(major: u32, minor: u32) -> Self {
         Self { major, minor }
     }
@@ -46,7 +46,7 @@ impl FromStr for DeviceId {
 
     fn from_str(text: &str) -> Result<Self, DeviceIdError> {
         let (major, minor) = text.split_once(':').ok_or(DeviceIdError)?;
-        // `u32` takes a sign, which no device number has.
+        // `u32` accepts a plus sign, but a device number has none.
         if major.starts_with('+') || minor.starts_with('+') {
             return Err(DeviceIdError);
         }
@@ -62,19 +62,7 @@ impl Serialize for DeviceId {
 
 impl<'de> Deserialize<'de> for DeviceId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Text;
-        impl de::Visitor<'_> for Text {
-            type Value = DeviceId;
-
-            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-                out.write_str("a device number as `major:minor`")
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<DeviceId, E> {
-                text.parse().map_err(E::custom)
-            }
-        }
-        deserializer.deserialize_str(Text)
+        text_form::deserialize(deserializer, "a device number as `major:minor`")
     }
 }
 

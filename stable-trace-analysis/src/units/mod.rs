@@ -1,6 +1,7 @@
 //! Times, device numbers, durations and sizes.
 
 mod device_id;
+mod text_form;
 mod timestamp;
 
 use std::time::Duration;
@@ -8,30 +9,29 @@ use std::time::Duration;
 pub use device_id::{DeviceId, DeviceIdError};
 pub use timestamp::{MonotonicTime, Timestamp, TimestampError};
 
-/// What is wrong with a duration or a size.
+/// Why a text is not a duration or a size.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum UnitError {
-    /// Not a duration.
+    /// The text is not a duration.
     #[error("`{0}` is not a duration: write a number and a unit, such as 500us, 1ms, 30s or 5m")]
     Duration(String),
-    /// Not a size.
+    /// The text is not a size.
     #[error("`{0}` is not a size: write a number and a unit, such as 4096, 64KiB, 64k or 64MiB")]
     Size(String),
 }
 
-/// A duration such as `500us`, `1ms`, `30s`, `5m`, or `0`.
-///
-/// # Errors
-/// [`UnitError::Duration`] for anything else.
+/// A duration in ns, at most `u64::MAX`.
+pub(crate) fn saturating_ns(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Parses a duration such as `500us`, `1ms`, `30s`, `5m` or `0`.
 pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
     humantime::parse_duration(text.trim()).map_err(|_| UnitError::Duration(text.to_owned()))
 }
 
-/// A size in bytes such as `4096`, `64KiB`, `64k`, `64MiB` or `64M`; all units are powers of 1024,
-/// as storage tools have it.
-///
-/// # Errors
-/// [`UnitError::Size`] for anything else.
+/// Parses a size in bytes such as `4096`, `64KiB`, `64k`, `64MiB` or `64M`. All units are powers of
+/// 1024, as in storage tools.
 pub fn parse_size(text: &str) -> Result<u64, UnitError> {
     parse_size::Config::new()
         .with_binary()
@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_of_the_contract() {
+    fn durations_are_parsed() {
         for (text, ns) in [
             ("0", 0),
             ("0ms", 0),
@@ -58,14 +58,14 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_duration_is_quoted() {
+    fn the_error_quotes_the_duration() {
         for text in ["", "fast", "10", "-1ms", "1 parsec"] {
             assert_eq!(parse_duration(text), Err(UnitError::Duration(text.to_owned())), "{text}");
         }
     }
 
     #[test]
-    fn sizes_of_the_contract() {
+    fn sizes_are_parsed() {
         for (text, bytes) in [
             ("4096", 4096),
             ("64KiB", 65_536),

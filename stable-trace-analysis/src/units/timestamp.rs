@@ -6,7 +6,9 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::{saturating_ns, text_form};
 
 /// A wall-clock time (`CLOCK_REALTIME`): nanoseconds since 1970 in UTC, up to the year 2554.
 ///
@@ -20,26 +22,22 @@ pub struct Timestamp(u64);
 pub struct MonotonicTime(u64);
 
 impl Timestamp {
-    /// A time from nanoseconds since 1970 in UTC.
-    #[must_use]
+    /// The time this many nanoseconds after the start of 1970 in UTC.
     pub const fn from_unix_ns(ns: u64) -> Self {
         Self(ns)
     }
 
-    /// Nanoseconds since 1970 in UTC.
-    #[must_use]
+    /// Nanoseconds since the start of 1970 in UTC.
     pub const fn unix_ns(self) -> u64 {
         self.0
     }
 
     /// The current time of the system clock.
-    #[must_use]
     pub fn now() -> Self {
         SystemTime::now().into()
     }
 
-    /// The time of the day in UTC with microseconds, such as `03:04:05.000006`.
-    #[must_use]
+    /// The time of day in UTC with microseconds, such as `03:04:05.000006`.
     pub fn time_of_day(self) -> String {
         let micros = self.0 / 1_000;
         let (seconds, micros) = (micros / 1_000_000, micros % 1_000_000);
@@ -49,14 +47,12 @@ impl Timestamp {
 }
 
 impl MonotonicTime {
-    /// A time from nanoseconds of the monotonic clock.
-    #[must_use]
+    /// The time at this many nanoseconds of the monotonic clock.
     pub const fn from_ns(ns: u64) -> Self {
         Self(ns)
     }
 
     /// Nanoseconds of the monotonic clock.
-    #[must_use]
     pub const fn ns(self) -> u64 {
         self.0
     }
@@ -66,7 +62,7 @@ impl MonotonicTime {
 impl From<SystemTime> for Timestamp {
     fn from(time: SystemTime) -> Self {
         let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+        Self(saturating_ns(since))
     }
 }
 
@@ -98,26 +94,14 @@ impl Serialize for Timestamp {
 
 impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Text;
-        impl de::Visitor<'_> for Text {
-            type Value = Timestamp;
-
-            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-                out.write_str("a time by RFC 3339")
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Timestamp, E> {
-                text.parse().map_err(E::custom)
-            }
-        }
-        deserializer.deserialize_str(Text)
+        text_form::deserialize(deserializer, "a time by RFC 3339")
     }
 }
 
-/// Reads an RFC 3339 time in UTC with up to nine digits of a second as nanoseconds since 1970.
+/// Parses an RFC 3339 time in UTC with up to nine fractional digits as nanoseconds since 1970.
 ///
-/// A recording has millions of these. This reader of one format is several times as fast as a
-/// parser of every RFC 3339 format (`cargo xtask bench report`).
+/// A recording has millions of times. This parser of one format is several times as fast as a
+/// parser of all RFC 3339 formats (`cargo xtask bench report`).
 fn nanoseconds(text: &str) -> Option<u64> {
     let (head, rest) = text.as_bytes().split_first_chunk()?;
     let [y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2, b'T', h1, h2, b':', i1, i2, b':', s1, s2] =
@@ -134,7 +118,7 @@ fn nanoseconds(text: &str) -> Option<u64> {
     seconds.checked_mul(1_000_000_000)?.checked_add(fraction(rest)?)
 }
 
-/// The fraction after the seconds: `Z`, or a point, digits and `Z`.
+/// Parses the part after the seconds, `Z` or a point, digits and `Z`, as nanoseconds.
 fn fraction(rest: &[u8]) -> Option<u64> {
     match rest {
         [b'Z'] => Some(0),
@@ -147,24 +131,24 @@ fn fraction(rest: &[u8]) -> Option<u64> {
     }
 }
 
-/// The number that ASCII digits write; at most nine of them.
+/// Parses at most nine ASCII digits.
 fn digits<const COUNT: usize>(text: [u8; COUNT]) -> Option<u64> {
-    let (mut number, mut odd) = (0, false);
-    // To the end whatever they are: how many there are is known, and no branch is needed.
+    let (mut number, mut invalid) = (0, false);
+    // Without an early return the loop has a fixed length and no branch.
     for byte in text {
         let digit = byte.wrapping_sub(b'0');
-        odd |= digit > 9;
+        invalid |= digit > 9;
         number = number * 10 + u64::from(digit);
     }
-    if odd { None } else { Some(number) }
+    if invalid { None } else { Some(number) }
 }
 
-/// Days from the start of 1970 to a day of the Gregorian calendar.
+/// Days from the start of 1970 to a day of the Gregorian calendar; `None` if it does not exist.
 fn days(year: u64, month: u64, day: u64) -> Option<u64> {
     const BEFORE: [u64; 12] = [0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334];
     const LENGTH: [u64; 12] = [31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
-    let at = usize::try_from(month.checked_sub(1)?).ok()?;
-    let (before, length) = (*BEFORE.get(at)?, *LENGTH.get(at)?);
+    let index = usize::try_from(month.checked_sub(1)?).ok()?;
+    let (before, length) = (*BEFORE.get(index)?, *LENGTH.get(index)?);
     let leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
     let february_29 = u64::from(leap && month == 2);
     if day == 0 || day > length + february_29 {
@@ -189,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ends_hold() {
+    fn the_first_and_the_last_time_are_parsed() {
         assert_eq!(nanoseconds("1970-01-01T00:00:00Z"), Some(0));
         assert_eq!(nanoseconds("2000-02-29T23:59:59.5Z"), Some(951_868_799_500_000_000));
         assert_eq!(nanoseconds("2554-07-21T23:34:33.709551615Z"), Some(u64::MAX));
@@ -197,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_time_is_none() {
+    fn other_texts_are_refused() {
         for text in [
             "",
             "Z",
@@ -219,27 +203,26 @@ mod tests {
     }
 
     proptest! {
-        /// Against another parser, on times that a third party wrote.
+        /// Parses times that another library formats.
         #[test]
-        fn it_reads_what_humantime_writes(ns in 0..=9_000_000_000_000_000_000_u64) {
+        fn it_parses_what_humantime_formats(ns in 0..=9_000_000_000_000_000_000_u64) {
             let text = humantime::format_rfc3339_nanos(UNIX_EPOCH + Duration::from_nanos(ns));
             prop_assert_eq!(nanoseconds(&text.to_string()), Some(ns));
         }
 
-        /// Against another parser, on texts that are nearly times.
+        /// Compares with another parser on texts that resemble times.
         #[test]
-        fn it_reads_what_humantime_reads(
+        fn it_parses_what_humantime_parses(
             text in "(19[67]|20[0-9])[0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-6][0-9](\\.[0-9]{1,10})?Z"
         ) {
             let ours = nanoseconds(&text);
-            // A leap second is another second to humantime, and no time to us: nothing prints it.
-            // It passes over digits beyond the ninth.
+            // humantime accepts leap seconds and more than nine fractional digits.
             prop_assume!(!text.contains(":60") && text.len() <= 30);
             prop_assert_eq!(ours, humantime_ns(&text), "{}", text);
         }
 
         #[test]
-        fn a_time_is_written_as_humantime_writes_it_and_read_back(ns: u64) {
+        fn the_text_form_is_that_of_humantime_and_parses_back(ns: u64) {
             let time = Timestamp::from_unix_ns(ns);
             let text = humantime::format_rfc3339_nanos(UNIX_EPOCH + Duration::from_nanos(ns));
             prop_assert_eq!(time.to_string(), text.to_string());
@@ -249,7 +232,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_makes_it_panic(text in ".*") {
+        fn no_text_panics(text in ".*") {
             let _ = nanoseconds(&text);
         }
     }

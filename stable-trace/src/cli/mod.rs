@@ -1,7 +1,9 @@
-//! The command line: what a user types, turned into a run.
+//! The command line.
 
-pub mod options;
+mod options;
+mod output;
 mod report;
+mod signals;
 mod tracing;
 
 use std::{
@@ -17,13 +19,12 @@ use options::{Cli, Color, Command, Format, Verbosity};
 
 use crate::workload::command::{self as wac, Format as WacFormat};
 
-/// Parses the command line and does what it says. Errors are one line on stderr.
-#[must_use]
+/// Runs the command that the command line names. An error is one line on stderr.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let color = cli.color.on(io::stderr().is_terminal());
+    let color = cli.color.is_enabled(io::stderr().is_terminal());
     log_to_stderr(&cli.verbosity, color);
-    let outcome = match cli.command.unwrap_or(Command::Trace(cli.trace)) {
+    let result = match cli.command.unwrap_or(Command::Trace(cli.trace)) {
         Command::Trace(args) => tracing::trace(&args, cli.color),
         Command::Run(args) => tracing::run(args, cli.color),
         Command::Wac(args) if args.no_trace => {
@@ -47,14 +48,14 @@ pub fn main() -> ExitCode {
             .map_err(Into::into)
             .map(|()| ExitCode::SUCCESS),
     };
-    outcome.unwrap_or_else(|error| {
-        // Nobody is left to tell if stderr is closed.
+    result.unwrap_or_else(|error| {
+        // A closed stderr is ignored: there is no other place for the message.
         let _ = writeln!(io::stderr(), "stable-trace: {}", ErrorChain(error.as_ref()));
         ExitCode::FAILURE
     })
 }
 
-/// Warnings and, with `-v`, what is going on.
+/// Logs warnings and, with `-v`, more to stderr.
 fn log_to_stderr(verbosity: &Verbosity, color: bool) {
     let level = match (verbosity.quiet, verbosity.verbose) {
         (true, _) => LevelFilter::Error,
@@ -65,7 +66,7 @@ fn log_to_stderr(verbosity: &Verbosity, color: bool) {
     };
     env_logger::Builder::new()
         .filter_module("stable_trace", level)
-        // The programs' own messages come under the name of their crate.
+        // Log messages of the eBPF programs have the name of their crate.
         .filter_module("stable_trace_ebpf", level)
         .filter_level(level.min(LevelFilter::Warn))
         .write_style(if color {
@@ -82,13 +83,12 @@ fn log_to_stderr(verbosity: &Verbosity, color: bool) {
 }
 
 impl Color {
-    /// Whether to write colours to something that is, or is not, a terminal.
-    #[must_use]
-    pub fn on(self, terminal: bool) -> bool {
+    /// Whether to use colours on a stream that is, or is not, a terminal.
+    fn is_enabled(self, terminal: bool) -> bool {
         match self {
             Self::Always => true,
             Self::Never => false,
-            // https://no-color.org: any value but the empty one.
+            // https://no-color.org: any value but an empty one disables colours.
             Self::Auto => {
                 terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
             }

@@ -1,245 +1,289 @@
-//! Commands and options. Help, completions and the manual page come from here.
+//! Commands and options. Help, completions and the man page are generated from them.
 
 use std::{ffi::OsString, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use stable_trace_analysis::{
-    event::{Grade, Method, Summary},
+    event::{Grade, Summary},
     units::{parse_duration, parse_size},
 };
 
-use crate::{experiment::ExperimentArgs, workload::WacArgs};
+use crate::{experiment::ExperimentArgs, trace::AttachMode, workload::WacArgs};
 
-/// Trace waits for writeback: which task, which file, which device, how long, and why.
+const GLOBAL_HEADING: &str = "Global options";
+
+/// Trace writeback stalls and block-integrity failures
 ///
-/// Without a command: trace until Ctrl-C, then print the summary.
+/// Shows which task waits for writeback, on which file and device, for how long and why, and what
+/// caused an integrity error. Without a command, traces until Ctrl-C and then prints the summary.
 #[derive(Debug, Parser)]
 #[command(version, args_conflicts_with_subcommands = true, max_term_width = 100)]
-pub struct Cli {
-    /// What to do
+pub(crate) struct Cli {
     #[command(subcommand)]
-    pub command: Option<Command>,
+    pub(crate) command: Option<Command>,
 
-    /// Options of `trace`
+    /// Options of `trace`.
     #[command(flatten)]
-    pub trace: TraceArgs,
+    pub(crate) trace: TraceArgs,
 
-    /// How much is said on stderr
     #[command(flatten)]
-    pub verbosity: Verbosity,
+    pub(crate) verbosity: Verbosity,
 
-    /// When to use colours; `NO_COLOR` is honoured
-    #[arg(long, value_enum, value_name = "WHEN", default_value_t, global = true)]
-    pub color: Color,
+    /// Choose when to use colours
+    ///
+    /// `auto` uses colours on a terminal, unless `NO_COLOR` is set.
+    #[arg(
+        long,
+        value_enum,
+        value_name = "WHEN",
+        default_value_t,
+        global = true,
+        help_heading = GLOBAL_HEADING
+    )]
+    pub(crate) color: Color,
 }
 
-/// How much is said on stderr.
 #[derive(Args, Debug)]
-pub struct Verbosity {
-    /// Say more on stderr; twice, and the programs' own messages come too
+#[command(next_help_heading = GLOBAL_HEADING)]
+pub(crate) struct Verbosity {
+    /// Print more messages on stderr (repeatable)
+    ///
+    /// Given twice, it also prints the messages of the eBPF programs.
     #[arg(short, long, action = clap::ArgAction::Count, global = true)]
-    pub verbose: u8,
+    pub(crate) verbose: u8,
 
-    /// Say nothing on stderr but errors
+    /// Print only errors on stderr
     #[arg(short, long, global = true, conflicts_with = "verbose")]
-    pub quiet: bool,
+    pub(crate) quiet: bool,
 }
 
-/// What can be done.
 #[derive(Debug, Subcommand)]
-pub enum Command {
-    /// Trace until Ctrl-C, SIGTERM or --duration, then print the summary (also without a command)
+pub(crate) enum Command {
+    /// Trace until Ctrl-C, then print the summary (default)
+    ///
+    /// SIGTERM and --duration end it as well.
     Trace(TraceArgs),
-    /// Trace around one command, and exit with its status
+    /// Trace one command, and exit with its status
+    ///
+    /// A command that a signal ends gives the status 128 plus the signal number.
     Run(RunArgs),
-    /// Launch the paired workload, which rewrites the same pages as fast as it goes, and trace it
+    /// Trace the paired workload
+    ///
+    /// The workload (write after checksum) rewrites the same pages as fast as possible, so that
+    /// writers wait for stable pages.
     Wac(Box<TracedWacArgs>),
-    /// Measure what stable pages cost: the same workload with stable writes on and off, in turn
+    /// Measure the cost of stable pages
+    ///
+    /// Runs the same workload with stable writes on and off, alternating, and prints the ratio of the
+    /// throughputs with its confidence interval.
     Experiment(Box<ExperimentArgs>),
-    /// Say what this kernel, these devices and these privileges offer, and what to do about gaps
+    /// Check what this machine supports, and suggest remedies
+    ///
+    /// Checks the kernel, the block devices and your privileges, probe by probe. The exit status is 0
+    /// if tracing can work, else 1.
     Doctor(DoctorArgs),
-    /// Tell what a recording made with --record has in it: its summary, its verdicts, and a page
-    /// that shows them; needs no privileges
+    /// Show the summary and verdicts of a recording
+    ///
+    /// Needs no privileges.
     Report(ReportArgs),
-    /// Print a completion script
+    /// Print a shell completion script
     Completions {
-        /// For which shell
+        /// Choose the shell
         shell: clap_complete::Shell,
     },
-    /// Print the manual page
+    /// Print the man page
     Man,
-    /// Print what this kernel has of what the probes need, as the plan is tested with
+    /// Print the kernel's facts, from which the probes are planned, as JSON
     #[command(hide = true)]
     Facts,
 }
 
-/// `trace`.
 #[derive(Args, Debug)]
-pub struct TraceArgs {
-    /// Tracing
+pub(crate) struct TraceArgs {
     #[command(flatten)]
-    pub tracing: TracingArgs,
+    pub(crate) tracing: TracingArgs,
 
-    /// Stop after this long
+    /// Stop after this time
     #[arg(long, value_name = "DUR", value_parser = parse_duration)]
-    pub duration: Option<Duration>,
+    pub(crate) duration: Option<Duration>,
 }
 
-/// `run`.
 #[derive(Args, Debug)]
-pub struct RunArgs {
-    /// Tracing
+pub(crate) struct RunArgs {
     #[command(flatten)]
-    pub tracing: TracingArgs,
+    pub(crate) tracing: TracingArgs,
 
-    /// Tell the command to end (SIGTERM) after this long
+    /// Send SIGTERM to the command after this time
     #[arg(long, value_name = "DUR", value_parser = parse_duration)]
-    pub duration: Option<Duration>,
+    pub(crate) duration: Option<Duration>,
 
-    /// The command and its arguments
+    /// Run this command, with its arguments
     #[arg(last = true, required = true, value_name = "CMD")]
-    pub command: Vec<OsString>,
+    pub(crate) command: Vec<OsString>,
 }
 
-/// `wac`.
 #[derive(Args, Debug)]
-pub struct TracedWacArgs {
-    /// The workload
+pub(crate) struct TracedWacArgs {
     #[command(flatten)]
-    pub wac: WacArgs,
+    pub(crate) wac: WacArgs,
 
-    /// Run the workload alone; needs no privileges
+    /// Run the workload without tracing; needs no privileges
     #[arg(long)]
-    pub no_trace: bool,
+    pub(crate) no_trace: bool,
 
-    /// Tracing
     #[command(flatten)]
-    pub tracing: TracingArgs,
+    pub(crate) tracing: TracingArgs,
 }
 
-/// `doctor`.
 #[derive(Args, Debug)]
-pub struct DoctorArgs {
-    /// A table, or one JSON object
+pub(crate) struct DoctorArgs {
+    /// Choose the output format: text, or one JSON object
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
-    pub format: Format,
+    pub(crate) format: Format,
 }
 
-/// `report`.
 #[derive(Args, Debug)]
-pub struct ReportArgs {
-    /// The recording, compressed or not
+pub(crate) struct ReportArgs {
+    /// Read this recording, compressed or not
     #[arg(value_name = "RECORDING")]
-    pub recording: PathBuf,
+    pub(crate) recording: PathBuf,
 
-    /// Also write a page that shows it, in one file, to OUT
+    /// Also write an HTML report to this file
+    ///
+    /// The report is a single file without external resources.
     #[arg(long, value_name = "OUT")]
-    pub html: Option<PathBuf>,
+    pub(crate) html: Option<PathBuf>,
 
-    /// Read on while the recording grows, and show every line, until its summary or Ctrl-C
+    /// Follow a growing recording and show every line
+    ///
+    /// Ends at the summary of the recording, or at Ctrl-C.
     #[arg(long)]
-    pub follow: bool,
+    pub(crate) follow: bool,
 
-    /// What is printed: text for people, or one JSON object a line
+    /// Choose the output format: text, or JSON lines
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
-    pub format: Format,
+    pub(crate) format: Format,
 
-    /// How long before an integrity error what happened may have to do with it [default: as in the
-    /// run]
+    /// Set another correlation window [default: as recorded]
+    ///
+    /// Stalls and unstable writes within this time before an integrity error count as evidence of
+    /// its cause.
     #[arg(long, value_name = "DUR", value_parser = parse_duration)]
-    pub window: Option<Duration>,
+    pub(crate) window: Option<Duration>,
 }
 
-/// What every tracing command takes.
+/// The options of every tracing command.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Tracing")]
-pub struct TracingArgs {
-    /// How probes attach; `auto` picks per probe the cheapest that works here
+pub(crate) struct TracingArgs {
+    /// Choose how probes attach
+    ///
+    /// `auto` uses the cheapest method that works here, for each probe.
     #[arg(long, value_enum, value_name = "METHOD", default_value_t)]
-    pub attach: Attach,
+    pub(crate) attach: AttachMode,
 
-    /// Only this block device, by name or MAJOR:MINOR; a partition stands for its disk (repeatable)
+    /// Trace only this block device (repeatable)
+    ///
+    /// A kernel name, or MAJOR:MINOR. A partition stands for its disk.
     #[arg(long = "device", value_name = "NAME")]
-    pub devices: Vec<String>,
+    pub(crate) devices: Vec<String>,
 
-    /// Only waiters of this process
+    /// Trace only waiters of this process
     #[arg(long, value_name = "PID")]
-    pub pid: Option<u32>,
+    pub(crate) pid: Option<u32>,
 
-    /// Only waiters whose thread has this name
+    /// Trace only waiters with this thread name
     #[arg(long, value_name = "NAME")]
-    pub comm: Option<String>,
+    pub(crate) comm: Option<String>,
 
-    /// Only waiters in this cgroup (v2), or below it
+    /// Trace only waiters in or below this cgroup (v2)
     #[arg(long, value_name = "PATH")]
-    pub cgroup: Option<PathBuf>,
+    pub(crate) cgroup: Option<PathBuf>,
 
-    /// Stream only stalls at least this long; histograms and counters always count every one
+    /// Stream only stalls at least this long
+    ///
+    /// Histograms and counters include all stalls.
     #[arg(long, value_name = "DUR", default_value = "1ms", value_parser = parse_duration)]
-    pub min_latency: Duration,
+    pub(crate) min_latency: Duration,
 
-    /// What the stream is: text for people, or one JSON object a line
+    /// Choose the stream format: text, or JSON lines
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
-    pub format: Format,
+    pub(crate) format: Format,
 
-    /// Where the stream goes [default: stdout]
+    /// Write the stream to this file [default: stdout]
     #[arg(short, long, value_name = "FILE")]
-    pub output: Option<PathBuf>,
+    pub(crate) output: Option<PathBuf>,
 
-    /// Write every event and the environment to this file, for `report`; compressed if its name ends
-    /// in `.zst`
+    /// Record all events in this file, for `report`
+    ///
+    /// The recording includes the environment. It is compressed if the file name ends in `.zst`.
     #[arg(long, value_name = "FILE")]
-    pub record: Option<PathBuf>,
+    pub(crate) record: Option<PathBuf>,
 
-    /// Where metrics are served: IP:PORT, where port 0 is any free one, or `off` for nowhere
-    /// [default: 127.0.0.1:9748]
+    /// Serve metrics at IP:PORT, or `off` [default: 127.0.0.1:9748]
+    ///
+    /// Port 0 takes any free port.
     #[arg(long, value_name = "ADDR")]
-    pub listen: Option<ListenAt>,
+    pub(crate) listen: Option<ListenAddress>,
 
-    /// Do not have the kernel time eBPF programs. It reads a clock twice a run for that, of every
-    /// program on this machine, as long as this one runs; without, the programs' cost is not known
+    /// Disable BPF run-time statistics (a system-wide overhead)
+    ///
+    /// With statistics, the kernel reads a clock twice for each run of every eBPF program on this
+    /// machine while stable-trace runs. Without them, the CPU time of the programs is not known.
     #[arg(long)]
-    pub no_program_statistics: bool,
+    pub(crate) no_program_statistics: bool,
 
-    /// TLS and passwords for the metrics: a file in the format that Prometheus exporters share
+    /// Load TLS and passwords from this file
+    ///
+    /// They protect the metrics. The format is the web configuration of Prometheus exporters
+    /// (exporter-toolkit).
     #[arg(long, value_name = "FILE")]
-    pub web_config: Option<PathBuf>,
+    pub(crate) web_config: Option<PathBuf>,
 
-    /// Show the kernel stack of streamed stalls
+    /// Show kernel stacks of streamed stalls
     #[arg(long)]
-    pub stacks: bool,
+    pub(crate) stacks: bool,
 
-    /// Stream unstable writes that harm nobody, too: those to devices below which nothing checks
+    /// Also stream harmless unstable writes
+    ///
+    /// These are writes to pages whose device requires no stable pages and checks no integrity.
     #[arg(long)]
-    pub harmless: bool,
+    pub(crate) harmless: bool,
 
-    /// Exit with status 4 if one was seen, unless the command's own status is not 0
+    /// Exit with status 4 if such an event occurred
+    ///
+    /// If the command of `run` fails, its own status takes precedence.
     #[arg(long, value_enum, value_name = "WHAT")]
-    pub fail_on: Option<FailOn>,
+    pub(crate) fail_on: Option<FailOn>,
 
-    /// How long before an integrity error what happened may have to do with it
+    /// Set the correlation window before an integrity error
+    ///
+    /// Stalls and unstable writes within this time before an integrity error count as evidence of
+    /// its cause.
     #[arg(long, value_name = "DUR", default_value = "5s", value_parser = parse_duration)]
-    pub window: Duration,
+    pub(crate) window: Duration,
 
-    /// Read the kernel's types from this file instead of /sys/kernel/btf/vmlinux
+    /// Read kernel types (BTF) from this file
+    ///
+    /// The default is /sys/kernel/btf/vmlinux.
     #[arg(long, value_name = "FILE")]
-    pub btf: Option<PathBuf>,
+    pub(crate) btf: Option<PathBuf>,
 
-    /// Size of the ring buffer between kernel and agent; rounded up to a power of two pages
+    /// Set the size of the ring buffer
+    ///
+    /// The buffer carries records from the kernel to the agent. The size is rounded up to a power-of-two number of pages.
     #[arg(long, value_name = "SIZE", default_value = "2MiB", value_parser = parse_size)]
-    pub ring_size: u64,
+    pub(crate) ring_size: u64,
 }
 
 /// `--listen`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ListenAt {
-    /// Nowhere.
+pub(crate) enum ListenAddress {
     Off,
-    /// There.
     Address(SocketAddr),
 }
 
-impl FromStr for ListenAt {
+impl FromStr for ListenAddress {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -252,36 +296,20 @@ impl FromStr for ListenAt {
     }
 }
 
-/// `--attach`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Attach {
-    /// The cheapest that works
-    #[default]
-    Auto,
-    /// fentry and fexit
-    Fentry,
-    /// kprobes and kretprobes
-    Kprobe,
-    /// Tracepoints
-    Tracepoint,
-}
-
 /// `--fail-on`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum FailOn {
+pub(crate) enum FailOn {
     /// An integrity error
     Integrity,
-    /// A page changed under writeback though its mapping forbids it, or though a device below checks
-    /// it
+    /// An unstable write that is not harmless
     UnstableWrite,
     /// Any of these
     Any,
 }
 
 impl FailOn {
-    /// Whether a run has seen it. Counts what was not streamed, too.
-    #[must_use]
-    pub fn is_met(self, summary: &Summary) -> bool {
+    /// Whether such an event occurred, streamed or not.
+    pub(crate) fn is_met(self, summary: &Summary) -> bool {
         let integrity = summary.integrity_errors_total > 0;
         let unstable = summary.unstable_writes.iter();
         let unstable =
@@ -294,32 +322,19 @@ impl FailOn {
     }
 }
 
-impl Attach {
-    /// The one method that the plan is narrowed to; nothing for `auto`.
-    #[must_use]
-    pub const fn method(self) -> Option<Method> {
-        match self {
-            Self::Auto => None,
-            Self::Fentry => Some(Method::Fentry),
-            Self::Kprobe => Some(Method::Kprobe),
-            Self::Tracepoint => Some(Method::Tracepoint),
-        }
-    }
-}
-
 /// `--format`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// For people
+pub(crate) enum Format {
+    /// Text for people
     #[default]
     Text,
-    /// One object a line
+    /// JSON, one object a line
     Json,
 }
 
 /// `--color`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Color {
+pub(crate) enum Color {
     /// On a terminal
     #[default]
     Auto,
@@ -338,12 +353,25 @@ mod tests {
     }
 
     #[test]
-    fn the_definition_is_sound() {
+    fn the_command_definition_is_valid() {
         <Cli as clap::CommandFactory>::command().debug_assert();
     }
 
     #[test]
-    fn no_command_is_trace() {
+    fn the_help_of_each_option_is_one_short_line() {
+        let mut cli = <Cli as clap::CommandFactory>::command();
+        cli.build();
+        for command in std::iter::once(&cli).chain(cli.get_subcommands()) {
+            for arg in command.get_arguments() {
+                let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+                assert!(!help.is_empty(), "{} {}", command.get_name(), arg.get_id());
+                assert!(help.len() <= 72 && !help.contains('\n') && !help.ends_with('.'), "{help}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_default_command_is_trace() {
         let cli = parse(&["--device", "sda", "--device", "8:16", "--min-latency", "0"]).unwrap();
         assert!(cli.command.is_none());
         assert_eq!(cli.trace.tracing.devices, ["sda", "8:16"]);
@@ -351,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_keeps_its_own_options() {
+    fn options_after_the_separator_belong_to_the_command() {
         let cli = parse(&["run", "--format", "json", "-q", "--", "dd", "--help", "-v"]).unwrap();
         let Some(Command::Run(args)) = cli.command else { panic!("{cli:?}") };
         assert_eq!(args.command, ["dd", "--help", "-v"]);
@@ -359,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_refused_before_anything_happens() {
+    fn invalid_values_are_refused() {
         for words in [
             &["--min-latency", "soon"][..],
             &["--attach", "magic"],

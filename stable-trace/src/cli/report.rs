@@ -1,4 +1,4 @@
-//! `stable-trace report`: from a recording to what it tells.
+//! `stable-trace report`: shows a recording, and writes the HTML report.
 
 use std::{
     fs,
@@ -12,66 +12,68 @@ use std::{
 use anyhow::{Context as _, bail};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use stable_trace_analysis::{
+    error_chain::ErrorChain,
     event::{Event, Line},
     recording::{Fault, Reader, ahead, open},
     report::{Report, ReportBuilder, evidence, html},
-    sink::EventSink,
+    sink::{EventSink, reader_is_open},
 };
 
 use super::{
     options::{Color, ReportArgs},
-    tracing::{end_at_once_if_told_twice, form, window},
+    output::open_sink,
+    signals::exit_on_second_signal,
+    tracing::checked_window,
 };
 
-/// Tells what a recording has in it.
-pub fn report(args: &ReportArgs, color: Color) -> anyhow::Result<ExitCode> {
-    let asked = args.window.map(window).transpose()?;
-    let until =
-        if args.follow { Some(end_at_once_if_told_twice(&[SIGINT, SIGTERM])?) } else { None };
-    let input = open(&args.recording, until.clone())?;
-    let mut telling = Telling {
-        form: form(args.format, None, color)?,
+pub(super) fn report(args: &ReportArgs, color: Color) -> anyhow::Result<ExitCode> {
+    let window = args.window.map(checked_window).transpose()?;
+    let interrupted =
+        if args.follow { Some(exit_on_second_signal(&[SIGINT, SIGTERM])?) } else { None };
+    let input = open(&args.recording, interrupted.clone())?;
+    let mut playback = Playback {
+        sink: open_sink(args.format, None, color)?,
         follow: args.follow,
-        fold: ReportBuilder::new(asked),
+        builder: ReportBuilder::new(window),
         damage: Damage::default(),
     };
-    let outcome = telling.lines(Reader::new(input));
-    let Telling { mut form, fold, mut damage, .. } = telling;
-    if !still_read(outcome)? {
+    let written = playback.lines(Reader::new(input));
+    let Playback { mut sink, builder, mut damage, .. } = playback;
+    if !output_is_open(written)? {
         return Ok(ExitCode::SUCCESS);
     }
-    if until.is_some_and(|until| until.load(Ordering::Relaxed)) {
-        // Whoever stops following has not asked for the end.
-        damage.forgive_cut();
+    if interrupted.is_some_and(|interrupted| interrupted.load(Ordering::Relaxed)) {
+        // A recording that is still being written has no end yet.
+        damage.ignore_missing_end();
     }
-    let report = fold.finish();
+    let report = builder.finish();
     if report.start.is_some() {
-        if !still_read(end(&mut *form, &report))? {
+        if !output_is_open(show_end(&mut *sink, &report))? {
             return Ok(ExitCode::SUCCESS);
         }
-        warn(&report);
+        warn_about_verdicts(&report);
         if let Some(page) = &args.html {
             write_page(&args.recording, page, &report, damage.is_none())?;
         }
     }
-    damage.outcome().with_context(|| args.recording.display().to_string())?;
+    damage.into_result().with_context(|| args.recording.display().to_string())?;
     Ok(ExitCode::SUCCESS)
 }
 
-struct Telling {
-    form: Box<dyn EventSink>,
+/// Shows the lines of a recording, and builds its report from them.
+struct Playback {
+    sink: Box<dyn EventSink>,
     follow: bool,
-    fold: ReportBuilder,
+    builder: ReportBuilder,
     damage: Damage,
 }
 
-impl Telling {
+impl Playback {
     fn lines(&mut self, mut reader: Reader<impl BufRead + Send>) -> io::Result<()> {
         if !self.follow {
             return ahead(reader, |item| self.take(item));
         }
-        // One by one: each is shown as it comes. Nothing follows the summary, and whoever asked on
-        // would wait for it.
+        // Each line is shown as it arrives. The loop ends at the summary, because nothing follows it.
         reader
             .try_for_each(|item| {
                 let is_last =
@@ -93,92 +95,93 @@ impl Telling {
                 return Ok(());
             }
         };
-        for verdict in self.fold.line(line) {
-            self.form.line(&verdict)?;
+        for verdict in self.builder.line(line) {
+            self.sink.line(&verdict)?;
         }
-        let told = match line.event {
-            // It comes last, when it is known whether its verdicts are the run's.
+        let shown = match line.event {
+            // `show_end` shows it, once it is known whether its verdicts are those of the run.
             Event::Summary(_) => false,
-            Event::Start(_) | Event::Verdict(_) => self.fold.counts(line),
+            Event::Start(_) | Event::Verdict(_) => self.builder.counts(line),
             _ => self.follow,
         };
-        if told {
-            self.form.line(line)?;
+        if shown {
+            self.sink.line(line)?;
         }
-        if self.follow { self.form.flush() } else { Ok(()) }
+        if self.follow { self.sink.flush() } else { Ok(()) }
     }
 }
 
-/// Shows what is left, and the summary.
-fn end(form: &mut dyn EventSink, report: &Report) -> io::Result<()> {
+/// Shows the remaining verdicts and the summary.
+fn show_end(sink: &mut dyn EventSink, report: &Report) -> io::Result<()> {
     for line in report.added.iter().chain(&report.last) {
-        form.line(line)?;
+        sink.line(line)?;
     }
-    form.flush()
+    sink.flush()
 }
 
-/// Says what the reader should know of the verdicts.
-fn warn(report: &Report) {
+/// Warns where the verdicts shown are not those of the run.
+fn warn_about_verdicts(report: &Report) {
     if report.anew {
-        log::warn!("the verdicts are of the window given here, not of the run's");
+        log::warn!("the verdicts use the window given here, not that of the run");
     }
     let different = report.agreement.different;
     if different > 0 {
         log::warn!(
-            "{different} of the recorded verdicts do not follow from the recorded events by the rules of this version; the recorded ones are shown"
+            "this version derives {different} of the recorded verdicts differently from the recorded events; the recorded verdicts are shown"
         );
     }
 }
 
-/// Writes the page into place, so that whoever has the old one open never sees a part.
-fn write_page(recording: &Path, page: &Path, report: &Report, sound: bool) -> anyhow::Result<()> {
+/// Writes the HTML report. `intact` tells whether the recording has no damage.
+fn write_page(recording: &Path, page: &Path, report: &Report, intact: bool) -> anyhow::Result<()> {
     let wanted = evidence::wanted(report);
-    let lines = evidence::fetch(open(recording, None)?, &wanted, sound);
+    let lines = evidence::fetch(open(recording, None)?, &wanted, intact);
     let name = recording.file_name().unwrap_or(recording.as_os_str()).to_string_lossy();
-    let text = html::page(report, &lines, &name).context("the page cannot be drawn")?;
+    let text = html::page(report, &lines, &name).context("cannot draw the HTML report")?;
     fs::write(page, text)
-        .with_context(|| format!("--html {}: the file cannot be written", page.display()))
+        .with_context(|| format!("--html {}: cannot write the file", page.display()))
 }
 
-/// What is wrong with a recording: the first of it, and how much more.
+/// The faults of a recording.
 #[derive(Default)]
 struct Damage {
-    /// In words, and whether it only says that the end is missing.
+    /// The text of the first one, and whether it is only a missing end.
     first: Option<(String, bool)>,
+    /// The number of others.
     more: u64,
-    /// News are said one by one, but not without end.
-    news: u64,
+    /// Lines of a newer version, which are skipped with a warning each.
+    newer_lines: u64,
 }
 
-/// The most warnings about what a newer version wrote.
-const NEWS: u64 = 5;
+/// The most warnings about lines of a newer version.
+const MAX_WARNINGS: u64 = 5;
 
 impl Damage {
     fn take(&mut self, fault: &Fault) {
         if fault.is_news() {
-            self.news += 1;
-            if self.news <= NEWS {
-                log::warn!("{fault}");
+            self.newer_lines += 1;
+            if self.newer_lines <= MAX_WARNINGS {
+                log::warn!("{}", ErrorChain(fault));
             }
         } else if self.first.is_some() {
             self.more += 1;
         } else {
-            self.first = Some((fault.to_string(), fault.is_cut()));
+            self.first = Some((ErrorChain(fault).to_string(), fault.is_cut()));
         }
     }
 
-    /// Whether every line was as this version writes it.
+    /// Whether every line was valid in this version.
     const fn is_none(&self) -> bool {
-        self.first.is_none() && self.news == 0
+        self.first.is_none() && self.newer_lines == 0
     }
 
-    fn forgive_cut(&mut self) {
+    fn ignore_missing_end(&mut self) {
         self.first.take_if(|(_, is_cut)| *is_cut);
     }
 
-    fn outcome(self) -> anyhow::Result<()> {
-        if self.news > NEWS {
-            log::warn!("{} more lines like these were passed over", self.news - NEWS);
+    fn into_result(self) -> anyhow::Result<()> {
+        if self.newer_lines > MAX_WARNINGS {
+            log::warn!("skipped {} more lines like these", self.newer_lines - MAX_WARNINGS);
         }
         match (self.first, self.more) {
             (None, _) => Ok(()),
@@ -188,11 +191,6 @@ impl Damage {
     }
 }
 
-/// Whether somebody still reads; a closed pipe is a reader that has seen enough.
-fn still_read(outcome: io::Result<()>) -> anyhow::Result<bool> {
-    match outcome {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
-        Err(error) => Err(error).context("the report cannot be written"),
-    }
+fn output_is_open(written: io::Result<()>) -> anyhow::Result<bool> {
+    reader_is_open(written).context("cannot write the report")
 }

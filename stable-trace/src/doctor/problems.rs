@@ -1,13 +1,13 @@
-//! From what was found to what it costs and what to do.
+//! Finds the problems of a machine, with their costs and remedies.
 
-use super::{Problem, Report};
+use super::report::{Problem, Report};
 use crate::kernel::{
     lockdown::Lockdown,
     privileges::{Capability, PrivilegesError},
 };
 
-/// What is missing, the gravest first.
-pub(super) fn of(report: &Report) -> Vec<Problem> {
+/// The problems, the most serious first.
+pub(super) fn find(report: &Report) -> Vec<Problem> {
     [
         privileges(report),
         lockdown(report),
@@ -22,19 +22,19 @@ pub(super) fn of(report: &Report) -> Vec<Problem> {
     ]
     .into_iter()
     .flatten()
-    .chain(holes(report))
-    .chain(nothing_to_see(report))
+    .chain(unprotected_devices(report))
+    .chain(nothing_to_observe(report))
     .collect()
 }
 
-const NO_RAW: &str = "without fentry, the end of a wait is not seen: nothing can be traced";
-const NO_TRACEPOINT: &str = "without fentry, the beginning of a wait is not seen: nothing can be \
-                             traced";
-const NO_FENTRY: &str = "waits are timed by tracepoints instead, with a program at every switch of \
-                         tasks, and what a task was doing is read from its stack";
-const NO_KPROBE: &str = "functions of modules (ext4, xfs, btrfs, scsi, nvme) cannot be probed: what \
-                         a task was doing is read from its stack, and the failed check of an \
-                         integrity error stays unknown";
+const NO_RAW: &str = "without fentry, the end of a wait cannot be observed: nothing can be traced";
+const NO_TRACEPOINT: &str = "without fentry, the start of a wait cannot be observed: nothing can \
+                             be traced";
+const NO_FENTRY: &str = "waits are timed by tracepoints, which run a program at every task switch; \
+                         the context of a stall comes from its stack";
+const NO_KPROBE: &str = "functions of modules (ext4, xfs, btrfs, scsi, nvme) cannot be probed: the \
+                         context of a stall comes from its stack, and the failed check of an \
+                         integrity error is not known";
 
 fn problem(what: impl Into<String>, cost: &str, remedy: impl Into<String>) -> Problem {
     Problem { what: what.into(), cost: cost.to_owned(), remedy: remedy.into() }
@@ -45,6 +45,7 @@ fn privileges(report: &Report) -> Option<Problem> {
     if missing.is_empty() {
         return None;
     }
+    // The error's text is the problem, a colon, and the remedy.
     let error = PrivilegesError::Missing(missing.clone()).to_string();
     let (what, remedy) = error.split_once(": ")?;
     Some(problem(what, "nothing can be traced", remedy))
@@ -53,9 +54,9 @@ fn privileges(report: &Report) -> Option<Problem> {
 fn lockdown(report: &Report) -> Option<Problem> {
     (report.lockdown == Lockdown::Confidentiality).then(|| {
         problem(
-            "the kernel is locked down to confidentiality",
+            "kernel lockdown is in confidentiality mode",
             "nothing can be traced: neither tracefs nor kernel memory can be read",
-            "boot with lockdown=integrity, or without secure boot",
+            "boot with lockdown=integrity, or without Secure Boot",
         )
     })
 }
@@ -67,23 +68,23 @@ fn tracefs(report: &Report) -> Option<Problem> {
 
 fn wait_tracepoint(report: &Report) -> Option<Problem> {
     let tracepoint = report.tracepoints.first().filter(|_| report.tracefs.available)?;
-    Some(split(tracepoint.reason.as_ref()?, "waits are seen only by fentry or a kprobe"))
+    Some(split(tracepoint.reason.as_ref()?, "waits can be observed by fentry or kprobes only"))
 }
 
 fn symbols(report: &Report) -> Option<Problem> {
     let found = &report.symbols;
     let cost = if report.privileges.held.contains(&Capability::CapSyslog) {
-        "stacks have no names: without fentry and kprobes every stall's context is `other`"
+        "stacks have no symbols: without fentry and kprobes the context of every stall is `other`"
     } else {
-        "stacks have no names without CAP_SYSLOG: without fentry and kprobes every stall's context \
-         is `other`"
+        "stacks have no symbols without CAP_SYSLOG: without fentry and kprobes the context of every \
+         stall is `other`"
     };
     (!found.available).then(|| split(&found.detail, cost))
 }
 
 fn btf(report: &Report) -> Option<Problem> {
     let found = &report.btf;
-    let cost = "no member of a kernel structure can be read: only the tracepoint method works";
+    let cost = "members of kernel structures cannot be read: only the tracepoint method works";
     (!found.available).then(|| split(&found.detail, cost))
 }
 
@@ -93,16 +94,24 @@ fn method(report: &Report, name: &str, cost: &str) -> Option<Problem> {
     Some(problem(method.reason.clone()?, cost, remedy))
 }
 
-/// Our errors say what happened, and after a semicolon what to do.
+/// Splits an error text into problem and remedy. The remedy follows a semicolon, or is in parentheses
+/// before the cause.
 fn split(error: &str, cost: &str) -> Problem {
-    match error.split_once("; ") {
+    if let Some((what, remedy)) = error.split_once("; ") {
+        return problem(what, cost, remedy);
+    }
+    let parenthesised = error.split_once(" (").and_then(|(what, rest)| {
+        let (remedy, cause) = rest.split_once(')')?;
+        Some((format!("{what}{cause}"), remedy))
+    });
+    match parenthesised {
         Some((what, remedy)) => problem(what, cost, remedy),
         None => problem(error, cost, "please report it"),
     }
 }
 
-/// Devices that check what they are sent, and do not keep it from changing.
-fn holes(report: &Report) -> impl Iterator<Item = Problem> {
+/// Devices that check integrity but do not require stable pages.
+fn unprotected_devices(report: &Report) -> impl Iterator<Item = Problem> {
     let checking = report.devices.iter().filter(|device| {
         let checks = device.integrity.as_ref().is_some_and(|found| found.format != "nop");
         checks && !device.stable_writes
@@ -110,31 +119,48 @@ fn holes(report: &Report) -> impl Iterator<Item = Problem> {
     checking.map(|device| {
         let name = &device.device;
         problem(
-            format!("{name} checks its data, and does not ask for stable pages"),
-            "a page rewritten in flight is a guard error",
+            format!("{name} checks integrity, but does not require stable pages"),
+            "a page that is rewritten in flight causes a guard error",
             format!("unmount it, echo 1 > /sys/block/{name}/queue/stable_writes, mount it"),
         )
     })
 }
 
-/// What a person would look for in vain.
-fn nothing_to_see(report: &Report) -> impl Iterator<Item = Problem> + use<> {
+/// Kinds of events that cannot occur here.
+fn nothing_to_observe(report: &Report) -> impl Iterator<Item = Problem> + use<> {
     let devices = &report.devices;
     let stable = devices.iter().any(|device| device.stable_writes);
     let integrity = devices.iter().any(|device| device.integrity.is_some());
     let stable = (!devices.is_empty() && !stable).then(|| {
         problem(
-            "no device asks for stable pages",
-            "writers wait for writeback on btrfs and the like only; other stalls are still traced",
-            "to try it: echo 1 > /sys/block/DEVICE/queue/stable_writes, then mount",
+            "no device requires stable pages",
+            "only file systems such as btrfs make writers wait for writeback; other stalls are still traced",
+            "for a test: echo 1 > /sys/block/DEVICE/queue/stable_writes, then mount",
         )
     });
     let integrity = (!devices.is_empty() && !integrity).then(|| {
         problem(
             "no device has protection information",
-            "there are no integrity errors to see; stalls are traced all the same",
-            "to try it: modprobe scsi_debug dif=1 dix=1",
+            "integrity errors cannot occur; stalls are still traced",
+            "for a test disk: modprobe scsi_debug dif=1 dix=1",
         )
     });
     stable.into_iter().chain(integrity)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_remedy_follows_a_semicolon_or_is_in_parentheses() {
+        for (error, what, remedy) in [
+            ("no BTF; use another kernel", "no BTF", "use another kernel"),
+            ("cannot read /x (run as root): EPERM", "cannot read /x: EPERM", "run as root"),
+            ("cannot read /x: EPERM", "cannot read /x: EPERM", "please report it"),
+        ] {
+            let problem = split(error, "nothing works");
+            assert_eq!((problem.what.as_str(), problem.remedy.as_str()), (what, remedy));
+        }
+    }
 }

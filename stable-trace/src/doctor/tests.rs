@@ -1,15 +1,17 @@
-//! Reports of machines that are not this one.
+//! Reports of invented machines, and one of this machine.
 
-use stable_trace_analysis::event::Protection;
+use stable_trace_analysis::event::{Device, Protection};
 
-use super::*;
+use super::{
+    examine::{examine, tracepoint_plan, with_trials},
+    problems,
+    report::{AttachMethod, Availability, Privileges, Report, Tracepoint},
+    text::to_text,
+};
+use crate::kernel::{lockdown::Lockdown, privileges::Capability};
 
-fn found(detail: &str) -> Found {
-    Found::from(Ok(detail.to_owned()))
-}
-
-fn refused(name: &str) -> MethodFound {
-    MethodFound {
+fn unavailable(name: &str) -> AttachMethod {
+    AttachMethod {
         name: name.to_owned(),
         available: false,
         reason: Some(format!("no {name} here")),
@@ -17,8 +19,8 @@ fn refused(name: &str) -> MethodFound {
     }
 }
 
-fn offered(name: &str) -> MethodFound {
-    MethodFound { name: name.to_owned(), available: true, reason: None, remedy: None }
+fn available(name: &str) -> AttachMethod {
+    AttachMethod { name: name.to_owned(), available: true, reason: None, remedy: None }
 }
 
 fn device(name: &str, dev: &str, stable_writes: bool, format: Option<&str>) -> Device {
@@ -30,18 +32,18 @@ fn device(name: &str, dev: &str, stable_writes: bool, format: Option<&str>) -> D
     Device { device: name.to_owned(), dev: dev.parse().unwrap(), stable_writes, integrity }
 }
 
-/// A machine with all that there is, and a disk with PI.
+/// A machine that supports everything, with a PI disk.
 fn machine() -> Report {
     Report {
         kernel: "6.12.95".to_owned(),
         arch: "x86_64".to_owned(),
-        privileges: PrivilegesFound { uid: 0, held: Capability::ALL.into(), missing: Vec::new() },
-        btf: found("100 types"),
+        privileges: Privileges { uid: 0, held: Capability::ALL.into(), missing: Vec::new() },
+        btf: Availability::yes("100 types"),
         lockdown: Lockdown::None,
-        symbols: found("100 functions"),
-        tracefs: found("/sys/kernel/tracing"),
-        methods: ["fentry", "kprobe", "tracepoint", "raw_tracepoint"].map(offered).into(),
-        tracepoints: vec![TracepointFound {
+        symbols: Availability::yes("100 functions"),
+        tracefs: Availability::yes("/sys/kernel/tracing"),
+        methods: ["fentry", "kprobe", "tracepoint", "raw_tracepoint"].map(available).into(),
+        tracepoints: vec![Tracepoint {
             name: "writeback:folio_wait_writeback".to_owned(),
             fields: [("name", 8), ("index", 48), ("ino", 40)]
                 .map(|(name, offset)| (name.to_owned(), offset))
@@ -59,13 +61,13 @@ fn machine() -> Report {
 
 fn finished(mut report: Report) -> Report {
     let plan = tracepoint_plan("folio_wait_writeback");
-    report.probes = plan.iter().map(|probe| judge(probe, &report)).collect();
-    report.problems = problems::of(&report);
+    report.probes = plan.iter().map(|probe| with_trials(probe, &report)).collect();
+    report.problems = problems::find(&report);
     report
 }
 
 #[test]
-fn a_machine_with_everything_has_no_problems() {
+fn a_machine_that_supports_everything_has_no_problems() {
     let report = finished(machine());
     assert_eq!(report.problems, []);
     assert!(report.can_trace());
@@ -79,10 +81,10 @@ SYSTEM
   lockdown         none
 
 METHODS
-  fentry          yes  tried
-  kprobe          yes  tried
-  tracepoint      yes  tried
-  raw tracepoint  yes  tried
+  fentry          yes  tested
+  kprobe          yes  tested
+  tracepoint      yes  tested
+  raw tracepoint  yes  tested
 
 TRACEPOINTS
   writeback:folio_wait_writeback  yes  name at 8, ino at 40, index at 48
@@ -93,12 +95,12 @@ PROBES
 
 DEVICES
   sda  8:0  stable pages  T10-DIF-TYPE1-CRC
-  others ask for nothing: loop0
+  other devices, without stable pages or integrity: loop0
 
 Tracing can work.
 ";
-    // The column of answers has none for the kernel.
-    let text = report.to_text();
+    // Compares the words only: columns have other widths.
+    let text = to_text(&report);
     let squeeze = |text: &str| {
         text.lines()
             .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
@@ -108,25 +110,26 @@ Tracing can work.
 }
 
 #[test]
-fn a_missing_capability_comes_first_and_ends_it() {
+fn a_missing_capability_is_the_first_problem_and_prevents_tracing() {
     let mut report = machine();
     report.privileges.held.clear();
     report.privileges.missing = vec![Capability::CapBpf];
-    report.methods = vec![refused("fentry"), refused("tracepoint"), refused("raw_tracepoint")];
+    report.methods =
+        vec![unavailable("fentry"), unavailable("tracepoint"), unavailable("raw_tracepoint")];
     let report = finished(report);
     assert!(!report.can_trace());
     assert_eq!(report.problems[0].what, "missing CAP_BPF");
     assert!(report.problems[0].remedy.contains("setcap"));
     assert_eq!(report.problems[1].remedy, "use another kernel");
-    assert!(report.to_text().ends_with("Tracing cannot work: see the first problem.\n"));
+    assert!(to_text(&report).ends_with("Tracing cannot work: see the first problem.\n"));
 }
 
 #[test]
-fn tracepoints_alone_are_enough() {
+fn tracepoints_alone_suffice() {
     let mut report = machine();
-    report.methods[0] = refused("fentry");
-    report.methods[1] = refused("kprobe");
-    report.btf = Found::from(Err("no BTF; use a kernel with it".to_owned()));
+    report.methods[0] = unavailable("fentry");
+    report.methods[1] = unavailable("kprobe");
+    report.btf = Availability::no("no BTF; use a kernel with it");
     let report = finished(report);
     assert!(report.can_trace());
     let what: Vec<_> = report.problems.iter().map(|problem| problem.what.as_str()).collect();
@@ -135,19 +138,19 @@ fn tracepoints_alone_are_enough() {
 }
 
 #[test]
-fn without_tracefs_the_wait_is_not_seen() {
+fn without_tracefs_the_start_of_a_wait_is_not_observed() {
     let mut report = machine();
-    report.tracefs = Found::from(Err("tracefs is not mounted; mount it".to_owned()));
+    report.tracefs = Availability::no("tracefs is not mounted; mount it");
     report.tracepoints[0].reason = Some("tracefs is not mounted; mount it".to_owned());
     let report = finished(report);
     assert_eq!(report.problems.len(), 1, "{:?}", report.problems);
     assert!(!report.probes[0].attached && report.probes[1].attached);
-    assert!(!report.can_trace(), "an end without a beginning");
+    assert!(!report.can_trace(), "only the end of a wait is observed");
     assert_eq!(report.probes[0].reason.as_deref(), Some("tracefs is not mounted; mount it"));
 }
 
 #[test]
-fn a_disk_that_checks_and_does_not_hold_is_a_hole() {
+fn a_pi_disk_without_stable_pages_is_a_problem() {
     let mut report = machine();
     report.devices = vec![
         device("sda", "8:0", false, Some("T10-DIF-TYPE1-CRC")),
@@ -158,14 +161,14 @@ fn a_disk_that_checks_and_does_not_hold_is_a_hole() {
     assert_eq!(
         what,
         [
-            "sda checks its data, and does not ask for stable pages",
-            "no device asks for stable pages"
+            "sda checks integrity, but does not require stable pages",
+            "no device requires stable pages"
         ]
     );
 }
 
 #[test]
-fn confidentiality_ends_it() {
+fn confidentiality_lockdown_prevents_tracing() {
     let mut report = machine();
     report.lockdown = Lockdown::Confidentiality;
     let report = finished(report);
@@ -174,7 +177,7 @@ fn confidentiality_ends_it() {
 }
 
 #[test]
-fn the_json_has_the_contracts_fields() {
+fn the_json_has_the_documented_fields() {
     let report = finished(machine());
     let json = serde_json::to_value(&report).unwrap();
     for field in
@@ -188,10 +191,10 @@ fn the_json_has_the_contracts_fields() {
 }
 
 #[test]
-fn this_machine_is_examined() {
+fn this_machine_can_be_examined() {
     let began = std::time::Instant::now();
     let report = examine(&tracepoint_plan("folio_wait_writeback"));
-    eprintln!("{}in {:?}", report.to_text(), began.elapsed());
+    eprintln!("{}in {:?}", to_text(&report), began.elapsed());
     assert!(!report.kernel.is_empty());
     assert_eq!(report.probes.len(), 2);
 }

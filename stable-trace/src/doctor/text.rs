@@ -1,17 +1,17 @@
-//! The report as a person reads it.
+//! Formats the report as text.
 
 use std::fmt::Write as _;
 
 use stable_trace_analysis::event::Device;
 
-use super::{Found, Problem, Report};
+use super::report::{Availability, Problem, Report};
 use crate::kernel::privileges::Capability;
 
-/// Devices of which there is nothing to say are named up to this many.
+/// The most devices without stable writes or PI that are listed by name.
 const NAMED: usize = 12;
 
-/// Columns of text, the last of any width.
-pub(super) fn render(report: &Report) -> String {
+/// Formats the report for people.
+pub(crate) fn to_text(report: &Report) -> String {
     let mut text = String::new();
     section(&mut text, "SYSTEM", &system(report));
     section(&mut text, "METHODS", &methods(report));
@@ -23,7 +23,8 @@ pub(super) fn render(report: &Report) -> String {
     }
     for (index, Problem { what, cost, remedy }) in report.problems.iter().enumerate() {
         // Writing to a String does not fail.
-        let _ = writeln!(text, "  {}. {what}\n     costs: {cost}\n     do:    {remedy}", index + 1);
+        let _ =
+            writeln!(text, "  {}. {what}\n     effect: {cost}\n     remedy: {remedy}", index + 1);
     }
     if !report.problems.is_empty() {
         text.push('\n');
@@ -47,17 +48,17 @@ fn yes(is: bool) -> &'static str {
 }
 
 fn system(report: &Report) -> Vec<Row> {
-    let found = |name, found: &Found| row([name, yes(found.available), &found.detail]);
-    let capabilities: Vec<_> = Capability::ALL
+    let found = |name, found: &Availability| row([name, yes(found.available), &found.detail]);
+    let missing: Vec<_> = Capability::ALL
         .into_iter()
         .filter(|capability| !report.privileges.held.contains(capability))
         .map(Capability::name)
         .collect();
-    let lacks = match capabilities.as_slice() {
+    let capabilities = match missing.as_slice() {
         [] => "all capabilities that tracing uses".to_owned(),
         names => format!("without {}", names.join(", ")),
     };
-    let privileges = format!("uid {}, {lacks}", report.privileges.uid);
+    let privileges = format!("uid {}, {capabilities}", report.privileges.uid);
     vec![
         row(["kernel", "", &format!("{} {}", report.kernel, report.arch)]),
         row(["privileges", yes(report.privileges.missing.is_empty()), &privileges]),
@@ -72,7 +73,7 @@ fn methods(report: &Report) -> Vec<Row> {
     let methods = report.methods.iter();
     methods
         .map(|method| {
-            let reason = method.reason.as_deref().unwrap_or("tried");
+            let reason = method.reason.as_deref().unwrap_or("tested");
             row([&method.name.replace('_', " "), yes(method.available), reason])
         })
         .collect()
@@ -103,11 +104,11 @@ fn probes(report: &Report) -> Vec<Row> {
         .collect()
 }
 
-/// Those of which there is something to say, a line each, and the others together.
+/// One line for each device with stable writes or PI, and one line for the others together.
 fn devices(devices: &[Device]) -> Vec<Row> {
-    let (telling, plain): (Vec<_>, Vec<_>) =
+    let (notable, plain): (Vec<_>, Vec<_>) =
         devices.iter().partition(|device| device.stable_writes || device.integrity.is_some());
-    let mut rows: Vec<_> = telling
+    let mut rows: Vec<_> = notable
         .into_iter()
         .map(|device| {
             let stable = if device.stable_writes { "stable pages" } else { "no stable pages" };
@@ -124,8 +125,8 @@ fn devices(devices: &[Device]) -> Vec<Row> {
         if plain.len() > NAMED {
             names.push("…");
         }
-        let count = if rows.is_empty() { "all" } else { "others" };
-        rows.push(vec![format!("{count} ask for nothing: {}", names.join(" "))]);
+        let which = if rows.is_empty() { "all devices" } else { "other devices" };
+        rows.push(vec![format!("{which}, without stable pages or integrity: {}", names.join(" "))]);
     }
     rows
 }
@@ -137,7 +138,7 @@ fn section(text: &mut String, title: &str, rows: &[Row]) {
     let _ = writeln!(text, "{title}");
     let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
     let width = |column: usize| {
-        // The last cell of a row needs no room beside it.
+        // The last cell of a row is not padded.
         let cells = rows.iter().filter(|row| column + 1 < row.len());
         cells.map(|row| row[column].chars().count()).max().unwrap_or_default()
     };

@@ -1,11 +1,14 @@
-//! What a user types after `stable-trace experiment`.
+//! The options of `stable-trace experiment`.
 
 use std::{fmt, path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
 use stable_trace_analysis::units::{parse_duration, parse_size};
 
-use crate::workload::{Sync, WacArgs};
+use crate::{
+    trace::AttachMode,
+    workload::{Sync, WacArgs},
+};
 
 /// A file system that the experiment can make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -39,10 +42,10 @@ impl fmt::Display for Fs {
 /// `--format` of the experiment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// A table for people
+    /// A table
     #[default]
     Text,
-    /// One object a cell, each on a line
+    /// JSON lines, one object a cell
     Json,
     /// A Markdown table
     Markdown,
@@ -51,8 +54,9 @@ pub enum Format {
 /// Options of `experiment`.
 #[derive(Args, Clone, Debug)]
 pub struct ExperimentArgs {
-    /// What the workers do: a = write, b = mmap, c = half and half, d/e/f = c/a/b with `O_DIRECT`,
-    /// all = a to f (repeatable)
+    /// Choose what the workers do (repeatable)
+    ///
+    /// a: write; b: mmap; c: half write, half mmap; d, e, f: c, a, b with `O_DIRECT`; all: a to f.
     #[arg(
         long = "profile",
         value_name = "PROFILE",
@@ -62,11 +66,11 @@ pub struct ExperimentArgs {
     )]
     pub profiles: Vec<String>,
 
-    /// File system to make (repeatable)
+    /// Create this file system (repeatable)
     #[arg(long = "fs", value_enum, value_name = "FS", default_value = "ext4")]
     pub file_systems: Vec<Fs>,
 
-    /// Size of the file that all workers rewrite (repeatable)
+    /// Set the size of the rewritten file (repeatable)
     #[arg(
         long = "file-size",
         value_name = "SIZE",
@@ -75,20 +79,24 @@ pub struct ExperimentArgs {
     )]
     pub file_sizes: Vec<u64>,
 
-    /// Number of workers
+    /// Set the number of workers
     #[arg(long, value_name = "N", default_value_t = 64)]
     pub threads: u32,
 
-    /// Size of one write [default: the page size]
+    /// Set the size of one write [default: page size]
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub io_size: Option<u64>,
 
-    /// How long each run lasts; a cell takes 2 × pairs of them, and one to warm up
+    /// Set the duration of each run
+    ///
+    /// A cell takes two runs a pair, and one to warm up.
     #[arg(long, value_name = "DUR", default_value = "5s", value_parser = parse_duration)]
     pub duration: Duration,
 
-    /// Pairs of runs, one with stable writes on and one with them off; two are the least that have
-    /// a confidence interval
+    /// Set the number of pairs of runs
+    ///
+    /// A pair is one run with stable writes on and one with them off. A confidence interval needs at
+    /// least two pairs.
     #[arg(
         long,
         value_name = "N",
@@ -97,45 +105,53 @@ pub struct ExperimentArgs {
     )]
     pub pairs: u32,
 
-    /// What follows each write; mmap workers do `msync` for `sync_file_range`
+    /// Choose the sync after each write
+    ///
+    /// For `sync_file_range`, mmap workers call `msync`.
     #[arg(long, value_enum, default_value_t = Sync::SyncFileRange)]
     pub sync: Sync,
 
-    /// Seed of the random offsets; all runs have the same
+    /// Seed the random offsets
+    ///
+    /// All runs use the same offsets.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
 
-    /// Size of the scratch file below a loop device of its own [default: 512MiB, or four times the
-    /// largest --file-size]
+    /// Use a loop device on a scratch file of this size [default: 512MiB]
+    ///
+    /// The default is four times the largest --file-size if that is more.
     #[arg(long, value_name = "SIZE", value_parser = parse_size, conflicts_with = "device")]
     pub scratch: Option<u64>,
 
-    /// Directory that the scratch file goes to [default: /var/tmp, or TMPDIR]
+    /// Create the scratch file in this directory [default: TMPDIR, or /var/tmp]
     #[arg(long, value_name = "DIR", conflicts_with = "device")]
     pub path: Option<PathBuf>,
 
-    /// Make the file systems on this device, by name, path or MAJOR:MINOR, whose contents are lost;
-    /// needs --yes
+    /// Overwrite this device with the file systems; needs --yes
+    ///
+    /// A kernel name, a path, or MAJOR:MINOR.
     #[arg(long, value_name = "NAME")]
     pub device: Option<String>,
 
-    /// Yes, overwrite the device
+    /// Confirm that the device is overwritten
     #[arg(long)]
     pub yes: bool,
 
-    /// Only put back what an experiment that was killed has left behind
+    /// Only undo the changes that a killed experiment left behind
     #[arg(long)]
     pub clean: bool,
 
-    /// How probes attach; `auto` picks per probe the cheapest that works here
+    /// Choose how probes attach
+    ///
+    /// `auto` uses the cheapest method that works here, for each probe.
     #[arg(long, value_enum, value_name = "METHOD", default_value_t)]
-    pub attach: crate::cli::options::Attach,
+    pub(crate) attach: AttachMode,
 
-    /// A table, one JSON object a cell, or a Markdown table
+    /// Choose the output format
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
     pub format: Format,
 
-    /// Where the outcome goes [default: stdout]
+    /// Write the results to this file [default: stdout]
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
 }

@@ -1,4 +1,4 @@
-//! The two text formats: Prometheus 0.0.4 and `OpenMetrics` 1.0.
+//! Encodes metric families in the two text formats: Prometheus 0.0.4 and `OpenMetrics` 1.0.
 
 use std::fmt::Write as _;
 
@@ -6,19 +6,16 @@ use prometheus::proto::{LabelPair, Metric, MetricFamily, MetricType};
 
 use super::number::{count, float, value};
 
-/// A format of a scrape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    /// Prometheus's text format 0.0.4.
+pub(super) enum ExpositionFormat {
+    /// The Prometheus text format 0.0.4.
     Text,
     /// `OpenMetrics` 1.0.
     OpenMetrics,
 }
 
-impl Format {
-    /// Its `Content-Type`.
-    #[must_use]
-    pub const fn content_type(self) -> &'static str {
+impl ExpositionFormat {
+    pub(super) const fn content_type(self) -> &'static str {
         match self {
             Self::Text => "text/plain; version=0.0.4; charset=utf-8",
             Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
@@ -26,36 +23,34 @@ impl Format {
     }
 }
 
-/// Writes families down.
-#[must_use]
-pub fn encode(families: &[MetricFamily], format: Format) -> String {
+pub(super) fn encode(families: &[MetricFamily], format: ExpositionFormat) -> String {
     let mut out = String::new();
     for family in families {
         write_family(&mut out, family, format);
     }
-    if format == Format::OpenMetrics {
+    if format == ExpositionFormat::OpenMetrics {
         out.push_str("# EOF\n");
     }
     out
 }
 
-// Writing to a `String` cannot fail, so what `write!` returns is passed over throughout.
-fn write_family(out: &mut String, family: &MetricFamily, format: Format) {
+// Writing to a `String` cannot fail, so this file ignores the results of `write!`.
+fn write_family(out: &mut String, family: &MetricFamily, format: ExpositionFormat) {
     let name = family.name();
     let kind = match family.get_field_type() {
         MetricType::COUNTER => "counter",
         MetricType::HISTOGRAM => "histogram",
         _ => "gauge",
     };
-    // OpenMetrics names a counter's family without the suffix that its samples have.
+    // In OpenMetrics the name of a counter family lacks the `_total` of its samples.
     let base = match (format, kind) {
-        (Format::OpenMetrics, "counter") => name.strip_suffix("_total").unwrap_or(name),
+        (ExpositionFormat::OpenMetrics, "counter") => name.strip_suffix("_total").unwrap_or(name),
         _ => name,
     };
     let _ = write!(out, "# HELP {base} ");
-    escape(out, family.help(), format == Format::OpenMetrics);
+    escape(out, family.help(), format == ExpositionFormat::OpenMetrics);
     let _ = writeln!(out, "\n# TYPE {base} {kind}");
-    if let (Format::OpenMetrics, Some(unit)) = (format, unit(base)) {
+    if let (ExpositionFormat::OpenMetrics, Some(unit)) = (format, unit(base)) {
         let _ = writeln!(out, "# UNIT {base} {unit}");
     }
     for metric in family.get_metric() {
@@ -67,7 +62,7 @@ fn write_family(out: &mut String, family: &MetricFamily, format: Format) {
     }
 }
 
-/// The unit that a name ends in, which `OpenMetrics` lets one say once more.
+/// The unit that a metric name ends in, for the `# UNIT` line of `OpenMetrics`.
 fn unit(base: &str) -> Option<&'static str> {
     ["seconds", "bytes"]
         .into_iter()
@@ -96,14 +91,14 @@ fn sample(
     out.push_str(suffix);
     let bound = bound.map(|bound| ("le", bound));
     let labels = metric.get_label().iter().map(pair).chain(bound);
-    let mut before = '{';
+    let mut separator = '{';
     for (name, value) in labels {
-        let _ = write!(out, "{before}{name}=\"");
+        let _ = write!(out, "{separator}{name}=\"");
         escape(out, value, true);
         out.push('"');
-        before = ',';
+        separator = ',';
     }
-    if before == ',' {
+    if separator == ',' {
         out.push('}');
     }
     let _ = writeln!(out, " {}", value(number));
@@ -113,8 +108,8 @@ fn pair(pair: &LabelPair) -> (&str, &str) {
     (pair.name(), pair.value())
 }
 
-/// Escapes what both formats do: backslash and newline, and in a label's value quotes. Other control
-/// characters may stand as they are.
+/// Escapes backslash and newline, and quotes in label values. Both formats allow all other
+/// characters.
 fn escape(out: &mut String, text: &str, quotes: bool) {
     for character in text.chars() {
         match character {

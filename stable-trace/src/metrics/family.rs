@@ -1,4 +1,4 @@
-//! Metric families, put together.
+//! Builds metric families.
 
 use prometheus::proto::{
     Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType,
@@ -8,24 +8,22 @@ use stable_trace_common::histogram::{self, upper_bound_ns};
 use super::number::{count, seconds};
 
 /// Names and values of labels.
-pub type Labels<'a> = [(&'a str, &'a str)];
+pub(super) type Labels<'a> = [(&'a str, &'a str)];
 
-/// A family that is being filled.
-pub struct Family(MetricFamily);
+/// A metric family under construction.
+pub(super) struct Family(MetricFamily);
 
 impl Family {
-    /// A counter's; the name ends in `_total`.
-    pub fn counter(name: &str, help: &str) -> Self {
+    /// A family of counters; the name must end in `_total`.
+    pub(super) fn counter(name: &str, help: &str) -> Self {
         Self::new(name, help, MetricType::COUNTER)
     }
 
-    /// A gauge's.
-    pub fn gauge(name: &str, help: &str) -> Self {
+    pub(super) fn gauge(name: &str, help: &str) -> Self {
         Self::new(name, help, MetricType::GAUGE)
     }
 
-    /// A histogram's.
-    pub fn histogram(name: &str, help: &str) -> Self {
+    pub(super) fn histogram(name: &str, help: &str) -> Self {
         Self::new(name, help, MetricType::HISTOGRAM)
     }
 
@@ -37,8 +35,8 @@ impl Family {
         Self(family)
     }
 
-    /// Adds a series with a plain value.
-    pub fn value(&mut self, labels: &Labels<'_>, value: f64) {
+    /// Adds a series of a counter or gauge.
+    pub(super) fn value(&mut self, labels: &Labels<'_>, value: f64) {
         let mut metric = metric(labels);
         if self.0.get_field_type() == MetricType::COUNTER {
             let mut counter = Counter::default();
@@ -52,8 +50,8 @@ impl Family {
         self.0.mut_metric().push(metric);
     }
 
-    /// Adds a histogram: the kernel's buckets, cumulative, in seconds.
-    pub fn buckets(&mut self, labels: &Labels<'_>, of: &histogram::Histogram) {
+    /// Adds a histogram series, with cumulative buckets in seconds.
+    pub(super) fn buckets(&mut self, labels: &Labels<'_>, of: &histogram::Histogram) {
         let mut cumulative = 0;
         let mut buckets = Vec::with_capacity(of.buckets.len());
         for (index, in_bucket) in of.buckets.iter().enumerate() {
@@ -72,14 +70,14 @@ impl Family {
         self.0.mut_metric().push(metric);
     }
 
-    /// The family; nothing if it has no series.
-    pub fn done(self) -> Option<MetricFamily> {
+    /// Returns the family, or `None` if it has no series.
+    pub(super) fn done(self) -> Option<MetricFamily> {
         (!self.0.get_metric().is_empty()).then_some(self.0)
     }
 }
 
-/// A single counter.
-pub fn single_counter(name: &str, help: &str, value: u64) -> Option<MetricFamily> {
+/// A counter without labels.
+pub(super) fn single_counter(name: &str, help: &str, value: u64) -> Option<MetricFamily> {
     let mut family = Family::counter(name, help);
     family.value(&[], count(value));
     family.done()

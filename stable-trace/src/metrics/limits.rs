@@ -1,63 +1,63 @@
-//! How many series there can be: 2,500 in all, whatever runs.
+//! The most series that a scrape can have: 2,500 in all.
 //!
-//! Each family has room for so many label sets of its own; what comes later goes to `other`. The
-//! numbers add up to less than the whole, so that no family can take another one's room.
+//! Each family has a limit of label sets; further ones are counted as `other`. The limits add up to
+//! at most the total, so that no family can take series from another.
 
 use stable_trace_common::histogram::BUCKETS;
 
-/// Series in all, a histogram's buckets counted each.
-pub const SERIES: usize = 2_500;
+/// Series in all; each bucket of a histogram counts as one.
+pub(super) const SERIES: usize = 2_500;
 
 /// Series of one label set of a histogram: its buckets, `_sum` and `_count`.
-pub const HISTOGRAM: usize = BUCKETS + 2;
+pub(super) const HISTOGRAM: usize = BUCKETS + 2;
 
-/// Label sets of stalls; four more, one a context, take the rest. The contract allows 64 together.
-pub const STALLS: usize = 52;
+/// Label sets of stalls. Four more, one a context, take the overflow. At most 64 together.
+pub(super) const STALLS: usize = 52;
 
-/// Of these, so many start at 0 before the first stall.
-pub const STALLS_ANNOUNCED: usize = 24;
+/// The most label sets of stalls that are declared at 0 before the first stall.
+pub(super) const STALLS_DECLARED: usize = 24;
 
-/// Names of threads with series of their own; each has one a context at most.
-pub const PROCESSES: usize = 50;
+/// Thread names with series of their own: at most one series a context.
+pub(super) const PROCESSES: usize = 50;
 
-/// Label sets of unstable writes; six more take the rest.
-pub const UNSTABLE: usize = 32;
+/// Label sets of unstable writes. Six more take the overflow.
+pub(super) const UNSTABLE: usize = 32;
 
-/// Of these, so many start at 0 before the first of them.
-pub const UNSTABLE_ANNOUNCED: usize = 16;
+/// The most label sets of unstable writes that are declared at 0 before the first one.
+pub(super) const UNSTABLE_DECLARED: usize = 16;
 
-/// Label sets of integrity errors; `other` has 32 more at most: by operation, check and source.
-pub const INTEGRITY: usize = 64;
+/// Label sets of integrity errors. At most 32 more, by operation, check and source, take the
+/// overflow.
+pub(super) const INTEGRITY: usize = 64;
 
-/// Label sets of verdicts; four more, one a cause, take the rest.
-pub const VERDICTS: usize = 32;
+/// Label sets of verdicts. Four more, one a cause, take the overflow.
+pub(super) const VERDICTS: usize = 32;
 
-/// Devices whose flags are shown; those that check or ask for something come first.
-pub const DEVICES: usize = 48;
+/// Devices whose flags are shown; devices with PI or stable writes come first.
+pub(super) const DEVICES: usize = 48;
 
 /// Devices whose protection information is shown.
-pub const PROTECTED: usize = 16;
+pub(super) const PROTECTED: usize = 16;
 
-/// Probes.
-pub const PROBES: usize = 64;
+pub(super) const PROBES: usize = 64;
 
-/// Functions whose missed runs are shown; one more takes the rest.
-pub const MISSED: usize = 31;
+/// Functions whose missed runs are shown. One more takes the overflow.
+pub(super) const MISSED: usize = 31;
 
-/// Programs, with two series each.
-pub const PROGRAMS: usize = 40;
+/// eBPF programs, with two series each.
+pub(super) const PROGRAMS: usize = 40;
 
 /// Kernel maps, with two series each.
-pub const MAPS: usize = 20;
+pub(super) const MAPS: usize = 20;
 
-/// Profile and mode of workloads, with two series each: there are no more.
-pub const WORKLOADS: usize = 14;
+/// Pairs of profile and mode of the workload, with two series each. There are no more.
+pub(super) const WORKLOADS: usize = 14;
 
-/// Label sets of a workload's errors; one more a profile and mode takes the rest.
-pub const WORKLOAD_ERRORS: usize = 28;
+/// Label sets of workload errors. One more a pair of profile and mode takes the overflow.
+pub(super) const WORKLOAD_ERRORS: usize = 28;
 
-/// Events received and lost, the build, and the process's own.
-pub const SINGLE: usize = 16;
+/// Events received and lost, the build, and the process metrics.
+pub(super) const SINGLE: usize = 16;
 
 const _: () = assert!(
     (STALLS + 4) * HISTOGRAM

@@ -1,16 +1,16 @@
-//! Exact numbers from the kernel's own maps, and the endpoint that serves them.
+//! Metric series, and the HTTP endpoint that serves them.
 //!
-//! [`collect`] reads the kernel's maps, [`snapshot`] is what one look at everything found, [`series`]
-//! turns snapshots into metric families whose counters never go back and whose number is bounded,
-//! [`exposition`] writes them down, and [`server`] hands them out.
+//! A [`snapshot`] holds the values of one scrape. [`series`] turns snapshots into metric families with
+//! monotonic counters and a bounded number of series, `exposition` encodes the families, and
+//! [`server`] answers HTTP requests.
 
-pub mod bounded_counters;
-pub mod exposition;
+mod bounded_counters;
+mod exposition;
 mod family;
-pub mod limits;
-pub mod negotiate;
-pub mod number;
-pub mod own;
+mod limits;
+mod negotiate;
+mod number;
+mod process;
 pub mod series;
 pub mod server;
 pub mod snapshot;

@@ -1,12 +1,11 @@
-//! Content negotiation: which of the two formats a scraper wants.
+//! Content negotiation between the two formats.
 
-use super::exposition::Format;
+use super::exposition::ExpositionFormat;
 
-/// The format for an `Accept` header. `OpenMetrics` only for those who ask for its version 1.0.0 by
-/// name and do not like the text format better; the text format for everybody else, whatever they
-/// accept: a scraper that can read neither is told by the `Content-Type`.
-#[must_use]
-pub fn negotiate(accept: Option<&str>) -> Format {
+/// The format for an `Accept` header: `OpenMetrics` if the client accepts its version 1.0.0 and does
+/// not prefer the text format. All other clients get the text format, even if they do not accept it:
+/// the `Content-Type` shows what it is.
+pub(super) fn negotiate(accept: Option<&str>) -> ExpositionFormat {
     let mut open_metrics = 0;
     let mut text = 0;
     for range in accept.unwrap_or_default().split(',') {
@@ -30,10 +29,14 @@ pub fn negotiate(accept: Option<&str>) -> Format {
             _ => {}
         }
     }
-    if open_metrics > 0 && open_metrics >= text { Format::OpenMetrics } else { Format::Text }
+    if open_metrics > 0 && open_metrics >= text {
+        ExpositionFormat::OpenMetrics
+    } else {
+        ExpositionFormat::Text
+    }
 }
 
-/// A quality value (RFC 9110, 12.4.2) in thousandths; what is none counts as 0.
+/// A quality value (RFC 9110, 12.4.2) in thousandths; 0 if it is invalid.
 fn thousandths(text: &str) -> u32 {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
@@ -48,37 +51,43 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_scrapers_say() {
+    fn accept_headers_of_real_scrapers_are_understood() {
         let prometheus_2 = "application/openmetrics-text;version=1.0.0,application/openmetrics-text;\
              version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
         let prometheus_3 = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,\
              application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;\
              escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
         for (accept, format) in [
-            (Some(prometheus_2), Format::OpenMetrics),
-            (Some(prometheus_3), Format::OpenMetrics),
+            (Some(prometheus_2), ExpositionFormat::OpenMetrics),
+            (Some(prometheus_3), ExpositionFormat::OpenMetrics),
             (
                 Some("application/openmetrics-text; version=1.0.0; charset=utf-8"),
-                Format::OpenMetrics,
+                ExpositionFormat::OpenMetrics,
             ),
-            (Some("APPLICATION/OpenMetrics-Text; Version=\"1.0.0\""), Format::OpenMetrics),
-            (Some("application/openmetrics-text"), Format::OpenMetrics),
-            (Some("application/openmetrics-text;version=0.0.1"), Format::Text),
-            (Some("application/openmetrics-text;q=0"), Format::Text),
-            (Some("application/openmetrics-text;q=0.3,text/plain;q=0.31"), Format::Text),
-            (Some("application/openmetrics-text;q=0.5,text/plain;q=0.5"), Format::OpenMetrics),
-            (Some("text/html,*/*;q=0.8"), Format::Text),
-            (Some("*/*"), Format::Text),
-            (Some(""), Format::Text),
-            (Some(";;q==,,=;"), Format::Text),
-            (None, Format::Text),
+            (
+                Some("APPLICATION/OpenMetrics-Text; Version=\"1.0.0\""),
+                ExpositionFormat::OpenMetrics,
+            ),
+            (Some("application/openmetrics-text"), ExpositionFormat::OpenMetrics),
+            (Some("application/openmetrics-text;version=0.0.1"), ExpositionFormat::Text),
+            (Some("application/openmetrics-text;q=0"), ExpositionFormat::Text),
+            (Some("application/openmetrics-text;q=0.3,text/plain;q=0.31"), ExpositionFormat::Text),
+            (
+                Some("application/openmetrics-text;q=0.5,text/plain;q=0.5"),
+                ExpositionFormat::OpenMetrics,
+            ),
+            (Some("text/html,*/*;q=0.8"), ExpositionFormat::Text),
+            (Some("*/*"), ExpositionFormat::Text),
+            (Some(""), ExpositionFormat::Text),
+            (Some(";;q==,,=;"), ExpositionFormat::Text),
+            (None, ExpositionFormat::Text),
         ] {
             assert_eq!(negotiate(accept), format, "{accept:?}");
         }
     }
 
     #[test]
-    fn weights() {
+    fn quality_values_are_parsed_in_thousandths() {
         for (text, weight) in
             [("1", 1_000), ("1.000", 1_000), ("0.5", 500), ("0.05", 50), ("0", 0), ("1.5", 1_000)]
         {

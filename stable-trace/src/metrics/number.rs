@@ -1,13 +1,12 @@
-//! Numbers as Prometheus writes them.
+//! Formats numbers as Prometheus does.
 
-/// From here on whole numbers of a double have gaps.
-const WHOLE: f64 = 9_007_199_254_740_992.0;
+/// 2^53: not all larger integers are exact in a double.
+const EXACT_INTEGERS: f64 = 9_007_199_254_740_992.0;
 
-/// A bound of a bucket, in Go's shortest form (`strconv.FormatFloat(f, 'g', -1, 64)`): `0.000128`,
-/// `6.4e-05`, `1e+06`, `+Inf`. It is a label's value, so it must always read the same, and this is the
-/// form that Prometheus's own clients write and OpenMetrics asks for.
-#[must_use]
-pub fn float(value: f64) -> String {
+/// Formats a bucket bound like Go's `strconv.FormatFloat(f, 'g', -1, 64)`: `0.000128`, `6.4e-05`,
+/// `1e+06`, `+Inf`. The bound is a label value, so its text must be stable; Prometheus's own clients
+/// write this form, and OpenMetrics requires it.
+pub(super) fn float(value: f64) -> String {
     if value.is_nan() {
         return "NaN".to_owned();
     }
@@ -25,25 +24,24 @@ pub fn float(value: f64) -> String {
     format!("{mantissa}e{sign}{:02}", exponent.abs())
 }
 
-/// A sample's value: whole numbers in all their digits, so that a person can read a count, and else
-/// as [`float`].
-#[must_use]
-pub fn value(value: f64) -> String {
-    if value.fract() == 0.0 && value.abs() < WHOLE { format!("{value}") } else { float(value) }
+/// Formats a sample value: integers with all digits, for readable counts, and others as [`float`].
+pub(super) fn value(value: f64) -> String {
+    if value.fract() == 0.0 && value.abs() < EXACT_INTEGERS {
+        format!("{value}")
+    } else {
+        float(value)
+    }
 }
 
 /// Nanoseconds as seconds.
-#[must_use]
 #[expect(clippy::cast_precision_loss, reason = "Prometheus's values are doubles")]
-pub fn seconds(ns: u64) -> f64 {
-    // One division, so that the nearest double to the exact decimal comes out.
+pub(super) fn seconds(ns: u64) -> f64 {
+    // A single division gives the double nearest to the exact decimal.
     ns as f64 / 1e9
 }
 
-/// A count as a double.
-#[must_use]
 #[expect(clippy::cast_precision_loss, reason = "Prometheus's values are doubles")]
-pub fn count(count: u64) -> f64 {
+pub(super) fn count(count: u64) -> f64 {
     count as f64
 }
 
@@ -51,9 +49,9 @@ pub fn count(count: u64) -> f64 {
 mod tests {
     use super::*;
 
-    /// What Go's `strconv.FormatFloat(f, 'g', -1, 64)` makes of them.
+    /// Compared with the output of Go's `strconv.FormatFloat(f, 'g', -1, 64)`.
     #[test]
-    fn go_writes_them_so() {
+    fn floats_are_formatted_as_by_go() {
         for (number, text) in [
             (0.0, "0"),
             (1e-6, "1e-06"),
@@ -84,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn a_microsecond_is_the_double_that_one_writes() {
+    fn seconds_are_the_nearest_double() {
         for (ns, text) in [(1_000, "1e-06"), (1_024_000, "0.001024"), (67_108_864_000, "67.108864")]
         {
             assert_eq!(float(seconds(ns)), text);

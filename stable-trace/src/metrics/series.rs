@@ -1,4 +1,4 @@
-//! Snapshots to metric families: names, labels, and what keeps their number bounded.
+//! Turns snapshots into metric families with a bounded number of series.
 
 mod agent;
 mod kernel;
@@ -17,25 +17,25 @@ use stable_trace_common::{
 use super::{
     bounded_counters::BoundedCounters,
     limits,
-    snapshot::{Place, Snapshot},
+    snapshot::{DeviceFs, Snapshot},
 };
 
-/// What a label says where it is not known.
+/// The label value where the device or file system is not known.
 const UNKNOWN: &str = "unknown";
 
-/// What a label says for all that had no room.
+/// The label value of series beyond a limit.
 const OTHER: &str = "other";
 
-/// A device and a file system as labels say them.
+/// The values of the labels `device` and `fs`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Named {
+struct DeviceFsLabels {
     device: String,
     fs: String,
 }
 
-impl Named {
-    fn new(place: &Place) -> Self {
-        Self { device: or_unknown(place.device.as_deref()), fs: or_unknown(place.fs.as_deref()) }
+impl DeviceFsLabels {
+    fn new(on: &DeviceFs) -> Self {
+        Self { device: or_unknown(on.device.as_deref()), fs: or_unknown(on.fs.as_deref()) }
     }
 
     fn other() -> Self {
@@ -47,58 +47,58 @@ fn or_unknown(name: Option<&str>) -> String {
     name.unwrap_or(UNKNOWN).to_owned()
 }
 
-type StallLabels = (Context, Named);
-type UnstableLabels = (Named, Context, Grade);
+type StallLabels = (Context, DeviceFsLabels);
+type UnstableLabels = (DeviceFsLabels, Context, Grade);
 type IntegrityLabels = (String, Operation, Check, Source);
 type VerdictLabels = (String, Cause);
 type WorkloadErrorLabels = (String, String, String);
 
-/// Every series that there is. It lives as long as the agent: a series that was shown stays, and its
-/// counter never goes back.
+/// All series. It lives as long as the endpoint: a series that was exposed stays, and its counter
+/// never decreases.
 #[derive(Debug)]
-pub struct Registry {
+pub(super) struct Registry {
     build: Build,
     stalls: BoundedCounters<HistogramKey, StallLabels, Histogram>,
-    /// File systems whose series start at 0.
-    announced: BTreeSet<Named>,
+    /// Mounted file systems whose series were declared at 0.
+    declared: BTreeSet<DeviceFsLabels>,
     processes: BoundedCounters<ProcessKey, (String, Context), u64>,
-    /// Names of threads that have series of their own.
+    /// Thread names with series of their own.
     comms: BTreeSet<String>,
     unstable: BoundedCounters<UnstableKey, UnstableLabels, u64>,
-    /// How many series of unstable writes started at 0.
-    unstable_announced: usize,
+    /// Number of series of unstable writes that were declared at 0.
+    unstable_declared: usize,
     integrity: BoundedCounters<IntegrityKey, IntegrityLabels, u64>,
     verdicts: BoundedCounters<VerdictLabels, VerdictLabels, u64>,
     missed: BoundedCounters<String, String, u64>,
     workload_errors: BoundedCounters<WorkloadErrorLabels, WorkloadErrorLabels, u64>,
 }
 
-/// What `stable_trace_build_info` says.
+/// The labels of `stable_trace_build_info`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Build {
     /// Version of stable-trace.
     pub version: String,
-    /// The commit that it was built from.
+    /// Commit of the source.
     pub revision: String,
     /// Kernel release, as `uname -r` prints it.
     pub kernel: String,
 }
 
 impl Registry {
-    /// One without any series yet.
-    #[must_use]
-    pub fn new(build: Build) -> Self {
+    pub(super) fn new(build: Build) -> Self {
         Self {
             build,
-            stalls: BoundedCounters::new(limits::STALLS, |(context, _)| (*context, Named::other())),
-            announced: BTreeSet::new(),
-            // Bounded by `comms`.
+            stalls: BoundedCounters::new(limits::STALLS, |(context, _)| {
+                (*context, DeviceFsLabels::other())
+            }),
+            declared: BTreeSet::new(),
+            // `comms` bounds it.
             processes: BoundedCounters::new(usize::MAX, Clone::clone),
             comms: BTreeSet::new(),
             unstable: BoundedCounters::new(limits::UNSTABLE, |(_, context, grade)| {
-                (Named::other(), *context, *grade)
+                (DeviceFsLabels::other(), *context, *grade)
             }),
-            unstable_announced: 0,
+            unstable_declared: 0,
             integrity: BoundedCounters::new(limits::INTEGRITY, |(_, op, check, source)| {
                 (OTHER.to_owned(), *op, *check, *source)
             }),
@@ -112,9 +112,9 @@ impl Registry {
         }
     }
 
-    /// Takes a look at everything and returns every family that has a series, sorted by name. Scrapes
-    /// must be taken in the order in which they were made.
-    pub fn families(&mut self, snapshot: &Snapshot) -> Vec<MetricFamily> {
+    /// Takes a snapshot and returns every family that has a series, sorted by name. Snapshots must be
+    /// passed in the order in which they were read.
+    pub(super) fn families(&mut self, snapshot: &Snapshot) -> Vec<MetricFamily> {
         let mut families: Vec<_> =
             self.kernel(snapshot).into_iter().chain(self.agent(snapshot)).flatten().collect();
         families.sort_by(|one, other| one.name().cmp(other.name()));

@@ -1,17 +1,19 @@
-//! The endpoint: a thread of its own that answers HTTP.
+//! The metrics endpoint: answers HTTP on a thread of its own.
 //!
-//! It listens in a process that may do anything, so whoever connects is held to limits: of
-//! connections, of a request's header, and of time. No client can keep another one out: where all
-//! connections are taken, the one that has been waiting for its client longest makes room, or the first
-//! whose answer is given.
+//! Limits apply to every client: of connections, of header size, and of time. No client can lock out
+//! another: when all connections are in use, the one that has waited longest for its client is closed,
+//! or the first one whose response is complete.
 
+mod client_limits;
 mod collector;
 mod connection_deadline;
 mod connections;
+mod monitored_stream;
 mod pages;
-pub mod password;
+pub(super) mod password;
+mod response_body;
 mod routes;
-pub mod tls;
+pub(super) mod tls;
 
 use std::{
     io,
@@ -21,7 +23,6 @@ use std::{
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     thread::{self, JoinHandle},
-    time::Duration,
 };
 
 use stable_trace_analysis::event::Device;
@@ -29,61 +30,28 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     series::{Build, Registry},
-    snapshot::Snapshot,
     web_config::WebConfig,
 };
 use collector::Collector;
 
-/// A question for a snapshot, and where its answer goes: why there is none, on one line.
-pub type Question = oneshot::Sender<Result<Snapshot, String>>;
+pub use client_limits::ClientLimits;
+pub use collector::SnapshotRequest;
 
-/// What a client may take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Connections at once.
-    pub connections: usize,
-    /// Bytes of a request's line and headers.
-    pub header_bytes: usize,
-    /// From the first byte of a request, or of a connection's encryption, to the end of its header.
-    pub header: Duration,
-    /// From the end of a request's header to its answer, and how long a client may take none of it.
-    pub answer: Duration,
-    /// How long a connection may be open with no request.
-    pub idle: Duration,
-    /// How long a connection may wait for its client before it makes room for another one, while
-    /// others are being answered.
-    pub grace: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            connections: 64,
-            header_bytes: 16 << 10,
-            header: Duration::from_secs(10),
-            answer: Duration::from_secs(15),
-            // Longer than the usual intervals of scrapes, which keep their connection.
-            idle: Duration::from_mins(3),
-            grace: Duration::from_millis(100),
-        }
-    }
-}
-
-/// What is served.
-pub struct Served {
-    /// Where snapshots are asked for; one question at a time.
-    pub snapshots: mpsc::Sender<Question>,
-    /// Lists the block devices, on the endpoint's own thread.
+/// What the endpoint serves, and to whom.
+pub struct EndpointConfig {
+    /// Where snapshots are requested, one at a time.
+    pub snapshots: mpsc::Sender<SnapshotRequest>,
+    /// Lists the block devices. Called on the endpoint's thread.
     pub devices: Box<dyn Fn() -> Vec<Device> + Send>,
-    /// What runs here.
+    /// The labels of `stable_trace_build_info`.
     pub build: Build,
-    /// What is asked of clients.
+    /// TLS, passwords and headers.
     pub web: WebConfig,
-    /// What a client may take.
-    pub limits: Limits,
+    /// Limits of clients.
+    pub limits: ClientLimits,
 }
 
-/// An endpoint that answers. Dropped, it stops.
+/// A running endpoint. It stops when dropped.
 #[derive(Debug)]
 pub struct Endpoint {
     address: SocketAddr,
@@ -93,17 +61,17 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// Starts to answer those who connect to the listener.
+    /// Starts to answer clients of the listener.
     ///
     /// # Errors
     /// The listener cannot be used, or the thread cannot start.
-    pub fn start(listener: TcpListener, served: Served) -> io::Result<Self> {
+    pub fn start(listener: TcpListener, config: EndpointConfig) -> io::Result<Self> {
         let address = listener.local_addr()?;
         listener.set_nonblocking(true)?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_io()
             .enable_time()
-            // Passwords are checked there, one at a time.
+            // Passwords are verified there, one at a time.
             .max_blocking_threads(1)
             .build()?;
         let listener = {
@@ -112,16 +80,16 @@ impl Endpoint {
         };
         let ready = Arc::new(AtomicBool::new(false));
         let (stop, stopped) = oneshot::channel();
-        let site = Arc::clone(&ready);
+        let routes_ready = Arc::clone(&ready);
         let serve = move || {
             runtime.block_on(async {
-                let Served { snapshots, devices, build, web, limits } = served;
+                let EndpointConfig { snapshots, devices, build, web, limits } = config;
                 let registry = Registry::new(build.clone());
-                let pages = collector::spawn(Collector::new(snapshots, devices, registry));
-                let site = Arc::new(routes::Site::new(pages, site, build, web));
+                let scrapes = collector::spawn(Collector::new(snapshots, devices, registry));
+                let routes = Arc::new(routes::Routes::new(scrapes, routes_ready, build, web));
                 tokio::select! {
-                    () = connections::serve(listener, site, limits) => {}
-                    // An error is an `Endpoint` that was dropped.
+                    () = connections::serve(listener, routes, limits) => {}
+                    // An error means that the `Endpoint` was dropped.
                     _ = stopped => {}
                 }
             });
@@ -131,14 +99,13 @@ impl Endpoint {
         Ok(Self { address, ready, stop: Some(stop), thread: Some(thread) })
     }
 
-    /// Where it listens.
-    #[must_use]
+    /// The address that it listens on.
     pub const fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Says that what it reports on is under way.
-    pub fn ready(&self) {
+    /// Makes `/-/ready` succeed.
+    pub fn set_ready(&self) {
         self.ready.store(true, Relaxed);
     }
 }
@@ -146,7 +113,7 @@ impl Endpoint {
 impl Drop for Endpoint {
     fn drop(&mut self) {
         if let Some(stop) = self.stop.take() {
-            // An error is a thread that has ended.
+            // An error means that the thread has ended.
             let _ = stop.send(());
         }
         if let Some(thread) = self.thread.take() {

@@ -1,4 +1,4 @@
-//! What one look at everything found: plain values, as the kernel's maps and the agent have them.
+//! The values of one scrape, read from the kernel's maps and the agent.
 
 use std::collections::BTreeMap;
 
@@ -12,17 +12,17 @@ use stable_trace_common::{
     unstable::UnstableKey,
 };
 
-use super::own::Own;
+use super::process::ProcessMetrics;
 use crate::collect::map_fill::MapFill;
 
 /// Everything that a scrape shows.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
-    /// Stalls by what the kernel counts them by.
+    /// Stalls, one entry a histogram of the kernel.
     pub stalls: Vec<Stalls>,
-    /// File systems that are mounted, so that their series can start at 0.
-    pub places: Vec<Place>,
-    /// Stalled time by thread name.
+    /// Mounted file systems, whose series start at 0.
+    pub mounted: Vec<DeviceFs>,
+    /// Stall time by thread name.
     pub processes: Vec<ProcessTime>,
     /// Unstable writes.
     pub unstable: Vec<UnstableCount>,
@@ -34,107 +34,107 @@ pub struct Snapshot {
     pub devices: Vec<Device>,
     /// Probes, attached or not.
     pub probes: Vec<Probe>,
-    /// Runs that were missed, by probed function.
+    /// Missed probe runs, by probed function.
     pub missed: BTreeMap<String, u64>,
     /// Records that the agent took from the ring buffer.
     pub events_received: u64,
-    /// Records that the ring buffer had no room for.
+    /// Records that the full ring buffer dropped.
     pub events_lost: u64,
-    /// The programs' own cost; empty where the kernel does not time them.
+    /// Run time of the eBPF programs; empty where the kernel does not measure it.
     pub programs: Vec<Program>,
-    /// How full the kernel's maps are.
+    /// Fill of the kernel's maps.
     pub maps: Vec<MapFill>,
-    /// What the paired workload did, by profile and mode.
+    /// Operations of the paired workload, by profile and mode.
     pub workload: BTreeMap<(String, String), ModeCount>,
-    /// The agent's own process.
-    pub own: Own,
+    /// The agent's process.
+    pub process: ProcessMetrics,
 }
 
-/// A device and a file system; absent what is not known.
+/// A device and a file system type; `None` where unknown.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
-    /// The kernel's name of the device.
+pub struct DeviceFs {
+    /// The kernel's name of the device, such as `sda1`.
     pub device: Option<String>,
-    /// Type of the file system.
+    /// Such as `ext4`.
     pub fs: Option<String>,
 }
 
 /// The stalls of one kernel histogram.
 #[derive(Clone, Debug)]
 pub struct Stalls {
-    /// What the kernel knows them by.
+    /// Key of the kernel's map.
     pub key: HistogramKey,
-    /// Why they waited.
+    /// What the tasks were doing.
     pub context: Context,
-    /// Where.
-    pub place: Place,
-    /// How long.
+    /// Device and file system of the pages.
+    pub device_fs: DeviceFs,
+    /// Durations.
     pub histogram: Histogram,
 }
 
-/// Stalled time of one thread name and stack.
+/// Stall time of one thread name and stack.
 #[derive(Clone, Debug)]
 pub struct ProcessTime {
-    /// What the kernel knows it by.
+    /// Key of the kernel's map.
     pub key: ProcessKey,
-    /// The thread's name; absent for what the kernel's map had no room for.
+    /// The thread's name; `None` for the sum of names that the full map did not take.
     pub comm: Option<String>,
-    /// Why it waited.
+    /// What the task was doing.
     pub context: Context,
-    /// How long, in ns.
+    /// Stall time in ns.
     pub sum_ns: u64,
 }
 
 /// Unstable writes of one kernel count.
 #[derive(Clone, Debug)]
 pub struct UnstableCount {
-    /// What the kernel knows them by.
+    /// Key of the kernel's map.
     pub key: UnstableKey,
     /// `write_begin` or `page_mkwrite`.
     pub context: Context,
-    /// What they mean.
+    /// Severity.
     pub grade: Grade,
-    /// Where.
-    pub place: Place,
-    /// How many.
+    /// Device and file system of the pages.
+    pub device_fs: DeviceFs,
+    /// Number of events.
     pub count: u64,
 }
 
 /// Integrity errors of one kernel count.
 #[derive(Clone, Debug)]
 pub struct IntegrityCount {
-    /// What the kernel knows them by.
+    /// Key of the kernel's map.
     pub key: IntegrityKey,
-    /// Its name, where it is known.
+    /// The device; `None` where unknown.
     pub device: Option<String>,
-    /// What the requests wanted.
+    /// Read or write.
     pub op: Operation,
     /// Which check failed.
     pub check: Check,
-    /// Who noticed.
+    /// The layer that reported the error.
     pub source: Source,
-    /// How many.
+    /// Number of events.
     pub count: u64,
 }
 
 /// Verdicts of one cause on one device.
 #[derive(Clone, Debug)]
 pub struct VerdictCount {
-    /// The device, where it is known.
+    /// The device; `None` where unknown.
     pub device: Option<String>,
     /// What caused the errors.
     pub cause: Cause,
-    /// How many.
+    /// Number of events.
     pub count: u64,
 }
 
-/// What one program costs.
+/// Run time of one eBPF program.
 #[derive(Clone, Debug)]
 pub struct Program {
-    /// Its name.
+    /// Name of the program.
     pub name: String,
-    /// How long it has run, in ns.
+    /// Total run time in ns.
     pub run_ns: u64,
-    /// How often.
+    /// Number of runs.
     pub runs: u64,
 }

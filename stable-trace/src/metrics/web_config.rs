@@ -1,8 +1,8 @@
 //! `--web-config`: TLS, passwords and headers, in the file format that Prometheus exporters share
 //! (`docs/web-configuration.md` of `prometheus/exporter-toolkit`).
 //!
-//! What that format has and we have not is refused, not passed over: whoever asks for a protection
-//! must have it, or be told.
+//! A setting of that format that is not supported is refused, not ignored: the operator may rely on
+//! the protection.
 
 use std::{
     collections::BTreeMap,
@@ -15,45 +15,45 @@ use serde::Deserialize;
 
 use super::server::{
     password::Passwords,
-    tls::{self, ClientAuth, TlsError, TlsFiles, Version},
+    tls::{self, ClientAuth, TlsError, TlsSettings, Version},
 };
 
-/// What is wrong with the file.
+/// Why a web configuration is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum WebConfigError {
-    /// It cannot be read.
-    #[error("--web-config {}: {source}", path.display())]
+    /// The file cannot be read.
+    #[error("--web-config {}: cannot read the file", path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// What the kernel said.
+        /// The error of the kernel.
         #[source]
         source: io::Error,
     },
-    /// It is not of the format.
-    #[error("--web-config {}: {what}", path.display())]
+    /// The file is not valid YAML, or has an unknown key.
+    #[error("--web-config {}: {reason}", path.display())]
     Format {
         /// The file.
         path: PathBuf,
-        /// Where and what, on one line.
-        what: String,
+        /// Position and problem, on one line.
+        reason: String,
     },
-    /// Something in it does not go together, or is not to be had here.
-    #[error("--web-config {}: {key}: {what}", path.display())]
+    /// A value is invalid or not supported.
+    #[error("--web-config {}: {key}: {reason}", path.display())]
     Value {
         /// The file.
         path: PathBuf,
-        /// Which key.
+        /// The key in the file.
         key: &'static str,
-        /// What is wrong, and what to do.
-        what: String,
+        /// The problem and the remedy.
+        reason: String,
     },
-    /// Certificate and key are no good.
-    #[error("--web-config {}: tls_server_config: {source}", path.display())]
+    /// Certificate, key or versions cannot be used.
+    #[error("--web-config {}: tls_server_config", path.display())]
     Tls {
         /// The file.
         path: PathBuf,
-        /// What is wrong with which file.
+        /// The problem and the file that has it.
         #[source]
         source: TlsError,
     },
@@ -76,7 +76,7 @@ struct Tls {
     client_ca_file: Option<PathBuf>,
     min_version: Option<String>,
     max_version: Option<String>,
-    /// Go has passed over it since 1.17.
+    /// Ignored by Go since 1.17.
     #[serde(rename = "prefer_server_cipher_suites")]
     _prefer_server_cipher_suites: Option<bool>,
 }
@@ -84,13 +84,13 @@ struct Tls {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Http {
-    /// Ours is HTTP/1.1 only, which every client of HTTP/2 falls back to.
+    /// Ignored: the endpoint serves HTTP/1.1 only, which every HTTP/2 client falls back to.
     #[serde(rename = "http2")]
     _http2: Option<bool>,
     headers: BTreeMap<String, String>,
 }
 
-/// The headers that the format allows.
+/// The response headers that the format allows.
 const HEADERS: [&str; 5] = [
     "Content-Security-Policy",
     "Strict-Transport-Security",
@@ -99,67 +99,70 @@ const HEADERS: [&str; 5] = [
     "X-XSS-Protection",
 ];
 
-/// What the endpoint asks of clients, and adds to its answers.
+/// TLS, passwords and headers of the endpoint. The default is plain HTTP for all clients.
 #[derive(Clone, Default)]
 pub struct WebConfig {
-    /// Encryption; none for plain HTTP.
-    pub tls: Option<tls::Acceptor>,
-    /// Who may ask; none for everybody.
-    pub passwords: Option<Passwords>,
-    /// Added to every answer.
-    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// `None` for plain HTTP.
+    pub(crate) tls: Option<tls::Acceptor>,
+    /// `None` where no authentication is required.
+    pub(super) passwords: Option<Passwords>,
+    /// Added to every response.
+    pub(super) headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl WebConfig {
-    /// Reads the file, and the files that it names, relative to its own folder.
+    /// Loads the file, and the files that it names, relative to its own directory.
     ///
     /// # Errors
-    /// [`WebConfigError`], in one line with what to do.
+    /// A file cannot be read, or a value is invalid or not supported.
     pub fn load(path: &Path) -> Result<Self, WebConfigError> {
         let text = fs::read_to_string(path)
             .map_err(|source| WebConfigError::Read { path: path.to_owned(), source })?;
-        let value = |key, what| WebConfigError::Value { path: path.to_owned(), key, what };
-        let file =
-            parse(&text).map_err(|what| WebConfigError::Format { path: path.to_owned(), what })?;
+        let value = |key, reason| WebConfigError::Value { path: path.to_owned(), key, reason };
+        let file = parse(&text)
+            .map_err(|reason| WebConfigError::Format { path: path.to_owned(), reason })?;
         let tls = match file.tls_server_config {
             None => None,
             Some(tls) => {
-                let folder = path.parent().unwrap_or(Path::new("."));
-                let files = files(&tls, folder).map_err(|(key, what)| value(key, what))?;
-                let acceptor = tls::acceptor(&files)
+                let directory = path.parent().unwrap_or(Path::new("."));
+                let settings =
+                    tls_settings(&tls, directory).map_err(|(key, reason)| value(key, reason))?;
+                let acceptor = tls::acceptor(&settings)
                     .map_err(|source| WebConfigError::Tls { path: path.to_owned(), source })?;
                 Some(acceptor)
             }
         };
         let passwords = match file.basic_auth_users {
             users if users.is_empty() => None,
-            users => Some(Passwords::new(users).map_err(|what| value("basic_auth_users", what))?),
+            users => {
+                Some(Passwords::new(users).map_err(|reason| value("basic_auth_users", reason))?)
+            }
         };
         let headers = headers(&file.http_server_config.headers)
-            .map_err(|what| value("http_server_config.headers", what))?;
+            .map_err(|reason| value("http_server_config.headers", reason))?;
         Ok(Self { tls, passwords, headers })
     }
 }
 
-/// The file's text; what is wrong with it on one line, with its place.
+/// Parses the file. An error is one line with its position.
 fn parse(text: &str) -> Result<File, String> {
     if text.trim().is_empty() {
         return Ok(File::default());
     }
     serde_saphyr::from_str(text).map_err(|error| {
-        let place = error.location().map_or_else(String::new, |location| {
+        let position = error.location().map_or_else(String::new, |location| {
             format!("line {}, column {}: ", location.line(), location.column())
         });
         let message = error.without_snippet().to_string();
         let first = message.lines().next().unwrap_or_default().trim();
         let first = first.strip_prefix("error: ").unwrap_or(first);
-        format!("{place}{first}")
+        format!("{position}{first}")
     })
 }
 
-fn files(tls: &Tls, folder: &Path) -> Result<TlsFiles, (&'static str, String)> {
-    let needed = |file: &Option<PathBuf>, key| match file {
-        Some(file) => Ok(folder.join(file)),
+fn tls_settings(tls: &Tls, directory: &Path) -> Result<TlsSettings, (&'static str, String)> {
+    let required = |file: &Option<PathBuf>, key| match file {
+        Some(file) => Ok(directory.join(file)),
         None => Err((key, "is missing: TLS needs a certificate and its key".to_owned())),
     };
     let client_auth = match tls.client_auth_type.as_deref() {
@@ -170,7 +173,7 @@ fn files(tls: &Tls, folder: &Path) -> Result<TlsFiles, (&'static str, String)> {
             return Err((
                 "tls_server_config.client_auth_type",
                 format!(
-                    "{other:?} is not to be had: give NoClientCert, VerifyClientCertIfGiven or \
+                    "{other:?} is not supported; give NoClientCert, VerifyClientCertIfGiven or \
                      RequireAndVerifyClientCert"
                 ),
             ));
@@ -180,9 +183,9 @@ fn files(tls: &Tls, folder: &Path) -> Result<TlsFiles, (&'static str, String)> {
         None => Ok(None),
         Some("TLS12") => Ok(Some(Version::Tls12)),
         Some("TLS13") => Ok(Some(Version::Tls13)),
-        Some(other) => Err((key, format!("{other:?} is not to be had: give TLS12 or TLS13"))),
+        Some(other) => Err((key, format!("{other:?} is not supported; give TLS12 or TLS13"))),
     };
-    let client_ca = tls.client_ca_file.as_ref().map(|file| folder.join(file));
+    let client_ca = tls.client_ca_file.as_ref().map(|file| directory.join(file));
     match (client_auth, &client_ca) {
         (ClientAuth::None, Some(_)) => Err((
             "tls_server_config.client_ca_file",
@@ -192,9 +195,9 @@ fn files(tls: &Tls, folder: &Path) -> Result<TlsFiles, (&'static str, String)> {
             "tls_server_config.client_ca_file",
             "is missing: client certificates are verified against it".to_owned(),
         )),
-        _ => Ok(TlsFiles {
-            cert: needed(&tls.cert_file, "tls_server_config.cert_file")?,
-            key: needed(&tls.key_file, "tls_server_config.key_file")?,
+        _ => Ok(TlsSettings {
+            cert: required(&tls.cert_file, "tls_server_config.cert_file")?,
+            key: required(&tls.key_file, "tls_server_config.key_file")?,
             client_auth,
             client_ca,
             min: version(&tls.min_version, "tls_server_config.min_version")?,
@@ -207,11 +210,11 @@ fn headers(given: &BTreeMap<String, String>) -> Result<Vec<(HeaderName, HeaderVa
     let header = |(name, value): (&String, &String)| {
         let known = HEADERS.iter().find(|known| known.eq_ignore_ascii_case(name));
         let known = known.ok_or_else(|| {
-            format!("{name:?} cannot be set: the format has {}", HEADERS.join(", "))
+            format!("{name:?} cannot be set; the format allows {}", HEADERS.join(", "))
         })?;
         let name = HeaderName::from_bytes(known.as_bytes()).map_err(|error| error.to_string())?;
         let value = HeaderValue::from_str(value)
-            .map_err(|_| format!("the value of {known} is none that a header can have"))?;
+            .map_err(|_| format!("{known} has a value that is invalid in a header"))?;
         Ok((name, value))
     };
     given.iter().map(header).collect()
@@ -219,31 +222,24 @@ fn headers(given: &BTreeMap<String, String>) -> Result<Vec<(HeaderName, HeaderVa
 
 #[cfg(test)]
 mod tests {
+    use stable_trace_analysis::error_chain::ErrorChain;
+
     use super::*;
 
-    fn complaint(text: &str) -> String {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("web.yml");
+    fn error_of(text: &str) -> String {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("web.yml");
         fs::write(&path, text).unwrap();
-        let Err(error) = WebConfig::load(&path) else { panic!("{text:?} was taken") };
-        let prefix = format!("--web-config {}: ", path.display());
-        let text = error.to_string();
-        assert!(!text.contains('\n'), "{text}");
-        let mut source = std::error::Error::source(&error);
-        let mut chain = text.strip_prefix(&prefix).unwrap_or(&text).to_owned();
-        while let Some(cause) = source {
-            if !chain.contains(&cause.to_string()) {
-                chain = format!("{chain}: {cause}");
-            }
-            source = cause.source();
-        }
-        chain
+        let Err(error) = WebConfig::load(&path) else { panic!("{text:?} was accepted") };
+        assert!(!error.to_string().contains('\n'), "{error}");
+        let text = ErrorChain(&error).to_string();
+        text.strip_prefix(&format!("--web-config {}: ", path.display())).unwrap_or(&text).to_owned()
     }
 
     #[test]
-    fn an_empty_file_asks_nothing_of_anybody() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("web.yml");
+    fn an_empty_file_requires_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("web.yml");
         for text in ["", "# nothing\n", "{}", "basic_auth_users: {}\n"] {
             fs::write(&path, text).unwrap();
             let config = WebConfig::load(&path).unwrap_or_else(|error| panic!("{text:?}: {error}"));
@@ -254,21 +250,21 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_key_is_refused_with_its_place() {
+    fn an_unknown_key_is_refused_with_its_position() {
         let text = "basic_auth_users: {}\ntls_server_config:\n  cert_fil: x\n";
-        let complaint = complaint(text);
-        assert!(complaint.contains("cert_fil"), "{complaint}");
-        assert!(complaint.contains("line 3"), "{complaint}");
+        let error = error_of(text);
+        assert!(error.contains("cert_fil"), "{error}");
+        assert!(error.contains("line 3"), "{error}");
     }
 
     #[test]
-    fn what_cannot_be_had_is_refused() {
+    fn unsupported_settings_are_refused() {
         for (text, words) in [
             ("- a list\n", "line 1"),
             ("tls_server_config: {cert_file: a}\n", "key_file: is missing"),
             (
                 "tls_server_config: {cert_file: a, key_file: b, client_auth_type: Any}\n",
-                "\"Any\" is not to be had",
+                "\"Any\" is not supported",
             ),
             (
                 "tls_server_config: {cert_file: a, key_file: b, min_version: TLS10}\n",
@@ -285,9 +281,9 @@ mod tests {
             ("basic_auth_users: {a: b\n", "line"),
             ("basic_auth_users: {a: b, a: c}\n", "line 1"),
         ] {
-            let complaint = complaint(text);
-            assert!(complaint.contains(words), "{text:?}: {complaint}");
-            assert!(!complaint.contains("secret"), "{complaint}");
+            let error = error_of(text);
+            assert!(error.contains(words), "{text:?}: {error}");
+            assert!(!error.contains("secret"), "{error}");
         }
     }
 }

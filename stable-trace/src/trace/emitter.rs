@@ -1,5 +1,4 @@
-//! The stream of one run: lines get their number and their time here, are counted, and give the
-//! verdicts that are streamed after them.
+//! Numbers, times and counts the lines of one run, and adds the verdicts that follow from them.
 
 use std::{collections::BTreeMap, io, time::Instant};
 
@@ -15,21 +14,20 @@ use stable_trace_analysis::{
 
 use super::clock;
 
-/// Where the events of a run go.
-pub struct Emitter {
+/// Hands each event of a run, as a line, to the sink and to the correlation engine.
+pub(crate) struct Emitter {
     sink: Box<dyn EventSink>,
     seq: u64,
+    /// Lines so far, by type.
     counts: BTreeMap<String, u64>,
+    /// Records lost so far, as last reported.
     lost: u64,
-    /// When it was last looked how many were lost.
-    looked: Instant,
+    lost_checked_at: Instant,
     engine: Engine,
 }
 
 impl Emitter {
-    /// Starts an empty stream.
-    #[must_use]
-    pub fn new(sink: Box<dyn EventSink>, limits: Limits) -> Self {
+    pub(crate) fn new(sink: Box<dyn EventSink>, limits: Limits) -> Self {
         let counts =
             ["start", "stall", "unstable_write", "integrity", "verdict", "workload", "lost"]
                 .map(|kind| (kind.to_owned(), 0));
@@ -38,78 +36,87 @@ impl Emitter {
             seq: 0,
             counts: counts.into(),
             lost: 0,
-            looked: Instant::now(),
+            lost_checked_at: Instant::now(),
             engine: Engine::new(limits),
         }
     }
 
     /// Writes an event that happens now.
-    ///
-    /// # Errors
-    /// What the writer says.
-    pub fn now(&mut self, event: Event) -> io::Result<()> {
-        self.write(Timestamp::now(), event)
+    pub(crate) fn emit_now(&mut self, event: Event) -> io::Result<()> {
+        self.emit(Timestamp::now(), event)
     }
 
     /// Writes an event that happened at a time of the kernel's clock.
-    ///
-    /// # Errors
-    /// The writer's error.
-    pub fn at(&mut self, time: MonotonicTime, event: Event) -> io::Result<()> {
-        self.write(clock::wall_time(time), event)
+    pub(crate) fn emit_at(&mut self, time: MonotonicTime, event: Event) -> io::Result<()> {
+        self.emit(clock::wall_time(time), event)
     }
 
     /// Writes an event of another process, with the time that it reported.
-    ///
-    /// # Errors
-    /// The writer's error.
-    pub fn reported(&mut self, time: Timestamp, event: Event) -> io::Result<()> {
-        self.write(time, event)
+    pub(crate) fn emit_reported(&mut self, time: Timestamp, event: Event) -> io::Result<()> {
+        self.emit(time, event)
     }
 
-    /// Gives the verdicts that are due by now: whatever happened has been written.
-    ///
-    /// # Errors
-    /// What the writer says.
-    pub fn settle(&mut self) -> io::Result<()> {
-        let due = self.engine.settle(Timestamp::now().unix_ns());
-        self.verdicts(due)
+    /// Writes the verdicts that are due now. All events up to now must have been written.
+    pub(crate) fn emit_due_verdicts(&mut self) -> io::Result<()> {
+        let due = self.engine.settle(Timestamp::now());
+        self.emit_verdicts(due)
     }
 
-    /// Gives the verdicts that are left: no more events come.
-    ///
-    /// # Errors
-    /// What the writer says.
-    pub fn finish(&mut self) -> io::Result<()> {
+    /// Writes the verdicts that are left at the end of a run.
+    pub(crate) fn emit_remaining_verdicts(&mut self) -> io::Result<()> {
         let due = self.engine.finish();
-        self.verdicts(due)
+        self.emit_verdicts(due)
     }
 
-    /// Adds to a summary what only the stream's engine knows.
-    pub fn sum_up(&self, summary: &mut Summary) {
+    /// Writes a `lost` line if the kernel has dropped more records than last reported. `total` is
+    /// the count since the start of the run.
+    pub(crate) fn emit_lost(&mut self, total: u64) -> io::Result<()> {
+        let since = std::mem::replace(&mut self.lost_checked_at, Instant::now()).elapsed();
+        let count = total.saturating_sub(self.lost);
+        if count == 0 {
+            return Ok(());
+        }
+        self.lost = total;
+        self.emit_now(Event::Lost(Lost {
+            count,
+            since_seq: self.seq,
+            within_ns: u64::try_from(since.as_nanos()).ok(),
+        }))
+    }
+
+    /// Adds to a summary what the correlation engine knows.
+    pub(crate) fn complete_summary(&self, summary: &mut Summary) {
         self.engine.sum_up(summary);
     }
 
-    /// The verdicts so far.
-    #[must_use]
-    pub const fn tally(&self) -> &VerdictTally {
+    /// Counts of the verdicts so far.
+    pub(crate) const fn tally(&self) -> &VerdictTally {
         self.engine.tally()
     }
 
-    fn write(&mut self, time: Timestamp, event: Event) -> io::Result<()> {
-        let line = self.line(time, event)?;
-        let due = self.engine.observe(&line);
-        self.verdicts(due)
+    /// Lines so far, by type.
+    pub(crate) fn counts(&self) -> BTreeMap<String, u64> {
+        self.counts.clone()
     }
 
-    fn verdicts(&mut self, due: Vec<Verdict>) -> io::Result<()> {
+    pub(crate) fn flush(&mut self) -> io::Result<()> {
+        self.sink.flush()
+    }
+
+    fn emit(&mut self, time: Timestamp, event: Event) -> io::Result<()> {
+        let line = self.write_line(time, event)?;
+        let due = self.engine.observe(&line);
+        self.emit_verdicts(due)
+    }
+
+    fn emit_verdicts(&mut self, due: Vec<Verdict>) -> io::Result<()> {
         for verdict in due {
-            self.line(Timestamp::now(), Event::Verdict(verdict))?;
+            self.write_line(Timestamp::now(), Event::Verdict(verdict))?;
         }
         Ok(())
     }
 
-    fn line(&mut self, time: Timestamp, event: Event) -> io::Result<Line> {
+    fn write_line(&mut self, time: Timestamp, event: Event) -> io::Result<Line> {
         self.seq += 1;
         if let Some(count) = self.counts.get_mut(event.kind()) {
             *count += 1;
@@ -117,38 +124,6 @@ impl Emitter {
         let line = Line { seq: self.seq, time, event };
         self.sink.line(&line)?;
         Ok(line)
-    }
-
-    /// Says how many lines the ring has dropped in all; writes a line if that is event.
-    ///
-    /// # Errors
-    /// What the writer says.
-    pub fn lost(&mut self, total: u64) -> io::Result<()> {
-        let since = std::mem::replace(&mut self.looked, Instant::now()).elapsed();
-        let count = total.saturating_sub(self.lost);
-        if count == 0 {
-            return Ok(());
-        }
-        self.lost = total;
-        self.now(Event::Lost(Lost {
-            count,
-            since_seq: self.seq,
-            within_ns: u64::try_from(since.as_nanos()).ok(),
-        }))
-    }
-
-    /// Lines so far, by type.
-    #[must_use]
-    pub fn counts(&self) -> BTreeMap<String, u64> {
-        self.counts.clone()
-    }
-
-    /// Hands what was written to whoever reads.
-    ///
-    /// # Errors
-    /// What the writer says.
-    pub fn flush(&mut self) -> io::Result<()> {
-        self.sink.flush()
     }
 }
 
@@ -164,9 +139,9 @@ mod tests {
     use super::*;
 
     #[derive(Clone, Default)]
-    struct Kept(Rc<RefCell<Vec<Line>>>);
+    struct SharedLines(Rc<RefCell<Vec<Line>>>);
 
-    impl EventSink for Kept {
+    impl EventSink for SharedLines {
         fn line(&mut self, line: &Line) -> io::Result<()> {
             self.0.borrow_mut().push(line.clone());
             Ok(())
@@ -177,14 +152,14 @@ mod tests {
     }
 
     #[test]
-    fn numbers_have_no_gaps_and_a_loss_is_said_once() {
-        let kept = Kept::default();
-        let mut stream = Emitter::new(Box::new(kept.clone()), Limits::default());
-        stream.lost(0).unwrap();
-        stream.lost(4).unwrap();
-        stream.lost(4).unwrap();
-        stream.lost(9).unwrap();
-        let lines = kept.0.borrow();
+    fn seq_has_no_gaps_and_a_loss_is_reported_once() {
+        let written = SharedLines::default();
+        let mut emitter = Emitter::new(Box::new(written.clone()), Limits::default());
+        emitter.emit_lost(0).unwrap();
+        emitter.emit_lost(4).unwrap();
+        emitter.emit_lost(4).unwrap();
+        emitter.emit_lost(9).unwrap();
+        let lines = written.0.borrow();
         let seen: Vec<_> = lines
             .iter()
             .map(|line| match &line.event {
@@ -193,13 +168,13 @@ mod tests {
             })
             .collect();
         assert_eq!(seen, [(1, 4, 0), (2, 5, 1)]);
-        assert_eq!(stream.counts()["lost"], 2);
-        assert_eq!(stream.counts()["stall"], 0);
+        assert_eq!(emitter.counts()["lost"], 2);
+        assert_eq!(emitter.counts()["stall"], 0);
     }
 
-    /// The stream says verdicts as they fall due, and its own lines are a recording of the same.
+    /// The emitter writes each verdict when it is due; an engine that reads the same lines agrees.
     #[test]
-    fn verdicts_follow_in_the_stream_and_a_recording_gives_the_same() {
+    fn due_verdicts_are_streamed_and_match_those_of_the_recording() {
         let error = || {
             Event::Integrity(IntegrityError {
                 op: Operation::Write,
@@ -227,21 +202,21 @@ mod tests {
                 comm: None,
             })
         };
-        let kept = Kept::default();
-        let mut stream = Emitter::new(Box::new(kept.clone()), Limits::default());
+        let written = SharedLines::default();
+        let mut emitter = Emitter::new(Box::new(written.clone()), Limits::default());
         let now = clock::monotonic();
         let before = MonotonicTime::from_ns(now.ns() - 9_000_000_000);
-        stream.at(before, error()).unwrap();
-        stream.settle().unwrap();
-        stream.at(now, error()).unwrap();
-        stream.settle().unwrap();
-        assert_eq!((stream.counts()["integrity"], stream.counts()["verdict"]), (2, 1));
-        stream.finish().unwrap();
-        let mut summary = Summary { counts: stream.counts(), ..Summary::default() };
-        stream.sum_up(&mut summary);
-        stream.now(Event::Summary(summary.clone())).unwrap();
+        emitter.emit_at(before, error()).unwrap();
+        emitter.emit_due_verdicts().unwrap();
+        emitter.emit_at(now, error()).unwrap();
+        emitter.emit_due_verdicts().unwrap();
+        assert_eq!((emitter.counts()["integrity"], emitter.counts()["verdict"]), (2, 1));
+        emitter.emit_remaining_verdicts().unwrap();
+        let mut summary = Summary { counts: emitter.counts(), ..Summary::default() };
+        emitter.complete_summary(&mut summary);
+        emitter.emit_now(Event::Summary(summary.clone())).unwrap();
 
-        let lines = kept.0.borrow();
+        let lines = written.0.borrow();
         let kinds: Vec<_> = lines.iter().map(|line| (line.seq, line.event.kind())).collect();
         assert_eq!(
             kinds,
@@ -252,18 +227,18 @@ mod tests {
         assert_eq!(summary.associations[0].integrity_errors, 2);
 
         let mut engine = Engine::new(Limits::default());
-        let mut again: Vec<_> = lines.iter().flat_map(|line| engine.observe(line)).collect();
-        again.extend(engine.finish());
-        let said: Vec<_> = lines
+        let mut recomputed: Vec<_> = lines.iter().flat_map(|line| engine.observe(line)).collect();
+        recomputed.extend(engine.finish());
+        let streamed: Vec<_> = lines
             .iter()
             .filter_map(|line| match &line.event {
                 Event::Verdict(verdict) => Some(verdict.clone()),
                 _ => None,
             })
             .collect();
-        assert_eq!(said, again);
-        let mut reported = Summary { counts: summary.counts.clone(), ..Summary::default() };
-        engine.sum_up(&mut reported);
-        assert_eq!(reported, summary);
+        assert_eq!(streamed, recomputed);
+        let mut recomputed = Summary { counts: summary.counts.clone(), ..Summary::default() };
+        engine.sum_up(&mut recomputed);
+        assert_eq!(recomputed, summary);
     }
 }

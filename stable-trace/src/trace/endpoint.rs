@@ -1,4 +1,4 @@
-//! The run's end of the metrics endpoint: where it listens, and how the loop answers it.
+//! Connects a run with the metrics endpoint: where it listens, and the answers to its requests.
 
 use std::{
     io,
@@ -6,101 +6,94 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use stable_trace_analysis::error_chain::ErrorChain;
 use tokio::sync::mpsc;
 
 use crate::{
     kernel::{devices, release::System},
     metrics::{
         series::Build,
-        server::{Endpoint, Limits, Question, Served},
+        server::{ClientLimits, Endpoint, EndpointConfig, SnapshotRequest},
         snapshot::Snapshot,
         web_config::{WebConfig, WebConfigError},
     },
 };
 
-/// Where metrics are served unless something else is asked for.
-pub const DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9748);
+/// The default of `--listen`.
+pub(crate) const DEFAULT_ADDRESS: SocketAddr =
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9748);
 
-/// `--listen`.
+/// `--listen` and `--web-config`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listen {
-    /// Where; nothing for nowhere.
-    pub address: Option<SocketAddr>,
-    /// Whether the user said so.
-    pub asked_for: bool,
-    /// `--web-config`.
-    pub web_config: Option<PathBuf>,
+pub(crate) struct ListenOptions {
+    /// `None` where metrics are not served.
+    pub(crate) address: Option<SocketAddr>,
+    /// Whether the user gave `--listen`.
+    pub(crate) explicit: bool,
+    pub(crate) web_config: Option<PathBuf>,
 }
 
-/// Why there are no metrics.
+/// Why metrics cannot be served.
 #[derive(Debug, thiserror::Error)]
-pub enum EndpointError {
-    /// The address cannot be had.
+pub(crate) enum EndpointError {
     #[error(
-        "--listen {address}: {source}; give another address, a free port with `--listen 127.0.0.1:0`, or `--listen off`"
+        "--listen {address}: cannot listen (give another address, a free port with `--listen 127.0.0.1:0`, or `--listen off`)"
     )]
     Listen {
-        /// Which.
         address: SocketAddr,
-        /// What the kernel said.
         #[source]
         source: io::Error,
     },
-    /// `--web-config` is no good.
     #[error(transparent)]
     WebConfig(#[from] WebConfigError),
-    /// The endpoint's thread cannot start.
-    #[error("metrics cannot be served: {0}; `--listen off` goes without")]
+    #[error("cannot start the metrics endpoint (`--listen off` runs without it)")]
     Start(#[source] io::Error),
 }
 
-/// The endpoint, if there is one, and what it asks.
-pub struct Scrapes {
+/// The metrics endpoint of a run, if it has one.
+pub(super) struct MetricsEndpoint {
     endpoint: Option<Endpoint>,
-    questions: mpsc::Receiver<Question>,
+    requests: mpsc::Receiver<SnapshotRequest>,
     scheme: &'static str,
 }
 
-impl Scrapes {
-    /// Starts to listen. Where nobody chose the address and another process has it, which may be
-    /// another run of ours, the run goes on without metrics, and says so.
-    ///
-    /// # Errors
-    /// [`EndpointError`], in one line with what to do.
-    pub fn listen(listen: &Listen) -> Result<Self, EndpointError> {
-        // One question at a time: the endpoint waits for its answer before it asks again.
-        let (snapshots, questions) = mpsc::channel(1);
-        // A file that is no good is a mistake, even if it is not needed.
-        let web = match &listen.web_config {
+impl MetricsEndpoint {
+    /// Starts to listen. If the default address is taken, perhaps by another run, the run goes on
+    /// without metrics and a warning says so.
+    pub(super) fn start(options: &ListenOptions) -> Result<Self, EndpointError> {
+        // The endpoint waits for each answer before it sends the next request.
+        let (snapshots, requests) = mpsc::channel(1);
+        // Loaded even with `--listen off`, so that a mistake in the file is always reported.
+        let web = match &options.web_config {
             Some(path) => WebConfig::load(path)?,
             None => WebConfig::default(),
         };
-        let Some(address) = listen.address else {
-            return Ok(Self { endpoint: None, questions, scheme: "http" });
+        let Some(address) = options.address else {
+            return Ok(Self { endpoint: None, requests, scheme: "http" });
         };
         let scheme = if web.tls.is_some() { "https" } else { "http" };
         let listener = match TcpListener::bind(address) {
             Ok(listener) => listener,
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse && !listen.asked_for => {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && !options.explicit => {
                 log::warn!(
                     "no metrics: another process listens on {address}; `--listen 127.0.0.1:0` takes a free port"
                 );
-                return Ok(Self { endpoint: None, questions, scheme });
+                return Ok(Self { endpoint: None, requests, scheme });
             }
             Err(source) => return Err(EndpointError::Listen { address, source }),
         };
-        if !address.ip().is_loopback() && listen.web_config.is_none() {
+        if !address.ip().is_loopback() && options.web_config.is_none() {
             log::warn!(
-                "whoever reaches {address} can read the metrics; --web-config has TLS and passwords"
+                "everyone who can reach {address} can read the metrics; --web-config adds TLS and passwords"
             );
         }
         let system = System::read();
         let version = system.version();
-        let served = Served {
+        let config = EndpointConfig {
             snapshots,
             devices: Box::new(move || {
                 devices::list(Path::new("/sys"), version).unwrap_or_else(|error| {
-                    log::debug!("{error}");
+                    log::debug!("{}", ErrorChain(&error));
                     Vec::new()
                 })
             }),
@@ -110,54 +103,51 @@ impl Scrapes {
                 kernel: system.release,
             },
             web,
-            limits: Limits::default(),
+            limits: ClientLimits::default(),
         };
-        let endpoint = Endpoint::start(listener, served).map_err(EndpointError::Start)?;
-        let scrapes = Self { endpoint: Some(endpoint), questions, scheme };
-        if listen.asked_for
-            && let Some(url) = scrapes.url()
+        let endpoint = Endpoint::start(listener, config).map_err(EndpointError::Start)?;
+        let metrics = Self { endpoint: Some(endpoint), requests, scheme };
+        if options.explicit
+            && let Some(url) = metrics.url()
             // Not with `-q`.
             && log::max_level() >= log::LevelFilter::Warn
         {
             eprintln!("stable-trace: metrics at {url}");
         }
-        Ok(scrapes)
+        Ok(metrics)
     }
 
-    /// Where the metrics are.
-    #[must_use]
-    pub fn url(&self) -> Option<String> {
+    pub(super) fn url(&self) -> Option<String> {
         Some(format!("{}://{}/metrics", self.scheme, self.endpoint.as_ref()?.address()))
     }
 
-    /// Says that the run is under way.
-    pub fn ready(&self) {
+    /// Makes `/-/ready` succeed.
+    pub(super) fn set_ready(&self) {
         if let Some(endpoint) = &self.endpoint {
-            endpoint.ready();
+            endpoint.set_ready();
         }
     }
 
-    /// Waits for a question; never returns where there is no endpoint. Nothing is lost if the future
-    /// is dropped.
-    pub async fn asked(&mut self) -> Question {
-        match self.questions.recv().await {
-            Some(question) => question,
+    /// Waits for a scrape; pending for ever where there is no endpoint. Cancel safe.
+    pub(super) async fn scrape_request(&mut self) -> SnapshotRequest {
+        match self.requests.recv().await {
+            Some(request) => request,
             None => std::future::pending().await,
         }
     }
 }
 
-/// Answers a question with what `look` finds, unless nobody waits for it any more.
-pub fn answer<E: std::fmt::Display>(
-    question: Question,
-    look: impl FnOnce() -> Result<Snapshot, E>,
+/// Answers a request with a snapshot, unless the client has given up.
+pub(super) fn answer<E: std::error::Error + 'static>(
+    request: SnapshotRequest,
+    read: impl FnOnce() -> Result<Snapshot, E>,
 ) {
-    if question.is_closed() {
+    if request.is_closed() {
         return;
     }
     let began = std::time::Instant::now();
-    let snapshot = look().map_err(|error| error.to_string());
-    log::debug!("a look at the kernel's maps took {:?}", began.elapsed());
-    // An error is a scrape that has given up.
-    let _ = question.send(snapshot);
+    let snapshot = read().map_err(|error| ErrorChain(&error).to_string());
+    log::debug!("read the kernel's maps in {:?}", began.elapsed());
+    // An error means that the scrape was given up meanwhile.
+    let _ = request.send(snapshot);
 }

@@ -1,12 +1,13 @@
-//! The loop of a run.
+//! The event loop of one run.
 
 use std::{io, path::Path, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use stable_trace_analysis::{
     correlate::verdict::Limits,
+    error_chain::ErrorChain,
     event::{Event, FORMAT, Start, Summary, Workload, WorkloadState},
-    sink::EventSink,
+    sink::{EventSink, reader_is_open},
 };
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -15,174 +16,164 @@ use tokio::{
 
 use super::{
     emitter::Emitter,
-    endpoint::{self, Scrapes},
-    scrape::Workloads,
-    subject::{ChildEvent, Running, Subject, exit_code},
+    endpoint::{self, ListenOptions, MetricsEndpoint},
+    scrape::WorkloadCounts,
+    subject::{ChildEvent, RunningSubject, Subject, exit_code},
     summary::FinishError,
     tracer::{TraceConfig, Tracer},
 };
 use crate::kernel::{devices, preemption, release::System};
 
-/// How often the ring is looked at when the kernel does not say that much is in it.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// How often the ring is read while the kernel does not report that it fills up.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// What a run needs to know.
-pub struct Options {
-    /// What is traced.
-    pub config: TraceConfig,
-    /// What it is around.
-    pub subject: Subject,
-    /// How far the verdicts look.
-    pub limits: Limits,
-    /// Where metrics are served.
-    pub listen: endpoint::Listen,
-    /// When it ends by itself.
-    pub duration: Option<Duration>,
-    /// Whether what a run has seen makes it fail (`--fail-on`).
-    pub fails: Box<dyn Fn(&Summary) -> bool>,
-    /// Opens what the emitter goes to. Called once everything is attached: a run that cannot be
-    /// leaves the file of an earlier one as it is.
-    pub open: Box<dyn FnOnce() -> anyhow::Result<Box<dyn EventSink>>>,
+/// Exit status of a run that met `--fail-on`.
+const FAIL_ON_STATUS: u8 = 4;
+
+/// How to trace, what to trace, and where the results go.
+pub(crate) struct Options {
+    pub(crate) config: TraceConfig,
+    pub(crate) subject: Subject,
+    /// Limits of the correlation of stalls with integrity errors.
+    pub(crate) limits: Limits,
+    pub(crate) listen: ListenOptions,
+    /// `--duration`: the run ends by itself after this time.
+    pub(crate) duration: Option<Duration>,
+    /// `--fail-on`: whether a run with this summary exits with status 4.
+    pub(crate) fails: Box<dyn Fn(&Summary) -> bool>,
+    /// Opens the outputs (`-o`, `--record`). Called after the probes are attached, so that a run
+    /// that cannot start does not overwrite the file of an earlier one.
+    pub(crate) open_sink: Box<dyn FnOnce() -> anyhow::Result<Box<dyn EventSink>>>,
 }
 
-/// Runs until the subject ends, the time is up, a signal comes or nobody reads any more.
-///
-/// # Errors
-/// Nothing could attach, the command could not be started, or the emitter could not be written.
-pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
-    let Options { config, subject, limits, listen, duration, fails, open } = options;
-    // Before anything attaches: from here on a signal ends the run in order.
-    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be watched")?;
-    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be watched")?;
+/// Traces until the subject exits, the time is up, a signal arrives or the reader of the stream
+/// closes it.
+pub(crate) async fn run(options: Options) -> anyhow::Result<ExitCode> {
+    let Options { config, subject, limits, listen, duration, fails, open_sink } = options;
+    // Before anything attaches, so that a signal from here on ends the run in order.
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot handle SIGINT")?;
+    let mut terminate = signal(SignalKind::terminate()).context("cannot handle SIGTERM")?;
 
-    // Before anything attaches, too: an address that cannot be had ends the run here.
-    let mut scrapes = Scrapes::listen(&listen)?;
+    // Before anything attaches: an address that is taken ends the run here.
+    let mut endpoint = MetricsEndpoint::start(&listen)?;
     let mut tracer = Tracer::attach(&config)?;
-    let mut emitter = Emitter::new(open()?, limits);
-    let start = start(&tracer, limits, scrapes.url());
-    let outcome = emitter.now(Event::Start(start)).and_then(|()| emitter.flush());
-    if !still_read(outcome)? {
+    let mut emitter = Emitter::new(open_sink()?, limits);
+    let start = start_event(&tracer, limits, endpoint.url());
+    let written = emitter.emit_now(Event::Start(start)).and_then(|()| emitter.flush());
+    if !stream_is_open(written)? {
         return Ok(ExitCode::SUCCESS);
     }
-    let mut subject = Running::start(subject)?;
-    let mut status = None;
-    let mut workloads = Vec::new();
-    let mut doing = Workloads::default();
-    let mut question = None;
-    scrapes.ready();
-    let mut look = interval(LOOK_EVERY);
-    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let end = duration.and_then(|duration| Instant::now().checked_add(duration));
-    let mut ending = false;
+    let mut subject = RunningSubject::start(subject)?;
+    let mut exit_status = None;
+    let mut finished_workloads = Vec::new();
+    let mut workload_counts = WorkloadCounts::default();
+    let mut scrape_request = None;
+    endpoint.set_ready();
+    let mut poll = interval(POLL_INTERVAL);
+    poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let deadline = duration.and_then(|duration| Instant::now().checked_add(duration));
+    let mut subject_terminated = false;
 
     loop {
-        let told_to_end = tokio::select! {
+        let shutdown_requested = tokio::select! {
             _ = interrupt.recv() => true,
             _ = terminate.recv() => true,
-            () = until(end), if !ending => true,
+            () = wait_until(deadline), if !subject_terminated => true,
             event = subject.next() => match event? {
-                ChildEvent::Reports { time, workload } => {
-                    if !still_read(emitter.reported(time, Event::Workload(workload.clone())))? {
-                        return leave(subject).await;
+                ChildEvent::Workload { time, workload } => {
+                    let event = Event::Workload(workload.clone());
+                    if !stream_is_open(emitter.emit_reported(time, event))? {
+                        return abandon(subject).await;
                     }
-                    doing.hear(&workload);
+                    workload_counts.observe(&workload);
                     if workload.state == WorkloadState::Finished {
-                        workloads.push(workload);
+                        finished_workloads.push(workload);
                     }
                     false
                 }
-                ChildEvent::Ended(ended) => {
-                    status = Some(ended);
+                ChildEvent::Exited(status) => {
+                    exit_status = Some(status);
                     break;
                 }
-                ChildEvent::Nothing => false,
+                ChildEvent::Ignored => false,
             },
             readable = tracer.readable() => {
                 readable?;
                 false
             }
-            asked = scrapes.asked() => {
-                question = Some(asked);
+            request = endpoint.scrape_request() => {
+                scrape_request = Some(request);
                 false
             }
-            _ = look.tick() => false,
+            _ = poll.tick() => false,
         };
-        if told_to_end {
+        if shutdown_requested {
             if !subject.is_running() {
                 break;
             }
-            // What it does until it has ended is traced as well.
-            subject.tell_to_end();
-            ending = true;
+            // The loop traces on until the subject has exited.
+            subject.terminate();
+            subject_terminated = true;
         }
-        let outcome = tracer
+        let written = tracer
             .drain(&mut emitter)
             .and_then(|more| {
-                // The edge has been taken: what a batch leaves behind must be asked for.
                 if more {
-                    look.reset_immediately();
+                    // The readiness notification is consumed: poll for the rest.
+                    poll.reset_immediately();
                     tracer.tick(&mut emitter)
                 } else {
-                    tracer.tick(&mut emitter).and_then(|()| emitter.settle())
+                    tracer.tick(&mut emitter).and_then(|()| emitter.emit_due_verdicts())
                 }
             })
             .and_then(|()| emitter.flush());
-        if !still_read(outcome)? {
-            return leave(subject).await;
+        if !stream_is_open(written)? {
+            return abandon(subject).await;
         }
-        if let Some(question) = question.take() {
-            endpoint::answer(question, || tracer.snapshot(&doing, emitter.tally()));
+        if let Some(request) = scrape_request.take() {
+            endpoint::answer(request, || tracer.snapshot(&workload_counts, emitter.tally()));
         }
     }
 
     let mut failed = false;
-    let summed = tracer.finish(&mut emitter);
-    let outcome = match summed {
+    let written = match tracer.finish(&mut emitter) {
         Ok(mut summary) => {
-            summary.workload = Workload::sum(&workloads).map(Box::new);
+            summary.workload = Workload::sum(&finished_workloads).map(Box::new);
             failed = fails(&summary);
-            emitter.now(Event::Summary(summary)).and_then(|()| emitter.flush())
+            emitter.emit_now(Event::Summary(summary)).and_then(|()| emitter.flush())
         }
         Err(FinishError::Write(error)) => Err(error),
         Err(error @ FinishError::Map(_)) => return Err(error.into()),
     };
-    still_read(outcome)?;
-    let own = status.map_or(0, exit_code);
-    Ok(ExitCode::from(if own == 0 && failed { FAIL_ON } else { own }))
+    stream_is_open(written)?;
+    let status = exit_status.map_or(0, exit_code);
+    Ok(ExitCode::from(if status == 0 && failed { FAIL_ON_STATUS } else { status }))
 }
 
-/// Exit status of a run that has seen what `--fail-on` names.
-const FAIL_ON: u8 = 4;
-
-/// Ends without another word: nobody reads it. The subject is told, and waited for.
-async fn leave(mut subject: Running) -> anyhow::Result<ExitCode> {
-    subject.tell_to_end();
+/// Ends a run whose stream has no reader: terminates the subject and waits for it.
+async fn abandon(mut subject: RunningSubject) -> anyhow::Result<ExitCode> {
+    subject.terminate();
     while subject.is_running() {
         subject.next().await?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Whether somebody still reads. A closed pipe is a reader that has seen enough, not an error.
-fn still_read(outcome: io::Result<()>) -> anyhow::Result<bool> {
-    match outcome {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
-        Err(error) => Err(error).context("the stream cannot be written"),
-    }
+fn stream_is_open(written: io::Result<()>) -> anyhow::Result<bool> {
+    reader_is_open(written).context("cannot write the stream")
 }
 
-async fn until(end: Option<Instant>) {
-    match end {
-        Some(end) => sleep_until(end).await,
+async fn wait_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
         None => std::future::pending().await,
     }
 }
 
-fn start(tracer: &Tracer, limits: Limits, metrics: Option<String>) -> Start {
+fn start_event(tracer: &Tracer, limits: Limits, metrics: Option<String>) -> Start {
     let system = System::read();
     let devices = devices::list(Path::new("/sys"), system.version()).unwrap_or_else(|error| {
-        log::warn!("{error}");
+        log::warn!("{}", ErrorChain(&error));
         Vec::new()
     });
     Start {

@@ -12,11 +12,8 @@ use crate::{
 };
 
 impl Tracer {
-    /// Every count of integrity failures, on devices that the user asked for.
-    ///
-    /// # Errors
-    /// The kernel refused to read the map.
-    pub fn integrity_errors(&mut self) -> Result<Vec<IntegritySummary>, MapError> {
+    /// The integrity errors of the selected devices, summed over kernel keys of the same name.
+    pub(super) fn integrity_errors(&mut self) -> Result<Vec<IntegritySummary>, MapError> {
         let mut sums: BTreeMap<_, u64> = BTreeMap::new();
         for IntegrityCount { device, op, check, source, count, .. } in self.integrity_counts()? {
             *sums.entry((device, op, check, source)).or_default() += count;
@@ -31,10 +28,7 @@ impl Tracer {
         Ok(lines.collect())
     }
 
-    /// The same as the kernel counts them.
-    ///
-    /// # Errors
-    /// The kernel refused to read the map.
+    /// The integrity errors of the selected devices, one entry a key of the kernel's map.
     pub(super) fn integrity_counts(&mut self) -> Result<Vec<IntegrityCount>, MapError> {
         let mut all = Vec::new();
         for (key, count) in self.counters.integrity_errors()? {

@@ -1,15 +1,17 @@
-//! One run: attach, trace until something ends it, detach, sum up.
+//! One run: attach the probes, stream events until something ends it, detach, write the summary.
 
-pub mod clock;
-pub mod emitter;
-pub mod endpoint;
+mod attach_mode;
+mod clock;
+pub(crate) mod emitter;
+pub(crate) mod endpoint;
 mod event_loop;
-pub mod filter;
+pub(crate) mod filter;
 mod integrity_counts;
 mod scrape;
 mod stall_counts;
-pub mod subject;
+pub(crate) mod subject;
 mod summary;
-pub mod tracer;
+pub(crate) mod tracer;
 
-pub use event_loop::{Options, run};
+pub(crate) use attach_mode::AttachMode;
+pub(crate) use event_loop::{Options, run};

@@ -1,4 +1,4 @@
-//! One look at everything, for a scrape.
+//! Reads a snapshot of all counters for a scrape.
 
 use std::collections::BTreeMap;
 
@@ -18,20 +18,21 @@ use crate::{
         unstable_write_context, unstable_write_grade,
     },
     metrics::snapshot::{
-        Place, ProcessTime, Program, Snapshot, Stalls, UnstableCount, VerdictCount,
+        DeviceFs, ProcessTime, Program, Snapshot, Stalls, UnstableCount, VerdictCount,
     },
 };
 
-/// What the paired workload did so far, over all of its profiles.
+/// Operations of the paired workload so far, by profile and mode.
 #[derive(Debug, Default)]
-pub struct Workloads {
+pub(super) struct WorkloadCounts {
     finished: BTreeMap<(String, String), ModeCount>,
+    /// Of the run that is under way.
     current: BTreeMap<(String, String), ModeCount>,
 }
 
-impl Workloads {
-    /// Takes the workload's last word.
-    pub fn hear(&mut self, workload: &Workload) {
+impl WorkloadCounts {
+    /// Takes the latest counters that the workload reported.
+    pub(super) fn observe(&mut self, workload: &Workload) {
         let modes = workload.modes.iter();
         self.current = modes
             .map(|(mode, counts)| ((workload.profile.clone(), mode.clone()), counts.clone()))
@@ -43,7 +44,6 @@ impl Workloads {
         }
     }
 
-    /// The sums, by profile and mode.
     fn sums(&self) -> BTreeMap<(String, String), ModeCount> {
         let mut sums = self.finished.clone();
         for (key, counts) in &self.current {
@@ -54,14 +54,11 @@ impl Workloads {
 }
 
 impl Tracer {
-    /// Reads everything that a scrape shows, but for what the endpoint reads itself: the devices and
-    /// the agent's own process.
-    ///
-    /// # Errors
-    /// The kernel refused to read a map.
-    pub fn snapshot(
+    /// Reads all counters of the run. The endpoint itself adds the devices and the metrics of the
+    /// agent's process.
+    pub(super) fn snapshot(
         &mut self,
-        workloads: &Workloads,
+        workload: &WorkloadCounts,
         verdicts: &VerdictTally,
     ) -> Result<Snapshot, MapError> {
         let lost = self.lost()?;
@@ -69,8 +66,8 @@ impl Tracer {
         let maps = self.fills();
         let mounted = self.enricher.identities.mounted().into_iter();
         Ok(Snapshot {
-            places: mounted
-                .map(|(device, fs)| Place { device: Some(device), fs: Some(fs) })
+            mounted: mounted
+                .map(|(device, fs)| DeviceFs { device: Some(device), fs: Some(fs) })
                 .collect(),
             processes: self.processes()?,
             unstable: self.unstable_counts()?,
@@ -81,7 +78,7 @@ impl Tracer {
             events_received: self.ring.received(),
             events_lost: lost,
             programs: self.programs(),
-            workload: workloads.sums(),
+            workload: workload.sums(),
             stalls,
             maps,
             ..Snapshot::default()
@@ -94,7 +91,7 @@ impl Tracer {
             let identity = self.enricher.identities.get(&key.backing);
             if identity.selected {
                 let context = self.enricher.stacks.get(key.stack).reason.context;
-                all.push(Stalls { key, context, place: named(&identity), histogram });
+                all.push(Stalls { key, context, device_fs: device_fs(&identity), histogram });
             }
         }
         Ok(all)
@@ -121,13 +118,19 @@ impl Tracer {
             if identity.selected {
                 let (context, grade) =
                     (unstable_write_context(&key), unstable_write_grade(&key, &identity));
-                all.push(UnstableCount { key, context, grade, place: named(&identity), count });
+                all.push(UnstableCount {
+                    key,
+                    context,
+                    grade,
+                    device_fs: device_fs(&identity),
+                    count,
+                });
             }
         }
         Ok(all)
     }
 
-    /// What each loaded program costs; nothing where the kernel does not time them.
+    /// The run time of each loaded program; empty where the kernel does not measure it.
     fn programs(&self) -> Vec<Program> {
         if self.attached.statistics.is_none() {
             return Vec::new();
@@ -144,8 +147,8 @@ impl Tracer {
         programs.collect()
     }
 
-    /// How full the maps are that only fill up, and the ring buffer. Maps whose entries come and go
-    /// are left out: walking one that changes may begin anew at any step.
+    /// The fill of the ring buffer and of the maps that only grow. Other maps are left out: an
+    /// iteration may restart at any step while entries are removed.
     fn fills(&self) -> Vec<MapFill> {
         let mut fills = self.counters.fills();
         fills.extend(self.enricher.stacks.fill());
@@ -165,7 +168,7 @@ fn verdict_counts(tally: &VerdictTally) -> Vec<VerdictCount> {
         .collect()
 }
 
-fn named(identity: &Identity) -> Place {
+fn device_fs(identity: &Identity) -> DeviceFs {
     let Location { device, fs, .. } = identity.location();
-    Place { device, fs }
+    DeviceFs { device, fs }
 }

@@ -1,4 +1,4 @@
-//! What a run is around: nothing, a command, or the paired workload in a process of its own.
+//! What one run traces: the whole machine, one command, or the paired workload.
 
 use std::{ffi::OsString, io, os::unix::process::ExitStatusExt as _, process::ExitStatus};
 
@@ -11,79 +11,57 @@ use crate::workload::{
     child::{Child as WorkloadChild, Message},
 };
 
-/// Why there is no subject.
+/// Why the subject cannot be started or waited for.
 #[derive(Debug, thiserror::Error)]
-pub enum SubjectError {
-    /// The command cannot be started.
-    #[error("cannot run `{}`: {source}; give the command and its arguments after `--`", command.display())]
+pub(crate) enum SubjectError {
+    #[error("cannot run `{}` (give the command and its arguments after `--`)", command.display())]
     Start {
-        /// Its first word.
         command: OsString,
-        /// What the kernel said.
         #[source]
         source: io::Error,
     },
-    /// The command cannot be waited for.
-    #[error("the command cannot be waited for: {0}")]
+    #[error("cannot wait for the command")]
     Wait(#[source] io::Error),
-    /// The workload has trouble.
     #[error(transparent)]
     Workload(#[from] WorkloadError),
 }
 
-/// What a run is around.
+/// What to start together with the trace.
 #[derive(Debug)]
-pub enum Subject {
-    /// Nothing: until it is told to end.
-    Watch,
-    /// A command.
-    Command(
-        /// Its words; not empty.
-        Vec<OsString>,
-    ),
+pub(crate) enum Subject {
+    /// No process: the run lasts until a signal or `--duration` ends it.
+    Machine,
+    /// A command and its arguments; not empty.
+    Command(Vec<OsString>),
     /// The paired workload.
-    Workload {
-        /// Its options.
-        args: WacArgs,
-        /// Whether it says nothing on stderr.
-        quiet: bool,
-    },
+    Workload { args: WacArgs, quiet: bool },
 }
 
-/// An subject under way.
-pub enum Running {
-    /// Nothing, or something that has ended.
-    Nothing,
-    /// A command.
+/// A subject that was started.
+pub(crate) enum RunningSubject {
+    /// No process, or one that has exited.
+    None,
     Command(Child),
-    /// The paired workload.
     Workload(WorkloadChild),
 }
 
-/// What an subject says or does.
+/// What happened to the subject's process.
 #[derive(Debug)]
-pub enum ChildEvent {
-    /// The workload's numbers.
-    Reports {
-        /// When it reported them.
+pub(crate) enum ChildEvent {
+    /// The workload reported its counters.
+    Workload {
         time: Timestamp,
-        /// What it said.
         workload: Workload,
     },
-    /// It ended.
-    Ended(ExitStatus),
-    /// Nothing that matters.
-    Nothing,
+    Exited(ExitStatus),
+    /// The workload wrote a line that is not an event.
+    Ignored,
 }
 
-impl Running {
-    /// Starts it.
-    ///
-    /// # Errors
-    /// [`SubjectError`] if there is no such command.
-    pub fn start(subject: Subject) -> Result<Self, SubjectError> {
+impl RunningSubject {
+    pub(crate) fn start(subject: Subject) -> Result<Self, SubjectError> {
         match subject {
-            Subject::Watch => Ok(Self::Nothing),
+            Subject::Machine => Ok(Self::None),
             Subject::Command(words) => {
                 let command = words.first().cloned().unwrap_or_default();
                 Command::new(&command)
@@ -102,56 +80,49 @@ impl Running {
         }
     }
 
-    /// The next thing that it says or does; never returns if nothing runs. Nothing is lost if the
-    /// future is dropped.
-    ///
-    /// # Errors
-    /// The child cannot be read or waited for.
-    pub async fn next(&mut self) -> Result<ChildEvent, SubjectError> {
+    /// Waits for the next event; pending for ever where no process runs. Cancel safe.
+    pub(crate) async fn next(&mut self) -> Result<ChildEvent, SubjectError> {
         let status = match self {
-            Self::Nothing => std::future::pending().await,
+            Self::None => std::future::pending().await,
             Self::Command(child) => child.wait().await.map_err(SubjectError::Wait)?,
             Self::Workload(child) => match child.next().await? {
                 Some(Message::Event { time, workload }) => {
-                    return Ok(ChildEvent::Reports { time, workload });
+                    return Ok(ChildEvent::Workload { time, workload });
                 }
                 Some(Message::Garbled(line)) => {
-                    log::warn!("the workload said something that is no event: {line}");
-                    return Ok(ChildEvent::Nothing);
+                    log::warn!("the workload wrote a line that is not an event: {line}");
+                    return Ok(ChildEvent::Ignored);
                 }
                 None => child.wait().await?,
             },
         };
-        *self = Self::Nothing;
-        Ok(ChildEvent::Ended(status))
+        *self = Self::None;
+        Ok(ChildEvent::Exited(status))
     }
 
-    /// Tells it to end (SIGTERM). Whoever ignores that is waited for all the same.
-    pub fn tell_to_end(&self) {
+    /// Sends SIGTERM. The run goes on until the process exits.
+    pub(crate) fn terminate(&self) {
         match self {
-            Self::Nothing => {}
+            Self::None => {}
             Self::Workload(child) => child.stop(),
             Self::Command(child) => {
                 let pid = child.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
                 if let Some(pid) = pid
                     && let Err(error) = kill_process(pid, Signal::TERM)
                 {
-                    log::debug!("the command could not be told to end: {error}");
+                    log::debug!("cannot send SIGTERM to the command: {error}");
                 }
             }
         }
     }
 
-    /// Whether there is a process to wait for.
-    #[must_use]
-    pub const fn is_running(&self) -> bool {
-        !matches!(self, Self::Nothing)
+    pub(crate) const fn is_running(&self) -> bool {
+        !matches!(self, Self::None)
     }
 }
 
-/// The exit status that passes on a command's own: its code, or 128 and the signal's number.
-#[must_use]
-pub fn exit_code(status: ExitStatus) -> u8 {
+/// Maps the subject's exit status to ours: its code, or 128 plus the signal number.
+pub(crate) fn exit_code(status: ExitStatus) -> u8 {
     let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
     u8::try_from(code & 0xff).unwrap_or(1)
 }
@@ -161,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_signal_is_128_and_its_number() {
+    fn a_signal_becomes_128_plus_its_number() {
         assert_eq!(exit_code(ExitStatus::from_raw(0)), 0);
         assert_eq!(exit_code(ExitStatus::from_raw(7 << 8)), 7);
         assert_eq!(exit_code(ExitStatus::from_raw(15)), 143);

@@ -1,4 +1,4 @@
-//! The end of a run: detach, emitter what is left, count everything.
+//! The end of a run: detaches, streams the rest of the ring, and builds the summary.
 
 use std::{collections::BTreeMap, io};
 
@@ -23,45 +23,42 @@ use super::{emitter::Emitter, tracer::Tracer};
 use crate::enrich::{identity::Location, unstable_write_context, unstable_write_grade};
 
 impl Tracer {
-    /// Detaches, streams what is left, and counts everything.
-    ///
-    /// # Errors
-    /// What the writer says, as an I/O error; the kernel refused a map.
-    pub fn finish(mut self, emitter: &mut Emitter) -> Result<Summary, FinishError> {
-        let elapsed = self.since.elapsed();
+    /// Detaches the probes, streams the rest of the ring, and builds the summary.
+    pub(super) fn finish(mut self, emitter: &mut Emitter) -> Result<Summary, FinishError> {
+        let elapsed = self.attached_at.elapsed();
         let bpf_cpu_ns = bpf_cpu_ns(&self.attached.ebpf);
         let probe_runs_missed = self.attached.missed();
         self.attached.detach();
         wait_for_programs();
         while self.drain(emitter)? {}
-        // Not `tick`, which would attach what a module loaded just now has.
-        self.report(emitter)?;
+        // Not `tick`, which would attach the probes of a module that was loaded just now.
+        self.report_losses(emitter)?;
 
         let mut tally = Tally::default();
         for (key, histogram) in self.counters.histograms()? {
             self.count(&key, &histogram, &mut tally);
         }
         let mut below = self.counters.counter(Counter::BelowThreshold)?;
-        // Tasks that ran on but have not stopped since: their waits are over, and nobody else
-        // counts them now that the programs are gone.
+        // A task that runs again and has not blocked since: its wait is over, and the detached
+        // programs no longer count it.
         let mut unfinished = 0;
         let mut without_sleep = self.counters.counter(Counter::WithoutSleep)?;
         let returns = self.attached.probes_returns();
         for waiter in self.counters.waiters()? {
             match waiter.phase {
                 ASLEEP => unfinished += 1,
-                // Whoever has returned is no longer in the map.
+                // The return probe removes a wait from the map when it ends.
                 _ if returns => unfinished += 1,
-                // Has not stopped running, so no stall.
+                // The task never slept, so there was no stall.
                 _ if waiter.end_ns == 0 => without_sleep += 1,
                 _ => {
                     let record = StallRecord::from_waiter(&waiter);
-                    below += self.conclude(&record, &mut tally, emitter)?;
+                    below += self.count_ended_wait(&record, &mut tally, emitter)?;
                 }
             }
         }
         let integrity_errors = self.integrity_errors()?;
-        emitter.finish()?;
+        emitter.emit_remaining_verdicts()?;
         let mut summary = Summary {
             elapsed_ns: u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX),
             counts: emitter.counts(),
@@ -71,7 +68,7 @@ impl Tracer {
             unstable_writes_unstreamed: self.counters.counter(Counter::UnstableHarmless)?,
             integrity_errors_total: integrity_errors.iter().map(|line| line.count).sum(),
             integrity_errors,
-            // The emitter's engine has these.
+            // `complete_summary` fills these in.
             verdicts: Vec::new(),
             associations: Vec::new(),
             stalls_below_threshold: below,
@@ -82,17 +79,17 @@ impl Tracer {
             records_malformed: self.malformed,
             map_failures: self.map_failures()?,
             probe_runs_missed,
-            agent_cpu_ns: own_cpu_ns(),
+            agent_cpu_ns: process_cpu_ns(),
             bpf_cpu_ns,
             workload: None,
             workload_errors: Vec::new(),
             incomplete: false,
         };
-        emitter.sum_up(&mut summary);
+        emitter.complete_summary(&mut summary);
         Ok(summary)
     }
 
-    /// Adds a kernel histogram to the place that its stack and its device name.
+    /// Adds a kernel histogram to the tally of its context, device and file system.
     fn count(&mut self, key: &HistogramKey, histogram: &Histogram, tally: &mut Tally) {
         let identity = self.enricher.identities.get(&key.backing);
         if !identity.selected {
@@ -103,9 +100,9 @@ impl Tracer {
         tally.add((context, device, fs), histogram);
     }
 
-    /// Counts and streams the wait of a task that is awake but was not seen to stop again. Returns
-    /// how many of it were below the threshold: 0 or 1.
-    fn conclude(
+    /// Counts and streams a wait that has ended but was not yet counted by the programs. Returns how
+    /// many waits below the threshold this adds: 0 or 1.
+    fn count_ended_wait(
         &mut self,
         record: &StallRecord,
         tally: &mut Tally,
@@ -122,12 +119,12 @@ impl Tracer {
             return Ok(1);
         }
         if let Some(stall) = self.enricher.stall(record) {
-            emitter.at(MonotonicTime::from_ns(record.end_ns), stall)?;
+            emitter.emit_at(MonotonicTime::from_ns(record.end_ns), stall)?;
         }
         Ok(0)
     }
 
-    /// Every count of unstable writes, by where and what it means.
+    /// The unstable writes by context, grade, device and file system.
     fn unstable_writes(&mut self) -> Result<Vec<UnstableSummary>, MapError> {
         let mut sums: BTreeMap<(Context, Grade, _, _), u64> = BTreeMap::new();
         for (key, count) in self.counters.unstable_writes()? {
@@ -153,7 +150,7 @@ impl Tracer {
         Ok(lines.collect())
     }
 
-    /// What kernel maps had no room for, by what was missed.
+    /// Failed updates of kernel maps, by consequence. The texts are keys of the JSON summary.
     fn map_failures(&self) -> Result<BTreeMap<String, u64>, MapError> {
         let mut failures = BTreeMap::new();
         for counter in Counter::ALL {
@@ -167,35 +164,33 @@ impl Tracer {
     }
 }
 
-/// Why a run has no end.
+/// Why a run has no summary.
 #[derive(Debug, thiserror::Error)]
-pub enum FinishError {
-    /// The writer's.
+pub(super) enum FinishError {
     #[error(transparent)]
     Write(#[from] io::Error),
-    /// The kernel's.
-    #[error("the counts cannot be read: {0}")]
+    #[error("cannot read the counters of the eBPF programs")]
     Map(#[from] MapError),
 }
 
-/// CPU time of the programs in ns.
+/// CPU time of all eBPF programs in ns.
 fn bpf_cpu_ns(ebpf: &Ebpf) -> u64 {
     let infos = ebpf.programs().filter_map(|(_, program)| program.info().ok());
     infos.map(|info| u64::try_from(info.run_time().as_nanos()).unwrap_or(u64::MAX)).sum()
 }
 
-/// Waits until no program that was detached runs any more.
+/// Waits until no detached program is running.
 fn wait_for_programs() {
-    // A closed link starts no more programs, but one may be running still. The programs run under
-    // RCU, and this call waits for every reader that began before it (`synchronize_rcu` in
+    // A closed link starts no more programs, but one may still be running. Programs run under RCU,
+    // and this call waits for every reader that began before it (`synchronize_rcu` in
     // sys_membarrier, kernel/sched/membarrier.c, 6.12).
     if let Err(error) = membarrier(MembarrierCommand::Global) {
-        log::debug!("no RCU grace period to wait for ({error}): the last stall may be missing");
+        log::debug!("cannot wait for an RCU grace period, the last stall may be missing: {error}");
     }
 }
 
 /// CPU time of this process so far, user and system, in ns.
-fn own_cpu_ns() -> u64 {
+fn process_cpu_ns() -> u64 {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     let ns = time.tv_sec.saturating_mul(1_000_000_000).saturating_add(time.tv_nsec);
     u64::try_from(ns).unwrap_or(0)

@@ -1,4 +1,4 @@
-//! The attached programs and everything that makes sense of what they say.
+//! The attached probes, the maps that they fill, and the enrichment of what they report.
 
 use std::{
     io,
@@ -12,6 +12,7 @@ use aya::{
 };
 use aya_log::EbpfLogger;
 use stable_trace_analysis::{
+    error_chain::ErrorChain,
     event::{Method, Probe},
     units::{DeviceId, MonotonicTime},
 };
@@ -42,70 +43,71 @@ use crate::{
     },
 };
 
-/// Why a run cannot start or go on.
+/// How often the list of loaded modules is checked.
+const MODULES_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Why tracing cannot start or go on.
 #[derive(Debug, thiserror::Error)]
 pub enum TracerError {
     /// The kernel's symbols cannot be read.
     #[error(transparent)]
     Symbols(#[from] SymbolsError),
-    /// There is no tracefs.
+    /// tracefs is not available.
     #[error(transparent)]
     Tracefs(#[from] TracefsError),
     /// The mounts cannot be read.
     #[error(transparent)]
     Mounts(#[from] MountsError),
-    /// Nothing attached.
+    /// No probe can attach, or the programs cannot be loaded.
     #[error(transparent)]
     Attach(#[from] AttachError),
-    /// A map cannot be read or written.
-    #[error("the kernel refused a map: {0}; please report it")]
+    /// An eBPF map cannot be read or written.
+    #[error("cannot read or write an eBPF map (please report it)")]
     Map(#[from] MapError),
-    /// The ring cannot be watched.
-    #[error("the ring buffer cannot be watched: {0}")]
+    /// The ring buffer cannot be read.
+    #[error("cannot read the ring buffer")]
     Ring(#[source] io::Error),
 }
 
-/// What a run is told beside the programs' settings.
+/// What to attach and what to trace.
 #[derive(Debug)]
-pub struct TraceConfig {
-    /// What the programs are told.
-    pub settings: Settings,
-    /// `--attach`.
-    pub method: Option<Method>,
-    /// `--device`, as disks.
-    pub disks: Vec<DeviceId>,
+pub(crate) struct TraceConfig {
+    /// Settings of the eBPF programs.
+    pub(crate) settings: Settings,
+    /// `--attach`: the only method to use; `None` for any.
+    pub(crate) method: Option<Method>,
+    /// `--device`, resolved to disks.
+    pub(crate) disks: Vec<DeviceId>,
     /// `--stacks`.
-    pub stacks: bool,
-    /// `--btf`: where the kernel's types are read instead of from the kernel.
-    pub btf: Option<PathBuf>,
+    pub(crate) stacks: bool,
+    /// `--btf`: the file to read the kernel's types from.
+    pub(crate) btf: Option<PathBuf>,
 }
 
-/// A run that is attached.
-pub struct Tracer {
+/// The attached probes, and the state of the run.
+pub(crate) struct Tracer {
     pub(super) attached: Attached,
     pub(super) ring: Ring,
     pub(super) counters: CounterMaps,
     pub(super) enricher: Enricher,
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
     pub(super) min_latency_ns: u64,
-    /// Whether only some waiters and writers are traced.
+    /// Whether a filter selects waiters and writers.
     pub(super) filtered: bool,
     pub(super) ring_bytes: u64,
-    pub(super) since: Instant,
+    pub(super) attached_at: Instant,
     method: Option<Method>,
     btf: Option<PathBuf>,
-    /// The modules that the probes were planned with, and when that was last looked at.
-    modules: (u64, Instant),
+    /// Fingerprint of the loaded modules that the probes were planned with.
+    modules: u64,
+    modules_checked_at: Instant,
     /// Records that could not be decoded.
     pub(super) malformed: u64,
 }
 
 impl Tracer {
-    /// Loads and attaches. Needs a tokio runtime with I/O.
-    ///
-    /// # Errors
-    /// [`TracerError`], in one line with what to do.
-    pub fn attach(config: &TraceConfig) -> Result<Self, TracerError> {
+    /// Loads and attaches the programs. Needs a tokio runtime with I/O.
+    pub(crate) fn attach(config: &TraceConfig) -> Result<Self, TracerError> {
         let loader = loader();
         let modules = modules::fingerprint();
         let symbols = Symbols::load()?;
@@ -116,7 +118,12 @@ impl Tracer {
             attach(loader, plan, &wait_text, &config.settings, tracefs)
         })??;
         let logger = EbpfLogger::init(&mut attached.ebpf)
-            .inspect_err(|error| log::debug!("the programs' own messages are not shown: {error}"))
+            .inspect_err(|error| {
+                log::debug!(
+                    "log messages of the eBPF programs are not shown: {}",
+                    ErrorChain(error)
+                );
+            })
             .ok();
         let ebpf = &mut attached.ebpf;
         Ok(Self {
@@ -144,34 +151,28 @@ impl Tracer {
             min_latency_ns: config.settings.min_latency_ns,
             filtered: config.settings.filters_tasks(),
             ring_bytes: u64::from(config.settings.ring_bytes),
-            since: Instant::now(),
+            attached_at: Instant::now(),
             method: config.method,
             btf: config.btf.clone(),
-            modules: (modules, Instant::now()),
+            modules,
+            modules_checked_at: Instant::now(),
             malformed: 0,
             attached,
         })
     }
 
     /// Every probe of the plan, attached or not.
-    #[must_use]
-    pub fn probes(&self) -> Vec<Probe> {
+    pub(crate) fn probes(&self) -> Vec<Probe> {
         self.attached.probes()
     }
 
-    /// Waits until much is in the ring.
-    ///
-    /// # Errors
-    /// The runtime stopped watching the ring.
-    pub async fn readable(&mut self) -> Result<(), TracerError> {
+    /// Waits until the kernel reports that the ring fills up.
+    pub(crate) async fn readable(&mut self) -> Result<(), TracerError> {
         self.ring.readable().await.map_err(TracerError::Ring)
     }
 
-    /// Streams what is in the ring, at most a batch of it. True if more may be there.
-    ///
-    /// # Errors
-    /// What the writer says.
-    pub fn drain(&mut self, emitter: &mut Emitter) -> io::Result<bool> {
+    /// Streams at most one batch of records from the ring. Returns whether more may be there.
+    pub(crate) fn drain(&mut self, emitter: &mut Emitter) -> io::Result<bool> {
         let Self { ring, enricher, malformed, .. } = self;
         let mut outcome = Ok(());
         let more = ring.drain(|bytes| match decode(bytes) {
@@ -184,12 +185,15 @@ impl Tracer {
                 if let Some(event) = event
                     && outcome.is_ok()
                 {
-                    outcome = emitter.at(MonotonicTime::from_ns(time_ns), event);
+                    outcome = emitter.emit_at(MonotonicTime::from_ns(time_ns), event);
                 }
             }
             Err(error) => {
                 if *malformed == 0 {
-                    log::warn!("{error}; it and others like it are counted and passed over");
+                    log::warn!(
+                        "skipped a record (this warning is shown once, the summary has the count): {}",
+                        ErrorChain(&error)
+                    );
                 }
                 *malformed += 1;
             }
@@ -197,66 +201,50 @@ impl Tracer {
         outcome.map(|()| more)
     }
 
-    /// What is done every so often while programs are attached: mounts, modules, and what
-    /// [`report`](Self::report) says.
-    ///
-    /// # Errors
-    /// What the writer says.
-    pub fn tick(&mut self, emitter: &mut Emitter) -> io::Result<()> {
+    /// Does the periodic work of an attached run: follows mounts, devices and modules, and reports
+    /// losses.
+    pub(crate) fn tick(&mut self, emitter: &mut Emitter) -> io::Result<()> {
         self.enricher.identities.refresh_mounts();
         self.follow_modules();
-        self.report(emitter)
+        self.report_losses(emitter)
     }
 
-    /// Passes on the programs' own messages, and says what was lost.
-    ///
-    /// # Errors
-    /// What the writer says.
-    pub(super) fn report(&mut self, emitter: &mut Emitter) -> io::Result<()> {
+    /// Writes a `lost` line for records that were dropped, and shows the log messages of the
+    /// programs.
+    pub(super) fn report_losses(&mut self, emitter: &mut Emitter) -> io::Result<()> {
         if let Some(logger) = &mut self.logger {
             logger.flush();
         }
         match self.lost() {
-            Ok(lost) => emitter.lost(lost),
+            Ok(lost) => emitter.emit_lost(lost),
             Err(error) => {
-                log::debug!("the count of lost lines cannot be read: {error}");
+                log::debug!("cannot read the count of lost records: {}", ErrorChain(&error));
                 Ok(())
             }
         }
     }
-}
 
-impl Tracer {
-    /// Records that the ring had no room for, of every kind.
-    ///
-    /// # Errors
-    /// The kernel refused to read the map.
+    /// Records of every kind that the full ring dropped.
     pub(super) fn lost(&self) -> Result<u64, MapError> {
         let lost = self.counters.counter(Counter::Lost)?;
         Ok(lost + self.counters.counter(Counter::IntegrityLost)?)
     }
-}
 
-/// How often is looked whether a module was loaded.
-const MODULES_EVERY: Duration = Duration::from_secs(1);
-
-impl Tracer {
-    /// Gives a module that was loaded since its probes, and looks which block devices there are.
+    /// Attaches the probes of modules that were loaded meanwhile, and updates the list of devices.
     fn follow_modules(&mut self) {
-        let (planned, looked) = self.modules;
-        if looked.elapsed() < MODULES_EVERY {
+        if self.modules_checked_at.elapsed() < MODULES_INTERVAL {
             return;
         }
+        self.modules_checked_at = Instant::now();
         self.enricher.identities.refresh_devices();
-        let now = modules::fingerprint();
-        self.modules = (now, Instant::now());
-        if now == planned {
+        let modules = modules::fingerprint();
+        if modules == std::mem::replace(&mut self.modules, modules) {
             return;
         }
         let symbols = match Symbols::load() {
             Ok(symbols) => symbols,
             Err(error) => {
-                log::warn!("the probes of new modules are missing: {error}");
+                log::warn!("cannot attach the probes of new modules: {}", ErrorChain(&error));
                 return;
             }
         };
@@ -265,22 +253,22 @@ impl Tracer {
             self.attached.attach_new(&facts, self.method, tracefs);
         });
         if let Err(error) = followed {
-            log::warn!("the probes of new modules are missing: {error}");
+            log::warn!("cannot attach the probes of new modules: {}", ErrorChain(&error));
         }
-        self.enricher.stacks.set_symbols(symbols, now);
+        self.enricher.stacks.set_symbols(symbols, modules);
     }
 }
 
-/// The facts of the running kernel; its types from a file, or from itself.
-pub fn gather(tracefs: &Path, symbols: &Symbols, btf_file: Option<&Path>) -> Facts {
-    // First: from here on programs and maps are made, if only on trial.
+/// Gathers the facts of the running kernel; its types come from `btf_file`, or else from the kernel.
+pub(crate) fn gather(tracefs: &Path, symbols: &Symbols, btf_file: Option<&Path>) -> Facts {
+    // The trials below create programs and maps, which older kernels charge to the memlock limit.
     memlock::lift();
     let path = btf_file.unwrap_or(Path::new(btf::VMLINUX));
     let bytes = btf::read(path);
-    let types = bytes.as_deref().map_err(ToString::to_string).and_then(|bytes| {
-        Btf::parse(bytes).map_err(|error| format!("{}: {error}", path.display()))
+    let types = bytes.as_deref().map_err(|error| ErrorChain(error).to_string()).and_then(|bytes| {
+        Btf::parse(bytes).map_err(|error| format!("{}: {}", path.display(), ErrorChain(&error)))
     });
-    // A module's types go on where those of the running kernel end, and of no other file.
+    // The types of a module extend those of the running kernel, not those of another file.
     let module_btf = |module: &str| match btf_file {
         None => btf::read(&btf::module_path(module)).ok(),
         Some(_) => None,

@@ -1,4 +1,4 @@
-//! What a user types after `stable-trace wac`, as far as it is about the workload.
+//! The workload options of `stable-trace wac`.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -12,8 +12,10 @@ use super::plan::Sync;
 /// Options of the workload.
 #[derive(Args, Clone, Debug, PartialEq, Eq)]
 pub struct WacArgs {
-    /// What the workers do: a = write, b = mmap, c = half and half, d/e/f = c/a/b with `O_DIRECT`,
-    /// g = `O_DIRECT` from one buffer rewritten in flight, all = a to f
+    /// Choose what the workers do (repeatable)
+    ///
+    /// a: write; b: mmap; c: half write, half mmap; d, e, f: c, a, b with `O_DIRECT`; g: `O_DIRECT`
+    /// from one buffer that is rewritten in flight; all: a to f.
     #[arg(
         long = "profile",
         value_name = "PROFILE",
@@ -23,39 +25,48 @@ pub struct WacArgs {
     )]
     pub profiles: Vec<String>,
 
-    /// Directory that the scratch file goes to
+    /// Create the scratch file in this directory
     #[arg(long, value_name = "DIR", default_value = ".")]
     pub path: PathBuf,
 
-    /// Number of workers
+    /// Set the number of workers
     #[arg(long, value_name = "N", default_value_t = 64)]
     pub threads: u32,
 
-    /// Size of the file that all workers rewrite
+    /// Set the size of the rewritten file
+    ///
+    /// All workers rewrite the same file.
     #[arg(long, value_name = "SIZE", default_value = "64KiB", value_parser = parse_size)]
     pub file_size: u64,
 
-    /// Size of one write [default: the page size]
+    /// Set the size of one write [default: page size]
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub io_size: Option<u64>,
 
-    /// How long each profile runs
+    /// Set the duration of each profile
     #[arg(long, value_name = "DUR", default_value = "30s", value_parser = parse_duration)]
     pub duration: Duration,
 
-    /// What follows each write; mmap workers do `msync` for `sync_file_range`
+    /// Choose the sync after each write
+    ///
+    /// For `sync_file_range`, mmap workers call `msync`.
     #[arg(long, value_enum, default_value_t = Sync::SyncFileRange)]
     pub sync: Sync,
 
-    /// Seed of the random offsets: the same seed, the same offsets
+    /// Seed the random offsets
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
 
-    /// Overwrite this block device instead of a scratch file; needs --yes
+    /// Overwrite this block device; needs --yes
+    ///
+    /// The workers write to the device instead of a scratch file.
     #[arg(long, value_name = "DEV", conflicts_with = "path")]
     pub device_file: Option<PathBuf>,
 
-    /// Yes, overwrite the device; yes, run profile g on a disk that is not a test disk
+    /// Confirm --device-file, or profile g
+    ///
+    /// Profile g needs confirmation on any disk that is not known to be a test disk, because it
+    /// causes integrity errors.
     #[arg(long)]
     pub yes: bool,
 }

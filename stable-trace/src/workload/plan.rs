@@ -21,13 +21,12 @@ const SECTOR: u64 = 512;
 /// What follows each write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Sync {
-    /// `sync_file_range` over the range just written, waiting before and after; for mmap workers
-    /// `msync(MS_SYNC | MS_INVALIDATE)` over its pages.
+    /// `sync_file_range` that waits before and after; for mmap workers `msync`
     #[value(name = "sync_file_range")]
     SyncFileRange,
-    /// `fsync`, for all workers.
+    /// `fsync` for all workers
     Fsync,
-    /// Nothing: write-back comes when the kernel likes.
+    /// No sync: the kernel decides when to write back
     None,
 }
 

@@ -8,15 +8,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use stable_trace::metrics::{server::Limits, web_config::WebConfig};
+use stable_trace::metrics::{server::ClientLimits, web_config::WebConfig};
 
 use super::{CLIENT_TIMEOUT, TestEndpoint, read_all};
 
 const SCRAPE: &[u8] = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
 const LAST_SCRAPE: &[u8] = b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
 
-fn limits() -> Limits {
-    Limits::default()
+fn limits() -> ClientLimits {
+    ClientLimits::default()
 }
 
 #[test]
@@ -164,7 +164,7 @@ fn incomplete_requests_do_not_block_scrapes() {
 #[test]
 fn a_client_that_sends_byte_by_byte_is_disconnected() {
     let header = Duration::from_millis(300);
-    let endpoint = TestEndpoint::plain(Limits { header, ..limits() });
+    let endpoint = TestEndpoint::plain(ClientLimits { header, ..limits() });
     let mut stream = endpoint.connect();
     let began = Instant::now();
     let mut sent = 0;
@@ -180,7 +180,7 @@ fn a_client_that_sends_byte_by_byte_is_disconnected() {
 #[test]
 fn a_silent_client_is_disconnected() {
     let idle = Duration::from_millis(200);
-    let endpoint = TestEndpoint::plain(Limits { idle, ..limits() });
+    let endpoint = TestEndpoint::plain(ClientLimits { idle, ..limits() });
     let mut stream = endpoint.connect();
     assert_eq!(stream.read(&mut [0]).ok(), Some(0));
     endpoint.serves();
@@ -209,7 +209,7 @@ fn clients_that_do_not_read_do_not_block_scrapes() {
 #[test]
 fn a_client_that_does_not_read_is_disconnected() {
     let answer = Duration::from_millis(300);
-    let endpoint = TestEndpoint::plain(Limits { answer, ..limits() });
+    let endpoint = TestEndpoint::plain(ClientLimits { answer, ..limits() });
     let mut stream = endpoint.connect();
     let request = SCRAPE.repeat(1_000);
     let error = loop {
@@ -225,7 +225,7 @@ fn a_client_that_does_not_read_is_disconnected() {
 
 /// An endpoint whose snapshots wait until the sender is dropped, and a client with a pending
 /// scrape.
-fn blocked(limits: Limits) -> (TestEndpoint, mpsc::Sender<()>, TcpStream) {
+fn blocked(limits: ClientLimits) -> (TestEndpoint, mpsc::Sender<()>, TcpStream) {
     let (release, released) = mpsc::channel::<()>();
     // The receiver gets an error when the sender is dropped.
     let block = move || {
@@ -259,7 +259,7 @@ fn assert_answered(mut client: TcpStream) {
 
 #[test]
 fn a_client_at_the_connection_limit_waits() {
-    let (endpoint, release, first) = blocked(Limits { connections: 1, ..limits() });
+    let (endpoint, release, first) = blocked(ClientLimits { connections: 1, ..limits() });
     let mut second = endpoint.connect();
     second.write_all(LAST_SCRAPE).unwrap();
     assert_waits(&second);
@@ -271,7 +271,7 @@ fn a_client_at_the_connection_limit_waits() {
 #[test]
 fn a_new_client_is_not_evicted_within_the_grace_period() {
     let (endpoint, release, first) =
-        blocked(Limits { connections: 2, grace: CLIENT_TIMEOUT, ..limits() });
+        blocked(ClientLimits { connections: 2, grace: CLIENT_TIMEOUT, ..limits() });
     let mut second = endpoint.connect();
     let mut third = endpoint.connect();
     third.write_all(LAST_SCRAPE).unwrap();
@@ -290,7 +290,7 @@ fn an_ended_run_is_reported_as_unavailable() {
     let (snapshots, requests) = tokio::sync::mpsc::channel(1);
     drop(requests);
     let text = str::to_owned;
-    let served = stable_trace::metrics::server::Served {
+    let config = stable_trace::metrics::server::EndpointConfig {
         snapshots,
         devices: Box::new(Vec::new),
         build: stable_trace::metrics::series::Build {
@@ -301,7 +301,7 @@ fn an_ended_run_is_reported_as_unavailable() {
         web: WebConfig::default(),
         limits: limits(),
     };
-    let endpoint = stable_trace::metrics::server::Endpoint::start(listener, served).unwrap();
+    let endpoint = stable_trace::metrics::server::Endpoint::start(listener, config).unwrap();
     let endpoint = TestEndpoint { endpoint, snapshots: std::sync::Arc::default() };
     let (head, body) = endpoint.get("/metrics", "");
     assert!(head.starts_with("HTTP/1.1 503 "), "{head}");

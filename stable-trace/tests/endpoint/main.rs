@@ -21,8 +21,8 @@ use std::{
 
 use stable_trace::metrics::{
     series::Build,
-    server::{Endpoint, Limits, Question, Served},
-    snapshot::{Place, ProcessTime, Snapshot, Stalls, UnstableCount},
+    server::{ClientLimits, Endpoint, EndpointConfig, SnapshotRequest},
+    snapshot::{DeviceFs, ProcessTime, Snapshot, Stalls, UnstableCount},
     web_config::WebConfig,
 };
 use stable_trace_analysis::event::{Context, Grade, Group, Method, Probe};
@@ -44,18 +44,18 @@ struct TestEndpoint {
 }
 
 impl TestEndpoint {
-    fn start(limits: Limits, web: WebConfig) -> Self {
+    fn start(limits: ClientLimits, web: WebConfig) -> Self {
         Self::with_snapshot_hook(limits, web, || {})
     }
 
     /// Calls `hook` within each snapshot.
     fn with_snapshot_hook(
-        limits: Limits,
+        limits: ClientLimits,
         web: WebConfig,
         mut hook: impl FnMut() + Send + 'static,
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let (snapshots, mut requests) = mpsc::channel::<Question>(1);
+        let (snapshots, mut requests) = mpsc::channel::<SnapshotRequest>(1);
         let count = Arc::new(AtomicU64::new(0));
         let counter = Arc::clone(&count);
         thread::spawn(move || {
@@ -67,13 +67,13 @@ impl TestEndpoint {
         });
         let text = str::to_owned;
         let build = Build { version: text("0"), revision: text("r"), kernel: text("6.12 \"<&") };
-        let served = Served { snapshots, devices: Box::new(Vec::new), build, web, limits };
-        let endpoint = Endpoint::start(listener, served).unwrap();
-        endpoint.ready();
+        let config = EndpointConfig { snapshots, devices: Box::new(Vec::new), build, web, limits };
+        let endpoint = Endpoint::start(listener, config).unwrap();
+        endpoint.set_ready();
         Self { endpoint, snapshots: count }
     }
 
-    fn plain(limits: Limits) -> Self {
+    fn plain(limits: ClientLimits) -> Self {
         Self::start(limits, WebConfig::default())
     }
 
@@ -137,7 +137,7 @@ fn snapshot(number: u64) -> Snapshot {
     for duration in [999, 1_000, 1_001, 5_000_000, 70_000_000_000] {
         histogram.record(duration);
     }
-    let place = Place { device: Some(special.to_owned()), fs: None };
+    let device_fs = DeviceFs { device: Some(special.to_owned()), fs: None };
     let probe = Probe {
         group: Group::WritebackWait,
         function: "sched:sched_switch".to_owned(),
@@ -149,7 +149,7 @@ fn snapshot(number: u64) -> Snapshot {
         stalls: vec![Stalls {
             key: HistogramKey::OVERFLOW,
             context: Context::Sync,
-            place: place.clone(),
+            device_fs: device_fs.clone(),
             histogram,
         }],
         processes: vec![ProcessTime {
@@ -162,7 +162,7 @@ fn snapshot(number: u64) -> Snapshot {
             key: UnstableKey { backing: Backing::NONE, context: 0, required: 0 },
             context: Context::WriteBegin,
             grade: Grade::Hole,
-            place,
+            device_fs,
             count: 2,
         }],
         probes: vec![probe],

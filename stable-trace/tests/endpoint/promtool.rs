@@ -2,13 +2,13 @@
 
 use std::process::Command;
 
-use stable_trace::metrics::server::Limits;
+use stable_trace::metrics::server::ClientLimits;
 
 use super::{TestEndpoint, run};
 
 #[test]
 fn promtool_accepts_the_page() {
-    let endpoint = TestEndpoint::plain(Limits::default());
+    let endpoint = TestEndpoint::plain(ClientLimits::default());
     let (head, page) = endpoint.get("/metrics", "");
     assert!(head.contains("version=0.0.4"), "{head}");
     let (success, output) = run(Command::new("promtool").args(["check", "metrics"]), &page);
@@ -21,7 +21,7 @@ fn promtool_accepts_the_page() {
 
 #[test]
 fn openmetrics_is_served_on_request() {
-    let endpoint = TestEndpoint::plain(Limits::default());
+    let endpoint = TestEndpoint::plain(ClientLimits::default());
     let (head, page) = endpoint
         .get("/metrics", "Accept: application/openmetrics-text;version=1.0.0,*/*;q=0.1\r\n");
     assert!(head.contains("content-type: application/openmetrics-text; version=1.0.0;"), "{head}");

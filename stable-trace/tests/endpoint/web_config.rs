@@ -3,7 +3,7 @@
 use std::{fs, path::Path, process::Command};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
-use stable_trace::metrics::{server::Limits, web_config::WebConfig};
+use stable_trace::metrics::{server::ClientLimits, web_config::WebConfig};
 
 use super::{TestEndpoint, run};
 
@@ -14,7 +14,7 @@ fn endpoint(folder: &Path, config: &str) -> TestEndpoint {
     let path = folder.join("web.yml");
     fs::write(&path, config).unwrap();
     let web = WebConfig::load(&path).unwrap_or_else(|error| panic!("{error}"));
-    TestEndpoint::start(Limits::default(), web)
+    TestEndpoint::start(ClientLimits::default(), web)
 }
 
 /// Returns whether curl succeeded, and its output.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use stable_trace_analysis::event::{Failed, WorkloadErrors};
+use stable_trace_analysis::event::{FailedCalls, WorkloadErrors};
 
 use crate::harness::console::QuietConsole;
 use crate::harness::integrity_failures::{completed, integrity};
@@ -85,14 +85,14 @@ fn cached() -> Result<()> {
 }
 
 /// How often a call failed because of a failed check: EILSEQ, or EIO by ext4 on 5.10.
-fn failed_checks(failed: &Failed, call: &str) -> Option<u64> {
+fn failed_checks(failed: &FailedCalls, call: &str) -> Option<u64> {
     let errors = failed.get(call)?;
     let count: u64 = ["EILSEQ", "EIO"].iter().filter_map(|name| errors.get(*name)).sum();
     (count > 0).then_some(count)
 }
 
 fn intervals_sum_to_totals(reported: &WorkloadErrors) -> Result<()> {
-    let count = |failed: &Failed| failed.values().flat_map(|of| of.values()).sum::<u64>();
+    let count = |failed: &FailedCalls| failed.values().flat_map(|of| of.values()).sum::<u64>();
     let intervals = reported.intervals.iter();
     let failed: u64 = intervals.clone().map(|interval| count(&interval.failed)).sum();
     let errors: u64 = intervals.map(|interval| interval.integrity_errors).sum();

@@ -1,20 +1,18 @@
-//! How long stalls took, fine enough to compare medians: eight buckets for each factor of two.
+//! A histogram of durations with eight buckets for each factor of two, fine enough for medians.
 
 use crate::event::Latency;
 
-/// Buckets below 1,024 ns are one.
+/// Durations below 2^10 ns share one bucket.
 const SMALLEST_BITS: u32 = 10;
 
-/// Bits of a duration that tell buckets of one factor of two apart.
+/// Bits of a duration that select a bucket within a factor of two.
 const FINE_BITS: u32 = 3;
 
-/// Buckets: one for what is below 1,024 ns, eight for each factor of two up to 2^36 ns (69 s), and
-/// one for what is longer.
-pub const BUCKETS: usize = ((36 - SMALLEST_BITS as usize) << FINE_BITS) + 2;
+/// Number of buckets: one below 1,024 ns, eight for each factor of two up to 2^36 ns (69 s), and one
+/// for longer durations.
+pub(super) const BUCKETS: usize = ((36 - SMALLEST_BITS as usize) << FINE_BITS) + 2;
 
-/// Bucket of a duration.
-#[must_use]
-pub const fn bucket(duration_ns: u64) -> usize {
+pub(super) const fn bucket(duration_ns: u64) -> usize {
     let Some(bits) = duration_ns.checked_ilog2() else { return 0 };
     if bits < SMALLEST_BITS {
         return 0;
@@ -24,7 +22,6 @@ pub const fn bucket(duration_ns: u64) -> usize {
     if index < BUCKETS - 1 { index } else { BUCKETS - 1 }
 }
 
-/// The shortest duration of a bucket, in ns.
 const fn lower_bound_ns(bucket: usize) -> u64 {
     if bucket == 0 {
         return 0;
@@ -33,9 +30,9 @@ const fn lower_bound_ns(bucket: usize) -> u64 {
     ((1 << FINE_BITS) + fine as u64) << octave << (SMALLEST_BITS - FINE_BITS)
 }
 
-/// Durations, counted by bucket.
+/// The number of durations in each bucket.
 #[derive(Clone, Debug)]
-pub struct Durations {
+pub(super) struct Durations {
     counts: Box<[u64; BUCKETS]>,
     max_ns: u64,
 }
@@ -47,23 +44,19 @@ impl Default for Durations {
 }
 
 impl Durations {
-    /// Counts some of one bucket, the longest of them given.
-    pub fn add(&mut self, bucket: usize, count: u64, max_ns: u64) {
+    /// Adds durations of one bucket. `max_ns` is the longest of them.
+    pub(super) fn add(&mut self, bucket: usize, count: u64, max_ns: u64) {
         if let Some(sum) = self.counts.get_mut(bucket) {
             *sum += count;
         }
         self.max_ns = self.max_ns.max(max_ns);
     }
 
-    /// The counts, by bucket.
-    #[must_use]
-    pub fn counts(&self) -> &[u64] {
+    pub(super) fn counts(&self) -> &[u64] {
         &*self.counts
     }
 
-    /// How many, median and 99th percentile.
-    #[must_use]
-    pub fn latency(&self) -> Latency {
+    pub(super) fn latency(&self) -> Latency {
         let stalls = self.counts.iter().sum();
         Latency {
             stalls,
@@ -72,7 +65,7 @@ impl Durations {
         }
     }
 
-    /// A percentile: as far into its bucket as its rank is among the bucket's durations.
+    /// A percentile, interpolated linearly within its bucket.
     fn quantile_ns(&self, total: u64, percent: u64) -> u64 {
         let rank = (u128::from(total) * u128::from(percent)).div_ceil(100);
         let mut below = 0_u128;
@@ -98,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_ends_hold() {
+    fn the_extreme_durations_have_a_bucket() {
         assert_eq!((bucket(0), bucket(1_023), bucket(1_024)), (0, 0, 1));
         assert_eq!(bucket((1 << 36) - 1), BUCKETS - 2);
         assert_eq!((bucket(1 << 36), bucket(u64::MAX)), (BUCKETS - 1, BUCKETS - 1));
@@ -106,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn every_lower_bound_is_the_first_of_its_bucket() {
+    fn every_lower_bound_is_inclusive() {
         for index in 1..BUCKETS {
             let bound = lower_bound_ns(index);
             assert_eq!((bucket(bound - 1), bucket(bound)), (index - 1, index), "{bound}");
@@ -114,7 +107,7 @@ mod tests {
     }
 
     proptest! {
-        /// Against the exact percentile of the same durations.
+        /// Compares with the exact percentile of the same durations.
         #[test]
         fn a_percentile_is_exact_to_an_eighth(
             mut durations in proptest::collection::vec(1_024_u64..60_000_000_000, 1..300),

@@ -1,15 +1,15 @@
-//! How stalls and integrity errors go together.
+//! The association of stalls with integrity errors.
 //!
-//! Time is cut into bins of a tenth of a second (a fiftieth of the window, if that is more). A
-//! stall is in the bin in which it ended. It is around an error if that is at most one window of
-//! bins away, before or after; stalls around errors are compared with all the others. Apart from
-//! that, errors and stalled time of each bin are correlated at every lag within the window.
+//! Time is divided into bins of a tenth of a second, or a fiftieth of the window if that is more. A
+//! stall belongs to the bin in which it ended. It is around an error if their bins are at most one
+//! window apart. Stalls around errors are compared with all other stalls. Independently of that,
+//! the errors and the stalled time per bin are correlated at each lag within the window.
 //!
-//! An error counts for the disk that failed and for the devices of the files whose pages failed.
+//! An error counts for the disk that failed, and for the disks of the files whose pages failed.
 //! Only streamed stalls are compared: those of at least `--min-latency`.
 //!
-//! Kept are 32 disks by name and all of them together; of each the bins of two windows and the
-//! slack, with 210 counts a bin, so 4 MiB at most, whatever the lines say.
+//! Memory is bounded by 4 MiB for any input: 32 disks and their total, each with the bins of two
+//! windows and the slack, and 210 counts a bin.
 
 mod latency;
 mod rank;
@@ -21,33 +21,32 @@ use self::series::Series;
 use crate::{
     correlate::disks::{Disk, Disks},
     event::{Association, Event, Latency, Line},
-    units::Timestamp,
+    units::{Timestamp, saturating_ns},
 };
 
-/// Disks with a comparison of their own.
+/// Maximum number of disks that are compared separately.
 const MAX_DISKS: usize = 32;
 
-/// Shortest bin.
 const SHORTEST_BIN_NS: u64 = 100_000_000;
 
-/// Bins of a window at most.
-const BINS_OF_A_WINDOW: u64 = 50;
+/// Maximum number of bins in a window.
+const MAX_BINS_OF_A_WINDOW: u64 = 50;
 
-/// Errors that a comparison needs.
-pub const MIN_ERRORS: u64 = 3;
+/// Minimum number of errors for a comparison.
+const MIN_ERRORS: u64 = 3;
 
-/// Stalls that each side of a comparison needs.
-pub const MIN_STALLS: u64 = 20;
+/// Minimum number of stalls on each side of a comparison.
+const MIN_STALLS: u64 = 20;
 
-/// Compares the stalls around integrity errors with the others, by disk and overall.
+/// Compares the stalls around integrity errors with the other stalls, by disk and overall.
 #[derive(Debug)]
-pub struct Associations {
+pub(super) struct Associations {
     window_ns: u64,
     bin_ns: u64,
     slack_ns: u64,
-    /// First and last bin of the run, or of what has come since the clock was set.
+    /// First and last bin since the start or the last change of the clock.
     span: Option<(u64, u64)>,
-    /// Bins before the clock was set.
+    /// Number of bins before the last change of the clock.
     earlier_bins: u64,
     disks: Disks,
     overall: Series,
@@ -55,16 +54,13 @@ pub struct Associations {
 }
 
 impl Associations {
-    /// Has seen nothing.
-    #[must_use]
-    pub fn new(window: Duration, slack: Duration) -> Self {
-        let ns = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
-        let window_ns = ns(window);
-        let bin_ns = SHORTEST_BIN_NS.max(window_ns.div_ceil(BINS_OF_A_WINDOW));
+    pub(super) fn new(window: Duration, slack: Duration) -> Self {
+        let window_ns = saturating_ns(window);
+        let bin_ns = SHORTEST_BIN_NS.max(window_ns.div_ceil(MAX_BINS_OF_A_WINDOW));
         Self {
             window_ns,
             bin_ns,
-            slack_ns: ns(slack),
+            slack_ns: saturating_ns(slack),
             span: None,
             earlier_bins: 0,
             disks: Disks::default(),
@@ -73,27 +69,27 @@ impl Associations {
         }
     }
 
-    /// Takes a line: stalls and integrity errors matter.
-    pub fn observe(&mut self, line: &Line) {
+    /// Takes the next line; only stalls and integrity errors count.
+    pub(super) fn observe(&mut self, line: &Line) {
         match &line.event {
             Event::Stall(stall) => {
                 let bin = self.bin(line.time);
-                self.overall.stall(bin, stall.duration_ns);
+                self.overall.add_stall(bin, stall.duration_ns);
                 if let Some(series) = self.series(stall.device.as_deref()) {
-                    series.stall(bin, stall.duration_ns);
+                    series.add_stall(bin, stall.duration_ns);
                 }
             }
             Event::Integrity(error) => {
                 let bin = self.bin(line.time);
-                self.overall.error(bin);
+                self.overall.add_error(bin);
                 let of_pages = error.pages.iter().map(|page| &page.device);
                 let named = std::iter::once(&error.device).chain(of_pages).flatten();
-                let mut disks: Vec<_> = named.filter_map(|name| self.disks.of(name)).collect();
+                let mut disks: Vec<_> = named.filter_map(|name| self.disks.resolve(name)).collect();
                 disks.sort_unstable();
                 disks.dedup();
                 for disk in disks {
                     if let Some(series) = self.series_of(disk) {
-                        series.error(bin);
+                        series.add_error(bin);
                     }
                 }
             }
@@ -101,10 +97,9 @@ impl Associations {
         }
     }
 
-    /// What it has come to: of all disks, then of each that has errors, by name. Empty if there was
-    /// no error.
-    #[must_use]
-    pub fn result(&self) -> Vec<Association> {
+    /// The associations of all disks together, then of each disk with errors, by name. Empty
+    /// without errors.
+    pub(super) fn result(&self) -> Vec<Association> {
         let bins = self.earlier_bins + self.span.map_or(0, |(first, last)| last - first + 1);
         let mut disks: Vec<_> = self
             .by_disk
@@ -149,7 +144,7 @@ impl Associations {
         association
     }
 
-    /// The bin of a time.
+    /// The bin of a time. Counts the bins that are complete by then.
     fn bin(&mut self, time: Timestamp) -> u64 {
         let bin = time.unix_ns() / self.bin_ns;
         let reach = self.window_ns.div_ceil(self.bin_ns);
@@ -175,7 +170,7 @@ impl Associations {
     }
 
     fn series(&mut self, device: Option<&str>) -> Option<&mut Series> {
-        let disk = self.disks.of(device?)?;
+        let disk = self.disks.resolve(device?)?;
         self.series_of(disk)
     }
 
@@ -188,7 +183,7 @@ impl Associations {
     }
 }
 
-/// What there is too little of.
+/// Which number is too small for a comparison.
 fn too_few(errors: u64, around: &Latency, elsewhere: &Latency) -> Option<String> {
     let sides = [("around errors", around.stalls), ("elsewhere", elsewhere.stalls)];
     if errors < MIN_ERRORS {
@@ -203,7 +198,7 @@ fn ratio(one: u64, other: u64) -> Option<f64> {
     (other > 0).then(|| significant(one as f64 / other as f64))
 }
 
-/// Six digits: what is written is then what is read, and no more than there is to know.
+/// Rounds to six significant digits: the text form is then exact, and shows no false precision.
 fn significant(value: f64) -> f64 {
     format!("{value:.5e}").parse().unwrap_or(value)
 }

@@ -1,19 +1,18 @@
-//! Whether one lot of durations is longer than another: Mann and Whitney's rank test.
+//! The Mann-Whitney U test: whether the durations of one sample are longer than of another.
 
-/// What the test finds.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct RankTest {
-    /// How likely one of the first lot is longer than one of the second, a tie counting half.
-    pub longer_probability: f64,
-    /// Two-sided p-value: the normal approximation, corrected for ties and continuity.
-    pub p_value: f64,
+pub(super) struct RankTest {
+    /// Probability that a value of the first sample is greater than a value of the second, a tie
+    /// counting half.
+    pub(super) longer_probability: f64,
+    /// Two-sided p-value, by the normal approximation corrected for ties and continuity.
+    pub(super) p_value: f64,
 }
 
-/// Compares two lots that are counted by the same buckets, in their order; what is in one bucket is
-/// tied. Nothing if a lot is empty.
-#[must_use]
+/// Compares two samples, given as counts in the same buckets in ascending order. The values of one
+/// bucket are tied. `None` if a sample is empty.
 #[expect(clippy::cast_precision_loss, reason = "an approximation needs no more than 53 bits")]
-pub fn compare(first: &[u64], second: &[u64]) -> Option<RankTest> {
+pub(super) fn compare(first: &[u64], second: &[u64]) -> Option<RankTest> {
     let (n1, n2) = (first.iter().sum::<u64>() as f64, second.iter().sum::<u64>() as f64);
     if n1 == 0.0 || n2 == 0.0 {
         return None;
@@ -29,10 +28,10 @@ pub fn compare(first: &[u64], second: &[u64]) -> Option<RankTest> {
     let pairs = n1 * n2;
     let n = n1 + n2;
     let variance = pairs / 12.0 * (n + 1.0 - ties / (n * (n - 1.0)));
-    let off = ((u - pairs / 2.0).abs() - 0.5).max(0.0);
-    // All tied: there is nothing to tell them apart by.
+    let deviation = ((u - pairs / 2.0).abs() - 0.5).max(0.0);
+    // The variance is zero if all values are tied.
     let p_value =
-        if variance > 0.0 { libm::erfc(off / (2.0 * variance).sqrt()).min(1.0) } else { 1.0 };
+        if variance > 0.0 { libm::erfc(deviation / (2.0 * variance).sqrt()).min(1.0) } else { 1.0 };
     Some(RankTest { longer_probability: u / pairs, p_value })
 }
 
@@ -44,7 +43,7 @@ mod tests {
 
     use super::*;
 
-    /// One bucket for each value there is.
+    /// Counts with one bucket for each value.
     fn counted(values: &[u32], size: u32) -> Vec<u64> {
         (0..size)
             .map(|value| values.iter().filter(|other| **other == value).count() as u64)
@@ -56,7 +55,7 @@ mod tests {
         compare(&counted(first, size), &counted(second, size)).unwrap()
     }
 
-    /// The example of scipy's documentation of `mannwhitneyu`: U = 17, and with
+    /// The example in the scipy documentation of `mannwhitneyu`: U = 17, and with
     /// `method="asymptotic"` p = 0.11134688653314041.
     #[test]
     fn a_published_example_without_ties() {
@@ -66,16 +65,16 @@ mod tests {
     }
 
     #[test]
-    fn lots_that_cannot_be_compared() {
+    fn an_empty_sample_and_tied_samples() {
         assert_eq!(compare(&[0, 0], &[1, 2]), None);
         let tied = compare(&[4], &[9]).unwrap();
         assert_eq!(tied, RankTest { longer_probability: 0.5, p_value: 1.0 });
     }
 
     proptest! {
-        /// Against every pair compared by itself.
+        /// Compares with a loop over all pairs.
         #[test]
-        fn the_probability_is_that_of_all_pairs(
+        fn the_probability_is_the_share_of_pairs(
             first in proptest::collection::vec(0_u32..12, 1..40),
             second in proptest::collection::vec(0_u32..12, 1..40),
         ) {
@@ -96,27 +95,29 @@ mod tests {
         }
     }
 
-    /// Against the test's own meaning: of all ways to deal the same values into two lots of the same
-    /// sizes, this part is at least as far off as the lots there are.
+    /// Compares with the definition of the p-value: of all ways to split the values into two samples
+    /// of these sizes, the share that deviates at least as much as the given samples.
     #[test]
-    fn the_p_value_is_near_that_of_all_ways_to_deal() {
+    fn the_p_value_is_near_that_of_the_exact_permutation_test() {
         let first = [3, 5, 5, 7, 9, 9, 12, 13];
         let second = [1, 2, 3, 4, 5, 6, 7, 9];
         let all: Vec<u32> = first.iter().chain(&second).copied().collect();
-        let off = |lot: &[u32], rest: &[u32]| (test(lot, rest).longer_probability - 0.5).abs();
-        let seen = off(&first, &second);
-        let (mut ways, mut as_far) = (0_u32, 0_u32);
+        let deviation =
+            |one: &[u32], other: &[u32]| (test(one, other).longer_probability - 0.5).abs();
+        let given = deviation(&first, &second);
+        let (mut splits, mut extreme) = (0_u32, 0_u32);
         for mask in 0_u32..1 << all.len() {
             if mask.count_ones() as usize != first.len() {
                 continue;
             }
-            let (lot, rest): (Vec<_>, Vec<_>) =
-                (0..all.len()).partition(|place| mask >> place & 1 == 1);
-            let values = |places: &[usize]| places.iter().map(|at| all[*at]).collect::<Vec<_>>();
-            ways += 1;
-            as_far += u32::from(off(&values(&lot), &values(&rest)) >= seen - 1e-9);
+            let (one, other): (Vec<_>, Vec<_>) =
+                (0..all.len()).partition(|index| mask >> index & 1 == 1);
+            let values =
+                |indices: &[usize]| indices.iter().map(|index| all[*index]).collect::<Vec<_>>();
+            splits += 1;
+            extreme += u32::from(deviation(&values(&one), &values(&other)) >= given - 1e-9);
         }
-        let exact = f64::from(as_far) / f64::from(ways);
+        let exact = f64::from(extreme) / f64::from(splits);
         let found = test(&first, &second).p_value;
         assert!((found - exact).abs() < 0.01, "{found} for {exact}");
     }

@@ -1,23 +1,23 @@
-//! One disk's errors and stalls over time, in bins that are forgotten once they are counted.
+//! The errors and stalls of one disk over time, in bins that are dropped once they are counted.
 
 use std::collections::BTreeMap;
 
 use super::latency::{BUCKETS, Durations, bucket};
 
-/// What happened in one bin.
 #[derive(Clone, Debug, Default)]
 struct Bin {
     errors: u64,
     stalled_ns: u64,
-    /// Stalls by bucket, if there are any, and the longest.
+    /// Number of stalls by histogram bucket; empty without stalls.
     stalls: Vec<u32>,
+    /// Longest stall.
     max_ns: u64,
 }
 
-/// Sums over pairs of bins: how errors and stalled time go together at each lag.
+/// Sums for the cross-correlation of errors and stalled time.
 #[derive(Clone, Debug)]
 struct Lags {
-    /// Sum of errors times stalled time, from the longest lag below zero to the longest above.
+    /// For each lag from `-reach` to `reach`: the sum over all bins of errors times stalled time.
     products: Vec<f64>,
     errors: f64,
     errors_squared: f64,
@@ -25,26 +25,22 @@ struct Lags {
     stalled_squared: f64,
 }
 
-/// One disk, or all.
+/// The bins of one disk, or of all disks together.
 #[derive(Clone, Debug)]
-pub struct Series {
-    /// Bins on each side that are around an error, and the longest lag.
+pub(super) struct Series {
+    /// Window in bins: the range around an error, and the longest lag.
     reach: u64,
     bins: BTreeMap<u64, Bin>,
-    /// Bins before this one are counted.
+    /// All bins before this one are counted.
     counted_to: u64,
     lags: Lags,
-    /// Errors.
-    pub errors: u64,
-    /// Stalls around them.
-    pub around: Durations,
-    /// All others.
-    pub elsewhere: Durations,
+    pub(super) errors: u64,
+    pub(super) around: Durations,
+    pub(super) elsewhere: Durations,
 }
 
 impl Series {
-    /// Nothing has happened yet.
-    pub fn new(reach: u64) -> Self {
+    pub(super) fn new(reach: u64) -> Self {
         let products = vec![0.0; usize::try_from(reach).unwrap_or(0) * 2 + 1];
         Self {
             reach,
@@ -63,14 +59,14 @@ impl Series {
         }
     }
 
-    /// Takes an error. One that comes after its bin was counted counts in the next.
-    pub fn error(&mut self, bin: u64) {
+    /// Adds an error. If its bin is already counted, it goes to the next bin that is not.
+    pub(super) fn add_error(&mut self, bin: u64) {
         self.errors += 1;
         self.bin(bin).errors += 1;
     }
 
-    /// Takes a stall, by when it ended.
-    pub fn stall(&mut self, bin: u64, duration_ns: u64) {
+    /// Adds a stall to the bin in which it ended.
+    pub(super) fn add_stall(&mut self, bin: u64, duration_ns: u64) {
         let bin = self.bin(bin);
         bin.stalled_ns = bin.stalled_ns.saturating_add(duration_ns);
         bin.max_ns = bin.max_ns.max(duration_ns);
@@ -86,8 +82,8 @@ impl Series {
         self.bins.entry(bin.max(self.counted_to)).or_default()
     }
 
-    /// Counts the bins before one: everything up to its reach beyond them is there.
-    pub fn count_to(&mut self, end: u64) {
+    /// Counts the bins before `end`. All bins up to `end + reach` must be complete.
+    pub(super) fn count_to(&mut self, end: u64) {
         let due: Vec<u64> = self.bins.range(self.counted_to..end).map(|(bin, _)| *bin).collect();
         for at in due {
             self.count(at);
@@ -100,8 +96,8 @@ impl Series {
         }
     }
 
-    /// Counts everything and begins anew: the clock was set.
-    pub fn restart(&mut self) {
+    /// Counts and drops all bins after a change of the clock.
+    pub(super) fn restart(&mut self) {
         self.count_to(u64::MAX);
         self.bins.clear();
         self.counted_to = 0;
@@ -137,22 +133,22 @@ impl Series {
             }
         }
         if let Some(bin) = self.bins.get_mut(&at) {
-            // Its stalls are counted; errors and stalled time are needed for the bins to come.
+            // Later bins still need its errors and its stalled time, but not its stalls.
             bin.stalls = Vec::new();
         }
     }
 
-    /// The lag, in bins, at which errors and stalled time correlate most over `bins` bins, and how
-    /// much they do; nothing if one of them is always the same. Above zero if stalls end later.
-    #[must_use]
+    /// The lag in bins at which errors and stalled time correlate most over `bins` bins, and the
+    /// correlation coefficient. `None` if one of them is constant. The lag is positive if stalls
+    /// end after errors.
     #[expect(clippy::cast_precision_loss, reason = "a correlation needs no more than 53 bits")]
-    pub fn peak(&self, bins: u64) -> Option<(i64, f64)> {
+    pub(super) fn peak(&self, bins: u64) -> Option<(i64, f64)> {
         let n = bins as f64;
         let lags = &self.lags;
         let (mean_errors, mean_stalled) = (lags.errors / n, lags.stalled / n);
-        let spread = |squared: f64, mean: f64| (squared / n - mean * mean).max(0.0).sqrt();
-        let scale =
-            spread(lags.errors_squared, mean_errors) * spread(lags.stalled_squared, mean_stalled);
+        let deviation = |squared: f64, mean: f64| (squared / n - mean * mean).max(0.0).sqrt();
+        let scale = deviation(lags.errors_squared, mean_errors)
+            * deviation(lags.stalled_squared, mean_stalled);
         if scale.is_nan() || scale <= 0.0 {
             return None;
         }
@@ -162,16 +158,15 @@ impl Series {
             .iter()
             .zip(-reach..)
             .map(|(product, lag)| (lag, (product / n - mean_errors * mean_stalled) / scale));
-        // Of equals the shortest lag.
+        // Among equal correlations the shortest lag wins.
         correlations.reduce(|best, next| {
             let nearer = next.0.abs() < best.0.abs();
             if next.1 > best.1 || (next.1 >= best.1 && nearer) { next } else { best }
         })
     }
 
-    /// Bins that are kept.
     #[cfg(test)]
-    pub fn kept(&self) -> usize {
+    pub(super) fn bin_count(&self) -> usize {
         self.bins.len()
     }
 }
@@ -184,9 +179,9 @@ mod tests {
 
     use super::*;
 
-    /// Pearson's correlation as the textbook has it, of errors with the stalled time `lag` bins
-    /// later, both zero outside the run.
-    fn textbook(errors: &[u64], stalled: &[u64], lag: i64) -> f64 {
+    /// Pearson's correlation coefficient by its definition, of the errors with the stalled time
+    /// `lag` bins later; both are zero outside the run.
+    fn by_definition(errors: &[u64], stalled: &[u64], lag: i64) -> f64 {
         let n = errors.len() as f64;
         let mean = |values: &[u64]| values.iter().sum::<u64>() as f64 / n;
         let (x, y) = (mean(errors), mean(stalled));
@@ -207,7 +202,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_peak_is_the_textbooks(
+        fn the_peak_is_that_of_the_definition(
             run in proptest::collection::vec((0_u64..3, 0_u64..9), 12..60),
             reach in 1_u64..6,
         ) {
@@ -215,13 +210,13 @@ mod tests {
             let mut series = Series::new(reach);
             for (at, (count, ns)) in (0..).zip(errors.iter().zip(&stalled)) {
                 for _ in 0..*count {
-                    series.error(at);
+                    series.add_error(at);
                 }
                 if *ns > 0 {
-                    series.stall(at, *ns);
+                    series.add_stall(at, *ns);
                 }
                 series.count_to((at + 1).saturating_sub(reach));
-                prop_assert!(series.kept() as u64 <= 2 * reach + 1, "{}", series.kept());
+                prop_assert!(series.bin_count() as u64 <= 2 * reach + 1, "{}", series.bin_count());
             }
             series.count_to(errors.len() as u64);
             let distinct = |values: &[u64]| values.iter().any(|value| *value != values[0]);
@@ -230,15 +225,15 @@ mod tests {
                 prop_assert_eq!(found, None);
             } else {
                 let (lag, correlation) = found.unwrap();
-                prop_assert!((textbook(&errors, &stalled, lag) - correlation).abs() < 1e-9);
+                prop_assert!((by_definition(&errors, &stalled, lag) - correlation).abs() < 1e-9);
                 let reach = reach.cast_signed();
                 for other in -reach..=reach {
-                    prop_assert!(textbook(&errors, &stalled, other) <= correlation + 1e-9);
+                    prop_assert!(by_definition(&errors, &stalled, other) <= correlation + 1e-9);
                 }
             }
         }
 
-        /// Against looking for an error near each stall anew.
+        /// Compares with a search for an error near each stall.
         #[test]
         fn a_stall_is_around_an_error_within_reach(
             errors in proptest::collection::btree_set(0_u64..200, 0..6),
@@ -248,10 +243,10 @@ mod tests {
             let mut series = Series::new(reach);
             for bin in 0..200 {
                 if errors.contains(&bin) {
-                    series.error(bin);
+                    series.add_error(bin);
                 }
                 for _ in stalls.iter().filter(|at| **at == bin) {
-                    series.stall(bin, 1_000_000);
+                    series.add_stall(bin, 1_000_000);
                 }
                 series.count_to(bin.saturating_sub(reach));
             }

@@ -1,4 +1,4 @@
-//! What is said of streams whose association is known.
+//! Associations of streams with a known association.
 
 use proptest::prelude::*;
 
@@ -7,7 +7,7 @@ use crate::correlate::sample::{failure, line, page, stall};
 
 const SECOND: u64 = 1_000_000;
 
-/// What comes of lines at so many µs.
+/// The associations of events at times in µs.
 fn associations(events: impl IntoIterator<Item = (u64, Event)>) -> Vec<Association> {
     let mut associations = Associations::new(Duration::from_secs(5), Duration::from_secs(1));
     for (seq, (us, event)) in (1..).zip(events) {
@@ -20,8 +20,8 @@ fn error(device: &str) -> Event {
     Event::Integrity(failure(device, 8, vec![page(("loop0", 7, 7), Some(false))]))
 }
 
-/// Ten minutes of stalls of 2 ms on two disks, ten a second; those of `sda` take 20 ms if they end
-/// in the second that begins 300 ms after an error, which there is each minute.
+/// Ten minutes with ten stalls of 2 ms a second on each of two disks, and an error each minute.
+/// Stalls of `sda` take 20 ms if they end in the second that begins 300 ms after an error.
 fn run() -> Vec<(u64, Event)> {
     let mut events = Vec::new();
     for tenth in 0..6_000_u64 {
@@ -37,18 +37,18 @@ fn run() -> Vec<(u64, Event)> {
 }
 
 #[test]
-fn an_association_is_found_where_it_is() {
+fn an_association_is_found() {
     let found = associations(run());
     let names: Vec<_> = found.iter().map(|one| one.device.as_deref()).collect();
-    assert_eq!(names, [None, Some("loop0"), Some("sda")], "disks with errors, and all");
+    assert_eq!(names, [None, Some("loop0"), Some("sda")], "all disks, and each disk with errors");
     let sda = &found[2];
     assert!(!sda.too_few, "{sda:?}");
     assert_eq!(sda.integrity_errors, 10);
-    // 50 bins before, the error's own and 50 after it, one stall each.
+    // The bin of the error and 50 bins on each side, with one stall each.
     assert_eq!((sda.around.stalls, sda.elsewhere.stalls), (1_010, 4_990));
     assert!((sda.p99_ratio.unwrap() - 10.0).abs() < 1.3, "{sda:?}");
     assert!((sda.p50_ratio.unwrap() - 1.0).abs() < 0.13, "{sda:?}");
-    // 100 of 1,010 are longer than all elsewhere, the others are tied: 0.5 + 0.5 * 100 / 1,010.
+    // 100 of 1,010 are longer than all stalls elsewhere, the rest are tied: 0.5 + 0.5 * 100 / 1,010.
     assert!((sda.longer_probability.unwrap() - 0.549_505).abs() < 1e-6, "{sda:?}");
     assert!(sda.p_value.unwrap() < 1e-90, "{sda:?}");
     let lag = sda.peak_lag_ns.unwrap();
@@ -57,8 +57,12 @@ fn an_association_is_found_where_it_is() {
 }
 
 #[test]
-fn too_little_is_not_compared() {
-    assert_eq!(associations([(SECOND, stall(("sda", 1, 1), 5_000))]), [], "no error, no word");
+fn too_few_errors_or_stalls_are_not_compared() {
+    assert_eq!(
+        associations([(SECOND, stall(("sda", 1, 1), 5_000))]),
+        [],
+        "no errors, no association"
+    );
     let reason = |events: Vec<(u64, Event)>| {
         let found = associations(events).remove(0);
         assert!(found.too_few, "{found:?}");
@@ -83,15 +87,15 @@ fn memory_does_not_grow_with_the_run() {
     for tenth in 0..20_000_u64 {
         let device = format!("dm-{}", tenth % 100);
         associations.observe(&line(tenth, tenth * SECOND / 10, stall((&device, 1, 1), tenth)));
-        most = most.max(associations.overall.kept());
+        most = most.max(associations.overall.bin_count());
     }
-    // Two windows of 50 bins, the slack of 10, and the bins at the ends.
+    // Two windows of 50 bins, the slack of 10, and the bins at both ends.
     assert!(most <= 2 * 50 + 10 + 3, "{most}");
     assert!(associations.by_disk.len() <= MAX_DISKS);
 }
 
 #[test]
-fn a_clock_that_was_set_back_is_survived() {
+fn a_clock_that_is_set_back_is_handled() {
     let back = run().into_iter().chain(run());
     let found = associations(back);
     let sda = &found[2];
@@ -100,7 +104,7 @@ fn a_clock_that_was_set_back_is_survived() {
 }
 
 #[test]
-fn what_is_written_is_what_is_read() {
+fn the_json_form_is_exact() {
     for association in associations(run()) {
         let text = serde_json::to_string(&association).unwrap();
         assert_eq!(serde_json::from_str::<Association>(&text).unwrap(), association, "{text}");
@@ -108,7 +112,6 @@ fn what_is_written_is_what_is_read() {
 }
 
 proptest! {
-    /// However late lines come, as long as it is less than the slack.
     #[test]
     fn reordering_by_less_than_the_slack_changes_nothing(
         events in proptest::collection::vec((0_u64..400_000, 0_u64..1_000_000, 0_u8..10), 0..300),

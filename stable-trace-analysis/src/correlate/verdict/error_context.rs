@@ -1,129 +1,137 @@
-//! What was found around one error.
+//! What happened around one integrity error.
 
 use std::cmp::Reverse;
 
 use super::{
-    error::PendingError,
-    history::History,
-    moments::{Moment, Within},
-    rules::{Findings, Stability},
-    topics::{File, Page, Topic},
+    event_refs::{EventRef, EventsInSpan},
+    history::{DiskProperties, History},
+    key_table::{FileId, Key, PageId},
+    pending_error::{FilePage, PendingError},
+    rules::{RuleInput, Stability},
 };
 
-/// `seq`s that a verdict names at most.
-pub const MAX_EVIDENCE: usize = 16;
+/// Maximum number of `seq`s that a verdict names as evidence.
+pub(super) const MAX_EVIDENCE: usize = 16;
 
-/// `seq`s of one kind that a verdict names at most.
+/// Maximum number of `seq`s of one kind.
 const MAX_EVIDENCE_OF_A_KIND: usize = 6;
 
-/// How much the wall-clock times of two lines may be off against each other: each is computed from
-/// the kernel's clock by itself. A rewrite so much after the error still counts as before it.
+/// Maximum error between the wall-clock times of two lines: each is computed from the kernel's
+/// clock separately. A rewrite that is later than the error by up to this still counts as before it.
 const CLOCK_ERROR_NS: u64 = 50_000_000;
 
-/// Everything about one error that its verdict and its explanation need.
+/// Everything that the verdict on one error and its explanation need.
 #[derive(Debug)]
-pub struct ErrorContext {
-    /// The error.
-    pub error: PendingError,
-    /// What the rules look at.
-    pub findings: Findings,
-    /// The page that was rewritten most, with its stores to mapped memory and its writes.
-    pub worst: Option<(Page, u64, u64)>,
-    /// Pages of the failed part that were rewritten.
-    pub pages_rewritten: u64,
-    /// Why something may be hidden.
-    pub hidden_because: Option<&'static str>,
-    /// `seq`s of the events that the verdict rests on.
-    pub evidence: Vec<u64>,
+pub(super) struct ErrorContext {
+    pub(super) error: PendingError,
+    pub(super) input: RuleInput,
+    pub(super) most_rewritten: Option<PageRewrites>,
+    /// Number of pages of the failed part that were rewritten.
+    pub(super) pages_rewritten: u64,
+    /// Why a rewrite may have been missed.
+    pub(super) missed_because: Option<&'static str>,
+    pub(super) evidence: Vec<u64>,
     /// Stalls on its pages, its files and its disks.
-    pub stalls: [u64; 3],
+    pub(super) stalls: [u64; 3],
+}
+
+/// The rewrites of one page under writeback.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PageRewrites {
+    pub(super) page: PageId,
+    /// Stores to mapped memory.
+    pub(super) stores: u64,
+    /// `write`s.
+    pub(super) writes: u64,
 }
 
 impl ErrorContext {
-    /// Looks from one time to another.
-    pub fn look(memory: &History, error: PendingError, span: (u64, u64), hurried: bool) -> Self {
-        let (from, to) = span;
+    /// Collects what happened from one time to another. `early` means that later lines of the span
+    /// may still arrive.
+    pub(super) fn collect(
+        history: &History,
+        error: PendingError,
+        (from, to): (u64, u64),
+        early: bool,
+    ) -> Self {
         let pages = error.pages();
-        let until = error.moment.time_ns.saturating_add(CLOCK_ERROR_NS).min(to);
-        let rewrites = Rewrites::of(memory, &pages, from, until);
+        let until = error.event.time_ns.saturating_add(CLOCK_ERROR_NS).min(to);
+        let rewrites = Rewrites::collect(history, &pages, from, until);
 
         let sector = error.disk.map(|disk| (disk, error.sector));
-        let others: Vec<_> = sector
+        let mut same_sector: Vec<_> = sector
             .into_iter()
-            .map(|(disk, sector)| memory.errors.about(Topic::Sector(disk, sector), from, to))
-            .flat_map(Within::iter)
-            .filter(|other| other.seq != error.moment.seq)
+            .map(|(disk, sector)| history.errors.find(Key::Sector(disk, sector), from, to))
+            .flat_map(EventsInSpan::iter)
+            .filter(|other| other.seq != error.event.seq)
             .collect();
         let bad_sector = sector.is_some_and(|(disk, sector)| {
-            memory.errors.about(Topic::BadSector(disk, sector), from, to).count() > 0
+            history.errors.find(Key::BadSector(disk, sector), from, to).count() > 0
         });
 
-        let (losses, losses_forgotten) = memory.losses(from, to);
-        let watched = memory.watched
-            && error
-                .file_pages
-                .iter()
-                .filter_map(|page| page.disk)
-                .all(|disk| memory.asked.get(&disk).is_none_or(|asked| asked.watched));
-        let unmatched = error.file_pages.iter().any(|page| page.page.is_none());
-        let hidden_because = if !losses.is_empty() || losses_forgotten {
-            Some("lines were lost")
-        } else if memory.rewrites.forgot_since(from) {
-            Some("there was no room to remember all rewrites")
-        } else if hurried {
-            Some("there was no room to wait for all lines")
-        } else if unmatched {
-            Some("it is not known which pages of which file they are")
-        } else if !watched {
-            Some("the probes did not see every writer")
+        let (losses, losses_evicted) = history.losses(from, to);
+        let all_writers_traced = history.all_writers_traced && traced(history, &error);
+        let missed_because = if !losses.is_empty() || losses_evicted {
+            Some("events were lost")
+        } else if history.rewrites.evicted_since(from) {
+            Some("rewrites were evicted for lack of space")
+        } else if early {
+            Some("the verdict was given early for lack of space")
+        } else if error.file_pages.iter().any(|page| page.id.is_none()) {
+            Some("some of the pages could not be identified")
+        } else if !all_writers_traced {
+            Some("not every writer was traced")
         } else {
             None
         };
-        let asked = error.disk.and_then(|disk| memory.asked.get(&disk));
-        let findings = Findings {
+        let input = RuleInput {
             op: error.op,
             check: error.check,
             source: error.source,
             file_pages: error.file_pages.len() as u64,
             anonymous_pages: error.anonymous_pages,
-            unseen_pages: error.unseen_pages,
-            stability: stability(memory, &error),
+            unknown_pages: error.unknown_pages,
+            stability: stability(history, &error),
             rewrites: rewrites.on_pages,
-            rewrites_beside: rewrites.on_files.saturating_sub(rewrites.on_pages),
-            watched,
-            hidden: hidden_because.is_some(),
-            same_sector: others.len() as u64,
+            rewrites_of_other_pages: rewrites.on_files.saturating_sub(rewrites.on_pages),
+            all_writers_traced,
+            rewrite_may_be_missed: missed_because.is_some(),
+            same_sector: same_sector.len() as u64,
             bad_sector,
-            disk_checks: asked.is_some_and(|asked| asked.checks),
+            disk_checks: error
+                .disk
+                .and_then(|disk| history.disk_properties.get(&disk))
+                .is_some_and(|disk| disk.checks_integrity),
         };
 
-        let stalls = |topics: Vec<Topic>| {
-            topics.into_iter().map(|topic| memory.stalls.about(topic, from, to).count()).sum()
+        let stalls = |keys: Vec<Key>| {
+            keys.into_iter().map(|key| history.stalls.find(key, from, to).count()).sum()
         };
         let counts = [
-            stalls(pages.iter().map(|page| Topic::Page(*page)).collect()),
-            stalls(files(&pages).into_iter().map(Topic::File).collect()),
-            stalls(error.disks().into_iter().map(Topic::Disk).collect()),
+            stalls(pages.iter().map(|page| Key::Page(*page)).collect()),
+            stalls(files(&pages).into_iter().map(Key::File).collect()),
+            stalls(error.disks().into_iter().map(Key::Disk).collect()),
         ];
         let mut stalled: Vec<_> = pages
             .iter()
-            .flat_map(|page| newest(memory.stalls.about(Topic::Page(*page), from, to)))
+            .flat_map(|page| newest(history.stalls.find(Key::Page(*page), from, to)))
             .collect();
-        let by_start = matches!(findings.stability, Stability::NotByDevice | Stability::ByDevice);
+        let by_start =
+            matches!(input.stability, Stability::UnstableByDevice | Stability::StableByDevice);
         let mut evidence = rewrites.evidence;
-        evidence.push(error.moment.seq);
-        evidence.extend(nearest(&mut others.clone(), error.moment.time_ns));
-        evidence.extend(nearest(&mut stalled, error.moment.time_ns));
+        evidence.push(error.event.seq);
+        evidence.extend(nearest(&mut same_sector, error.event.time_ns));
+        evidence.extend(nearest(&mut stalled, error.event.time_ns));
         evidence.extend(losses.into_iter().take(2));
-        evidence.extend(memory.workload_failed(error.moment.time_ns, to));
-        evidence.extend(memory.start.filter(|_| by_start));
+        evidence.extend(history.workload_failure(error.event.time_ns, to));
+        evidence.extend(history.start_seq.filter(|_| by_start));
         evidence.truncate(MAX_EVIDENCE);
 
         Self {
-            findings,
-            worst: rewrites.worst,
+            input,
+            most_rewritten: rewrites.most_rewritten,
             pages_rewritten: rewrites.pages,
-            hidden_because,
+            missed_because,
             evidence,
             stalls: counts,
             error,
@@ -136,67 +144,81 @@ impl ErrorContext {
 struct Rewrites {
     on_pages: u64,
     on_files: u64,
+    /// Number of pages that were rewritten.
     pages: u64,
-    worst: Option<(Page, u64, u64)>,
+    most_rewritten: Option<PageRewrites>,
     evidence: Vec<u64>,
 }
 
 impl Rewrites {
-    fn of(memory: &History, pages: &[Page], from: u64, until: u64) -> Self {
-        let mut found = Self::default();
-        let mut moments = Vec::new();
+    fn collect(history: &History, pages: &[PageId], from: u64, until: u64) -> Self {
+        let mut all = Self::default();
+        let mut events = Vec::new();
         for page in pages {
-            let rewrites = memory.rewrites.about(Topic::Page(*page), from, until);
+            let rewrites = history.rewrites.find(Key::Page(*page), from, until);
             let count = rewrites.count();
             if count == 0 {
                 continue;
             }
-            found.pages += 1;
-            found.on_pages += count;
-            if found.worst.is_none_or(|(_, stores, writes)| count > stores + writes) {
-                let stores = rewrites.iter().filter(|moment| moment.store).count() as u64;
-                found.worst = Some((*page, stores, count - stores));
+            all.pages += 1;
+            all.on_pages += count;
+            if all.most_rewritten.is_none_or(|most| count > most.stores + most.writes) {
+                let stores = rewrites.iter().filter(|event| event.store).count() as u64;
+                let writes = count - stores;
+                all.most_rewritten = Some(PageRewrites { page: *page, stores, writes });
             }
-            moments.extend(newest(rewrites));
+            events.extend(newest(rewrites));
         }
         for file in files(pages) {
-            let rewrites = memory.rewrites.about(Topic::File(file), from, until);
-            found.on_files += rewrites.count();
-            if found.on_pages == 0 {
-                moments.extend(newest(rewrites));
+            let rewrites = history.rewrites.find(Key::File(file), from, until);
+            all.on_files += rewrites.count();
+            if all.on_pages == 0 {
+                events.extend(newest(rewrites));
             }
         }
-        found.evidence = nearest(&mut moments, until);
-        found
+        all.evidence = nearest(&mut events, until);
+        all
     }
 }
 
 /// The files of sorted pages.
-fn files(pages: &[Page]) -> Vec<File> {
-    let mut files: Vec<_> = pages.iter().map(|(file, _)| *file).collect();
+fn files(pages: &[PageId]) -> Vec<FileId> {
+    let mut files: Vec<_> = pages.iter().map(|page| page.file).collect();
     files.dedup();
     files
 }
 
-/// The last few of them.
-fn newest(moments: Within<'_>) -> impl Iterator<Item = Moment> {
-    moments.iter().rev().take(MAX_EVIDENCE_OF_A_KIND)
+fn newest(events: EventsInSpan<'_>) -> impl Iterator<Item = EventRef> {
+    events.iter().rev().take(MAX_EVIDENCE_OF_A_KIND)
 }
 
-/// `seq`s of the few that are nearest to a time, the nearest first.
-fn nearest(moments: &mut [Moment], time_ns: u64) -> Vec<u64> {
-    moments.sort_by_key(|moment| (moment.time_ns.abs_diff(time_ns), Reverse(moment.seq)));
-    moments.iter().take(MAX_EVIDENCE_OF_A_KIND).map(|moment| moment.seq).collect()
+/// The `seq`s of the events nearest to a time, the nearest first.
+fn nearest(events: &mut [EventRef], time_ns: u64) -> Vec<u64> {
+    events.sort_by_key(|event| (event.time_ns.abs_diff(time_ns), Reverse(event.seq)));
+    events.iter().take(MAX_EVIDENCE_OF_A_KIND).map(|event| event.seq).collect()
 }
 
-/// What is known of the least stable page.
-fn stability(memory: &History, error: &PendingError) -> Stability {
-    let of_page = |page: &super::error::FilePage| match page.stable {
-        Some(true) => Stability::Yes,
-        Some(false) => Stability::Not,
-        None => match page.disk.and_then(|disk| memory.asked.get(&disk)) {
-            Some(asked) if asked.stable => Stability::ByDevice,
-            Some(_) => Stability::NotByDevice,
+fn properties<'a>(history: &'a History, page: &FilePage) -> Option<&'a DiskProperties> {
+    history.disk_properties.get(&page.disk?)
+}
+
+/// Whether the run traces the disks of all file pages.
+fn traced(history: &History, error: &PendingError) -> bool {
+    error
+        .file_pages
+        .iter()
+        .filter_map(|page| properties(history, page))
+        .all(|properties| properties.traced)
+}
+
+/// The stability of the least stable page.
+fn stability(history: &History, error: &PendingError) -> Stability {
+    let of_page = |page: &FilePage| match page.stable {
+        Some(true) => Stability::Stable,
+        Some(false) => Stability::Unstable,
+        None => match properties(history, page) {
+            Some(disk) if disk.requires_stable_pages => Stability::StableByDevice,
+            Some(_) => Stability::UnstableByDevice,
             None => Stability::Unknown,
         },
     };

@@ -1,88 +1,90 @@
-//! What is remembered of the stream: events by what they are about, the oldest leave first.
+//! An index of recent events by what they are about.
 
 use std::collections::VecDeque;
 
 use super::{
-    moments::{Moment, Within, insert},
-    topics::{Number, Topic, Topics},
+    event_refs::{EventRef, EventsInSpan, insert},
+    key_table::{Key, KeyId, KeyTable},
 };
 
-/// Events of one kind, in the order of time whatever order they came in.
+/// Events of one kind, ordered by time. The oldest are evicted first.
 #[derive(Debug)]
-pub struct EventIndex {
+pub(super) struct EventIndex {
     max: usize,
-    events: VecDeque<(Moment, [Option<Number>; 3])>,
-    topics: Topics,
-    forgotten_until: Option<u64>,
+    events: VecDeque<(EventRef, [Option<KeyId>; 3])>,
+    keys: KeyTable,
+    /// Time of the youngest event that was evicted for lack of space.
+    evicted_until: Option<u64>,
 }
 
 impl EventIndex {
-    /// Remembers at most `max` events, and at least one.
-    pub fn new(max: usize) -> Self {
+    /// An index of at most `max` events, and at least one.
+    pub(super) fn new(max: usize) -> Self {
         Self {
             max: max.max(1),
             events: VecDeque::new(),
-            topics: Topics::default(),
-            forgotten_until: None,
+            keys: KeyTable::default(),
+            evicted_until: None,
         }
     }
 
-    /// Remembers an event. If there is no room, the oldest leaves.
-    pub fn add(&mut self, moment: Moment, topics: [Option<Topic>; 3]) {
+    /// Adds an event. If the index is full, the oldest event is evicted.
+    pub(super) fn add(&mut self, event: EventRef, keys: [Option<Key>; 3]) {
         if self.events.len() >= self.max {
             match self.events.front() {
-                Some((oldest, _)) if *oldest < moment => self.drop_oldest(true),
-                _ => return self.forgot(moment.time_ns),
+                Some((oldest, _)) if *oldest < event => {
+                    if let Some(evicted) = self.remove_oldest() {
+                        self.mark_evicted(evicted.time_ns);
+                    }
+                }
+                _ => return self.mark_evicted(event.time_ns),
             }
         }
-        let topics = topics.map(|topic| self.topics.add(topic?, moment));
-        insert(&mut self.events, (moment, topics), |(entry, _)| *entry);
+        let keys = keys.map(|key| self.keys.add(key?, event));
+        insert(&mut self.events, (event, keys), |(entry, _)| *entry);
     }
 
-    /// Forgets what happened before a time that nobody will ask about any more.
-    pub fn prune(&mut self, before_ns: u64) {
-        while self.events.front().is_some_and(|(moment, _)| moment.time_ns < before_ns) {
-            self.drop_oldest(false);
+    /// Removes the events before a time that no later query asks for.
+    pub(super) fn prune(&mut self, before_ns: u64) {
+        while self.events.front().is_some_and(|(event, _)| event.time_ns < before_ns) {
+            self.remove_oldest();
         }
     }
 
-    /// Forgets everything; a question about the time before `now_ns` has no full answer.
-    pub fn restart(&mut self, now_ns: u64) {
+    /// Removes all events. Events up to `now_ns` count as evicted.
+    pub(super) fn restart(&mut self, now_ns: u64) {
         self.events.clear();
-        self.topics.clear();
-        self.forgotten_until = Some(now_ns);
+        self.keys.clear();
+        self.evicted_until = Some(now_ns);
     }
 
-    /// The events about something from one time to another, both included.
-    pub fn about(&self, topic: Topic, from_ns: u64, to_ns: u64) -> Within<'_> {
-        let moments = self.topics.moments(topic);
-        moments.map_or_else(Within::default, |moments| moments.within(from_ns, to_ns))
+    /// The events of a key from one time to another, both included.
+    pub(super) fn find(&self, key: Key, from_ns: u64, to_ns: u64) -> EventsInSpan<'_> {
+        let events = self.keys.events(key);
+        events.map_or_else(EventsInSpan::default, |events| events.in_span(from_ns, to_ns))
     }
 
-    /// Whether something that happened at this time or later had to leave for want of room.
-    pub fn forgot_since(&self, time_ns: u64) -> bool {
-        self.forgotten_until.is_some_and(|until| until >= time_ns)
+    /// Whether an event of this time or later was evicted for lack of space.
+    pub(super) fn evicted_since(&self, time_ns: u64) -> bool {
+        self.evicted_until.is_some_and(|until| until >= time_ns)
     }
 
-    /// How many events are remembered.
     #[cfg(test)]
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.events.len()
     }
 
-    fn drop_oldest(&mut self, for_room: bool) {
-        let Some((moment, topics)) = self.events.pop_front() else { return };
-        for topic in topics.into_iter().flatten() {
-            // The same order in both: what leaves is the first of its topics.
-            self.topics.drop_oldest(topic);
+    fn remove_oldest(&mut self) -> Option<EventRef> {
+        let (event, keys) = self.events.pop_front()?;
+        for key in keys.into_iter().flatten() {
+            // Both are in the same order: the oldest event is also the oldest of each of its keys.
+            self.keys.remove_oldest(key);
         }
-        if for_room {
-            self.forgot(moment.time_ns);
-        }
+        Some(event)
     }
 
-    fn forgot(&mut self, time_ns: u64) {
-        self.forgotten_until = self.forgotten_until.max(Some(time_ns));
+    fn mark_evicted(&mut self, time_ns: u64) {
+        self.evicted_until = self.evicted_until.max(Some(time_ns));
     }
 }
 
@@ -93,91 +95,94 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{correlate::verdict::topics::File, units::DeviceId};
+    use crate::{
+        correlate::verdict::key_table::{FileId, PageId},
+        units::DeviceId,
+    };
 
-    const FILE: File = (DeviceId::new(8, 0), 1);
+    const FILE: FileId = FileId { dev: DeviceId::new(8, 0), ino: 1 };
 
-    fn at(time_ns: u64, seq: u64) -> Moment {
-        Moment { time_ns, seq, store: false }
+    fn at(time_ns: u64, seq: u64) -> EventRef {
+        EventRef { time_ns, seq, store: false }
     }
 
-    fn page(index: u64) -> Topic {
-        Topic::Page((FILE, index))
+    fn page(index: u64) -> Key {
+        Key::Page(PageId { file: FILE, index })
     }
 
-    fn seqs(ledger: &EventIndex, topic: Topic, from: u64, to: u64) -> Vec<u64> {
-        ledger.about(topic, from, to).iter().map(|moment| moment.seq).collect()
+    fn seqs(index: &EventIndex, key: Key, from: u64, to: u64) -> Vec<u64> {
+        index.find(key, from, to).iter().map(|event| event.seq).collect()
     }
 
     #[test]
-    fn both_ends_of_a_span_belong_to_it() {
-        let mut ledger = EventIndex::new(10);
+    fn both_ends_of_a_span_are_included() {
+        let mut index = EventIndex::new(10);
         for (time, seq) in [(10, 1), (20, 2), (30, 3)] {
-            ledger.add(at(time, seq), [Some(page(1)), None, None]);
+            index.add(at(time, seq), [Some(page(1)), None, None]);
         }
-        assert_eq!(seqs(&ledger, page(1), 10, 20), [1, 2]);
-        assert_eq!(seqs(&ledger, page(1), 21, 29), [] as [u64; 0]);
+        assert_eq!(seqs(&index, page(1), 10, 20), [1, 2]);
+        assert_eq!(seqs(&index, page(1), 21, 29), [] as [u64; 0]);
         assert_eq!(
-            seqs(&ledger, page(1), 40, 5),
+            seqs(&index, page(1), 40, 5),
             [] as [u64; 0],
             "a span that ends before it begins"
         );
-        assert_eq!(seqs(&ledger, page(2), 0, 99), [] as [u64; 0]);
+        assert_eq!(seqs(&index, page(2), 0, 99), [] as [u64; 0]);
     }
 
     #[test]
-    fn what_has_left_is_known_to_have_left() {
-        let mut ledger = EventIndex::new(2);
+    fn evictions_are_reported() {
+        let mut index = EventIndex::new(2);
         for (time, seq) in [(10, 1), (20, 2), (30, 3)] {
-            ledger.add(at(time, seq), [Some(page(1)), None, None]);
+            index.add(at(time, seq), [Some(page(1)), None, None]);
         }
-        assert_eq!(seqs(&ledger, page(1), 0, 99), [2, 3]);
-        assert!(ledger.forgot_since(10));
-        assert!(!ledger.forgot_since(11));
-        ledger.add(at(15, 4), [Some(page(1)), None, None]);
+        assert_eq!(seqs(&index, page(1), 0, 99), [2, 3]);
+        assert!(index.evicted_since(10));
+        assert!(!index.evicted_since(11));
+        index.add(at(15, 4), [Some(page(1)), None, None]);
         assert_eq!(
-            seqs(&ledger, page(1), 0, 99),
+            seqs(&index, page(1), 0, 99),
             [2, 3],
-            "older than all: the oldest leaves first"
+            "an event older than all others is evicted itself"
         );
-        assert!(ledger.forgot_since(15));
-        ledger.prune(25);
-        assert_eq!(seqs(&ledger, page(1), 0, 99), [3]);
-        assert!(!ledger.forgot_since(16), "nobody asks for what was pruned");
+        assert!(index.evicted_since(15));
+        index.prune(25);
+        assert_eq!(seqs(&index, page(1), 0, 99), [3]);
+        assert!(!index.evicted_since(16), "pruned events do not count as evicted");
     }
 
     proptest! {
-        /// Against a set that is sorted and cut anew each time.
+        /// Compares with a set that is sorted and truncated after each event.
         #[test]
-        fn it_holds_the_youngest_in_order(
+        fn it_holds_the_youngest_events_in_order(
             events in proptest::collection::vec((0_u64..50, 0_u64..4), 0..200),
             max in 1_usize..40,
             from in 0_u64..50,
             length in 0_u64..50,
         ) {
-            let mut ledger = EventIndex::new(max);
+            let mut index = EventIndex::new(max);
             let mut model = BTreeSet::new();
-            for (seq, (time, index)) in events.into_iter().enumerate() {
+            for (seq, (time, page_index)) in events.into_iter().enumerate() {
                 let seq = seq as u64;
-                ledger.add(at(time, seq), [Some(page(index)), Some(Topic::File(FILE)), None]);
-                model.insert((time, seq, index));
+                index.add(at(time, seq), [Some(page(page_index)), Some(Key::File(FILE)), None]);
+                model.insert((time, seq, page_index));
                 if model.len() > max {
                     model.pop_first();
                 }
-                prop_assert_eq!(ledger.len(), model.len());
+                prop_assert_eq!(index.len(), model.len());
             }
-            for index in 0..4 {
+            for page_index in 0..4 {
                 let expected: Vec<_> = model
                     .iter()
-                    .filter(|(time, _, of)| *of == index && (from..=from + length).contains(time))
+                    .filter(|(time, _, of)| *of == page_index && (from..=from + length).contains(time))
                     .map(|(_, seq, _)| *seq)
                     .collect();
-                prop_assert_eq!(seqs(&ledger, page(index), from, from + length), expected);
+                prop_assert_eq!(seqs(&index, page(page_index), from, from + length), expected);
             }
             let all: Vec<_> = model.iter().map(|(_, seq, _)| *seq).collect();
-            prop_assert_eq!(seqs(&ledger, Topic::File(FILE), 0, 99), all);
-            ledger.prune(u64::MAX);
-            prop_assert!(ledger.topics.is_empty(), "nothing is left behind");
+            prop_assert_eq!(seqs(&index, Key::File(FILE), 0, 99), all);
+            index.prune(u64::MAX);
+            prop_assert!(index.keys.is_empty(), "no key is left behind");
         }
     }
 }

@@ -1,156 +1,152 @@
-//! One sentence for a person.
+//! The explanation of a verdict: one sentence.
 
 use std::fmt::Write as _;
 
 use super::{
     error_context::ErrorContext,
+    key_table::PageId,
     rules::{Rule, Stability},
-    topics::Page,
 };
-use crate::event::Check;
+use crate::event::{Cause, Check};
 
-/// What a rule says, with the figures of the case.
-pub fn explain(scene: &ErrorContext, rule: Rule) -> String {
-    let error = &scene.error;
-    let found = &scene.findings;
-    let device = error.device.as_deref().unwrap_or("an unknown device");
-    let sector = error.sector;
+/// The reason of a rule, with the figures of the case.
+pub(super) fn explain(context: &ErrorContext, rule: Rule) -> String {
+    let input = &context.input;
+    let device = context.error.device.as_deref().unwrap_or("an unknown device");
+    let sector = context.error.sector;
+    let reason = stability_reason(input.stability);
+    let missed = context
+        .missed_because
+        .unwrap_or("some of its pages are unknown, and other pages of the file were rewritten");
     let mut text = match rule {
         Rule::Tag => {
-            let tag = match found.check {
+            let tag = match input.check {
                 Check::ApplicationTag => "application",
                 _ => "reference",
             };
             format!(
-                "The {tag} tag of sector {sector} on {device} was wrong, which no change of the \
-                 data can make it: the path or the medium is suspect"
+                "The {tag} tag of sector {sector} on {device} was wrong, which changed data cannot \
+                 cause: the path or the medium is suspect"
             )
         }
         Rule::DiskRead => format!(
-            "{device} read sector {sector} and reported it bad before any page had the data: the \
-             medium or the path is suspect"
+            "{device} read sector {sector} and reported it as bad before the data reached any \
+             page: the medium or the path is suspect"
         ),
         Rule::FileRead => format!(
-            "What was read from sector {sector} of {device} did not match its checksum, and {} \
-             cannot be changed before it is read: the path or the medium is suspect",
-            pages(scene),
+            "The data read from sector {sector} of {device} did not match its checksum, and no \
+             task can change {} before the read ends: the path or the medium is suspect",
+            pages(context),
         ),
         Rule::BadSector => format!(
-            "What was read from sector {sector} of {device} into {} did not match its checksum, \
-             and the disk itself reports that sector bad: the medium is suspect",
-            buffer(scene),
+            "The data read from sector {sector} of {device} into {} did not match its checksum, \
+             and the disk itself reports that sector as bad: the medium is suspect",
+            buffer(context),
         ),
         Rule::BufferRead => format!(
-            "What was read from sector {sector} of {device} into {} did not match its checksum \
-             when the host looked; the disk did not complain, so the buffer may have been changed \
-             meanwhile, which is not seen",
-            buffer(scene),
+            "The data read from sector {sector} of {device} into {} did not match its checksum \
+             when the host verified it; the disk reported no error, so the process may have \
+             changed the buffer before the check, which cannot be observed",
+            buffer(context),
         ),
-        Rule::Rewritten => rewritten(scene),
-        Rule::Buffer | Rule::BufferAmong => format!(
-            "{} {} being written to {device} by direct I/O: only the process can keep that as it is \
-             meanwhile, and what it does to it is not seen",
-            capital(&buffer(scene)),
-            if found.anonymous_pages == 1 { "was" } else { "were" },
+        Rule::Rewritten => rewritten(context),
+        Rule::BufferWrite | Rule::MixedBufferWrite => format!(
+            "{} {} being written to {device} by direct I/O: only the process can keep this memory \
+             unchanged during the write, and its changes cannot be observed",
+            capitalized(&buffer(context)),
+            if input.anonymous_pages == 1 { "was" } else { "were" },
         ),
-        Rule::Pageless => format!(
-            "It is not known whose pages sector {sector} of {device} was in, so not who may have \
-             changed them"
+        Rule::UnknownOwner => format!(
+            "The owner of the pages of the request at sector {sector} of {device} is unknown, so it \
+             is unknown whether they changed"
         ),
-        Rule::RewrittenBeside => format!(
-            "{} was being written and may change meanwhile ({}); {} of other pages of the same \
-             file while they were being written",
-            capital(&pages(scene)),
-            ground(found.stability),
-            times(found.rewrites_beside, "rewrite was seen", "rewrites were seen"),
+        Rule::OtherPageRewritten => format!(
+            "{} may change under writeback ({reason}); {} of other pages of the same file {} seen \
+             under writeback",
+            capitalized(&pages(context)),
+            counted(input.rewrites_of_other_pages, "rewrite", "rewrites"),
+            if input.rewrites_of_other_pages == 1 { "was" } else { "were" },
         ),
-        Rule::Changeable => format!(
-            "{} was being written and may change meanwhile ({}); whether it did was not seen: {}",
-            capital(&pages(scene)),
-            ground(found.stability),
-            scene.hidden_because.unwrap_or_default(),
+        Rule::UnstableUnobserved => format!(
+            "{} may change under writeback ({reason}); whether it changed is unknown: {missed}",
+            capitalized(&pages(context)),
         ),
-        Rule::LeftAlone => format!(
-            "Nobody rewrote {} or another page of the same file while it was being written, though \
-             that could be ({}): the path to {device} or its medium is suspect",
-            pages(scene),
-            ground(found.stability),
+        Rule::UnstableNotRewritten => format!(
+            "No task rewrote {} or another page of the same file under writeback, although that \
+             was possible ({reason}): the path to {device} or its medium is suspect",
+            pages(context),
         ),
-        Rule::Hidden => format!(
-            "{} was being written to {device}; whether it changed meanwhile was not seen: {}",
-            capital(&pages(scene)),
-            scene.hidden_because.unwrap_or(
-                "some of the pages are not known, and others of the file were rewritten"
-            ),
+        Rule::Unobserved => format!(
+            "{} was under writeback to {device}; whether it changed is unknown: {missed}",
+            capitalized(&pages(context)),
         ),
-        Rule::Stable | Rule::StableByDevice | Rule::Unsaid => format!(
-            "Nobody rewrote {} while it was being written, and {}: the path to {device} or its \
-             medium is suspect",
-            pages(scene),
-            ground(found.stability),
+        Rule::Stable | Rule::StableByDevice | Rule::UnknownStability => format!(
+            "No task rewrote {} under writeback, and {reason}: the path to {device} or its medium \
+             is suspect",
+            pages(context),
         ),
     };
-    if found.same_sector > 0 && rule.says().0 == crate::event::Cause::NoRewriteSeen {
-        let _ = write!(
-            text,
-            "; {} there within the window",
-            times(found.same_sector, "more error was", "more errors were",)
-        );
+    if input.same_sector > 0 && rule.conclusion().0 == Cause::NoRewriteSeen {
+        let more = counted(input.same_sector, "more error", "more errors");
+        let _ = write!(text, "; {more} on this sector within the window");
     }
     text
 }
 
-fn rewritten(scene: &ErrorContext) -> String {
-    let Some((page, stores, writes)) = scene.worst else { return String::new() };
-    let what = match (stores, writes) {
-        (0, writes) => times(writes, "write", "writes"),
-        (stores, 0) => times(stores, "store", "stores"),
-        (stores, writes) => {
-            format!("{} and {}", times(writes, "write", "writes"), times(stores, "store", "stores"))
-        }
+fn rewritten(context: &ErrorContext) -> String {
+    let Some(most) = context.most_rewritten else { return String::new() };
+    let rewrites = match (most.stores, most.writes) {
+        (0, writes) => counted(writes, "write", "writes"),
+        (stores, 0) => counted(stores, "store", "stores"),
+        (stores, writes) => format!(
+            "{} and {}",
+            counted(writes, "write", "writes"),
+            counted(stores, "store", "stores")
+        ),
     };
-    let others = match scene.pages_rewritten {
+    let others = match context.pages_rewritten {
         0 | 1 => String::new(),
-        more => format!(", and others to {}", times(more - 1, "more page", "more pages")),
+        pages => format!(", and others to {}", counted(pages - 1, "more page", "more pages")),
     };
-    let ground = match scene.findings.stability {
-        Stability::Yes => "though its file system holds pages stable: the kernel broke its word",
-        other => ground(other),
+    let reason = match context.input.stability {
+        Stability::Stable => {
+            "although its file system holds pages stable: the kernel violated this guarantee"
+        }
+        other => stability_reason(other),
     };
-    format!("{what} to {}{others} while it was being written; {ground}", page_name(scene, page))
+    let page = page_name(context, most.page);
+    format!("{rewrites} to {page}{others} under writeback; {reason}")
 }
 
-/// Why a page may change, or not.
-const fn ground(stability: Stability) -> &'static str {
+/// Why a page may change under writeback, or must not.
+const fn stability_reason(stability: Stability) -> &'static str {
     match stability {
-        Stability::Not => "its file system does not hold pages stable",
-        Stability::NotByDevice => "its device does not ask for stable pages",
-        Stability::Unknown => "it is not known whether its file system holds pages stable",
-        Stability::ByDevice => "its device asks for stable pages",
-        Stability::Yes => "its file system holds pages stable",
+        Stability::Unstable => "its file system does not hold pages stable",
+        Stability::UnstableByDevice => "its device does not require stable pages",
+        Stability::Unknown => "it is unknown whether its file system holds pages stable",
+        Stability::StableByDevice => "its device requires stable pages",
+        Stability::Stable => "its file system holds pages stable",
     }
 }
 
-/// The failed part: `page 12 of inode 77 on sda1 (ext4)`, or that it is one of several.
-fn pages(scene: &ErrorContext) -> String {
-    let known = scene.error.pages();
-    let all = scene.findings.file_pages + scene.findings.unseen_pages;
-    match known.first() {
+/// The file pages of the failed part, such as `page 12 of inode 77 on sda1 (ext4) (one of 8 pages)`.
+fn pages(context: &ErrorContext) -> String {
+    let all = context.input.file_pages + context.input.unknown_pages;
+    match context.error.pages().first() {
         None if all <= 1 => "a page of a file".to_owned(),
         None => format!("one of {all} pages of files"),
-        Some(first) if all <= 1 => page_name(scene, *first),
-        Some(first) => {
-            format!("{} (one of {all} pages)", page_name(scene, *first))
-        }
+        Some(first) if all <= 1 => page_name(context, *first),
+        Some(first) => format!("{} (one of {all} pages)", page_name(context, *first)),
     }
 }
 
-fn page_name(scene: &ErrorContext, ((_, ino), index): Page) -> String {
-    let error = &scene.error;
+fn page_name(context: &ErrorContext, page: PageId) -> String {
+    let error = &context.error;
+    let (index, ino) = (page.index, page.file.ino);
     let mut text = format!("page {index} of ");
-    let _ = match (&error.path, &error.file_device) {
-        (Some(path), _) => write!(text, "{path} (inode {ino}"),
-        (None, _) => write!(text, "inode {ino}"),
+    let _ = match &error.path {
+        Some(path) => write!(text, "{path} (inode {ino}"),
+        None => write!(text, "inode {ino}"),
     };
     if let Some(device) = &error.file_device {
         let _ = write!(text, " on {device}");
@@ -168,24 +164,20 @@ fn page_name(scene: &ErrorContext, ((_, ino), index): Page) -> String {
     text
 }
 
-/// A process's own memory.
-fn buffer(scene: &ErrorContext) -> String {
-    let whose = scene
-        .error
-        .comm
-        .as_deref()
-        .map_or_else(|| "a process's own memory".to_owned(), |comm| format!("{comm}'s own memory"));
-    match scene.findings.anonymous_pages {
-        1 => format!("a page of {whose}"),
-        pages => format!("{pages} pages of {whose}"),
+/// The pages of a process in the failed part.
+fn buffer(context: &ErrorContext) -> String {
+    let owner = context.error.comm.as_deref().unwrap_or("a process");
+    match context.input.anonymous_pages {
+        1 => format!("a page of {owner}'s own memory"),
+        pages => format!("{pages} pages of {owner}'s own memory"),
     }
 }
 
-fn times(count: u64, one: &str, many: &str) -> String {
+fn counted(count: u64, one: &str, many: &str) -> String {
     if count == 1 { format!("1 {one}") } else { format!("{count} {many}") }
 }
 
-fn capital(text: &str) -> String {
+fn capitalized(text: &str) -> String {
     let mut letters = text.chars();
     letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }

@@ -1,159 +1,153 @@
-//! Everything that is remembered of the stream.
+//! The recent part of the stream, as far as verdicts need it.
 
 use std::collections::BTreeMap;
 
 use hashbrown::HashMap;
 
-use super::{Limits, error::PendingError, event_index::EventIndex, moments::Moment, topics::Topic};
+use super::{
+    Limits,
+    event_index::EventIndex,
+    event_refs::EventRef,
+    key_table::{FileId, Key, PageId},
+    pending_error::PendingError,
+};
 use crate::{
     correlate::disks::{Disk, Disks, MAX_NAMES},
     event::{Group, Lost, Operation, Source, Stall, Start, UnstableWrite, Workload},
 };
 
-/// Lines of `lost`, and of `workload`, that are remembered at once.
+/// Maximum number of `lost` lines kept, and of `workload` lines.
 const MAX_LINES: usize = 1024;
 
-/// How long before a `lost` line the loss may be, if the line does not say.
+/// How long before a `lost` line events may have been lost, if the line has no `within_ns`.
 const LOSS_WITHIN_NS: u64 = 1_000_000_000;
 
-/// What the start said of a disk.
+/// Properties of a disk from the `start` line.
 #[derive(Clone, Copy, Debug)]
-pub struct Asked {
-    /// Whether it asked for stable pages.
-    pub stable: bool,
-    /// Whether it checks what it is sent.
-    pub checks: bool,
-    /// Whether the run watches its pages (`--device`).
-    pub watched: bool,
+pub(super) struct DiskProperties {
+    pub(super) requires_stable_pages: bool,
+    pub(super) checks_integrity: bool,
+    /// Whether the run traces writes to it (`--device`).
+    pub(super) traced: bool,
 }
 
-/// What is remembered.
 #[derive(Debug)]
-pub struct History {
-    /// Disks by name.
-    pub disks: Disks,
-    /// What the start said of them.
-    pub asked: HashMap<Disk, Asked>,
-    /// `seq` of the start.
-    pub start: Option<u64>,
+pub(super) struct History {
+    pub(super) disks: Disks,
+    pub(super) disk_properties: HashMap<Disk, DiskProperties>,
+    pub(super) start_seq: Option<u64>,
     /// Whether the probes see every writer.
-    pub watched: bool,
-    /// Stalls.
-    pub stalls: EventIndex,
+    pub(super) all_writers_traced: bool,
+    pub(super) stalls: EventIndex,
     /// Unstable writes.
-    pub rewrites: EventIndex,
-    /// Integrity errors.
-    pub errors: EventIndex,
-    /// Losses by when they were noticed: since when they may have happened.
-    lost: BTreeMap<(u64, u64), u64>,
-    lost_forgotten_until: Option<u64>,
-    /// Workload lines: calls that failed for want of integrity so far.
-    workloads: BTreeMap<(u64, u64), u64>,
+    pub(super) rewrites: EventIndex,
+    pub(super) errors: EventIndex,
+    /// For each `lost` line, by time and `seq`: the time since when the events may have been lost.
+    losses: BTreeMap<(u64, u64), u64>,
+    losses_evicted_until: Option<u64>,
+    /// For each `workload` line, by time and `seq`: the calls so far that failed with an I/O or
+    /// integrity error.
+    workload_failures: BTreeMap<(u64, u64), u64>,
 }
 
 impl History {
-    /// Remembers nothing yet.
-    pub fn new(limits: &Limits) -> Self {
-        let ledger = || EventIndex::new(limits.max_events);
+    pub(super) fn new(limits: &Limits) -> Self {
+        let index = || EventIndex::new(limits.max_events);
         Self {
             disks: Disks::default(),
-            asked: HashMap::new(),
-            start: None,
-            watched: false,
-            stalls: ledger(),
-            rewrites: ledger(),
-            errors: ledger(),
-            lost: BTreeMap::new(),
-            lost_forgotten_until: None,
-            workloads: BTreeMap::new(),
+            disk_properties: HashMap::new(),
+            start_seq: None,
+            all_writers_traced: false,
+            stalls: index(),
+            rewrites: index(),
+            errors: index(),
+            losses: BTreeMap::new(),
+            losses_evicted_until: None,
+            workload_failures: BTreeMap::new(),
         }
     }
 
-    /// Takes what the start says of devices and probes.
-    pub fn start(&mut self, seq: u64, start: &Start) {
-        self.start = Some(seq);
-        let sees = |group| start.probes.iter().any(|probe| probe.group == group && probe.attached);
-        self.watched = sees(Group::WriteBegin) && sees(Group::PageMkwrite) && !start.filtered;
-        self.asked.clear();
+    pub(super) fn add_start(&mut self, seq: u64, start: &Start) {
+        self.start_seq = Some(seq);
+        let traces =
+            |group| start.probes.iter().any(|probe| probe.group == group && probe.attached);
+        self.all_writers_traced =
+            traces(Group::WriteBegin) && traces(Group::PageMkwrite) && !start.filtered;
+        self.disk_properties.clear();
         for device in start.devices.iter().take(MAX_NAMES) {
-            if let Some(disk) = self.disks.of(&device.device) {
-                let asked = Asked {
-                    stable: device.stable_writes,
-                    checks: device.integrity.is_some(),
-                    watched: start.only_devices.is_empty()
+            if let Some(disk) = self.disks.resolve(&device.device) {
+                let properties = DiskProperties {
+                    requires_stable_pages: device.stable_writes,
+                    checks_integrity: device.integrity.is_some(),
+                    traced: start.only_devices.is_empty()
                         || start.only_devices.contains(&device.dev),
                 };
-                self.asked.insert(disk, asked);
+                self.disk_properties.insert(disk, properties);
             }
         }
     }
 
-    /// Takes a stall.
-    pub fn stall(&mut self, moment: Moment, stall: &Stall) {
-        let file = stall.dev.map(|dev| (dev, stall.ino));
-        let disk = stall.device.as_deref().and_then(|device| self.disks.of(device));
-        let page = file.map(|file| Topic::Page((file, stall.index)));
-        self.stalls.add(moment, [page, file.map(Topic::File), disk.map(Topic::Disk)]);
+    pub(super) fn add_stall(&mut self, event: EventRef, stall: &Stall) {
+        let file = stall.dev.map(|dev| FileId { dev, ino: stall.ino });
+        let disk = stall.device.as_deref().and_then(|device| self.disks.resolve(device));
+        let page = file.map(|file| PageId { file, index: stall.index });
+        self.stalls.add(event, [page.map(Key::Page), file.map(Key::File), disk.map(Key::Disk)]);
     }
 
-    /// Takes an unstable write.
-    pub fn rewrite(&mut self, moment: Moment, write: &UnstableWrite) {
-        let file = write.dev.map(|dev| (dev, write.ino));
-        let page = file.map(|file| Topic::Page((file, write.index)));
-        self.rewrites.add(moment, [page, file.map(Topic::File), None]);
+    pub(super) fn add_rewrite(&mut self, event: EventRef, write: &UnstableWrite) {
+        let file = write.dev.map(|dev| FileId { dev, ino: write.ino });
+        let page = file.map(|file| PageId { file, index: write.index });
+        self.rewrites.add(event, [page.map(Key::Page), file.map(Key::File), None]);
     }
 
-    /// Takes an error, for those to come and those that wait.
-    pub fn error(&mut self, error: &PendingError) {
+    pub(super) fn add_error(&mut self, error: &PendingError) {
         let sector = error.disk.map(|disk| (disk, error.sector));
-        let by_disk = error.op == Operation::Read && error.source != Source::Verify;
-        let bad = sector.filter(|_| by_disk);
+        let read_by_disk = error.op == Operation::Read && error.source != Source::Verify;
+        let bad_sector = sector.filter(|_| read_by_disk);
         self.errors.add(
-            error.moment,
+            error.event,
             [
-                sector.map(|(disk, sector)| Topic::Sector(disk, sector)),
-                bad.map(|(disk, sector)| Topic::BadSector(disk, sector)),
+                sector.map(|(disk, sector)| Key::Sector(disk, sector)),
+                bad_sector.map(|(disk, sector)| Key::BadSector(disk, sector)),
                 None,
             ],
         );
     }
 
-    /// Takes a loss.
-    pub fn lost(&mut self, time_ns: u64, seq: u64, lost: &Lost) {
+    pub(super) fn add_loss(&mut self, time_ns: u64, seq: u64, lost: &Lost) {
         let since = time_ns.saturating_sub(lost.within_ns.unwrap_or(LOSS_WITHIN_NS));
-        self.lost.insert((time_ns, seq), since);
-        if self.lost.len() > MAX_LINES
-            && let Some(((left, _), _)) = self.lost.pop_first()
+        self.losses.insert((time_ns, seq), since);
+        if self.losses.len() > MAX_LINES
+            && let Some(((evicted, _), _)) = self.losses.pop_first()
         {
-            self.lost_forgotten_until = self.lost_forgotten_until.max(Some(left));
+            self.losses_evicted_until = self.losses_evicted_until.max(Some(evicted));
         }
     }
 
-    /// Takes what the workload says of failed calls.
-    pub fn workload(&mut self, time_ns: u64, seq: u64, workload: &Workload) {
+    pub(super) fn add_workload(&mut self, time_ns: u64, seq: u64, workload: &Workload) {
         let failed = ["EILSEQ", "EIO"].iter().filter_map(|errno| workload.errors.get(*errno));
-        self.workloads
+        self.workload_failures
             .insert((time_ns, seq), failed.fold(0, |sum, count| sum.saturating_add(*count)));
-        if self.workloads.len() > MAX_LINES {
-            self.workloads.pop_first();
+        if self.workload_failures.len() > MAX_LINES {
+            self.workload_failures.pop_first();
         }
     }
 
-    /// The losses that may have happened from one time to another, by `seq`; true if there were
-    /// more than are remembered.
-    pub fn losses(&self, from_ns: u64, to_ns: u64) -> (Vec<u64>, bool) {
-        let noticed = self.lost.range((from_ns, 0)..);
-        let within = noticed.filter(|(_, since)| **since <= to_ns);
-        let forgotten = self.lost_forgotten_until.is_some_and(|until| until >= from_ns);
-        (within.map(|((_, seq), _)| *seq).collect(), forgotten)
+    /// The `seq`s of the `lost` lines whose events may belong to a span of time, and whether
+    /// further such lines were evicted.
+    pub(super) fn losses(&self, from_ns: u64, to_ns: u64) -> (Vec<u64>, bool) {
+        let detected = self.losses.range((from_ns, 0)..);
+        let in_span = detected.filter(|(_, since)| **since <= to_ns);
+        let evicted = self.losses_evicted_until.is_some_and(|until| until >= from_ns);
+        (in_span.map(|((_, seq), _)| *seq).collect(), evicted)
     }
 
-    /// The first line from one time to another in which the workload has failed more often than in
-    /// the line before.
-    pub fn workload_failed(&self, from_ns: u64, to_ns: u64) -> Option<u64> {
-        let before = self.workloads.range(..(from_ns, 0)).next_back();
+    /// The `seq` of the first `workload` line in a span of time whose count of failed calls exceeds
+    /// that of the line before.
+    pub(super) fn workload_failure(&self, from_ns: u64, to_ns: u64) -> Option<u64> {
+        let before = self.workload_failures.range(..(from_ns, 0)).next_back();
         let mut failed = before.map_or(0, |(_, failed)| *failed);
-        for ((_, seq), now) in self.workloads.range((from_ns, 0)..=(to_ns, u64::MAX)) {
+        for ((_, seq), now) in self.workload_failures.range((from_ns, 0)..=(to_ns, u64::MAX)) {
             if *now > failed {
                 return Some(*seq);
             }
@@ -162,27 +156,27 @@ impl History {
         None
     }
 
-    /// Forgets what happened before a time that nobody will ask about any more.
-    pub fn prune(&mut self, before_ns: u64) {
-        for ledger in [&mut self.stalls, &mut self.rewrites, &mut self.errors] {
-            ledger.prune(before_ns);
+    /// Removes what happened before a time that no later query asks for.
+    pub(super) fn prune(&mut self, before_ns: u64) {
+        for index in [&mut self.stalls, &mut self.rewrites, &mut self.errors] {
+            index.prune(before_ns);
         }
-        while self.lost.first_key_value().is_some_and(|((time, _), _)| *time < before_ns) {
-            self.lost.pop_first();
+        while self.losses.first_key_value().is_some_and(|((time, _), _)| *time < before_ns) {
+            self.losses.pop_first();
         }
-        // The last one before stays: the next is compared with it.
-        while self.workloads.keys().nth(1).is_some_and(|(time, _)| *time < before_ns) {
-            self.workloads.pop_first();
+        // The last line before that time stays: the next line is compared with it.
+        while self.workload_failures.keys().nth(1).is_some_and(|(time, _)| *time < before_ns) {
+            self.workload_failures.pop_first();
         }
     }
 
-    /// Begins anew at a time: the clock was set.
-    pub fn restart(&mut self, now_ns: u64) {
-        for ledger in [&mut self.stalls, &mut self.rewrites, &mut self.errors] {
-            ledger.restart(now_ns);
+    /// Clears the events after a change of the clock to `now_ns`.
+    pub(super) fn restart(&mut self, now_ns: u64) {
+        for index in [&mut self.stalls, &mut self.rewrites, &mut self.errors] {
+            index.restart(now_ns);
         }
-        self.lost.clear();
-        self.lost_forgotten_until = None;
-        self.workloads.clear();
+        self.losses.clear();
+        self.losses_evicted_until = None;
+        self.workload_failures.clear();
     }
 }

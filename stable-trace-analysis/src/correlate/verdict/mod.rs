@@ -1,39 +1,42 @@
 #![doc = include_str!("rules.md")]
 
-mod error;
 mod error_context;
 mod event_index;
+mod event_refs;
 mod explain;
 mod history;
-mod moments;
+mod key_table;
+mod pending_error;
 mod rules;
 pub mod tally;
-mod topics;
 
 use std::{collections::VecDeque, time::Duration};
 
 use self::{
-    error::PendingError,
     error_context::ErrorContext,
+    event_refs::EventRef,
     explain::explain,
     history::History,
-    moments::Moment,
-    rules::{confidence, rule},
+    pending_error::PendingError,
+    rules::{confidence, first_match},
 };
-use crate::event::{Context, Event, Line, Verdict};
+use crate::{
+    event::{Context, Event, Line, Verdict},
+    units::saturating_ns,
+};
 
-/// Lines after an error that its verdict rests on, at most this long after it.
-const AFTER: Duration = Duration::from_secs(1);
+/// Maximum time after an error of the lines that its verdict rests on.
+const AFTER_ERROR: Duration = Duration::from_secs(1);
 
-/// How far the correlator looks, and how much it remembers.
+/// Bounds of the correlation in time and in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// How long before an error what happened may have to do with it (`--window`).
+    /// Correlation window before an integrity error (`--window`).
     pub window: Duration,
-    /// How much later than younger lines a line may come without changing a verdict.
+    /// Lines may be out of order by less than this without an effect on verdicts.
     pub slack: Duration,
-    /// How many events of each kind are remembered at once, and four times as many as errors that
-    /// wait for their verdict.
+    /// Maximum number of events kept of each kind, and four times the maximum number of errors
+    /// whose verdict is not due yet.
     pub max_events: usize,
 }
 
@@ -45,70 +48,64 @@ impl Default for Limits {
 
 impl Limits {
     fn window_ns(&self) -> u64 {
-        ns(self.window)
+        saturating_ns(self.window)
     }
 
     fn after_ns(&self) -> u64 {
-        ns(self.window.min(AFTER))
+        saturating_ns(self.window.min(AFTER_ERROR))
     }
 
-    /// From an error until its verdict is due.
-    fn patience_ns(&self) -> u64 {
-        self.after_ns().saturating_add(ns(self.slack))
+    /// Time from an error until its verdict is due.
+    fn due_after_ns(&self) -> u64 {
+        self.after_ns().saturating_add(saturating_ns(self.slack))
     }
 }
 
-fn ns(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// Gives a verdict for each integrity error.
+/// Gives a verdict on each integrity error.
 #[derive(Debug)]
-pub struct Correlator {
+pub(super) struct Correlator {
     limits: Limits,
-    /// The youngest time that was seen.
+    /// The latest time of any event so far.
     now_ns: u64,
-    memory: History,
-    /// In the order of time.
-    waiting: VecDeque<PendingError>,
+    history: History,
+    /// Errors whose verdict is not due yet, ordered by time.
+    pending: VecDeque<PendingError>,
 }
 
 impl Correlator {
-    /// Has seen nothing.
-    #[must_use]
-    pub fn new(limits: Limits) -> Self {
-        Self { limits, now_ns: 0, memory: History::new(&limits), waiting: VecDeque::new() }
+    pub(super) fn new(limits: Limits) -> Self {
+        Self { limits, now_ns: 0, history: History::new(&limits), pending: VecDeque::new() }
     }
 
-    /// Takes a line, and gives the verdicts that are due now, the oldest error's first. It passes
-    /// over verdicts and summaries.
-    pub fn observe(&mut self, line: &Line) -> Vec<Verdict> {
+    /// Takes a line. Returns the verdicts that are due now, the verdict on the oldest error first.
+    /// Verdicts and summaries of the stream are ignored.
+    pub(super) fn observe(&mut self, line: &Line) -> Vec<Verdict> {
         let (time_ns, seq) = (line.time.unix_ns(), line.seq);
         match &line.event {
-            Event::Start(start) => self.memory.start(seq, start),
-            // These are written when they are noticed, not when they happened, so the clock does
-            // not follow them: events that are older may still be in the ring.
-            Event::Lost(lost) => self.memory.lost(time_ns, seq, lost),
-            Event::Workload(workload) => self.memory.workload(time_ns, seq, workload),
+            Event::Start(start) => self.history.add_start(seq, start),
+            // The time of these lines is that of their detection, so it does not advance the clock:
+            // the ring buffer may still hold older events.
+            Event::Lost(lost) => self.history.add_loss(time_ns, seq, lost),
+            Event::Workload(workload) => self.history.add_workload(time_ns, seq, workload),
             Event::Stall(stall) => {
                 let due = self.advance(time_ns);
-                self.memory.stall(Moment { time_ns, seq, store: false }, stall);
+                self.history.add_stall(EventRef { time_ns, seq, store: false }, stall);
                 return due;
             }
             Event::UnstableWrite(write) => {
                 let due = self.advance(time_ns);
                 let store = write.context == Context::PageMkwrite;
-                self.memory.rewrite(Moment { time_ns, seq, store }, write);
+                self.history.add_rewrite(EventRef { time_ns, seq, store }, write);
                 return due;
             }
             Event::Integrity(error) => {
                 let mut due = self.advance(time_ns);
-                let moment = Moment { time_ns, seq, store: false };
-                let error = PendingError::new(moment, error, &mut self.memory.disks);
-                self.memory.error(&error);
-                let at = self.waiting.partition_point(|other| other.moment <= moment);
-                self.waiting.insert(at, error);
-                if self.waiting.len() > (self.limits.max_events / 4).max(1) {
+                let event = EventRef { time_ns, seq, store: false };
+                let error = PendingError::new(event, error, &mut self.history.disks);
+                self.history.add_error(&error);
+                let position = self.pending.partition_point(|other| other.event <= event);
+                self.pending.insert(position, error);
+                if self.pending.len() > (self.limits.max_events / 4).max(1) {
                     due.extend(self.judge_oldest(true));
                 }
                 return due;
@@ -118,13 +115,13 @@ impl Correlator {
         Vec::new()
     }
 
-    /// Gives the verdicts that are due because every event up to `now_ns` has been observed.
-    pub fn settle(&mut self, now_ns: u64) -> Vec<Verdict> {
+    /// Returns the verdicts that are due if every event up to `now_ns` has been observed.
+    pub(super) fn settle(&mut self, now_ns: u64) -> Vec<Verdict> {
         self.advance(now_ns.max(self.now_ns))
     }
 
-    /// Gives the verdicts that are left.
-    pub fn finish(&mut self) -> Vec<Verdict> {
+    /// Returns the remaining verdicts.
+    pub(super) fn finish(&mut self) -> Vec<Verdict> {
         let mut due = Vec::new();
         while let Some(verdict) = self.judge_oldest(false) {
             due.push(verdict);
@@ -132,44 +129,44 @@ impl Correlator {
         due
     }
 
-    /// Goes on to a time, and judges what is due by then.
+    /// Advances the clock, and returns the verdicts that are due by then.
     fn advance(&mut self, time_ns: u64) -> Vec<Verdict> {
-        let patience = self.limits.patience_ns();
-        let reach = patience.saturating_add(self.limits.window_ns());
+        let due_after = self.limits.due_after_ns();
+        let reach = due_after.saturating_add(self.limits.window_ns());
         if time_ns.saturating_add(reach) < self.now_ns {
             let due = self.finish();
-            self.memory.restart(time_ns);
+            self.history.restart(time_ns);
             self.now_ns = time_ns;
             return due;
         }
         self.now_ns = self.now_ns.max(time_ns);
         let mut due = Vec::new();
-        while let Some(oldest) = self.waiting.front()
-            && oldest.moment.time_ns.saturating_add(patience) <= self.now_ns
+        while let Some(oldest) = self.pending.front()
+            && oldest.event.time_ns.saturating_add(due_after) <= self.now_ns
         {
             due.extend(self.judge_oldest(false));
         }
-        self.memory.prune(self.now_ns.saturating_sub(reach));
+        self.history.prune(self.now_ns.saturating_sub(reach));
         due
     }
 
-    /// The verdict on the error that waits longest; before its time if `hurried`.
-    fn judge_oldest(&mut self, hurried: bool) -> Option<Verdict> {
-        let error = self.waiting.pop_front()?;
-        let from_ns = error.moment.time_ns.saturating_sub(self.limits.window_ns());
-        let to_ns = error.moment.time_ns.saturating_add(self.limits.after_ns());
-        Some(verdict(ErrorContext::look(&self.memory, error, (from_ns, to_ns), hurried)))
+    /// The verdict on the oldest pending error. `early` means that it is not due yet.
+    fn judge_oldest(&mut self, early: bool) -> Option<Verdict> {
+        let error = self.pending.pop_front()?;
+        let from_ns = error.event.time_ns.saturating_sub(self.limits.window_ns());
+        let to_ns = error.event.time_ns.saturating_add(self.limits.after_ns());
+        Some(verdict(ErrorContext::collect(&self.history, error, (from_ns, to_ns), early)))
     }
 }
 
-/// Applies the rules to what was found around an error.
+/// Applies the rules to the context of an error.
 fn verdict(context: ErrorContext) -> Verdict {
-    let rule = rule(&context.findings);
+    let rule = first_match(&context.input);
     let [stalls_same_page, stalls_same_file, stalls_same_device] = context.stalls;
     Verdict {
-        integrity_seq: context.error.moment.seq,
-        cause: rule.says().0,
-        confidence: f64::from(confidence(rule, &context.findings)) / 100.0,
+        integrity_seq: context.error.event.seq,
+        cause: rule.conclusion().0,
+        confidence: f64::from(confidence(rule, &context.input)) / 100.0,
         explanation: explain(&context, rule),
         device: context.error.device,
         evidence: context.evidence,

@@ -1,4 +1,4 @@
-//! What holds whatever the stream says.
+//! Properties that hold for any stream.
 
 use std::collections::BTreeMap;
 
@@ -51,7 +51,7 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-/// Lines in the order of time, and how late each comes.
+/// Lines in the order of time, each with its arrival time in µs.
 fn stream(late_us: u64) -> impl Strategy<Value = Vec<(Line, u64)>> {
     let step = prop_oneof![8 => 0_u64..300_000, 1 => 0_u64..4_000_000];
     proptest::collection::vec((event(), step, 0..late_us), 0..120).prop_map(|events| {
@@ -78,7 +78,6 @@ fn by_error(verdicts: Vec<Verdict>) -> BTreeMap<u64, Verdict> {
 }
 
 proptest! {
-    /// However late lines come, as long as it is less than the slack.
     #[test]
     fn reordering_by_less_than_the_slack_changes_nothing(lines in stream(1_000_000)) {
         let limits = Limits::default();
@@ -89,9 +88,9 @@ proptest! {
         prop_assert_eq!(ordered, reordered);
     }
 
-    /// A live run settles whenever it has read everything there is; a report never does.
+    /// A live run settles whenever the ring buffer is empty; a report never does.
     #[test]
-    fn batches_change_nothing(
+    fn settling_between_lines_changes_nothing(
         lines in stream(1),
         cuts in proptest::collection::vec(any::<bool>(), 130),
     ) {
@@ -109,10 +108,8 @@ proptest! {
         prop_assert_eq!(whole, batched);
     }
 
-    /// Each error has one verdict, in the order of time, whose evidence is in the stream; and
-    /// nothing grows beyond its bound.
     #[test]
-    fn every_error_has_its_verdict_and_nothing_exceeds_its_bound(
+    fn every_error_has_one_verdict_and_memory_is_bounded(
         lines in stream(3_000_000),
         max_events in 1_usize..20,
     ) {
@@ -123,11 +120,11 @@ proptest! {
         let mut verdicts = Vec::new();
         for (line, _) in &late {
             verdicts.extend(correlator.observe(line));
-            let memory = &correlator.memory;
-            for ledger in [&memory.stalls, &memory.rewrites, &memory.errors] {
-                prop_assert!(ledger.len() <= max_events);
+            let history = &correlator.history;
+            for index in [&history.stalls, &history.rewrites, &history.errors] {
+                prop_assert!(index.len() <= max_events);
             }
-            prop_assert!(correlator.waiting.len() <= (max_events / 4).max(1));
+            prop_assert!(correlator.pending.len() <= (max_events / 4).max(1));
         }
         verdicts.extend(correlator.finish());
         let errors: Vec<_> = late

@@ -1,200 +1,185 @@
-//! The rules, as in `rules.md`: from what was found around an error to a cause and a confidence.
+//! The rules of `rules.md`: from the context of an error to a cause and a confidence.
+
+use strum::{IntoStaticStr, VariantArray};
 
 use crate::event::{Cause, Check, Operation, Source};
 
-/// What is known of whether the pages' file holds them as they are while they are written.
+/// Whether a page must not change under writeback, the least stable first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Stability {
-    /// The mapping said that it does not.
-    Not,
-    /// Its device did not ask for it when the run started.
-    NotByDevice,
-    /// Nobody said.
+pub(super) enum Stability {
+    /// Its mapping does not require stable pages.
+    Unstable,
+    /// The mapping is unknown; its device did not require stable pages when the run started.
+    UnstableByDevice,
     #[default]
     Unknown,
-    /// Its device asked for it when the run started.
-    ByDevice,
-    /// The mapping said that it does.
-    Yes,
+    /// The mapping is unknown; its device required stable pages when the run started.
+    StableByDevice,
+    /// Its mapping requires stable pages.
+    Stable,
 }
 
-/// What was found around an error.
+/// What the rules decide on.
 #[derive(Clone, Copy, Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
-pub struct Findings {
-    /// What the request wanted.
-    pub op: Operation,
-    /// Which check failed.
-    pub check: Check,
-    /// Who noticed.
-    pub source: Source,
+#[expect(clippy::struct_excessive_bools, reason = "the flags are independent facts")]
+pub(super) struct RuleInput {
+    pub(super) op: Operation,
+    pub(super) check: Check,
+    pub(super) source: Source,
     /// Pages of the page cache in the failed part.
-    pub file_pages: u64,
-    /// Pages of processes.
-    pub anonymous_pages: u64,
-    /// Pages that are neither, or that the line does not list.
-    pub unseen_pages: u64,
-    /// What is known of the least stable page of the page cache.
-    pub stability: Stability,
-    /// Times that one of the pages was given to a writer while under writeback.
-    pub rewrites: u64,
-    /// The same of the other pages of their files.
-    pub rewrites_beside: u64,
-    /// Whether the probes saw every writer that there was.
-    pub watched: bool,
-    /// Whether something in the window was lost, or left for want of room.
-    pub hidden: bool,
-    /// Other errors on the same sector.
-    pub same_sector: u64,
-    /// Whether the disk itself found what it had read from that sector to be bad.
-    pub bad_sector: bool,
-    /// Whether the disk checks what it is sent.
-    pub disk_checks: bool,
+    pub(super) file_pages: u64,
+    /// Pages of processes in the failed part.
+    pub(super) anonymous_pages: u64,
+    /// Pages without a known owner, and pages that the line does not list.
+    pub(super) unknown_pages: u64,
+    /// Stability of the least stable page of the page cache.
+    pub(super) stability: Stability,
+    /// Rewrites of these pages under writeback.
+    pub(super) rewrites: u64,
+    /// Rewrites of other pages of their files under writeback.
+    pub(super) rewrites_of_other_pages: u64,
+    /// Whether the probes saw every writer.
+    pub(super) all_writers_traced: bool,
+    /// Whether events within the window were lost, evicted or not matched to a page.
+    pub(super) rewrite_may_be_missed: bool,
+    /// Other errors on the same first sector.
+    pub(super) same_sector: u64,
+    /// Whether the disk itself reported that sector as bad when it read it.
+    pub(super) bad_sector: bool,
+    /// Whether the disk checks the data it receives.
+    pub(super) disk_checks: bool,
 }
 
-/// One row of the table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Rule {
-    /// A tag failed, which no change of data can make fail.
+/// A row of the table in `rules.md`, in the order of the table: the first rule that matches decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
+pub(super) enum Rule {
+    /// A tag check failed; changed data makes only the guard check fail.
     Tag,
-    /// The disk read what was bad before any page had it.
+    /// The disk reported a failed read: the data was bad before it reached any page.
     DiskRead,
-    /// What the host read into a file's page was bad.
+    /// The host verified a read into pages of a file.
     FileRead,
-    /// What the host read into a buffer was bad, and the disk found that sector bad too.
+    /// The host verified a read into a buffer, and the disk reports the same sector as bad.
     BadSector,
-    /// What the host read into a buffer was bad when the host looked.
+    /// The host verified a read into a buffer.
     BufferRead,
     /// One of the pages was rewritten under writeback.
     Rewritten,
-    /// A buffer of direct I/O.
-    Buffer,
-    /// A buffer of direct I/O among other pages.
-    BufferAmong,
-    /// Pages may change, and others of the file did.
-    RewrittenBeside,
-    /// Pages may change, and it would not have been seen.
-    Changeable,
-    /// Pages may change, but nobody was seen to change one.
-    LeftAlone,
-    /// Nobody said whose the pages are.
-    Pageless,
-    /// Pages may not change; that one did would not have been seen.
-    Hidden,
-    /// The mapping holds its pages, and none changed.
+    /// A write from a direct I/O buffer.
+    BufferWrite,
+    /// A write from a direct I/O buffer and other pages.
+    MixedBufferWrite,
+    /// The owner of the pages is unknown.
+    UnknownOwner,
+    /// The pages are unstable, and other pages of their files were rewritten.
+    OtherPageRewritten,
+    /// The pages are unstable, and a rewrite may have been missed.
+    UnstableUnobserved,
+    /// The pages are unstable, but none was rewritten.
+    UnstableNotRewritten,
+    /// The pages may be stable, and a rewrite may have been missed.
+    Unobserved,
+    /// The mapping requires stable pages, and none was rewritten.
     Stable,
-    /// The device asked that pages be held, and none changed.
+    /// The device required stable pages, and none was rewritten.
     StableByDevice,
-    /// Nobody said whether pages may change, but none did.
-    Unsaid,
+    /// The stability of the pages is unknown, but none was rewritten.
+    UnknownStability,
 }
 
 impl Rule {
-    /// Every rule, in the order of the table: the first one that fits decides.
-    pub const ALL: [Self; 16] = [
-        Self::Tag,
-        Self::DiskRead,
-        Self::FileRead,
-        Self::BadSector,
-        Self::BufferRead,
-        Self::Rewritten,
-        Self::Buffer,
-        Self::BufferAmong,
-        Self::Pageless,
-        Self::RewrittenBeside,
-        Self::Changeable,
-        Self::LeftAlone,
-        Self::Hidden,
-        Self::Stable,
-        Self::StableByDevice,
-        Self::Unsaid,
-    ];
-
-    /// Whether it fits what was found.
-    fn fits(self, found: &Findings) -> bool {
-        let read = found.op == Operation::Read;
-        let verified = read && found.source == Source::Verify;
-        let tag = matches!(found.check, Check::ApplicationTag | Check::ReferenceTag);
-        let changeable = found.stability <= Stability::NotByDevice;
-        let blind = found.hidden || !found.watched;
+    fn matches(self, input: &RuleInput) -> bool {
+        let read = input.op == Operation::Read;
+        let verified = read && input.source == Source::Verify;
+        let tag = matches!(input.check, Check::ApplicationTag | Check::ReferenceTag);
+        let unstable = input.stability <= Stability::UnstableByDevice;
+        let unobserved = input.rewrite_may_be_missed || !input.all_writers_traced;
         match self {
             Self::Tag => tag,
             Self::DiskRead => read && !verified,
-            Self::FileRead => verified && found.file_pages > 0 && found.anonymous_pages == 0,
-            Self::BadSector => verified && found.anonymous_pages > 0 && found.bad_sector,
-            Self::BufferRead => verified && found.anonymous_pages > 0,
-            Self::Rewritten => !read && found.rewrites > 0,
-            Self::Buffer => found.anonymous_pages > 0 && found.file_pages + found.unseen_pages == 0,
-            Self::BufferAmong => found.anonymous_pages > 0,
-            Self::Pageless => found.file_pages == 0,
-            Self::RewrittenBeside => changeable && found.rewrites_beside > 0,
-            Self::Changeable => changeable && blind,
-            Self::LeftAlone => changeable,
-            Self::Hidden => blind || (found.unseen_pages > 0 && found.rewrites_beside > 0),
-            Self::Stable => found.stability == Stability::Yes,
-            Self::StableByDevice => found.stability == Stability::ByDevice,
-            Self::Unsaid => true,
+            Self::FileRead => verified && input.file_pages > 0 && input.anonymous_pages == 0,
+            Self::BadSector => verified && input.anonymous_pages > 0 && input.bad_sector,
+            Self::BufferRead => verified && input.anonymous_pages > 0,
+            Self::Rewritten => !read && input.rewrites > 0,
+            Self::BufferWrite => {
+                input.anonymous_pages > 0 && input.file_pages + input.unknown_pages == 0
+            }
+            Self::MixedBufferWrite => input.anonymous_pages > 0,
+            Self::UnknownOwner => input.file_pages == 0,
+            Self::OtherPageRewritten => unstable && input.rewrites_of_other_pages > 0,
+            Self::UnstableUnobserved => unstable && unobserved,
+            Self::UnstableNotRewritten => unstable,
+            Self::Unobserved => {
+                unobserved || (input.unknown_pages > 0 && input.rewrites_of_other_pages > 0)
+            }
+            Self::Stable => input.stability == Stability::Stable,
+            Self::StableByDevice => input.stability == Stability::StableByDevice,
+            Self::UnknownStability => true,
         }
     }
 
-    /// What it says: the cause, and the confidence in percent before [`confidence`] corrects it.
-    #[must_use]
-    pub const fn says(self) -> (Cause, u8) {
+    /// The cause, and the confidence in percent before the corrections of [`confidence`].
+    pub(super) const fn conclusion(self) -> (Cause, u8) {
         match self {
             Self::Tag | Self::Stable => (Cause::NoRewriteSeen, 90),
             Self::DiskRead | Self::FileRead => (Cause::NoRewriteSeen, 85),
             Self::BadSector => (Cause::NoRewriteSeen, 75),
             Self::BufferRead => (Cause::DirectIoBuffer, 75),
             Self::Rewritten => (Cause::PageRewrittenInFlight, 95),
-            Self::Buffer => (Cause::DirectIoBuffer, 80),
-            Self::BufferAmong => (Cause::DirectIoBuffer, 60),
-            Self::RewrittenBeside => (Cause::PageRewrittenInFlight, 75),
-            Self::Changeable => (Cause::PageRewrittenInFlight, 60),
-            Self::LeftAlone => (Cause::NoRewriteSeen, 50),
-            Self::Pageless | Self::Hidden => (Cause::Unknown, 0),
+            Self::BufferWrite => (Cause::DirectIoBuffer, 80),
+            Self::MixedBufferWrite => (Cause::DirectIoBuffer, 60),
+            Self::OtherPageRewritten => (Cause::PageRewrittenInFlight, 75),
+            Self::UnstableUnobserved => (Cause::PageRewrittenInFlight, 60),
+            Self::UnstableNotRewritten => (Cause::NoRewriteSeen, 50),
+            Self::UnknownOwner | Self::Unobserved => (Cause::Unknown, 0),
             Self::StableByDevice => (Cause::NoRewriteSeen, 80),
-            Self::Unsaid => (Cause::NoRewriteSeen, 60),
+            Self::UnknownStability => (Cause::NoRewriteSeen, 60),
         }
     }
 }
 
-/// The first rule that fits.
-#[must_use]
-pub fn rule(found: &Findings) -> Rule {
-    Rule::ALL.into_iter().find(|rule| rule.fits(found)).unwrap_or(Rule::Unsaid)
+/// The rule that decides: the first one that matches.
+pub(super) fn first_match(input: &RuleInput) -> Rule {
+    Rule::VARIANTS
+        .iter()
+        .copied()
+        .find(|rule| rule.matches(input))
+        .unwrap_or(Rule::UnknownStability)
 }
 
-/// For each of these that holds, a finding that no rewrite was seen is this much surer, in percent.
-pub const SURER: u8 = 5;
+/// Added to the confidence in `no_rewrite_seen` for each corroborating fact, in percent.
+const CORROBORATION_BONUS: u8 = 5;
 
-/// If pages of the failed part are not known, a finding that no rewrite was seen is this much less
-/// sure, in percent.
-pub const LESS_SURE: u8 = 15;
+/// Subtracted from the confidence in `no_rewrite_seen` if pages are unknown, in percent.
+const UNKNOWN_PAGES_PENALTY: u8 = 15;
 
-/// If nobody said which check failed, this is what is left of the confidence that a change of the
-/// data was to blame, in percent.
-pub const UNSAID_CHECK: u16 = 80;
+/// Factor of the confidence in a change of the data if the failed check is unknown, in percent.
+const UNKNOWN_CHECK_FACTOR: u16 = 80;
 
-/// The confidence of a rule's word, in percent.
-#[must_use]
-pub fn confidence(rule: Rule, found: &Findings) -> u8 {
-    let (cause, percent) = rule.says();
+/// The confidence in the conclusion of a rule, in percent.
+pub(super) fn confidence(rule: Rule, input: &RuleInput) -> u8 {
+    let (cause, percent) = rule.conclusion();
     match cause {
         Cause::Unknown => 0,
         Cause::NoRewriteSeen => {
-            let checked_read = found.op == Operation::Read && found.disk_checks;
-            let surer = u8::from(found.same_sector > 0) + u8::from(checked_read);
-            // Whose pages they are matters only where a change could have been to blame.
+            let checked_read = input.op == Operation::Read && input.disk_checks;
+            let corroborations = u8::from(input.same_sector > 0) + u8::from(checked_read);
+            // Unknown pages matter only where a change of the data could be the cause.
             let by_pages = matches!(
                 rule,
-                Rule::LeftAlone | Rule::Stable | Rule::StableByDevice | Rule::Unsaid
+                Rule::UnstableNotRewritten
+                    | Rule::Stable
+                    | Rule::StableByDevice
+                    | Rule::UnknownStability
             );
-            let less = if by_pages && found.unseen_pages > 0 { LESS_SURE } else { 0 };
-            (percent + surer * SURER).saturating_sub(less).min(99)
+            let penalty =
+                if by_pages && input.unknown_pages > 0 { UNKNOWN_PAGES_PENALTY } else { 0 };
+            (percent + corroborations * CORROBORATION_BONUS).saturating_sub(penalty).min(99)
         }
         Cause::PageRewrittenInFlight | Cause::DirectIoBuffer => {
-            let left = if found.check == Check::Unknown { UNSAID_CHECK } else { 100 };
-            u8::try_from(u16::from(percent) * left / 100).unwrap_or(percent)
+            let factor = if input.check == Check::Unknown { UNKNOWN_CHECK_FACTOR } else { 100 };
+            u8::try_from(u16::from(percent) * factor / 100).unwrap_or(percent)
         }
     }
 }

@@ -4,18 +4,18 @@ use std::collections::BTreeMap;
 
 use crate::event::{Cause, Verdict, VerdictSummary};
 
-/// Devices that are counted by name; what further ones have counts without a device. No kernel has
-/// that many: it bounds what a recording can ask for.
-pub const MAX_DEVICES: usize = 1024;
+/// Maximum number of devices counted by name; verdicts on further devices count without a device.
+/// No kernel has that many devices: the limit bounds the memory that a recording can take.
+const MAX_DEVICES: usize = 1024;
 
-/// How many verdicts there were, by device and cause.
+/// Number of verdicts by device and cause.
 #[derive(Clone, Debug, Default)]
 pub struct VerdictTally {
     devices: BTreeMap<Option<String>, [u64; Cause::ALL.len()]>,
 }
 
 impl VerdictTally {
-    /// Counts one.
+    /// Counts a verdict.
     pub fn add(&mut self, verdict: &Verdict) {
         let known = self.devices.contains_key(&verdict.device);
         let device =
@@ -28,7 +28,7 @@ impl VerdictTally {
         }
     }
 
-    /// Every count, by device and, of each device, every cause in the order of reports, if 0 too.
+    /// The count of every cause for each device, in the order of reports, including zero counts.
     pub fn counts(&self) -> impl Iterator<Item = (Option<&str>, Cause, u64)> {
         self.devices.iter().flat_map(|(device, counts)| {
             Cause::ALL
@@ -38,8 +38,7 @@ impl VerdictTally {
         })
     }
 
-    /// What the summary says: a line for each device and cause that there was.
-    #[must_use]
+    /// A summary line for each device and cause with verdicts.
     pub fn summaries(&self) -> Vec<VerdictSummary> {
         self.counts()
             .filter(|(.., count)| *count > 0)
@@ -94,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_recording_cannot_make_the_tally_grow_without_end() {
+    fn a_recording_cannot_make_the_tally_grow_without_bound() {
         let mut tally = VerdictTally::default();
         for number in 0..2 * MAX_DEVICES {
             tally.add(&verdict(Some(&format!("sd{number}")), Cause::Unknown));

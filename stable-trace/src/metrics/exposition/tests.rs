@@ -36,8 +36,8 @@ fn buckets(text: &str) -> Vec<(String, u64)> {
 }
 
 #[test]
-fn the_text_format_as_it_stands() {
-    let text = encode(&[of(&[1_000, 1_001, 70_000_000_000])], Format::Text);
+fn the_text_format_is_as_specified() {
+    let text = encode(&[of(&[1_000, 1_001, 70_000_000_000])], ExpositionFormat::Text);
     let mut lines = text.lines();
     assert_eq!(lines.next(), Some("# HELP h_seconds Help."));
     assert_eq!(lines.next(), Some("# TYPE h_seconds histogram"));
@@ -51,32 +51,31 @@ fn the_text_format_as_it_stands() {
 }
 
 #[test]
-fn openmetrics_names_the_family_without_total_and_ends() {
+fn openmetrics_omits_total_from_the_family_name_and_ends_with_eof() {
     let mut family = Family::counter("c_seconds_total", "A \"quoted\" help.");
     family.value(&[], 3.0);
     let families = [family.done().unwrap()];
     assert_eq!(
-        encode(&families, Format::OpenMetrics),
+        encode(&families, ExpositionFormat::OpenMetrics),
         "# HELP c_seconds A \\\"quoted\\\" help.\n# TYPE c_seconds counter\n\
          # UNIT c_seconds seconds\nc_seconds_total 3\n# EOF\n"
     );
     assert_eq!(
-        encode(&families, Format::Text),
+        encode(&families, ExpositionFormat::Text),
         "# HELP c_seconds_total A \"quoted\" help.\n# TYPE c_seconds_total counter\n\
          c_seconds_total 3\n"
     );
 }
 
-/// A stall that lasts exactly as long as a bound is counted below it, one of a nanosecond more is
-/// not.
+/// A stall exactly as long as a bound is in its bucket; one nanosecond more is in the next.
 #[test]
 fn every_bound_is_inclusive() {
     for index in 0..BOUNDED_BUCKETS {
         let bound = upper_bound_ns(index).unwrap();
-        let counts = buckets(&encode(&[of(&[bound, bound + 1])], Format::Text));
+        let counts = buckets(&encode(&[of(&[bound, bound + 1])], ExpositionFormat::Text));
         assert_eq!(counts.len(), BOUNDED_BUCKETS + 1);
-        for (place, (le, count)) in counts.iter().enumerate() {
-            let expected = u64::from(place >= index) + u64::from(place > index);
+        for (position, (le, count)) in counts.iter().enumerate() {
+            let expected = u64::from(position >= index) + u64::from(position > index);
             assert_eq!(*count, expected, "{bound} ns: le={le}");
         }
         #[expect(clippy::cast_precision_loss, reason = "below 2^53")]
@@ -104,13 +103,13 @@ fn samples(text: &str) -> BTreeMap<String, u64> {
 }
 
 #[test]
-fn the_crate_s_own_encoder_agrees() {
+fn the_encoder_of_the_prometheus_crate_agrees() {
     let families = [of(&[5, 77_000, 1 << 40]), gauge(&[("a", "b\\\"\n"), ("c", "")], 1.5e-9)];
     let theirs = TextEncoder::new().encode_to_string(&families).unwrap();
-    assert_eq!(samples(&encode(&families, Format::Text)), samples(&theirs));
+    assert_eq!(samples(&encode(&families, ExpositionFormat::Text)), samples(&theirs));
 }
 
-/// What a parser makes of an escaped label value, by the format's own words: `\\`, `\"` and `\n`.
+/// Parses an escaped label value by the rules of the format: `\\`, `\"` and `\n`.
 fn unescape(text: &str) -> String {
     let mut plain = String::new();
     let mut characters = text.chars();
@@ -127,11 +126,11 @@ fn unescape(text: &str) -> String {
 }
 
 proptest! {
-    /// Whatever a device or a thread is called, it is one line, and comes back as it was.
+    /// A sample with any label value is one line, and the value is parsed back unchanged.
     #[test]
-    fn any_name_survives(bytes in prop::collection::vec(any::<u8>(), 0..24)) {
+    fn any_label_value_round_trips(bytes in prop::collection::vec(any::<u8>(), 0..24)) {
         let name = String::from_utf8_lossy(&bytes).into_owned();
-        for format in [Format::Text, Format::OpenMetrics] {
+        for format in [ExpositionFormat::Text, ExpositionFormat::OpenMetrics] {
             let text = encode(&[gauge(&[("comm", &name)], 1.0)], format);
             let sample = text.split('\n').find(|line| line.starts_with("m{")).unwrap();
             let value = sample.strip_prefix("m{comm=\"").unwrap().strip_suffix("\"} 1").unwrap();

@@ -1,4 +1,4 @@
-//! What the agent says of itself: probes, loss, cost, fill, the workload, and its process.
+//! Families about the agent: probes, losses, costs, map fill, the workload, the process.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::{
         family::{Family, single_counter},
         limits,
         number::{count, seconds},
-        own::Own,
+        process::ProcessMetrics,
         snapshot::{Program, Snapshot},
     },
 };
@@ -30,7 +30,7 @@ impl Registry {
             ),
             single_counter(
                 "stable_trace_events_lost_total",
-                "Records that the ring buffer had no room for; the counts of this page have them.",
+                "Records that the full ring buffer dropped; all counters on this page include them.",
                 snapshot.events_lost,
             ),
             self.workload_errors(&snapshot.workload),
@@ -38,13 +38,15 @@ impl Registry {
         families.extend(programs(&snapshot.programs));
         families.extend(maps(&snapshot.maps));
         families.extend(workload(&snapshot.workload));
-        families.extend(own(&snapshot.own));
+        families.extend(process(&snapshot.process));
         families
     }
 
     fn build(&self) -> Option<MetricFamily> {
-        let mut family =
-            Family::gauge("stable_trace_build_info", "What runs here, and on which kernel.");
+        let mut family = Family::gauge(
+            "stable_trace_build_info",
+            "Version of stable-trace, and the kernel release.",
+        );
         let super::Build { version, revision, kernel } = &self.build;
         let labels = [
             ("version", version.as_str()),
@@ -57,8 +59,8 @@ impl Registry {
 
     fn missed(&mut self, missed: &BTreeMap<String, u64>) -> Option<MetricFamily> {
         for (function, runs) in missed {
-            self.missed.announce(function.clone());
-            self.missed.look(function.clone(), function.clone(), runs);
+            self.missed.declare(function.clone());
+            self.missed.observe(function.clone(), function.clone(), runs);
         }
         let mut family = Family::counter(
             "stable_trace_probe_missed_total",
@@ -77,12 +79,12 @@ impl Registry {
         for ((profile, mode), counts) in workload.iter().take(limits::WORKLOADS) {
             for (errno, errors) in &counts.errors {
                 let labels = (profile.clone(), mode.clone(), errno.clone());
-                self.workload_errors.look(labels.clone(), labels, errors);
+                self.workload_errors.observe(labels.clone(), labels, errors);
             }
         }
         let mut family = Family::counter(
             "stable_trace_workload_errors_total",
-            "Failed calls of the paired workload.",
+            "Failed system calls of the paired workload.",
         );
         for ((profile, mode, errno), errors) in self.workload_errors.sums() {
             let labels =
@@ -94,7 +96,7 @@ impl Registry {
 }
 
 fn attached(snapshot: &Snapshot) -> Option<MetricFamily> {
-    // A function may stand in the plan twice, as a gap and as a probe: attached is attached.
+    // The plan may list a function twice, once attached and once not: attached wins.
     let mut probes: BTreeMap<_, bool> = BTreeMap::new();
     for probe in &snapshot.probes {
         let key = (probe.group.name(), probe.function.as_str(), probe.method.name());
@@ -111,10 +113,9 @@ fn attached(snapshot: &Snapshot) -> Option<MetricFamily> {
 fn programs(programs: &[Program]) -> [Option<MetricFamily>; 2] {
     let mut time = Family::counter(
         "stable_trace_program_run_seconds_total",
-        "CPU time of an eBPF program, as the kernel measures it.",
+        "CPU time of an eBPF program, as measured by the kernel.",
     );
-    let mut runs =
-        Family::counter("stable_trace_program_runs_total", "How often an eBPF program has run.");
+    let mut runs = Family::counter("stable_trace_program_runs_total", "Runs of an eBPF program.");
     for program in programs.iter().take(limits::PROGRAMS) {
         time.value(&[("program", &program.name)], seconds(program.run_ns));
         runs.value(&[("program", &program.name)], count(program.runs));
@@ -125,11 +126,11 @@ fn programs(programs: &[Program]) -> [Option<MetricFamily>; 2] {
 fn maps(maps: &[MapFill]) -> [Option<MetricFamily>; 2] {
     let mut entries = Family::gauge(
         "stable_trace_map_entries",
-        "Entries in a kernel map; bytes that wait in the ring buffer EVENTS.",
+        "Entries in a kernel map; for EVENTS, unread bytes in the ring buffer.",
     );
     let mut capacity = Family::gauge(
         "stable_trace_map_capacity",
-        "The most entries that a kernel map can have; bytes of the ring buffer EVENTS.",
+        "Maximum entries of a kernel map; for EVENTS, the size of the ring buffer in bytes.",
     );
     for map in maps.iter().take(limits::MAPS) {
         entries.value(&[("map", &map.name)], count(map.entries));
@@ -141,7 +142,7 @@ fn maps(maps: &[MapFill]) -> [Option<MetricFamily>; 2] {
 fn workload(workload: &BTreeMap<(String, String), ModeCount>) -> [Option<MetricFamily>; 2] {
     let mut operations = Family::counter(
         "stable_trace_workload_operations_total",
-        "Writes and stores of the paired workload, each with its sync.",
+        "Writes and stores of the paired workload, each including its sync.",
     );
     let mut bytes = Family::counter(
         "stable_trace_workload_bytes_total",
@@ -155,7 +156,7 @@ fn workload(workload: &BTreeMap<(String, String), ModeCount>) -> [Option<MetricF
     [operations.done(), bytes.done()]
 }
 
-fn own(own: &Own) -> Vec<Option<MetricFamily>> {
+fn process(process: &ProcessMetrics) -> Vec<Option<MetricFamily>> {
     let gauge = |name, help, value: Option<f64>| {
         let mut family = Family::gauge(name, help);
         family.value(&[], value?);
@@ -164,24 +165,32 @@ fn own(own: &Own) -> Vec<Option<MetricFamily>> {
     let whole = |value: Option<u64>| value.map(count);
     let mut cpu =
         Family::counter("process_cpu_seconds_total", "User and system CPU time in seconds.");
-    if let Some(seconds) = own.cpu_seconds {
+    if let Some(seconds) = process.cpu_seconds {
         cpu.value(&[], seconds);
     }
     vec![
         cpu.done(),
-        gauge("process_open_fds", "Open file descriptors.", whole(own.open_fds)),
-        gauge("process_max_fds", "Most open file descriptors.", whole(own.max_fds)),
-        gauge("process_virtual_memory_bytes", "Virtual memory in bytes.", whole(own.virtual_bytes)),
+        gauge("process_open_fds", "Open file descriptors.", whole(process.open_fds)),
+        gauge(
+            "process_max_fds",
+            "Maximum number of open file descriptors.",
+            whole(process.max_fds),
+        ),
+        gauge(
+            "process_virtual_memory_bytes",
+            "Virtual memory in bytes.",
+            whole(process.virtual_bytes),
+        ),
         gauge(
             "process_resident_memory_bytes",
             "Resident memory in bytes.",
-            whole(own.resident_bytes),
+            whole(process.resident_bytes),
         ),
         gauge(
             "process_start_time_seconds",
-            "When the process started, in seconds since 1970.",
-            own.start_seconds,
+            "Start time of the process since unix epoch in seconds.",
+            process.start_seconds,
         ),
-        gauge("process_threads", "Threads of the process.", whole(own.threads)),
+        gauge("process_threads", "Threads of the process.", whole(process.threads)),
     ]
 }

@@ -1,4 +1,4 @@
-//! What the kernel counts: stalls, unstable writes, integrity errors, verdicts, and the devices.
+//! Families about the kernel: stalls, unstable writes, integrity errors, verdicts, devices.
 
 use std::cmp::Reverse;
 
@@ -6,7 +6,7 @@ use prometheus::proto::MetricFamily;
 use stable_trace_analysis::event::{Cause, Check, Context, Device, Grade, Operation, Source};
 use stable_trace_common::process::ProcessKey;
 
-use super::{Named, OTHER, Registry, or_unknown};
+use super::{DeviceFsLabels, OTHER, Registry, or_unknown};
 use crate::metrics::{
     family::Family,
     limits,
@@ -28,30 +28,30 @@ impl Registry {
     }
 
     fn stalls(&mut self, snapshot: &Snapshot) -> Option<MetricFamily> {
-        // Sync waits too: who compares stable pages with the rest divides one by the other.
+        // Sync waits too, so that the ratio of stable-page stalls to them is defined from the start.
         let contexts = [Context::WriteBegin, Context::PageMkwrite, Context::Sync];
-        for place in &snapshot.places {
-            if (self.announced.len() + 1) * contexts.len() > limits::STALLS_ANNOUNCED {
+        for mounted in &snapshot.mounted {
+            if (self.declared.len() + 1) * contexts.len() > limits::STALLS_DECLARED {
                 break;
             }
-            if self.announced.insert(Named::new(place)) {
+            if self.declared.insert(DeviceFsLabels::new(mounted)) {
                 for context in contexts {
-                    self.stalls.announce((context, Named::new(place)));
+                    self.stalls.declare((context, DeviceFsLabels::new(mounted)));
                 }
             }
         }
-        // The most stalled first: they get what room there is.
+        // Longest stall time first: those get series of their own while the limit allows.
         let mut stalls: Vec<_> = snapshot.stalls.iter().collect();
         stalls.sort_by_key(|stalls| Reverse(stalls.histogram.sum_ns));
         for stalls in stalls {
-            let labels = (stalls.context, Named::new(&stalls.place));
-            self.stalls.look(stalls.key, labels, &stalls.histogram);
+            let labels = (stalls.context, DeviceFsLabels::new(&stalls.device_fs));
+            self.stalls.observe(stalls.key, labels, &stalls.histogram);
         }
         let mut family = Family::histogram(
             "stable_trace_stall_seconds",
-            "How long tasks waited for the writeback of a page to end.",
+            "Time that tasks waited for the writeback of a page to end.",
         );
-        for ((context, Named { device, fs }), histogram) in self.stalls.sums() {
+        for ((context, DeviceFsLabels { device, fs }), histogram) in self.stalls.sums() {
             let labels = [("context", context.name()), ("device", device), ("fs", fs)];
             family.buckets(&labels, histogram);
         }
@@ -74,11 +74,11 @@ impl Registry {
                 _ => OTHER,
             };
             let labels = (comm.to_owned(), process.context);
-            self.processes.look(process.key, labels, &process.sum_ns);
+            self.processes.observe(process.key, labels, &process.sum_ns);
         }
         let mut family = Family::counter(
             "stable_trace_process_stall_seconds_total",
-            "Time that threads of this name waited for writeback.",
+            "Time that threads with this name waited for writeback.",
         );
         for ((comm, context), sum_ns) in self.processes.sums() {
             let labels = [("comm", comm.as_str()), ("context", context.name())];
@@ -88,27 +88,29 @@ impl Registry {
     }
 
     fn unstable(&mut self, snapshot: &Snapshot) -> Option<MetricFamily> {
-        for place in &snapshot.places {
-            let on = |device: &&Device| place.device.as_deref() == Some(device.device.as_str());
-            let grades = snapshot.devices.iter().find(on).map_or(&[][..], conceivable);
+        for mounted in &snapshot.mounted {
+            let on = |device: &&Device| mounted.device.as_deref() == Some(device.device.as_str());
+            let grades = snapshot.devices.iter().find(on).map_or(&[][..], possible_grades);
             for grade in grades {
                 for context in [Context::WriteBegin, Context::PageMkwrite] {
-                    if self.unstable_announced < limits::UNSTABLE_ANNOUNCED {
-                        let new = self.unstable.announce((Named::new(place), context, *grade));
-                        self.unstable_announced += usize::from(new);
+                    if self.unstable_declared < limits::UNSTABLE_DECLARED {
+                        let new =
+                            self.unstable.declare((DeviceFsLabels::new(mounted), context, *grade));
+                        self.unstable_declared += usize::from(new);
                     }
                 }
             }
         }
         for unstable in &snapshot.unstable {
-            let labels = (Named::new(&unstable.place), unstable.context, unstable.grade);
-            self.unstable.look(unstable.key, labels, &unstable.count);
+            let labels =
+                (DeviceFsLabels::new(&unstable.device_fs), unstable.context, unstable.grade);
+            self.unstable.observe(unstable.key, labels, &unstable.count);
         }
         let mut family = Family::counter(
             "stable_trace_unstable_writes_total",
             "Pages given to a writer while they were under writeback.",
         );
-        for ((Named { device, fs }, context, grade), writes) in self.unstable.sums() {
+        for ((DeviceFsLabels { device, fs }, context, grade), writes) in self.unstable.sums() {
             let labels = [
                 ("device", device.as_str()),
                 ("fs", fs),
@@ -122,14 +124,14 @@ impl Registry {
 
     fn integrity(&mut self, snapshot: &Snapshot) -> Option<MetricFamily> {
         for device in &snapshot.devices {
-            for (op, check, source) in expected(device) {
-                self.integrity.announce((device.device.clone(), op, check, source));
+            for (op, check, source) in possible_errors(device) {
+                self.integrity.declare((device.device.clone(), op, check, source));
             }
         }
         for errors in &snapshot.integrity {
             let (op, check, source) = (errors.op, errors.check, errors.source);
             let labels = (or_unknown(errors.device.as_deref()), op, check, source);
-            self.integrity.look(errors.key, labels, &errors.count);
+            self.integrity.observe(errors.key, labels, &errors.count);
         }
         let mut family = Family::counter(
             "stable_trace_integrity_errors_total",
@@ -150,16 +152,16 @@ impl Registry {
     fn verdicts(&mut self, snapshot: &Snapshot) -> Option<MetricFamily> {
         for device in snapshot.devices.iter().filter(|device| device.integrity.is_some()) {
             for cause in Cause::ALL {
-                self.verdicts.announce((device.device.clone(), cause));
+                self.verdicts.declare((device.device.clone(), cause));
             }
         }
         for verdicts in &snapshot.verdicts {
             let labels = (or_unknown(verdicts.device.as_deref()), verdicts.cause);
-            self.verdicts.look(labels.clone(), labels, &verdicts.count);
+            self.verdicts.observe(labels.clone(), labels, &verdicts.count);
         }
         let mut family = Family::counter(
             "stable_trace_verdicts_total",
-            "What caused integrity errors, as far as it could be told.",
+            "Causes of integrity errors, as far as they could be determined.",
         );
         for ((device, cause), verdicts) in self.verdicts.sums() {
             let labels = [("device", device.as_str()), ("cause", cause.name())];
@@ -169,8 +171,9 @@ impl Registry {
     }
 }
 
-/// The errors that a device can be expected to have: those of its own kind, in either direction.
-fn expected(device: &Device) -> Vec<(Operation, Check, Source)> {
+/// The label sets of integrity errors to declare for a device: those of its driver, for reads and
+/// writes.
+fn possible_errors(device: &Device) -> Vec<(Operation, Check, Source)> {
     if device.integrity.is_none() {
         return Vec::new();
     }
@@ -186,9 +189,9 @@ fn expected(device: &Device) -> Vec<(Operation, Check, Source)> {
         .collect()
 }
 
-/// The grades that unstable writes above a device are to be feared of: that of a file system that
-/// breaks what the device asks for, and that of one that was not asked though the device checks.
-const fn conceivable(device: &Device) -> &'static [Grade] {
+/// The grades of unstable writes to declare for a device: `violation` where it requires stable pages,
+/// and also `hole` where it checks integrity.
+const fn possible_grades(device: &Device) -> &'static [Grade] {
     match (device.integrity.is_some(), device.stable_writes) {
         (true, _) => &[Grade::Violation, Grade::Hole],
         (false, true) => &[Grade::Violation],
@@ -201,7 +204,7 @@ fn stable_writes(devices: &[Device]) -> Option<MetricFamily> {
         "stable_trace_device_stable_writes",
         "Whether pages under writeback to the device must not change.",
     );
-    // If there are too many, those that ask for something come first.
+    // Devices with PI or stable writes first, in case there are more than the limit.
     let mut devices: Vec<_> = devices.iter().collect();
     devices.sort_by_key(|device| (device.integrity.is_none(), !device.stable_writes));
     for device in devices.into_iter().take(limits::DEVICES) {

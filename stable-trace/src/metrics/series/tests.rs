@@ -11,7 +11,7 @@ use super::*;
 use crate::{
     collect::map_fill::MapFill,
     metrics::{
-        exposition::{Format, encode},
+        exposition::{ExpositionFormat, encode},
         snapshot::{IntegrityCount, ProcessTime, Program, Stalls, UnstableCount, VerdictCount},
     },
 };
@@ -25,8 +25,8 @@ fn backing(number: u32) -> Backing {
     Backing { kind: BY_DEV, dev: dev_t(8, number), name: [0; NAME_LEN] }
 }
 
-fn place(number: u32) -> Place {
-    Place { device: Some(format!("sd{number}")), fs: Some("ext4".to_owned()) }
+fn device_fs(number: u32) -> DeviceFs {
+    DeviceFs { device: Some(format!("sd{number}")), fs: Some("ext4".to_owned()) }
 }
 
 fn stalls(number: u32, stack: u64, context: Context, durations: &[u64]) -> Stalls {
@@ -35,7 +35,7 @@ fn stalls(number: u32, stack: u64, context: Context, durations: &[u64]) -> Stall
         histogram.record(duration);
     }
     let key = HistogramKey { backing: backing(number), stack };
-    Stalls { key, context, place: place(number), histogram }
+    Stalls { key, context, device_fs: device_fs(number), histogram }
 }
 
 fn process(name: &str, context: Context, sum_ns: u64) -> ProcessTime {
@@ -45,14 +45,14 @@ fn process(name: &str, context: Context, sum_ns: u64) -> ProcessTime {
     ProcessTime { key, comm: Some(name.to_owned()), context, sum_ns }
 }
 
-/// Series with their values, as a scrape has them.
+/// Series with their values, parsed from an encoded scrape.
 fn scrape(registry: &mut Registry, snapshot: &Snapshot) -> BTreeMap<String, f64> {
-    let text = encode(&registry.families(snapshot), Format::Text);
+    let text = encode(&registry.families(snapshot), ExpositionFormat::Text);
     let mut series = BTreeMap::new();
     for line in text.lines().filter(|line| !line.starts_with('#')) {
         let (name, value) = line.rsplit_once(' ').unwrap();
         let twice = series.insert(name.to_owned(), value.parse().unwrap());
-        assert!(twice.is_none(), "{name} stands there twice");
+        assert!(twice.is_none(), "{name} occurs twice");
     }
     series
 }
@@ -62,7 +62,7 @@ fn count(of: u32) -> Vec<u64> {
 }
 
 #[test]
-fn stacks_of_one_context_are_one_series() {
+fn stacks_with_the_same_context_share_a_series() {
     let snapshot = Snapshot {
         stalls: vec![
             stalls(1, 7, Context::WriteBegin, &[2_000, 3_000]),
@@ -96,10 +96,11 @@ fn known_series_start_at_zero() {
         }),
     };
     let plain = Device { integrity: None, device: "loop0".to_owned(), ..device.clone() };
-    let on = |device: &str| Place { device: Some(device.to_owned()), fs: Some("xfs".to_owned()) };
+    let on =
+        |device: &str| DeviceFs { device: Some(device.to_owned()), fs: Some("xfs".to_owned()) };
     let snapshot = Snapshot {
         devices: vec![device, plain],
-        places: vec![place(1), on("nvme0n1"), on("loop0")],
+        mounted: vec![device_fs(1), on("nvme0n1"), on("loop0")],
         ..Snapshot::default()
     };
     let series = scrape(&mut registry(), &snapshot);
@@ -113,13 +114,13 @@ fn known_series_start_at_zero() {
     ] {
         assert_eq!(series.get(name).copied().map(f64::to_bits), Some(0), "{name}: {series:#?}");
     }
-    // Nobody below it checks.
+    // The device below does not check integrity.
     let holes = |name: &&String| name.contains("loop0") && name.contains("hole");
     assert_eq!(series.keys().find(holes), None);
 }
 
-/// Ten thousand names of threads, hundreds of devices, and everything else in plenty.
-fn plenty(round: u32) -> Snapshot {
+/// 10,000 thread names, hundreds of devices: more of everything than the limits allow.
+fn oversized(round: u32) -> Snapshot {
     let contexts = Context::ALL;
     let stalls = (0..300).flat_map(|number| {
         contexts
@@ -135,7 +136,7 @@ fn plenty(round: u32) -> Snapshot {
                 key: UnstableKey { backing: backing(number), context, required: grade as u32 },
                 context: if context == 0 { Context::WriteBegin } else { Context::PageMkwrite },
                 grade,
-                place: place(number),
+                device_fs: device_fs(number),
                 count: u64::from(round),
             })
         })
@@ -204,7 +205,7 @@ fn plenty(round: u32) -> Snapshot {
     });
     Snapshot {
         stalls: stalls.collect(),
-        places: (0..300).map(place).collect(),
+        mounted: (0..300).map(device_fs).collect(),
         processes: processes.collect(),
         unstable: unstable.collect(),
         integrity: integrity.collect(),
@@ -217,17 +218,17 @@ fn plenty(round: u32) -> Snapshot {
         programs: programs.collect(),
         maps: maps.collect(),
         workload: workload.collect(),
-        own: crate::metrics::own::Own::read(),
+        process: crate::metrics::process::ProcessMetrics::read(),
     }
 }
 
 #[test]
-fn whatever_runs_there_are_no_more_series_than_promised() {
+fn the_number_of_series_is_bounded() {
     let mut registry = registry();
     for round in 1..4 {
-        let series = scrape(&mut registry, &plenty(round));
+        let series = scrape(&mut registry, &oversized(round));
         assert!(series.len() <= limits::SERIES, "{} series", series.len());
-        // So many that the limits were put to the test.
+        // Enough to reach the limits.
         assert!(series.len() > 2_000, "{} series", series.len());
         let sets: BTreeSet<_> = series
             .keys()
@@ -245,9 +246,9 @@ fn whatever_runs_there_are_no_more_series_than_promised() {
 }
 
 #[test]
-fn what_has_no_series_of_its_own_is_counted_all_the_same() {
+fn events_without_series_of_their_own_are_counted_as_other() {
     let mut registry = registry();
-    let snapshot = plenty(2);
+    let snapshot = oversized(2);
     let series = scrape(&mut registry, &snapshot);
     let sum = |prefix: &str| -> f64 {
         series.iter().filter(|(name, _)| name.starts_with(prefix)).map(|(_, value)| value).sum()
@@ -271,7 +272,7 @@ fn what_has_no_series_of_its_own_is_counted_all_the_same() {
 }
 
 #[test]
-fn no_counter_goes_back_and_no_series_goes_away() {
+fn no_counter_decreases_and_no_series_disappears() {
     let mut registry = registry();
     let counters = |registry: &mut Registry, snapshot: &Snapshot| {
         let families = registry.families(snapshot);
@@ -280,20 +281,20 @@ fn no_counter_goes_back_and_no_series_goes_away() {
             .filter(|family| family.get_field_type() != MetricType::GAUGE)
             .filter(|family| family.name().starts_with("stable_trace"))
             .collect();
-        let text = encode(&families, Format::Text);
+        let text = encode(&families, ExpositionFormat::Text);
         let lines = text.lines().filter(|line| !line.starts_with('#'));
         let pairs = lines.map(|line| line.rsplit_once(' ').unwrap());
         pairs
             .map(|(name, value)| (name.to_owned(), value.parse::<f64>().unwrap()))
             .collect::<BTreeMap<_, _>>()
     };
-    let mut before = counters(&mut registry, &plenty(1));
+    let mut before = counters(&mut registry, &oversized(1));
     for round in 2..6 {
-        let mut snapshot = plenty(round);
-        // Devices and stacks are called otherwise than before, or not at all.
+        let mut snapshot = oversized(round);
+        // The labels of keys change, or become unknown.
         for (index, stalls) in snapshot.stalls.iter_mut().enumerate() {
             match index % 3 {
-                0 => stalls.place = Place::default(),
+                0 => stalls.device_fs = DeviceFs::default(),
                 1 => stalls.context = Context::Other,
                 _ => {}
             }
@@ -313,8 +314,8 @@ fn no_counter_goes_back_and_no_series_goes_away() {
 }
 
 #[test]
-fn the_names_are_those_of_the_contract() {
-    let families = registry().families(&plenty(1));
+fn all_metric_names_are_the_documented_ones() {
+    let families = registry().families(&oversized(1));
     let names: Vec<_> = families.iter().map(MetricFamily::name).collect();
     assert_eq!(
         names,

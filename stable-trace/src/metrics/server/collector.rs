@@ -1,4 +1,4 @@
-//! One look for all who ask at once.
+//! Coalesces concurrent scrapes into one snapshot.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,94 +9,94 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Question, Snapshot};
-use crate::metrics::{own::Own, series::Registry};
+use crate::metrics::{process::ProcessMetrics, series::Registry, snapshot::Snapshot};
 
-/// How long the run may take to say what it has counted.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long the run may take to answer.
+const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Scrapes that may wait; there are never more than connections.
+/// The most scrapes that wait; there are never more than connections.
 const QUEUE: usize = 64;
 
-/// What one look found.
+/// A request for a snapshot: where to send it, or the reason on one line why there is none.
+pub type SnapshotRequest = oneshot::Sender<Result<Snapshot, String>>;
+
+/// The result of one scrape.
 #[derive(Debug)]
-pub struct Scrape {
-    /// As metric families.
-    pub families: Vec<MetricFamily>,
-    /// As it came.
-    pub snapshot: Snapshot,
+pub(super) struct Scrape {
+    pub(super) families: Vec<MetricFamily>,
+    pub(super) snapshot: Snapshot,
 }
 
-/// Why a look found nothing.
+/// Why a scrape has no result.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
-pub enum CollectError {
-    /// The run is over, or has not begun.
+pub(super) enum CollectError {
+    /// The run has ended, or has not begun.
     #[error("the run is not under way")]
-    Over,
-    /// It is busy.
-    #[error("the run did not answer within {} s", PATIENCE.as_secs())]
-    Busy,
-    /// The kernel's maps cannot be read.
-    #[error("the counts cannot be read: {0}")]
+    NoRun,
+    #[error("the run did not answer within {} s", SNAPSHOT_TIMEOUT.as_secs())]
+    Timeout,
+    #[error("cannot read the counters: {0}")]
     Unreadable(String),
 }
 
-/// Where looks are asked for.
-pub type Scrapes = mpsc::Sender<oneshot::Sender<Result<Arc<Scrape>, CollectError>>>;
+/// Where to send a scrape's result.
+type ScrapeRequest = oneshot::Sender<Result<Arc<Scrape>, CollectError>>;
 
-/// Makes looks, one after the other: the registry has to see them in order.
-pub struct Collector {
-    snapshots: mpsc::Sender<Question>,
+/// Where to request scrapes.
+pub(super) type ScrapeSender = mpsc::Sender<ScrapeRequest>;
+
+/// Collects scrapes one after the other: the registry must see snapshots in order.
+pub(super) struct Collector {
+    snapshots: mpsc::Sender<SnapshotRequest>,
     devices: Box<dyn Fn() -> Vec<Device> + Send>,
     registry: Registry,
 }
 
 impl Collector {
-    /// From where snapshots come, where devices come from, and where they go.
-    pub fn new(
-        snapshots: mpsc::Sender<Question>,
+    pub(super) fn new(
+        snapshots: mpsc::Sender<SnapshotRequest>,
         devices: Box<dyn Fn() -> Vec<Device> + Send>,
         registry: Registry,
     ) -> Self {
         Self { snapshots, devices, registry }
     }
 
-    async fn look(&mut self) -> Result<Arc<Scrape>, CollectError> {
-        let (question, answer) = oneshot::channel();
-        let asked = async {
-            self.snapshots.send(question).await.map_err(|_| CollectError::Over)?;
-            answer.await.map_err(|_| CollectError::Over)
+    async fn collect(&mut self) -> Result<Arc<Scrape>, CollectError> {
+        let (request, answer) = oneshot::channel();
+        let requested = async {
+            self.snapshots.send(request).await.map_err(|_| CollectError::NoRun)?;
+            answer.await.map_err(|_| CollectError::NoRun)
         };
-        let mut snapshot = timeout(PATIENCE, asked)
+        let mut snapshot = timeout(SNAPSHOT_TIMEOUT, requested)
             .await
-            .map_err(|_| CollectError::Busy)??
+            .map_err(|_| CollectError::Timeout)??
             .map_err(CollectError::Unreadable)?;
         snapshot.devices = (self.devices)();
-        snapshot.own = Own::read();
+        snapshot.process = ProcessMetrics::read();
         Ok(Arc::new(Scrape { families: self.registry.families(&snapshot), snapshot }))
     }
 }
 
-/// Starts to make looks for whoever asks.
-pub fn spawn(mut collector: Collector) -> Scrapes {
-    let (looks, mut asked) = mpsc::channel::<oneshot::Sender<_>>(QUEUE);
+/// Starts the task that answers scrape requests.
+pub(super) fn spawn(mut collector: Collector) -> ScrapeSender {
+    let (sender, mut requests) = mpsc::channel::<ScrapeRequest>(QUEUE);
     tokio::spawn(async move {
-        while let Some(first) = asked.recv().await {
-            // Whoever asks while a look is being made wants a fresher one.
+        while let Some(first) = requests.recv().await {
+            // Requests that arrive during a scrape wait for the next, fresher one.
             let mut waiting = vec![first];
-            while let Ok(next) = asked.try_recv() {
+            while let Ok(next) = requests.try_recv() {
                 waiting.push(next);
             }
-            waiting.retain(|reply| !reply.is_closed());
+            waiting.retain(|request| !request.is_closed());
             if waiting.is_empty() {
                 continue;
             }
-            let look = collector.look().await;
-            for reply in waiting {
-                // An error is a client that has gone.
-                let _ = reply.send(look.clone());
+            let scrape = collector.collect().await;
+            for request in waiting {
+                // An error means that the client has disconnected.
+                let _ = request.send(scrape.clone());
             }
         }
     });
-    looks
+    sender
 }

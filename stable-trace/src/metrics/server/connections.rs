@@ -1,4 +1,4 @@
-//! Who is connected, and who makes room.
+//! Tracks connections and closes the longest-waiting one at the limit.
 
 use std::{
     collections::HashMap,
@@ -15,6 +15,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
+use stable_trace_analysis::error_chain::ErrorChain;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
@@ -24,53 +25,55 @@ use tokio::{
 };
 
 use super::{
-    Limits,
-    connection_deadline::{Guarded, Watch},
-    routes::Site,
+    client_limits::ClientLimits, connection_deadline::ConnectionDeadline,
+    monitored_stream::MonitoredStream, routes::Routes,
 };
 
-/// How long nobody is let in after the system had no descriptor for one more.
-const PAUSE: Duration = Duration::from_millis(100);
+/// Pause after a failed `accept`, for example where no file descriptor is left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Headers of one request.
+/// The most headers of one request.
 const HEADERS: usize = 64;
 
-/// The connections there are.
+/// The open connections.
 #[derive(Clone, Debug, Default)]
 struct Connections {
-    all: Arc<Mutex<HashMap<u64, (Watch, AbortHandle)>>>,
-    /// Told whenever there may be room.
+    all: Arc<Mutex<HashMap<u64, (ConnectionDeadline, AbortHandle)>>>,
+    /// Notified when a connection may be closed, or has ended.
     room: Arc<Notify>,
-    /// Whether somebody waits for room, so that connections end with their answers.
-    crowded: Arc<AtomicBool>,
+    /// Whether a client waits for a connection: then connections close after their response.
+    full: Arc<AtomicBool>,
 }
 
 impl Connections {
-    fn with<T>(&self, act: impl FnOnce(&mut HashMap<u64, (Watch, AbortHandle)>) -> T) -> T {
+    fn with<T>(
+        &self,
+        act: impl FnOnce(&mut HashMap<u64, (ConnectionDeadline, AbortHandle)>) -> T,
+    ) -> T {
         act(&mut self.all.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Waits for room for one more. Where there is none the connection makes room that has been
-    /// waiting for its client longest; but where some are being answered, they end with their
-    /// answers first, so that nobody has to go who has only just come. An answer that a client waits
-    /// for is never cut short, and takes no longer than the limits say.
-    async fn room_for_one(&self, limits: Limits) {
+    /// Waits until there is room for one more connection. At the limit, the connection that has
+    /// waited longest for its client is closed. While others are being answered, it is closed only
+    /// after the grace time, because those end after their response. A response that a client waits
+    /// for is never interrupted; the limits bound its time.
+    async fn wait_for_room(&self, limits: ClientLimits) {
         while !self.make_room(limits) {
-            self.crowded.store(true, Relaxed);
-            // An error is that nothing has changed, but that some have waited longer now.
+            self.full.store(true, Relaxed);
+            // A timeout is no error: some connections are past their grace time now.
             let _ = timeout(limits.grace, self.room.notified()).await;
         }
-        self.crowded.store(false, Relaxed);
+        self.full.store(false, Relaxed);
     }
 
-    fn make_room(&self, limits: Limits) -> bool {
+    fn make_room(&self, limits: ClientLimits) -> bool {
         self.with(|all| {
             if all.len() < limits.connections {
                 return true;
             }
             let waiting: Vec<_> = all
                 .iter()
-                .filter_map(|(id, (watch, _))| Some((watch.waiting_since()?, *id)))
+                .filter_map(|(id, (deadline, _))| Some((deadline.waiting_since()?, *id)))
                 .collect();
             let Some((since, longest)) = waiting.iter().min() else { return false };
             if waiting.len() < all.len() && since.elapsed() < limits.grace {
@@ -89,71 +92,72 @@ impl Connections {
     }
 }
 
-/// Lets clients in and answers them, for ever.
-pub async fn serve(listener: TcpListener, site: Arc<Site>, limits: Limits) {
+/// Accepts and serves clients, for ever.
+pub(super) async fn serve(listener: TcpListener, routes: Arc<Routes>, limits: ClientLimits) {
     let connections = Connections::default();
     let mut id = 0;
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
-                // A client that has gone already, or no descriptor left.
-                log::debug!("a connection to the metrics failed: {error}");
-                tokio::time::sleep(PAUSE).await;
+                // The client has disconnected, or no file descriptor is left.
+                log::debug!("cannot accept a connection to the metrics endpoint: {error}");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
-        connections.room_for_one(limits).await;
+        connections.wait_for_room(limits).await;
         id += 1;
-        let watch = Watch::new(limits, Arc::clone(&connections.room));
-        let (site, all, own) = (Arc::clone(&site), connections.clone(), watch.clone());
-        // The lock is held until the connection is in the list: it cannot end before.
+        let deadline = ConnectionDeadline::new(limits, Arc::clone(&connections.room));
+        let (routes, all, expiry) = (Arc::clone(&routes), connections.clone(), deadline.clone());
+        // The lock is held until the connection is in the list, so it cannot be removed before.
         connections.with(|list| {
             let task = tokio::spawn(async move {
                 tokio::select! {
-                    () = converse(stream, site, &own, &all.crowded, limits) => {}
-                    () = own.overdue() => {}
+                    () = serve_client(stream, routes, &expiry, &all.full, limits) => {}
+                    () = expiry.expired() => {}
                 }
                 all.remove(id);
             });
-            list.insert(id, (watch, task.abort_handle()));
+            list.insert(id, (deadline, task.abort_handle()));
         });
     }
 }
 
-async fn converse(
+async fn serve_client(
     stream: TcpStream,
-    site: Arc<Site>,
-    watch: &Watch,
-    crowded: &AtomicBool,
-    limits: Limits,
+    routes: Arc<Routes>,
+    deadline: &ConnectionDeadline,
+    full: &AtomicBool,
+    limits: ClientLimits,
 ) {
-    // Answers are written at once.
+    // Responses are written in one piece.
     let _ = stream.set_nodelay(true);
-    let stream = Guarded::new(stream, watch.clone());
-    match &site.web.tls {
-        None => answer(stream, site, watch, crowded, limits).await,
+    let stream = MonitoredStream::new(stream, deadline.clone());
+    match &routes.web.tls {
+        None => serve_requests(stream, routes, deadline, full, limits).await,
         Some(tls) => match tls.accept(stream).await {
-            Ok(stream) => answer(stream, site, watch, crowded, limits).await,
-            Err(error) => log::debug!("a connection to the metrics was not encrypted: {error}"),
+            Ok(stream) => serve_requests(stream, routes, deadline, full, limits).await,
+            Err(error) => {
+                log::debug!("TLS handshake with a client of the metrics endpoint failed: {error}");
+            }
         },
     }
 }
 
-/// Answers the requests of one connection.
-async fn answer<S: AsyncRead + AsyncWrite + Unpin + Send>(
+async fn serve_requests<S: AsyncRead + AsyncWrite + Unpin + Send>(
     stream: S,
-    site: Arc<Site>,
-    watch: &Watch,
-    crowded: &AtomicBool,
-    limits: Limits,
+    routes: Arc<Routes>,
+    deadline: &ConnectionDeadline,
+    full: &AtomicBool,
+    limits: ClientLimits,
 ) {
     let service = service_fn(|request| {
-        let site = Arc::clone(&site);
-        watch.answering();
+        let routes = Arc::clone(&routes);
+        deadline.start_answer();
         async move {
-            let mut response = site.answer(&request, watch).await;
-            if crowded.load(Relaxed) {
+            let mut response = routes.answer(&request, deadline).await;
+            if full.load(Relaxed) {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
             Ok::<_, std::convert::Infallible>(response)
@@ -161,7 +165,7 @@ async fn answer<S: AsyncRead + AsyncWrite + Unpin + Send>(
     });
     let outcome = http1::Builder::new()
         .timer(TokioTimer::new())
-        // The watch sees to time.
+        // `ConnectionDeadline` enforces the time limits.
         .header_read_timeout(None)
         .max_buf_size(limits.header_bytes)
         .max_header_size(limits.header_bytes)
@@ -169,6 +173,6 @@ async fn answer<S: AsyncRead + AsyncWrite + Unpin + Send>(
         .serve_connection(TokioIo::new(stream), service)
         .await;
     if let Err(error) = outcome {
-        log::debug!("a connection to the metrics ended: {error}");
+        log::debug!("a connection to the metrics endpoint failed: {}", ErrorChain(&error));
     }
 }

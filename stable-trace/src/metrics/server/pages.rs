@@ -1,4 +1,4 @@
-//! What people read: the landing page, and the state as JSON.
+//! The landing page, and the status as JSON.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,9 +9,9 @@ use super::collector::{CollectError, Scrape};
 use crate::metrics::series::Build;
 
 /// The page at `/`.
-pub fn landing(build: &Build) -> String {
+pub(super) fn landing(build: &Build) -> String {
     let Build { version, revision, kernel } = build;
-    let [version, revision, kernel] = [version, revision, kernel].map(|text| html(text));
+    let [version, revision, kernel] = [version, revision, kernel].map(|text| escape_html(text));
     format!(
         "<!DOCTYPE html>\n\
          <html lang=\"en\">\n\
@@ -30,7 +30,7 @@ pub fn landing(build: &Build) -> String {
     )
 }
 
-fn html(text: &str) -> String {
+fn escape_html(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
@@ -41,37 +41,33 @@ struct Status<'a> {
     kernel: &'a str,
     ready: bool,
     uptime_seconds: f64,
-    /// Why the rest is missing.
+    /// Why the fields of the run are missing.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
     #[serde(flatten)]
-    seen: Option<Seen<'a>>,
+    run: Option<RunStatus<'a>>,
 }
 
 #[derive(Serialize)]
-struct Seen<'a> {
-    /// Every probe, with the reason where it is not attached.
+struct RunStatus<'a> {
     probes: &'a [Probe],
     devices: &'a [Device],
     events_received: u64,
     events_lost: u64,
 }
 
-/// The state at `/status`.
-///
-/// # Errors
-/// What the serialiser says.
-pub fn status(
+/// The JSON object at `/status`.
+pub(super) fn status(
     build: &Build,
     ready: bool,
     uptime: Duration,
-    look: &Result<Arc<Scrape>, CollectError>,
+    scrape: &Result<Arc<Scrape>, CollectError>,
 ) -> serde_json::Result<String> {
-    let seen = look.as_ref().ok().map(|look| Seen {
-        probes: &look.snapshot.probes,
-        devices: &look.snapshot.devices,
-        events_received: look.snapshot.events_received,
-        events_lost: look.snapshot.events_lost,
+    let run = scrape.as_ref().ok().map(|scrape| RunStatus {
+        probes: &scrape.snapshot.probes,
+        devices: &scrape.snapshot.devices,
+        events_received: scrape.snapshot.events_received,
+        events_lost: scrape.snapshot.events_lost,
     });
     let status = Status {
         version: &build.version,
@@ -79,8 +75,8 @@ pub fn status(
         kernel: &build.kernel,
         ready,
         uptime_seconds: uptime.as_secs_f64(),
-        error: look.as_ref().err().map(ToString::to_string),
-        seen,
+        error: scrape.as_ref().err().map(ToString::to_string),
+        run,
     };
     serde_json::to_string_pretty(&status).map(|text| text + "\n")
 }

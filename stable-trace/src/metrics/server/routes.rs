@@ -1,10 +1,12 @@
-//! Which path answers what.
+//! Routes requests to pages.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering::Relaxed},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Instant,
 };
-use std::time::Instant;
 
 use hyper::{
     Method, Request, Response, StatusCode,
@@ -16,12 +18,13 @@ use hyper::{
 use tokio::sync::oneshot;
 
 use super::{
-    collector::{CollectError, Scrape, Scrapes},
-    connection_deadline::{Answer, Watch},
+    collector::{CollectError, Scrape, ScrapeSender},
+    connection_deadline::ConnectionDeadline,
     pages,
+    response_body::ResponseBody,
 };
 use crate::metrics::{
-    exposition::{self, Format},
+    exposition::{self, ExpositionFormat},
     negotiate::negotiate,
     series::Build,
     web_config::WebConfig,
@@ -31,59 +34,65 @@ const TEXT: &str = "text/plain; charset=utf-8";
 const HTML: &str = "text/html; charset=utf-8";
 const JSON: &str = "application/json";
 
-/// Everything that can be asked for.
-pub struct Site {
-    looks: Scrapes,
+/// The pages of the endpoint.
+pub(super) struct Routes {
+    scrapes: ScrapeSender,
     ready: Arc<AtomicBool>,
     build: Build,
-    since: Instant,
-    /// What is asked of clients.
-    pub web: WebConfig,
+    started: Instant,
+    pub(super) web: WebConfig,
 }
 
-/// An answer before it is one of HTTP.
-struct Said {
+/// Status, content type and body of a response.
+struct Page {
     status: StatusCode,
-    kind: &'static str,
+    content_type: &'static str,
     text: String,
 }
 
-impl Said {
-    fn ok(kind: &'static str, text: String) -> Self {
-        Self { status: StatusCode::OK, kind, text }
+impl Page {
+    fn ok(content_type: &'static str, text: String) -> Self {
+        Self { status: StatusCode::OK, content_type, text }
     }
 
-    fn plain(status: StatusCode, text: impl Into<String>) -> Self {
+    fn text(status: StatusCode, text: impl Into<String>) -> Self {
         let mut text = text.into();
         text.push('\n');
-        Self { status, kind: TEXT, text }
+        Self { status, content_type: TEXT, text }
     }
 }
 
-impl Site {
-    /// What looks come from, whether the run is under way, what runs, and what is asked of clients.
-    pub fn new(looks: Scrapes, ready: Arc<AtomicBool>, build: Build, web: WebConfig) -> Self {
-        Self { looks, ready, build, since: Instant::now(), web }
+impl Routes {
+    pub(super) fn new(
+        scrapes: ScrapeSender,
+        ready: Arc<AtomicBool>,
+        build: Build,
+        web: WebConfig,
+    ) -> Self {
+        Self { scrapes, ready, build, started: Instant::now(), web }
     }
 
-    /// Answers one request.
-    pub async fn answer(&self, request: &Request<Incoming>, watch: &Watch) -> Response<Answer> {
-        let said = if self.admits(request).await {
-            self.say(request).await
+    pub(super) async fn answer(
+        &self,
+        request: &Request<Incoming>,
+        deadline: &ConnectionDeadline,
+    ) -> Response<ResponseBody> {
+        let page = if self.is_authorized(request).await {
+            self.page(request).await
         } else {
-            Said::plain(StatusCode::UNAUTHORIZED, "name and password, please")
+            Page::text(StatusCode::UNAUTHORIZED, "authentication required")
         };
         let head = request.method() == Method::HEAD;
-        let not_allowed = said.status == StatusCode::METHOD_NOT_ALLOWED;
-        let body = Bytes::from(said.text);
-        let mut response = Response::new(Answer::new(body, watch.clone()));
-        *response.status_mut() = said.status;
+        let not_allowed = page.status == StatusCode::METHOD_NOT_ALLOWED;
+        let body = Bytes::from(page.text);
+        let mut response = Response::new(ResponseBody::new(body, deadline.clone()));
+        *response.status_mut() = page.status;
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(said.kind));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(page.content_type));
         for (name, value) in &self.web.headers {
             headers.insert(name, value.clone());
         }
-        if said.status == StatusCode::UNAUTHORIZED {
+        if page.status == StatusCode::UNAUTHORIZED {
             headers
                 .insert(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"stable-trace\""));
         }
@@ -91,33 +100,36 @@ impl Site {
             headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         }
         if !request.body().is_end_stream() && !head {
-            // Nobody reads what a client sends after its header.
+            // The body of a request is never read.
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response
     }
 
-    async fn admits(&self, request: &Request<Incoming>) -> bool {
+    async fn is_authorized(&self, request: &Request<Incoming>) -> bool {
         match &self.web.passwords {
             None => true,
             Some(passwords) => {
                 let authorization = request.headers().get(AUTHORIZATION);
-                passwords.admit(authorization.map(HeaderValue::as_bytes)).await
+                passwords.verify(authorization.map(HeaderValue::as_bytes)).await
             }
         }
     }
 
-    async fn say(&self, request: &Request<Incoming>) -> Said {
+    async fn page(&self, request: &Request<Incoming>) -> Page {
         let path = request.uri().path();
         if !matches!(path, "/" | "/metrics" | "/status" | "/-/healthy" | "/-/ready") {
-            return Said::plain(StatusCode::NOT_FOUND, "not found: see / for what is here");
+            return Page::text(StatusCode::NOT_FOUND, "not found; / lists the pages");
         }
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            return Said::plain(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are answered");
+            return Page::text(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method not allowed; use GET or HEAD",
+            );
         }
         match path {
             "/metrics" => {
-                // Several headers of one name stand for one with commas.
+                // Several headers of one name are equivalent to one with a comma-separated list.
                 let accept: Vec<_> = request
                     .headers()
                     .get_all(ACCEPT)
@@ -127,32 +139,34 @@ impl Site {
                 self.metrics(negotiate(Some(&accept.join(",")))).await
             }
             "/status" => self.status().await,
-            "/-/healthy" => Said::plain(StatusCode::OK, "healthy"),
-            "/-/ready" if self.ready.load(Relaxed) => Said::plain(StatusCode::OK, "ready"),
-            "/-/ready" => Said::plain(StatusCode::SERVICE_UNAVAILABLE, "not ready: attaching"),
-            _ => Said::ok(HTML, pages::landing(&self.build)),
+            "/-/healthy" => Page::text(StatusCode::OK, "healthy"),
+            "/-/ready" if self.ready.load(Relaxed) => Page::text(StatusCode::OK, "ready"),
+            "/-/ready" => Page::text(StatusCode::SERVICE_UNAVAILABLE, "not ready: attaching"),
+            _ => Page::ok(HTML, pages::landing(&self.build)),
         }
     }
 
-    async fn metrics(&self, format: Format) -> Said {
-        match self.look().await {
-            Ok(look) => Said::ok(format.content_type(), exposition::encode(&look.families, format)),
-            Err(error) => Said::plain(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
+    async fn metrics(&self, format: ExpositionFormat) -> Page {
+        match self.scrape().await {
+            Ok(scrape) => {
+                Page::ok(format.content_type(), exposition::encode(&scrape.families, format))
+            }
+            Err(error) => Page::text(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
         }
     }
 
-    async fn status(&self) -> Said {
-        let look = self.look().await;
+    async fn status(&self) -> Page {
+        let scrape = self.scrape().await;
         let ready = self.ready.load(Relaxed);
-        match pages::status(&self.build, ready, self.since.elapsed(), &look) {
-            Ok(text) => Said::ok(JSON, text),
-            Err(error) => Said::plain(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+        match pages::status(&self.build, ready, self.started.elapsed(), &scrape) {
+            Ok(text) => Page::ok(JSON, text),
+            Err(error) => Page::text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
         }
     }
 
-    async fn look(&self) -> Result<Arc<Scrape>, CollectError> {
-        let (reply, look) = oneshot::channel();
-        self.looks.send(reply).await.map_err(|_| CollectError::Over)?;
-        look.await.map_err(|_| CollectError::Over)?
+    async fn scrape(&self) -> Result<Arc<Scrape>, CollectError> {
+        let (request, scrape) = oneshot::channel();
+        self.scrapes.send(request).await.map_err(|_| CollectError::NoRun)?;
+        scrape.await.map_err(|_| CollectError::NoRun)?
     }
 }

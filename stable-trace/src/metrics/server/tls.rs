@@ -1,4 +1,4 @@
-//! Certificates and keys.
+//! Loads certificates and keys into a TLS acceptor.
 
 use std::{
     path::{Path, PathBuf},
@@ -13,71 +13,62 @@ use rustls::{
     version::{TLS12, TLS13},
 };
 
-pub use tokio_rustls::TlsAcceptor as Acceptor;
+pub(in crate::metrics) use tokio_rustls::TlsAcceptor as Acceptor;
 
-/// Whether clients need certificates.
+/// Whether clients must present certificates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ClientAuth {
-    /// No.
+pub(in crate::metrics) enum ClientAuth {
     None,
-    /// No, but one that is given must be good.
+    /// Not required, but verified if presented.
     IfGiven,
-    /// Yes.
     Required,
 }
 
-/// A version of TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Version {
-    /// 1.2.
+pub(in crate::metrics) enum Version {
     Tls12,
-    /// 1.3.
     Tls13,
 }
 
-/// Where everything is, and what is asked of clients.
+/// The TLS settings of a web configuration. All files are PEM.
 #[derive(Clone, Debug)]
-pub struct TlsFiles {
-    /// The certificate and its chain, as PEM.
-    pub cert: PathBuf,
-    /// Its key, as PEM.
-    pub key: PathBuf,
-    /// Whether clients need certificates.
-    pub client_auth: ClientAuth,
-    /// What those are verified against, as PEM.
-    pub client_ca: Option<PathBuf>,
-    /// The oldest version that is spoken; 1.2 if nothing is said.
-    pub min: Option<Version>,
-    /// The newest version that is spoken; 1.3 if nothing is said.
-    pub max: Option<Version>,
+pub(in crate::metrics) struct TlsSettings {
+    /// The certificate and its chain.
+    pub(in crate::metrics) cert: PathBuf,
+    pub(in crate::metrics) key: PathBuf,
+    pub(in crate::metrics) client_auth: ClientAuth,
+    /// The authorities that client certificates are verified against.
+    pub(in crate::metrics) client_ca: Option<PathBuf>,
+    /// Default: 1.2.
+    pub(in crate::metrics) min: Option<Version>,
+    /// Default: 1.3.
+    pub(in crate::metrics) max: Option<Version>,
 }
 
-/// Why there is no TLS.
+/// Why the TLS settings cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// A file cannot be read, or has not in it what it should.
-    #[error("{}: {what}", path.display())]
+    /// A file cannot be read, or has the wrong content.
+    #[error("{}: {reason}", path.display())]
     File {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// What is wrong.
-        what: String,
+        /// What is wrong with it.
+        reason: String,
     },
-    /// Certificate and key do not go together, or the versions leave nothing.
+    /// The versions exclude each other.
     #[error("{0}")]
     Config(String),
 }
 
-/// Reads the files, and makes what takes connections with them.
-///
-/// # Errors
-/// [`TlsError`] names the file.
-pub fn acceptor(files: &TlsFiles) -> Result<Acceptor, TlsError> {
-    let certificates = certificates(&files.cert)?;
-    let key = PrivateKeyDer::from_pem_file(&files.key)
-        .map_err(|error| file(&files.key, &format!("no private key: {}", plain(&error))))?;
+/// Loads the files and builds an acceptor of TLS connections.
+pub(in crate::metrics) fn acceptor(settings: &TlsSettings) -> Result<Acceptor, TlsError> {
+    let certificates = certificates(&settings.cert)?;
+    let key = PrivateKeyDer::from_pem_file(&settings.key).map_err(|error| {
+        file(&settings.key, &format!("contains no private key: {}", pem_error(&error)))
+    })?;
     let provider = Arc::new(ring::default_provider());
-    let verifier = match (&files.client_ca, files.client_auth) {
+    let verifier = match (&settings.client_ca, settings.client_auth) {
         (None, _) | (_, ClientAuth::None) => Arc::new(NoClientAuth) as _,
         (Some(path), required) => {
             let mut roots = RootCertStore::empty();
@@ -95,12 +86,12 @@ pub fn acceptor(files: &TlsFiles) -> Result<Acceptor, TlsError> {
         }
     };
     let mut config = ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(&versions(files.min, files.max))
+        .with_protocol_versions(&versions(settings.min, settings.max))
         .map_err(|error| TlsError::Config(format!("min_version and max_version: {error}")))?
         .with_client_cert_verifier(verifier)
         .with_single_cert(certificates, key)
         .map_err(|error| {
-            file(&files.cert, &format!("not with {}: {error}", files.key.display()))
+            file(&settings.cert, &format!("does not match {}: {error}", settings.key.display()))
         })?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Acceptor::from(Arc::new(config)))
@@ -109,25 +100,25 @@ pub fn acceptor(files: &TlsFiles) -> Result<Acceptor, TlsError> {
 fn versions(min: Option<Version>, max: Option<Version>) -> Vec<&'static SupportedProtocolVersion> {
     let (min, max) = (min.unwrap_or(Version::Tls12), max.unwrap_or(Version::Tls13));
     let all = [(Version::Tls13, &TLS13), (Version::Tls12, &TLS12)];
-    let wanted = all.into_iter().filter(|(version, _)| (min..=max).contains(version));
-    wanted.map(|(_, supported)| supported).collect()
+    let enabled = all.into_iter().filter(|(version, _)| (min..=max).contains(version));
+    enabled.map(|(_, supported)| supported).collect()
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let all = CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|error| file(path, &plain(&error)))?;
+        .map_err(|error| file(path, &pem_error(&error)))?;
     if all.is_empty() {
-        return Err(file(path, "there is no certificate in it (PEM)"));
+        return Err(file(path, "contains no PEM certificate"));
     }
     Ok(all)
 }
 
-fn file(path: &Path, what: &str) -> TlsError {
-    TlsError::File { path: path.to_owned(), what: what.to_owned() }
+fn file(path: &Path, reason: &str) -> TlsError {
+    TlsError::File { path: path.to_owned(), reason: reason.to_owned() }
 }
 
-fn plain(error: &rustls::pki_types::pem::Error) -> String {
+fn pem_error(error: &rustls::pki_types::pem::Error) -> String {
     match error {
         rustls::pki_types::pem::Error::Io(error) => error.to_string(),
         other => other.to_string(),

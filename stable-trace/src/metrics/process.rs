@@ -1,32 +1,25 @@
-//! The agent's own process, under the names that every Prometheus client uses.
+//! Reads the standard `process_*` metrics of the agent.
 
 use std::fs;
 
 use rustix::process::{Resource, getrlimit};
 
-/// What `/proc/self` says; absent what could not be read.
+/// Values of `/proc/self`; `None` where one cannot be read.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Own {
-    /// User and system time, in seconds.
-    pub cpu_seconds: Option<f64>,
-    /// Open file descriptors.
-    pub open_fds: Option<u64>,
-    /// How many may be open.
-    pub max_fds: Option<u64>,
-    /// Virtual memory in bytes.
-    pub virtual_bytes: Option<u64>,
-    /// Resident memory in bytes.
-    pub resident_bytes: Option<u64>,
-    /// When it started, in seconds since 1970.
-    pub start_seconds: Option<f64>,
-    /// Threads.
-    pub threads: Option<u64>,
+pub struct ProcessMetrics {
+    /// User and system time.
+    pub(super) cpu_seconds: Option<f64>,
+    pub(super) open_fds: Option<u64>,
+    pub(super) max_fds: Option<u64>,
+    pub(super) virtual_bytes: Option<u64>,
+    pub(super) resident_bytes: Option<u64>,
+    /// Start time since 1970.
+    pub(super) start_seconds: Option<f64>,
+    pub(super) threads: Option<u64>,
 }
 
-impl Own {
-    /// Reads it.
-    #[must_use]
-    pub fn read() -> Self {
+impl ProcessMetrics {
+    pub(super) fn read() -> Self {
         let stat = read("/proc/self/stat").and_then(|text| Stat::parse(&text)).unwrap_or_default();
         let boot = read("/proc/stat").and_then(|text| boot_seconds(&text));
         #[expect(clippy::cast_precision_loss, reason = "ticks are far below 2^52")]
@@ -37,7 +30,7 @@ impl Own {
             cpu_seconds: stat.cpu_ticks.map(seconds),
             open_fds: fs::read_dir("/proc/self/fd")
                 .ok()
-                // One of them is the folder's own.
+                // One of them is the open directory itself.
                 .map(|entries| (entries.count() as u64).saturating_sub(1)),
             max_fds: getrlimit(Resource::Nofile).current,
             virtual_bytes: stat.virtual_bytes,
@@ -66,7 +59,7 @@ struct Stat {
 
 impl Stat {
     fn parse(text: &str) -> Option<Self> {
-        // The name stands in parentheses and may have any character in it.
+        // The name is in parentheses and may contain any character.
         let (_, rest) = text.rsplit_once(')')?;
         let fields: Vec<_> = rest.split_whitespace().collect();
         // `rest` begins with field 3.
@@ -91,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_with_parentheses_moves_no_field() {
+    fn parentheses_in_the_process_name_are_handled() {
         let text = "42 (a) b (c) S 1 42 42 0 -1 4194560 1 0 0 0 7 5 0 0 20 0 3 0 1234 8192 2 18446";
         assert_eq!(
             Stat::parse(text),
@@ -108,16 +101,16 @@ mod tests {
     }
 
     #[test]
-    fn this_process_agrees_with_the_kernel() {
-        let own = Own::read();
+    fn metrics_of_this_process_are_plausible() {
+        let metrics = ProcessMetrics::read();
         let status = fs::read_to_string("/proc/self/status").unwrap();
         let threads = status.lines().find_map(|line| line.strip_prefix("Threads:")).unwrap();
         // Other tests start and end threads meanwhile.
-        assert!(own.threads.unwrap() > 0 && threads.trim().parse::<u64>().unwrap() > 0);
-        assert!(own.resident_bytes.unwrap() > 100_000);
-        assert!(own.virtual_bytes >= own.resident_bytes);
+        assert!(metrics.threads.unwrap() > 0 && threads.trim().parse::<u64>().unwrap() > 0);
+        assert!(metrics.resident_bytes.unwrap() > 100_000);
+        assert!(metrics.virtual_bytes >= metrics.resident_bytes);
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-        let age = now.as_secs_f64() - own.start_seconds.unwrap();
+        let age = now.as_secs_f64() - metrics.start_seconds.unwrap();
         assert!((-2.0..86_400.0).contains(&age), "{age}");
     }
 }

@@ -2,8 +2,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    event::{Check, Operation, Page, PageKind, Source},
-    units::DeviceId,
+    correlate::sample::{failure, page},
+    event::Page,
 };
 
 const INO: u64 = 12;
@@ -13,8 +13,8 @@ fn at(ms: u64) -> Timestamp {
     Timestamp::from_unix_ns(ms * 1_000_000)
 }
 
-fn word(ms: u64, state: WorkloadState, failed: &[(&str, &str, u64)]) -> Line {
-    let mut all = Failed::new();
+fn workload(ms: u64, state: WorkloadState, failed: &[(&str, &str, u64)]) -> Line {
+    let mut all = FailedCalls::new();
     for (call, name, count) in failed {
         all.entry((*call).to_owned()).or_default().insert((*name).to_owned(), *count);
     }
@@ -30,32 +30,8 @@ fn word(ms: u64, state: WorkloadState, failed: &[(&str, &str, u64)]) -> Line {
 }
 
 fn error(ms: u64, ino: Option<u64>, pid: Option<u32>) -> Line {
-    let page = Page {
-        kind: PageKind::File,
-        ino,
-        index: Some(3),
-        device: None,
-        dev: None,
-        fs: None,
-        stable: None,
-    };
-    let error = IntegrityError {
-        op: Operation::Write,
-        device: Some("sda".to_owned()),
-        dev: Some(DeviceId::new(8, 0)),
-        sector: 8,
-        sectors: 8,
-        check: Check::Guard,
-        source: Source::Scsi,
-        status: "EILSEQ".to_owned(),
-        pages: vec![page],
-        pages_total: None,
-        fs: None,
-        path: None,
-        pid,
-        tid: None,
-        comm: None,
-    };
+    let page = Page { ino, ..page(("sda", 0, 3), None) };
+    let error = IntegrityError { pid, ..failure("sda", 8, vec![page]) };
     Line { seq: 1, time: at(ms), event: Event::Integrity(error) }
 }
 
@@ -69,22 +45,22 @@ fn result(lines: &[Line]) -> Vec<WorkloadErrors> {
 
 const EILSEQ: (&str, &str) = ("sync_file_range", "EILSEQ");
 
-fn refused(count: u64) -> [(&'static str, &'static str, u64); 1] {
+fn failed(count: u64) -> [(&'static str, &'static str, u64); 1] {
     [(EILSEQ.0, EILSEQ.1, count)]
 }
 
-/// The kernel's ring was read before the workload's output.
+/// The ring buffer was read before the output of the workload.
 #[test]
-fn errors_may_come_before_the_first_word() {
+fn errors_may_arrive_before_the_first_workload_line() {
     use WorkloadState::{Finished, Started};
     let found = result(&[
         error(900, Some(INO), None),
         error(1100, Some(INO), None),
         error(1200, None, Some(PID + 1)),
-        word(1000, Started, &[]),
-        word(2000, Finished, &refused(1)),
+        workload(1000, Started, &[]),
+        workload(2000, Finished, &failed(1)),
         error(2100, Some(INO), None),
-        word(2050, Started, &[]),
+        workload(2050, Started, &[]),
     ]);
     let counts: Vec<_> =
         found.iter().map(|it| (it.integrity_errors, it.integrity_errors_own)).collect();
@@ -92,31 +68,31 @@ fn errors_may_come_before_the_first_word() {
 }
 
 #[test]
-fn errors_that_nobody_claims_are_not_kept_for_ever() {
+fn the_number_of_unclaimed_errors_is_bounded() {
     let mut pairing = Pairing::default();
     for ms in 0..5_000 {
         pairing.observe(&error(ms, Some(INO), None));
     }
-    assert_eq!(pairing.unclaimed.len(), MOST_UNCLAIMED);
-    pairing.observe(&word(4_990, WorkloadState::Started, &[]));
+    assert_eq!(pairing.unclaimed.len(), MAX_UNCLAIMED);
+    pairing.observe(&workload(4_990, WorkloadState::Started, &[]));
     assert_eq!(pairing.result()[0].integrity_errors, 10);
     assert!(pairing.unclaimed.is_empty());
 }
 
 #[test]
-fn refusals_stand_beside_the_errors_of_their_time() {
+fn failed_calls_are_paired_with_the_errors_of_their_interval() {
     use WorkloadState::{Finished, Progress, Started};
     let found = result(&[
         error(500, Some(INO), None),
-        word(1000, Started, &[]),
+        workload(1000, Started, &[]),
         error(1200, Some(INO), None),
         error(1300, Some(99), Some(PID)),
-        word(2000, Progress, &refused(2)),
-        // It comes late: its time is that of the first second.
+        workload(2000, Progress, &failed(2)),
+        // It arrives late: its time is in the first interval.
         error(1900, Some(99), Some(77)),
-        word(3000, Progress, &refused(2)),
+        workload(3000, Progress, &failed(2)),
         error(3500, Some(INO), None),
-        word(4000, Finished, &refused(3)),
+        workload(4000, Finished, &failed(3)),
         error(4500, Some(INO), None),
     ]);
     let [found] = found.as_slice() else { panic!("{found:?}") };
@@ -126,8 +102,8 @@ fn refusals_stand_beside_the_errors_of_their_time() {
         .intervals
         .iter()
         .map(|it| {
-            let refused = it.failed.values().flat_map(|errors| errors.values()).sum::<u64>();
-            (it.from, refused, it.integrity_errors, it.integrity_errors_own)
+            let calls = it.failed.values().flat_map(|errors| errors.values()).sum::<u64>();
+            (it.from, calls, it.integrity_errors, it.integrity_errors_own)
         })
         .collect();
     assert_eq!(intervals, [(at(1000), 2, 3, 2), (at(3000), 1, 1, 1)]);
@@ -135,24 +111,24 @@ fn refusals_stand_beside_the_errors_of_their_time() {
 }
 
 #[test]
-fn where_nothing_failed_nothing_is_said() {
+fn a_profile_without_failures_is_omitted() {
     use WorkloadState::{Finished, Started};
-    assert_eq!(result(&[word(1000, Started, &[]), word(2000, Finished, &[])]), []);
+    assert_eq!(result(&[workload(1000, Started, &[]), workload(2000, Finished, &[])]), []);
     assert_eq!(result(&[error(1, None, None)]), []);
-    assert_eq!(result(&[word(1000, Finished, &refused(3))]), []);
+    assert_eq!(result(&[workload(1000, Finished, &failed(3))]), []);
 }
 
 #[test]
-fn each_profile_has_its_own() {
+fn profiles_are_counted_separately() {
     use WorkloadState::{Finished, Started};
     let found = result(&[
-        word(1000, Started, &[]),
-        word(2000, Finished, &refused(1)),
-        word(3000, Started, &[]),
+        workload(1000, Started, &[]),
+        workload(2000, Finished, &failed(1)),
+        workload(3000, Started, &[]),
         error(1500, Some(INO), None),
         error(3500, Some(INO), None),
         error(3600, Some(INO), None),
-        word(4000, Finished, &refused(2)),
+        workload(4000, Finished, &failed(2)),
     ]);
     let counts: Vec<_> = found.iter().map(|found| found.integrity_errors).collect();
     assert_eq!(counts, [1, 2]);
@@ -160,34 +136,34 @@ fn each_profile_has_its_own() {
 }
 
 #[test]
-fn a_long_run_keeps_its_sums_in_a_bounded_room() {
+fn a_long_run_keeps_its_totals_in_bounded_memory() {
     let mut pairing = Pairing::default();
-    pairing.observe(&word(0, WorkloadState::Started, &[]));
-    let seconds = 3 * MOST as u64;
+    pairing.observe(&workload(0, WorkloadState::Started, &[]));
+    let seconds = 3 * MAX_INTERVALS as u64;
     for second in 1..=seconds {
         pairing.observe(&error(second * 1000 - 500, Some(INO), None));
-        pairing.observe(&word(second * 1000, WorkloadState::Progress, &refused(second)));
+        pairing.observe(&workload(second * 1000, WorkloadState::Progress, &failed(second)));
     }
     let found = pairing.result();
     assert_eq!(found[0].failed[EILSEQ.0][EILSEQ.1], seconds);
     assert_eq!(found[0].integrity_errors_own, seconds);
-    assert!(found[0].intervals.len() <= MOST, "{}", found[0].intervals.len());
+    assert!(found[0].intervals.len() <= MAX_INTERVALS, "{}", found[0].intervals.len());
 }
 
 proptest! {
-    /// Against sums over the whole run, whatever comes in whatever order.
+    /// Compares with totals over the whole run, for lines in any order.
     #[test]
-    fn the_intervals_sum_up_to_the_run(
+    fn the_intervals_add_up_to_the_run(
         steps in prop::collection::vec((0..3_u8, 1..500_u64, 0..5_u64), 1..60),
     ) {
-        let mut lines = vec![word(0, WorkloadState::Started, &[])];
-        let (mut now, mut refusals, mut errors) = (0, 0, 0);
+        let mut lines = vec![workload(0, WorkloadState::Started, &[])];
+        let (mut now, mut failures, mut errors) = (0, 0, 0);
         for (kind, ms, count) in steps {
             now += ms;
             match kind {
                 0 => {
-                    refusals += count;
-                    lines.push(word(now, WorkloadState::Progress, &refused(refusals)));
+                    failures += count;
+                    lines.push(workload(now, WorkloadState::Progress, &failed(failures)));
                 }
                 1 => {
                     errors += 1;
@@ -199,13 +175,13 @@ proptest! {
                 }
             }
         }
-        lines.push(word(now + 1, WorkloadState::Finished, &refused(refusals)));
+        lines.push(workload(now + 1, WorkloadState::Finished, &failed(failures)));
         let found = result(&lines);
         let found = found.first().cloned().unwrap_or_default();
-        let total = |failed: &Failed| failed.values().flat_map(|all| all.values()).sum::<u64>();
-        prop_assert_eq!(total(&found.failed), refusals);
+        let total = |failed: &FailedCalls| failed.values().flat_map(|all| all.values()).sum::<u64>();
+        prop_assert_eq!(total(&found.failed), failures);
         prop_assert_eq!(found.integrity_errors, errors);
         let by_time: u64 = found.intervals.iter().map(|interval| total(&interval.failed)).sum();
-        prop_assert_eq!(by_time, refusals);
+        prop_assert_eq!(by_time, failures);
     }
 }

@@ -1,0 +1,130 @@
+//! Integrity errors whose verdict is not due yet.
+
+use crate::{
+    correlate::{
+        disks::{Disk, Disks},
+        verdict::{
+            event_refs::EventRef,
+            key_table::{FileId, PageId},
+        },
+    },
+    event::{Check, IntegrityError, Operation, PageKind, Source},
+};
+
+/// Maximum number of file pages kept of an error. Further ones count as unknown.
+const MAX_FILE_PAGES: usize = 32;
+
+/// Maximum length in bytes of a path in an explanation.
+const MAX_PATH: usize = 200;
+
+/// Maximum length in bytes of a name in an explanation.
+const MAX_NAME: usize = 64;
+
+/// A page of the page cache.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FilePage {
+    pub(super) id: Option<PageId>,
+    /// The disk of its file.
+    pub(super) disk: Option<Disk>,
+    /// Whether its mapping requires stable pages.
+    pub(super) stable: Option<bool>,
+}
+
+/// The parts of an `integrity` line that its verdict needs.
+#[derive(Debug)]
+pub(super) struct PendingError {
+    pub(super) event: EventRef,
+    pub(super) op: Operation,
+    pub(super) check: Check,
+    pub(super) source: Source,
+    pub(super) device: Option<String>,
+    pub(super) disk: Option<Disk>,
+    /// First sector.
+    pub(super) sector: u64,
+    pub(super) file_pages: Vec<FilePage>,
+    pub(super) anonymous_pages: u64,
+    /// Pages without a known owner, and pages that the line does not list.
+    pub(super) unknown_pages: u64,
+    /// Device of the first file page.
+    pub(super) file_device: Option<Box<str>>,
+    /// File system of the first file page.
+    pub(super) fs: Option<Box<str>>,
+    pub(super) path: Option<Box<str>>,
+    /// Name of the submitting thread.
+    pub(super) comm: Option<Box<str>>,
+}
+
+impl PendingError {
+    pub(super) fn new(event: EventRef, error: &IntegrityError, disks: &mut Disks) -> Self {
+        let mut file_pages = Vec::new();
+        let (mut anonymous_pages, mut unknown_pages) = (0, 0);
+        let mut named = None;
+        for page in &error.pages {
+            match page.kind {
+                PageKind::File if file_pages.len() < MAX_FILE_PAGES => {
+                    let device = page.device.as_deref();
+                    named = named.or(Some((device, page.fs.as_deref())));
+                    let file = page.dev.zip(page.ino).map(|(dev, ino)| FileId { dev, ino });
+                    let id = file.zip(page.index).map(|(file, index)| PageId { file, index });
+                    let disk = device.and_then(|device| disks.resolve(device));
+                    file_pages.push(FilePage { id, disk, stable: page.stable });
+                }
+                PageKind::Anonymous => anonymous_pages += 1,
+                PageKind::File | PageKind::Unknown => unknown_pages += 1,
+            }
+        }
+        let listed = u64::try_from(error.pages.len()).unwrap_or(u64::MAX);
+        unknown_pages += error.pages_total.unwrap_or(0).saturating_sub(listed);
+        let (file_device, fs) = named.unwrap_or_default();
+        Self {
+            event,
+            op: error.op,
+            check: error.check,
+            source: error.source,
+            device: error.device.clone().map(|device| prefix(&device, MAX_NAME).into()),
+            disk: error.device.as_deref().and_then(|device| disks.resolve(device)),
+            sector: error.sector,
+            file_pages,
+            anonymous_pages,
+            unknown_pages,
+            file_device: file_device.map(|device| prefix(device, MAX_NAME).into()),
+            fs: fs.or(error.fs.as_deref()).map(|fs| prefix(fs, MAX_NAME).into()),
+            path: error.path.as_deref().map(|path| prefix(path, MAX_PATH).into()),
+            comm: error.comm.as_deref().map(|comm| prefix(comm, MAX_NAME).into()),
+        }
+    }
+
+    /// The identified pages, sorted and without duplicates.
+    pub(super) fn pages(&self) -> Vec<PageId> {
+        let mut pages: Vec<_> = self.file_pages.iter().filter_map(|page| page.id).collect();
+        pages.sort_unstable();
+        pages.dedup();
+        pages
+    }
+
+    /// The disk of the error and the disks of its files, without duplicates.
+    pub(super) fn disks(&self) -> Vec<Disk> {
+        let of_files = self.file_pages.iter().filter_map(|page| page.disk);
+        let mut disks: Vec<_> = self.disk.into_iter().chain(of_files).collect();
+        disks.sort_unstable();
+        disks.dedup();
+        disks
+    }
+}
+
+/// The longest prefix of a text within a number of bytes.
+fn prefix(text: &str, bytes: usize) -> &str {
+    text.get(..text.floor_char_boundary(bytes)).unwrap_or(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_cut_between_characters() {
+        assert_eq!(prefix("häuser", 2), "h");
+        assert_eq!(prefix("häuser", 3), "hä");
+        assert_eq!(prefix("h", 3), "h");
+    }
+}
