@@ -117,7 +117,30 @@ struct Part {
     gaps: Vec<Probe>,
 }
 
+/// A way to attach a probe: the probed function or tracepoint, the method, and the programs with
+/// their attach points, or why it cannot be used.
+type Candidate = (String, Method, Result<Vec<(&'static str, Point)>, String>);
+
 impl Part {
+    /// Plans the first candidate that works. If none does, each has a gap.
+    fn first_of(&mut self, group: Group, candidates: impl Iterator<Item = Candidate>) {
+        let mut gaps = Vec::new();
+        for (function, method, steps) in candidates {
+            match steps {
+                Ok(steps) => {
+                    for (program, point) in steps {
+                        self.step(group, program, point);
+                    }
+                    return;
+                }
+                Err(reason) => gaps.push((function, method, reason)),
+            }
+        }
+        for (function, method, reason) in gaps {
+            self.gap(group, &function, method, reason);
+        }
+    }
+
     fn step(&mut self, group: Group, program: &'static str, point: Point) {
         self.steps.push(Step { group, program, point });
     }
@@ -212,34 +235,34 @@ fn allowed(requested: Option<Method>, method: Method) -> bool {
     requested.is_none_or(|requested| requested == method)
 }
 
-/// Why fentry cannot be used on a function. It needs BTF, and aya supports functions of the kernel
-/// itself only.
-fn fentry_gap(facts: &Facts, function: &str) -> Option<String> {
+/// Checks that fentry can be used on a function, or returns why not. It needs BTF, and aya supports
+/// functions of the kernel itself only.
+fn check_fentry(facts: &Facts, function: &str) -> Result<(), String> {
     if let Some(reason) = facts.refused.get("fentry") {
-        return Some(reason.clone());
+        return Err(reason.clone());
     }
     let Some(found) = facts.functions.get(function) else {
-        return Some(absent(function));
+        return Err(absent(function));
     };
     match &found.module {
-        Some(module) => Some(format!(
+        Some(module) => Err(format!(
             "fentry reaches functions of the kernel itself, and {function} is in module {module}"
         )),
         None if found.symbol != function => {
-            Some(format!("the compiler made {} of {function}", found.symbol))
+            Err(format!("the compiler made {} of {function}", found.symbol))
         }
         None => match &found.parameters {
-            None => Some(format!("this kernel's BTF has no function {function}")),
+            None => Err(format!("this kernel's BTF has no function {function}")),
             Some(parameters)
                 if parameters.len() > TRAMPOLINE_ARGUMENTS && !long_trampolines(facts) =>
             {
-                Some(format!(
+                Err(format!(
                     "fentry takes functions of up to {TRAMPOLINE_ARGUMENTS} arguments before 6.6, \
                      and {function} has {}",
                     parameters.len()
                 ))
             }
-            Some(_) => None,
+            Some(_) => Ok(()),
         },
     }
 }

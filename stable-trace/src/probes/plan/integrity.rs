@@ -4,7 +4,7 @@
 use stable_trace_analysis::event::{Group, Method};
 use stable_trace_common::offsets::ABSENT;
 
-use super::{Part, Point, allowed, fentry_gap, kprobe_symbol};
+use super::{Part, Point, allowed, check_fentry, kprobe_symbol};
 use crate::probes::{
     facts::Facts,
     offsets::Resolved,
@@ -77,44 +77,36 @@ impl Alternatives {
         part: &mut Part,
     ) {
         let (system, name) = self.tracepoint;
-        let mut gaps = Vec::new();
-        for method in self.order.into_iter().filter(|method| allowed(requested, *method)) {
+        let function = self.function;
+        let [fentry, raw_tracepoint, kprobe] = self.programs.map(|program| variant(facts, program));
+        let methods = self.order.into_iter().filter(|method| allowed(requested, *method));
+        let candidates = methods.map(|method| {
             let probed = match method {
                 Method::Tracepoint => format!("{system}:{name}"),
-                _ => self.function.to_owned(),
+                _ => function.to_owned(),
             };
-            let [fentry, tracepoint, kprobe] = self.programs.map(|program| variant(facts, program));
             let step = readable.clone().and_then(|()| match method {
-                Method::Fentry => match fentry_gap(facts, self.function) {
-                    Some(reason) => Err(reason),
-                    None => Ok((fentry, Point::Fentry(self.function))),
-                },
-                Method::Tracepoint => raw_tracepoint_gap(facts, &probed)
-                    .map_or(Ok((tracepoint, Point::RawTracepoint { system, name })), Err),
-                Method::Kprobe => kprobe_symbol(facts, self.function)
-                    .map(|symbol| (kprobe, Point::Kprobe { function: self.function, symbol })),
-            });
-            match step {
-                Ok((program, point)) => {
-                    part.step(GROUP, program, point);
-                    return;
+                Method::Fentry => {
+                    check_fentry(facts, function).map(|()| (fentry, Point::Fentry(function)))
                 }
-                Err(reason) => gaps.push((probed, method, reason)),
-            }
-        }
-        for (probed, method, reason) in gaps {
-            part.gap(GROUP, &probed, method, reason);
-        }
+                Method::Tracepoint => check_raw_tracepoint(facts, &probed)
+                    .map(|()| (raw_tracepoint, Point::RawTracepoint { system, name })),
+                Method::Kprobe => kprobe_symbol(facts, function)
+                    .map(|symbol| (kprobe, Point::Kprobe { function, symbol })),
+            });
+            (probed, method, step.map(|step| vec![step]))
+        });
+        part.first_of(GROUP, candidates);
     }
 }
 
-/// Why a raw tracepoint cannot be used.
-fn raw_tracepoint_gap(facts: &Facts, tracepoint: &str) -> Option<String> {
-    if let Some(reason) = facts.refused.get("raw_tracepoint") {
-        return Some(reason.clone());
+/// Checks that a raw tracepoint can be used, or returns why not.
+fn check_raw_tracepoint(facts: &Facts, tracepoint: &str) -> Result<(), String> {
+    match facts.refused.get("raw_tracepoint") {
+        Some(reason) => Err(reason.clone()),
+        None if facts.tracepoints.contains_key(tracepoint) => Ok(()),
+        None => Err(format!("this kernel has no tracepoint {tracepoint}")),
     }
-    let known = facts.tracepoints.contains_key(tracepoint);
-    (!known).then(|| format!("this kernel has no tracepoint {tracepoint}"))
 }
 
 /// Plans the probe where the host verifies reads.
@@ -139,31 +131,22 @@ fn verify(facts: &Facts, resolved: &Resolved, requested: Option<Method>, part: &
             return;
         }
     };
-    let mut gaps = Vec::new();
-    if allowed(requested, Method::Fentry) {
-        match fentry_gap(facts, function) {
-            None => {
-                part.step(GROUP, variant(facts, verify.exit), Point::Fexit(verify.function));
-                return;
-            }
-            Some(reason) => gaps.push((Method::Fentry, reason)),
-        }
-    }
-    if allowed(requested, Method::Kprobe) {
-        match kprobe_symbol(facts, function) {
-            Ok(symbol) => {
-                let function = verify.function;
+    let function = verify.function;
+    let methods = [Method::Fentry, Method::Kprobe].into_iter();
+    let candidates = methods.filter(|method| allowed(requested, *method)).map(|method| {
+        let steps = if method == Method::Fentry {
+            check_fentry(facts, function)
+                .map(|()| vec![(variant(facts, verify.exit), Point::Fexit(function))])
+        } else {
+            kprobe_symbol(facts, function).map(|symbol| {
                 let returns = Point::Kretprobe { function, symbol: symbol.clone() };
-                part.step(GROUP, variant(facts, verify.returns), returns);
-                part.step(GROUP, verify.enter, Point::Kprobe { function, symbol });
-                return;
-            }
-            Err(reason) => gaps.push((Method::Kprobe, reason)),
-        }
-    }
-    for (method, reason) in gaps {
-        part.gap(GROUP, function, method, reason);
-    }
+                let enter = Point::Kprobe { function, symbol };
+                vec![(variant(facts, verify.returns), returns), (verify.enter, enter)]
+            })
+        };
+        (function.to_owned(), method, steps)
+    });
+    part.first_of(GROUP, candidates);
 }
 
 /// Checks that the function has the parameters that its programs read.
@@ -189,25 +172,25 @@ fn known_form(
 
 /// Plans the probe for the submitting task. Without it failures are counted, but name no task.
 fn submit(facts: &Facts, resolved: &Resolved, requested: Option<Method>, part: &mut Part) {
-    let mut gaps = Vec::new();
-    for method in [Method::Fentry, Method::Kprobe, Method::Tracepoint] {
-        let candidate =
-            allowed(requested, method) && (requested.is_some() || method != Method::Tracepoint);
-        if !candidate {
-            continue;
-        }
+    // The gap of the tracepoint method is of interest only if it is requested.
+    let methods =
+        [Method::Fentry, Method::Kprobe, Method::Tracepoint].into_iter().filter(|method| {
+            allowed(requested, *method) && (requested.is_some() || *method != Method::Tracepoint)
+        });
+    let candidates = methods.map(|method| {
         // It needs requests that can be read.
         let step = resolved.requests.clone().and_then(|()| match method {
-            Method::Fentry => match fentry_gap(facts, SUBMIT) {
-                Some(reason) => Err(reason),
-                // After a skipped run the task of an earlier bio at the same address would remain.
-                None if facts.preempts_programs() => {
+            Method::Fentry => {
+                check_fentry(facts, SUBMIT)?;
+                if facts.preempts_programs() {
+                    // After a skipped run the task of an earlier bio at the same address would
+                    // remain.
                     let skipped = "programs at trampolines can be preempted on this kernel, and \
                                    runs are skipped meanwhile";
-                    Err(skipped.to_owned())
+                    return Err(skipped.to_owned());
                 }
-                None => Ok(("integrity_submit", Point::Fentry(SUBMIT))),
-            },
+                Ok(("integrity_submit", Point::Fentry(SUBMIT)))
+            }
             Method::Kprobe => kprobe_symbol(facts, SUBMIT).map(|symbol| {
                 ("integrity_submit_kprobe", Point::Kprobe { function: SUBMIT, symbol })
             }),
@@ -215,17 +198,9 @@ fn submit(facts: &Facts, resolved: &Resolved, requested: Option<Method>, part: &
                 Err("there is no tracepoint where protection information is generated".to_owned())
             }
         });
-        match step {
-            Ok((program, point)) => {
-                part.step(GROUP, program, point);
-                return;
-            }
-            Err(reason) => gaps.push((method, reason)),
-        }
-    }
-    for (method, reason) in gaps {
-        part.gap(GROUP, SUBMIT, method, reason);
-    }
+        (SUBMIT.to_owned(), method, step.map(|step| vec![step]))
+    });
+    part.first_of(GROUP, candidates);
 }
 
 /// Plans the probe where a driver or the host reports the failed check.

@@ -3,7 +3,7 @@
 use stable_trace_analysis::event::{Group, Method};
 use stable_trace_common::offsets::ABSENT;
 
-use super::{Part, Point, fentry_gap, kprobe_symbol};
+use super::{Part, Point, allowed, check_fentry, kprobe_symbol};
 use crate::probes::{facts::Facts, offsets::Resolved, table::PAGE_MKWRITE};
 
 const GROUP: Group = Group::PageMkwrite;
@@ -23,32 +23,25 @@ pub(super) fn part(facts: &Facts, resolved: &Resolved, requested: Option<Method>
             return part;
         }
     };
-    if requested != Some(Method::Kprobe) {
-        match fentry_gap(facts, PAGE_MKWRITE) {
-            None => {
-                part.step(GROUP, form.exit, Point::Fexit(PAGE_MKWRITE));
-                return part;
-            }
-            Some(reason) => part.gap(GROUP, PAGE_MKWRITE, Method::Fentry, reason),
-        }
-    }
-    if requested != Some(Method::Fentry) {
-        match kprobe_symbol(facts, PAGE_MKWRITE) {
-            Ok(symbol) => {
-                let function = PAGE_MKWRITE;
+    let function = PAGE_MKWRITE;
+    let methods = [Method::Fentry, Method::Kprobe].into_iter();
+    let candidates = methods.filter(|method| allowed(requested, *method)).map(|method| {
+        let steps = if method == Method::Fentry {
+            check_fentry(facts, function).map(|()| vec![(form.exit, Point::Fexit(function))])
+        } else {
+            kprobe_symbol(facts, function).map(|symbol| {
                 let returns = Point::Kretprobe { function, symbol: symbol.clone() };
-                part.step(GROUP, "page_mkwrite_return", returns);
-                part.step(GROUP, form.enter, Point::Kprobe { function, symbol });
-                // The probe attaches, so the earlier method is no gap.
-                part.gaps.clear();
-            }
-            Err(reason) => part.gap(GROUP, PAGE_MKWRITE, Method::Kprobe, reason),
-        }
-    }
+                let enter = Point::Kprobe { function, symbol };
+                vec![("page_mkwrite_return", returns), (form.enter, enter)]
+            })
+        };
+        (function.to_owned(), method, steps)
+    });
+    part.first_of(GROUP, candidates);
     part
 }
 
-/// The programs for one form of the function.
+/// The programs for one prototype of the function.
 struct Form {
     exit: &'static str,
     enter: &'static str,

@@ -2,7 +2,7 @@
 
 use stable_trace_analysis::event::{Group, Method};
 
-use super::{Part, Point, absent, allowed, fentry_gap, kprobe_symbol};
+use super::{Part, Point, absent, allowed, check_fentry, kprobe_symbol};
 use crate::probes::{
     facts::Facts,
     offsets::Resolved,
@@ -55,35 +55,25 @@ fn write_end_probe(
         }
     };
     let (by_fentry, by_kprobe) = programs;
-    let mut refusals = Vec::new();
-    if allowed(requested, Method::Fentry) {
-        match (fentry_gap(facts, function), by_fentry) {
-            (None, Some(program)) => {
-                part.step(GROUP, program, Point::Fentry(function));
-                return;
-            }
-            (Some(reason), _) => refusals.push((Method::Fentry, reason)),
-            // A module's function that is built into this kernel.
-            (None, None) => refusals.push((
-                Method::Fentry,
-                format!(
-                    "{function} is in a module on most kernels, so it is probed by kprobe only"
-                ),
-            )),
-        }
-    }
-    if allowed(requested, Method::Kprobe) {
-        match kprobe_symbol(facts, function) {
-            Ok(symbol) => {
-                part.step(GROUP, by_kprobe, Point::Kprobe { function, symbol });
-                return;
-            }
-            Err(reason) => refusals.push((Method::Kprobe, reason)),
-        }
-    }
-    for (method, reason) in refusals {
-        part.gap(GROUP, function, method, reason);
-    }
+    let methods = [Method::Fentry, Method::Kprobe].into_iter();
+    let candidates = methods.filter(|method| allowed(requested, *method)).map(|method| {
+        let step = if method == Method::Fentry {
+            check_fentry(facts, function).and_then(|()| {
+                // A module's function that is built into this kernel has no fentry program.
+                let program = by_fentry.ok_or_else(|| {
+                    format!(
+                        "{function} is in a module on most kernels, so it is probed by kprobe only"
+                    )
+                })?;
+                Ok((program, Point::Fentry(function)))
+            })
+        } else {
+            kprobe_symbol(facts, function)
+                .map(|symbol| (by_kprobe, Point::Kprobe { function, symbol }))
+        };
+        (function.to_owned(), method, step.map(|step| vec![step]))
+    });
+    part.first_of(GROUP, candidates);
 }
 
 /// The programs that read this kernel's variant of the function: fentry and kprobe.

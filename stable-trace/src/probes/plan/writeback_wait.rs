@@ -7,7 +7,7 @@
 
 use stable_trace_analysis::event::{Group, Method};
 
-use super::{Part, Point, WaitRecord, allowed, fentry_gap, kprobe_symbol};
+use super::{Part, Point, WaitRecord, allowed, check_fentry, kprobe_symbol};
 use crate::{
     kernel::{release::Release, tracepoint::WAIT_SYSTEM},
     probes::{facts::Facts, offsets::Resolved, table::WAIT_FUNCTIONS},
@@ -59,10 +59,7 @@ fn returns(facts: &Facts, resolved: &Resolved, method: Method) -> Part {
     }
     for (index, function) in functions.into_iter().enumerate() {
         let point = match method {
-            Method::Fentry => match fentry_gap(facts, function) {
-                Some(reason) => Err(reason),
-                None => Ok(Point::Fexit(function)),
-            },
+            Method::Fentry => check_fentry(facts, function).map(|()| Point::Fexit(function)),
             _ => kprobe_symbol(facts, function).map(|symbol| Point::Kretprobe { function, symbol }),
         };
         let mut programs: &[_] = match (method, index) {
