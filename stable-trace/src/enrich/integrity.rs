@@ -56,16 +56,7 @@ impl Enricher {
         let count = run.count.min(MAX_LISTED_PAGES);
         if run.kind != FILE {
             let kind = if run.kind == ANONYMOUS { PageKind::Anonymous } else { PageKind::Unknown };
-            let page = Page {
-                kind,
-                ino: None,
-                index: None,
-                device: None,
-                dev: None,
-                fs: None,
-                stable: None,
-            };
-            return (0..count).map(|_| page.clone()).collect();
+            return (0..count).map(|_| Page::without_file(kind)).collect();
         }
         let identity = self.identities.get(&run.first.backing);
         let Location { device, dev, fs } = identity.location();
