@@ -13,7 +13,6 @@ pub const BY_DEV: u32 = 1;
 /// The file system or device that a folio belongs to.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "user", derive(zerocopy::FromBytes))]
 pub struct Backing {
     /// [`BY_BDI`] or [`BY_DEV`].
     pub kind: u32,

@@ -5,7 +5,6 @@ use crate::backing::Backing;
 /// The identity of a folio, read when something happened to it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "user", derive(zerocopy::FromBytes))]
 pub struct Folio {
     /// Inode number of the file.
     pub ino: u64,

@@ -28,7 +28,6 @@ pub const VERIFY: u32 = 3;
 /// Key of the map `INTEGRITY_ERRORS`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "user", derive(zerocopy::FromBytes))]
 pub struct IntegrityKey {
     /// The disk, as the kernel's own `dev_t`: 12 bits of major, 20 bits of minor.
     pub dev: u32,
@@ -50,7 +49,6 @@ pub const UNOWNED: u32 = 2;
 /// Consecutive pages of one owner.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "user", derive(zerocopy::FromBytes))]
 pub struct PageRun {
     /// [`FILE`], [`ANONYMOUS`] or [`UNOWNED`].
     pub kind: u32,

@@ -23,7 +23,6 @@ pub const INTEGRITY: u32 = 3;
 /// One finished stall.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "user", derive(zerocopy::FromBytes))]
 pub struct StallRecord {
     /// [`STALL`].
     pub kind: u32,
@@ -81,7 +80,6 @@ impl StallRecord {
 /// One page given to a writer while under writeback.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "user", derive(zerocopy::FromBytes))]
 pub struct UnstableRecord {
     /// [`UNSTABLE`].
     pub kind: u32,
@@ -116,7 +114,6 @@ impl UnstableRecord {
 /// One integrity failure.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "user", derive(zerocopy::FromBytes))]
 pub struct IntegrityRecord {
     /// [`INTEGRITY`].
     pub kind: u32,

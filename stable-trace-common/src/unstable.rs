@@ -10,7 +10,6 @@ pub const PAGE_MKWRITE: u32 = 1;
 /// Key of the map `UNSTABLE_WRITES`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "user", derive(zerocopy::FromBytes))]
 pub struct UnstableKey {
     /// The file system or device that the folio belongs to.
     pub backing: Backing,

@@ -1,6 +1,7 @@
 //! Reads the ring buffer: each record as bytes.
 
 use aya::maps::{MapData, RingBuf};
+use bytes::{Bytes, BytesMut};
 use tokio::io::{Interest, unix::AsyncFd};
 
 use super::ring_fill::RingFill;
@@ -8,6 +9,8 @@ use super::ring_fill::RingFill;
 /// The consumer of the map `EVENTS`.
 pub(crate) struct Ring {
     map: AsyncFd<RingBuf<MapData>>,
+    /// Records are copied here before they are decoded, which frees their space in the ring.
+    batch: BytesMut,
     received: u64,
     /// `None` if the positions cannot be mapped.
     fill: Option<RingFill>,
@@ -27,7 +30,7 @@ impl Ring {
         // drop, which the `AsyncFd` that owns it does last.
         let map = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }
             .map_err(std::io::Error::from)?;
-        Ok(Self { map, received: 0, fill })
+        Ok(Self { map, batch: BytesMut::with_capacity(MAX_BATCH_BYTES), received: 0, fill })
     }
 
     /// Waits until a program wakes the reader.
@@ -48,15 +51,20 @@ impl Ring {
     }
 
     /// Passes the records in the ring to `each`, at most a batch. Returns whether more may be there.
-    pub(crate) fn drain(&mut self, mut each: impl FnMut(&[u8])) -> bool {
+    pub(crate) fn drain(&mut self, mut each: impl FnMut(Bytes)) -> bool {
         let mut taken = 0;
         while taken < MAX_BATCH_BYTES {
             let Some(item) = self.map.get_mut().next() else {
                 return false;
             };
-            taken += item.len();
+            self.batch.extend_from_slice(&item);
+            drop(item);
+            let record: Bytes = self.batch.split().freeze();
+            taken += record.len();
             self.received += 1;
-            each(&item);
+            each(record);
+            // `each` has dropped the record, so this reuses its memory.
+            self.batch.reserve(size_of::<stable_trace_common::record::StallRecord>());
         }
         true
     }

@@ -1,9 +1,14 @@
 //! Decodes the bytes of the ring into records. Any input gives a record or a [`DecodeError`].
 
-use stable_trace_common::record::{
-    INTEGRITY, IntegrityRecord, STALL, StallRecord, UNSTABLE, UnstableRecord,
+use bytes::{Buf, Bytes, TryGetError};
+use stable_trace_common::{
+    backing::{Backing, NAME_LEN},
+    folio::Folio,
+    integrity::{IntegrityKey, PageRun, RUNS},
+    record::{INTEGRITY, IntegrityRecord, STALL, StallRecord, UNSTABLE, UnstableRecord},
+    task::COMM_LEN,
+    unstable::UnstableKey,
 };
-use zerocopy::FromBytes;
 
 /// One record of the ring.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,8 +24,8 @@ pub(crate) enum Record {
 /// Why bytes are no record. The ring keeps record boundaries, so the next record is not affected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum DecodeError {
-    /// The record ends before its kind and size.
-    #[error("a record of {have} bytes is too short for its kind and size")]
+    /// The record ends before its last field.
+    #[error("a record of {have} bytes is shorter than its kind needs")]
     Short {
         /// The length in bytes.
         have: usize,
@@ -48,30 +53,118 @@ pub(crate) enum DecodeError {
 }
 
 /// Decodes one record of the ring.
-pub(crate) fn decode(record: &[u8]) -> Result<Record, DecodeError> {
-    let ([kind, stated], _) = <[u32; 2]>::read_from_prefix(record)
-        .map_err(|_| DecodeError::Short { have: record.len() })?;
-    match kind {
-        STALL => read(record, kind, stated, StallRecord::SIZE).map(Record::Stall),
-        UNSTABLE => read(record, kind, stated, UnstableRecord::SIZE).map(Record::Unstable),
-        INTEGRITY => {
-            read(record, kind, stated, IntegrityRecord::SIZE).map(Box::new).map(Record::Integrity)
-        }
-        kind => Err(DecodeError::Kind { kind }),
+pub(crate) fn decode(record: Bytes) -> Result<Record, DecodeError> {
+    let have = record.len();
+    let mut rest = record;
+    let short = |_: TryGetError| DecodeError::Short { have };
+    let kind = rest.try_get_u32_ne().map_err(short)?;
+    let size = rest.try_get_u32_ne().map_err(short)?;
+    let expected = match kind {
+        STALL => StallRecord::SIZE,
+        UNSTABLE => UnstableRecord::SIZE,
+        INTEGRITY => IntegrityRecord::SIZE,
+        kind => return Err(DecodeError::Kind { kind }),
+    };
+    if size != expected || have != expected as usize {
+        return Err(DecodeError::Size { kind, stated: size, have, expected });
     }
+    match kind {
+        STALL => stall(kind, size, rest).map(Record::Stall),
+        UNSTABLE => unstable(kind, size, rest).map(Record::Unstable),
+        _ => integrity(kind, size, rest).map(Box::new).map(Record::Integrity),
+    }
+    .map_err(short)
 }
 
-fn read<T: FromBytes>(
-    record: &[u8],
-    kind: u32,
-    stated: u32,
-    expected: u32,
-) -> Result<T, DecodeError> {
-    let wrong_size = || DecodeError::Size { kind, stated, have: record.len(), expected };
-    if stated != expected {
-        return Err(wrong_size());
-    }
-    T::read_from_bytes(record).map_err(|_| wrong_size())
+/// The fields of a stall after its kind and size, in the order of [`StallRecord`].
+fn stall(kind: u32, size: u32, mut rest: Bytes) -> Result<StallRecord, TryGetError> {
+    Ok(StallRecord {
+        kind,
+        size,
+        end_ns: rest.try_get_u64_ne()?,
+        duration_ns: rest.try_get_u64_ne()?,
+        ino: rest.try_get_u64_ne()?,
+        index: rest.try_get_u64_ne()?,
+        cgroup_id: rest.try_get_u64_ne()?,
+        stack: rest.try_get_u64_ne()?,
+        pid: rest.try_get_u32_ne()?,
+        tid: rest.try_get_u32_ne()?,
+        comm: array::<COMM_LEN>(&mut rest)?,
+        backing: backing(&mut rest)?,
+    })
+}
+
+/// The fields of an unstable write after its kind and size, in the order of [`UnstableRecord`].
+fn unstable(kind: u32, size: u32, mut rest: Bytes) -> Result<UnstableRecord, TryGetError> {
+    Ok(UnstableRecord {
+        kind,
+        size,
+        time_ns: rest.try_get_u64_ne()?,
+        ino: rest.try_get_u64_ne()?,
+        index: rest.try_get_u64_ne()?,
+        cgroup_id: rest.try_get_u64_ne()?,
+        stack: rest.try_get_u64_ne()?,
+        pid: rest.try_get_u32_ne()?,
+        tid: rest.try_get_u32_ne()?,
+        comm: array::<COMM_LEN>(&mut rest)?,
+        key: UnstableKey {
+            backing: backing(&mut rest)?,
+            context: rest.try_get_u32_ne()?,
+            required: rest.try_get_u32_ne()?,
+        },
+    })
+}
+
+/// The fields of an integrity failure after its kind and size, in the order of
+/// [`IntegrityRecord`].
+fn integrity(kind: u32, size: u32, mut rest: Bytes) -> Result<IntegrityRecord, TryGetError> {
+    Ok(IntegrityRecord {
+        kind,
+        size,
+        time_ns: rest.try_get_u64_ne()?,
+        sector: rest.try_get_u64_ne()?,
+        sectors: rest.try_get_u64_ne()?,
+        pages: rest.try_get_u64_ne()?,
+        pid: rest.try_get_u32_ne()?,
+        tid: rest.try_get_u32_ne()?,
+        comm: array::<COMM_LEN>(&mut rest)?,
+        key: IntegrityKey {
+            dev: rest.try_get_u32_ne()?,
+            op: rest.try_get_u32_ne()?,
+            check: rest.try_get_u32_ne()?,
+            source: rest.try_get_u32_ne()?,
+        },
+        runs: {
+            let mut runs = [PageRun::EMPTY; RUNS];
+            for run in &mut runs {
+                *run = PageRun {
+                    kind: rest.try_get_u32_ne()?,
+                    stable: rest.try_get_u32_ne()?,
+                    count: rest.try_get_u64_ne()?,
+                    first: Folio {
+                        ino: rest.try_get_u64_ne()?,
+                        index: rest.try_get_u64_ne()?,
+                        backing: backing(&mut rest)?,
+                    },
+                };
+            }
+            runs
+        },
+    })
+}
+
+fn backing(rest: &mut Bytes) -> Result<Backing, TryGetError> {
+    Ok(Backing {
+        kind: rest.try_get_u32_ne()?,
+        dev: rest.try_get_u32_ne()?,
+        name: array::<NAME_LEN>(rest)?,
+    })
+}
+
+fn array<const N: usize>(rest: &mut Bytes) -> Result<[u8; N], TryGetError> {
+    let mut array = [0; N];
+    rest.try_copy_to_slice(&mut array)?;
+    Ok(array)
 }
 
 /// The text of a NUL-padded name. Bytes that are not UTF-8 become U+FFFD.

@@ -1,11 +1,6 @@
 use std::mem::offset_of;
 
 use proptest::prelude::*;
-use stable_trace_common::{
-    backing::{Backing, NAME_LEN},
-    task::COMM_LEN,
-    unstable::UnstableKey,
-};
 
 use super::*;
 
@@ -117,20 +112,20 @@ fn decoding_follows_the_layout_of_the_records() {
 proptest! {
     #[test]
     fn a_stall_survives_encoding_and_decoding(stall in any_stall()) {
-        let decoded = decode(&stall_bytes(&stall));
+        let decoded = decode(Bytes::from(stall_bytes(&stall)));
         prop_assert_eq!(decoded, Ok(Record::Stall(stall)));
     }
 
     #[test]
     fn an_unstable_write_survives_encoding_and_decoding(write in any_unstable()) {
-        let decoded = decode(&unstable_bytes(&write));
+        let decoded = decode(Bytes::from(unstable_bytes(&write)));
         prop_assert_eq!(decoded, Ok(Record::Unstable(write)));
     }
 
     #[test]
     fn any_bytes_are_a_record_or_malformed(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
         let length = bytes.len();
-        if decode(&bytes).is_ok() {
+        if decode(Bytes::from(bytes)).is_ok() {
             prop_assert_eq!(length, 120);
         }
     }
@@ -140,21 +135,21 @@ proptest! {
         prop_assume!(length != 120);
         let mut bytes = stall_bytes(&stall);
         bytes.resize(length, 0);
-        prop_assert!(decode(&bytes).is_err());
+        prop_assert!(decode(Bytes::from(bytes)).is_err());
     }
 
     #[test]
     fn a_record_with_a_wrong_size_field_is_malformed(stall in any_stall(), size: u32) {
         prop_assume!(size != StallRecord::SIZE);
         let bytes = stall_bytes(&StallRecord { size, ..stall });
-        prop_assert!(decode(&bytes).is_err());
+        prop_assert!(decode(Bytes::from(bytes)).is_err());
     }
 
     #[test]
     fn an_unknown_kind_is_named(stall in any_stall(), kind: u32) {
         prop_assume!(kind != STALL && kind != UNSTABLE);
         let bytes = stall_bytes(&StallRecord { kind, ..stall });
-        prop_assert_eq!(decode(&bytes), Err(DecodeError::Kind { kind }));
+        prop_assert_eq!(decode(Bytes::from(bytes)), Err(DecodeError::Kind { kind }));
     }
 
     #[test]
