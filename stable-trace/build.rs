@@ -1,6 +1,6 @@
-//! Builds the eBPF programs and puts them where the agent embeds them from: `$OUT_DIR/stable-trace-ebpf`.
+//! Compiles the eBPF programs to `$OUT_DIR/stable-trace-ebpf`, which the agent embeds.
 //!
-//! Cargo cannot yet depend on another target's binary, so this script runs cargo a second time,
+//! Cargo cannot yet depend on a binary for another target, so this script runs cargo a second time,
 //! through [`aya_build`].
 
 use std::env;
@@ -10,7 +10,8 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, anyhow};
 
-/// What [`aya_build`] must find before it starts; without it its own words are long and hard to read.
+/// The remedy for each missing tool. It is checked here, because the errors of [`aya_build`] are hard
+/// to read.
 const REMEDY: &str = "run `cargo xtask setup` once, then build again";
 
 fn main() {
@@ -21,9 +22,11 @@ fn main() {
 }
 
 fn build() -> Result<()> {
-    let package =
-        PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").context("cargo sets no directory")?);
-    let workspace = package.parent().context("the package stands outside its workspace")?;
+    let package = PathBuf::from(
+        env::var_os("CARGO_MANIFEST_DIR")
+            .context("CARGO_MANIFEST_DIR is not set: run this script by cargo")?,
+    );
+    let workspace = package.parent().context("the package is not inside its workspace")?;
     let ebpf = workspace.join("stable-trace-ebpf");
     let common = workspace.join("stable-trace-common");
 
@@ -38,17 +41,18 @@ fn build() -> Result<()> {
     require_linker()?;
 
     let toolchain = env::var("RUSTUP_TOOLCHAIN").unwrap_or_else(|_| "stable".to_owned());
-    let root_dir = ebpf.to_str().context("the workspace's path is not UTF-8: move it")?;
+    let root_dir =
+        ebpf.to_str().context("the path of the workspace is not UTF-8: move the workspace")?;
     aya_build::build_ebpf(
         [aya_build::Package { name: "stable-trace-ebpf", root_dir, ..Default::default() }],
         aya_build::Toolchain::Custom(&toolchain),
     )
-    .context("the eBPF programs do not build (their errors stand above)")
+    .context("cannot compile the eBPF programs (the compiler's errors are above)")
 }
 
-/// What the inner cargo has to find in its environment, and nothing but it.
+/// Sets what the inner cargo needs in its environment.
 fn set_environment(workspace: &Path) -> Result<()> {
-    // Where `cargo xtask setup` puts the linker if PATH has another version of it.
+    // `cargo xtask setup` installs the linker here if PATH has another version.
     let tools = workspace.join("target/tools/bin");
     let path = env::var_os("PATH").unwrap_or_default();
     let path: OsString =
@@ -56,15 +60,16 @@ fn set_environment(workspace: &Path) -> Result<()> {
     // SAFETY: this process has one thread, and none has been started yet.
     unsafe {
         env::set_var("PATH", path);
-        // `core` for the BPF target must be built from source: unstable, but stable Rust can do it.
+        // `core` for the BPF target is built from source, an unstable feature of cargo. This variable
+        // enables it with stable Rust.
         env::set_var("RUSTC_BOOTSTRAP", "1");
-        // Else every "Compiling" line comes out as a warning of this package, on every build.
+        // Without it, each "Compiling" line is shown as a warning of this package on every build.
         env::set_var("CARGO_TERM_QUIET", "true");
     }
     Ok(())
 }
 
-/// The sources of `core`, which the BPF target has no compiled copy of.
+/// Checks for the sources of `core`: there is no compiled `core` for the BPF target.
 fn require_rust_src() -> Result<()> {
     let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let output = Command::new(&rustc)
@@ -75,10 +80,10 @@ fn require_rust_src() -> Result<()> {
     if sysroot.join("lib/rustlib/src/rust/library/core/Cargo.toml").is_file() {
         return Ok(());
     }
-    Err(anyhow!("the eBPF programs need Rust's component `rust-src`: {REMEDY}"))
+    Err(anyhow!("the eBPF programs need the Rust component `rust-src`: {REMEDY}"))
 }
 
-/// The linker that turns LLVM bitcode into an eBPF object.
+/// Checks for the linker that turns LLVM bitcode into an eBPF object.
 fn require_linker() -> Result<()> {
     let works = Command::new("bpf-linker")
         .arg("--version")
@@ -90,7 +95,7 @@ fn require_linker() -> Result<()> {
     Err(anyhow!("the eBPF programs need `bpf-linker`: {REMEDY}"))
 }
 
-/// The commit that is built, or `unknown` outside a checkout (a source archive, a vendored copy).
+/// The commit that is built; `unknown` outside a git checkout (source archive, vendored copy).
 fn revision(workspace: &Path) -> String {
     let git = |args: &[&str]| {
         let output = Command::new("git").current_dir(workspace).args(args).output().ok()?;
@@ -100,7 +105,7 @@ fn revision(workspace: &Path) -> String {
     let unknown = || "unknown".to_owned();
     let Some(hash) = git(&["rev-parse", "--short=12", "HEAD"]) else { return unknown() };
 
-    // A commit moves the branch's file or the log of HEAD; a checkout moves HEAD.
+    // A commit changes the branch's file or the log of HEAD, a checkout changes HEAD.
     let branch = git(&["symbolic-ref", "--quiet", "HEAD"]);
     for name in ["HEAD", "logs/HEAD"].into_iter().chain(branch.as_deref()) {
         let Some(path) = git(&["rev-parse", "--git-path", name]) else { continue };

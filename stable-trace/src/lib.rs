@@ -1,15 +1,15 @@
 //! The agent: attaches eBPF programs, collects what they record, and serves events and metrics.
 //!
-//! Data flows one way: [`collect`] takes records and counters from the kernel, [`enrich`] turns
+//! Data flows one way: `collect` takes records and counters from the kernel, `enrich` turns
 //! records into events, `trace` drives one run, and `stable-trace-analysis` correlates and writes the
 //! events. `docs/architecture.md` has the rooms and their order.
 
 pub mod cli;
-pub mod collect;
+mod collect;
 mod doctor;
-pub mod enrich;
+mod enrich;
 pub mod experiment;
-pub mod kernel;
+mod kernel;
 pub mod metrics;
 pub mod probes;
 mod trace;

@@ -124,18 +124,10 @@ pub(crate) fn page((device, ino, index): At<'_>, stable: Option<bool>) -> Page {
 }
 
 /// A page of a process.
-pub(crate) const ANONYMOUS: Page = Page {
-    kind: PageKind::Anonymous,
-    ino: None,
-    index: None,
-    device: None,
-    dev: None,
-    fs: None,
-    stable: None,
-};
+pub(crate) const ANONYMOUS: Page = Page::without_file(PageKind::Anonymous);
 
 /// A page without a known owner.
-pub(crate) const UNKNOWN: Page = Page { kind: PageKind::Unknown, ..ANONYMOUS };
+pub(crate) const UNKNOWN: Page = Page::without_file(PageKind::Unknown);
 
 /// A write of these pages to `device` that failed its guard check.
 pub(crate) fn failure(device: &str, sector: u64, pages: Vec<Page>) -> IntegrityError {

@@ -90,6 +90,13 @@ pub struct Page {
     pub stable: Option<bool>,
 }
 
+impl Page {
+    /// A page that belongs to no known file.
+    pub const fn without_file(kind: PageKind) -> Self {
+        Self { kind, ino: None, index: None, device: None, dev: None, fs: None, stable: None }
+    }
+}
+
 /// One failed check of protection information.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IntegrityError {

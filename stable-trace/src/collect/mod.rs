@@ -1,9 +1,9 @@
-//! What the kernel hands over: the ring of records, counters and histograms, and stacks.
+//! Reads what the programs collect: records of the ring buffer, counters, histograms, stacks.
 //!
-//! Nothing is interpreted here; [`enrich`](crate::enrich) does that.
+//! Nothing is interpreted here; `enrich` does that.
 
-pub mod map_fill;
-pub mod maps;
-pub mod ring;
+pub(crate) mod map_fill;
+pub(crate) mod maps;
+pub(crate) mod ring;
 mod ring_fill;
-pub mod stacks;
+pub(crate) mod stacks;

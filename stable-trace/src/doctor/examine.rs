@@ -14,7 +14,7 @@ use super::{
 use crate::kernel::{
     btf::{self, Btf},
     devices,
-    feature_probe::{Hooks, Refusal},
+    feature_probe::{AttachMethods, Refusal},
     lockdown::Lockdown,
     privileges::{Capability, Privileges as ProcessPrivileges},
     release::{Release, System},
@@ -85,12 +85,12 @@ fn privileges(kernel: Release) -> Privileges {
 }
 
 /// Reads the BTF, and tries the methods with it. The BTF, 5 MiB and more, is freed afterwards.
-fn types_and_hooks() -> (Availability, Hooks) {
+fn types_and_hooks() -> (Availability, AttachMethods) {
     let bytes = btf::read(Path::new(btf::VMLINUX));
     let parsed = bytes.as_deref().map_err(|error| ErrorChain(error).to_string());
     let parsed =
         parsed.and_then(|bytes| Btf::parse(bytes).map_err(|error| ErrorChain(&error).to_string()));
-    let hooks = Hooks::try_all(parsed.as_ref().ok());
+    let hooks = AttachMethods::probe(parsed.as_ref().ok());
     let availability = match parsed {
         Ok(btf) => Availability::yes(format!("{} types in {}", btf.len(), btf::VMLINUX)),
         Err(reason) => Availability::no(reason),
@@ -104,7 +104,7 @@ fn symbols() -> Availability {
 
 /// Whether tracefs is available, and the tracepoint that fires at the start of a wait.
 fn wait_tracepoint() -> (Availability, Tracepoint) {
-    let mounted = tracefs::mounted();
+    let mounted = tracefs::mount_point();
     let read = tracefs::with_tracefs(Format::read_wait);
     let location = || match mounted {
         Some(path) => path.display().to_string(),
@@ -141,8 +141,8 @@ fn wait_fields(read: Result<Result<Format, FormatError>, TracefsError>) -> Trace
     Tracepoint { name: format!("{WAIT_SYSTEM}:{}", format.name), fields, reason }
 }
 
-fn methods(hooks: Hooks) -> Vec<AttachMethod> {
-    let Hooks { fentry, kprobe, tracepoint, raw_tracepoint } = hooks;
+fn methods(hooks: AttachMethods) -> Vec<AttachMethod> {
+    let AttachMethods { fentry, kprobe, tracepoint, raw_tracepoint } = hooks;
     [
         ("fentry", fentry),
         ("kprobe", kprobe),

@@ -1,13 +1,13 @@
-//! From records to events: decoding, identities of devices and file systems, paths, contexts.
+//! From records to events: decoding, devices and file systems, paths, contexts.
 
-pub mod context;
-pub mod decode;
+pub(crate) mod context;
+pub(crate) mod decode;
 mod enricher;
-pub mod identity;
+pub(crate) mod identity;
 pub(crate) mod integrity;
-pub mod paths;
-pub mod stacks;
+pub(crate) mod paths;
+pub(crate) mod stacks;
 mod stall;
 
-pub use enricher::{Enricher, place};
-pub use stall::{context_of, grade_of};
+pub(crate) use enricher::Enricher;
+pub(crate) use stall::{unstable_write_context, unstable_write_grade};

@@ -29,7 +29,7 @@ pub enum ExperimentError {
     #[error("--device {0} would be overwritten: add --yes if nothing on it is needed")]
     NotConfirmed(String),
     /// No such device.
-    #[error("--device: {0}")]
+    #[error("--device")]
     Device(#[from] DevicesError),
     /// A folder or file of the experiment's own.
     #[error("cannot {doing} {}: {source}", path.display())]

@@ -9,6 +9,7 @@ use std::{
 use stable_trace_analysis::event::Device;
 
 use super::{args::Fs, error::ExperimentError, plan::Arm};
+use crate::kernel::sysfs;
 
 /// Which arms can be measured.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,12 +26,12 @@ pub enum Switching {
 
 /// Where a disk's switch is.
 pub fn path(disk: &str) -> PathBuf {
-    Path::new("/sys/block").join(disk.replace('/', "!")).join("queue/stable_writes")
+    sysfs::disk_folder(Path::new("/sys"), disk).join("queue/stable_writes")
 }
 
 /// What stands there; nothing where there is no such file.
 pub fn read(disk: &str) -> Option<String> {
-    fs::read_to_string(path(disk)).ok().map(|text| text.trim().to_owned())
+    sysfs::read(&path(disk))
 }
 
 /// Sets it.

@@ -2,36 +2,31 @@
 
 use std::fmt;
 
-/// A kernel's version, as far as its behaviour is told by it.
+/// A kernel version: major and minor number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Release {
-    /// The 6 of 6.12.
-    pub major: u32,
-    /// The 12 of 6.12.
-    pub minor: u32,
+pub(crate) struct Release {
+    pub(crate) major: u32,
+    pub(crate) minor: u32,
 }
 
-/// What `uname` says.
+/// The fields of uname(2) that are used.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct System {
+pub(crate) struct System {
     /// `uname -r`, such as `6.1.0-50-amd64`.
-    pub release: String,
+    pub(crate) release: String,
     /// `uname -m`, such as `x86_64`.
-    pub machine: String,
+    pub(crate) machine: String,
     /// `uname -n`.
-    pub hostname: String,
+    pub(crate) hostname: String,
 }
 
 impl Release {
-    /// A version in numbers.
-    #[must_use]
-    pub const fn new(major: u32, minor: u32) -> Self {
+    pub(crate) const fn new(major: u32, minor: u32) -> Self {
         Self { major, minor }
     }
 
-    /// Understands `uname -r`; nothing if it does not begin with two numbers.
-    #[must_use]
-    pub fn parse(release: &str) -> Option<Self> {
+    /// Parses `uname -r`; `None` if it does not begin with two numbers.
+    pub(crate) fn parse(release: &str) -> Option<Self> {
         let mut numbers = release.trim().split(|c: char| !c.is_ascii_digit());
         Some(Self { major: numbers.next()?.parse().ok()?, minor: numbers.next()?.parse().ok()? })
     }
@@ -44,9 +39,7 @@ impl fmt::Display for Release {
 }
 
 impl System {
-    /// Asks the kernel.
-    #[must_use]
-    pub fn read() -> Self {
+    pub(crate) fn read() -> Self {
         let uname = rustix::system::uname();
         Self {
             release: uname.release().to_string_lossy().into_owned(),
@@ -55,9 +48,8 @@ impl System {
         }
     }
 
-    /// The version in numbers; 0.0 if it is not understood.
-    #[must_use]
-    pub fn version(&self) -> Release {
+    /// The version; 0.0 if the release cannot be parsed.
+    pub(crate) fn version(&self) -> Release {
         Release::parse(&self.release).unwrap_or_default()
     }
 }
@@ -67,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn releases_as_distributions_write_them() {
+    fn releases_of_distributions_are_parsed() {
         for (text, major, minor) in [
             ("5.10.0-32-amd64", 5, 10),
             ("6.12.95+deb12-amd64", 6, 12),

@@ -1,9 +1,9 @@
-//! The probes: what this kernel offers, what of it is used, and the programs that run there.
+//! The probes: what this kernel offers, the plan of what attaches, and loading and attaching.
 
-pub mod attach;
+pub(crate) mod attach;
 pub mod facts;
-pub mod kretprobe;
-pub mod load;
+pub(crate) mod kretprobe;
+pub(crate) mod load;
 pub mod offsets;
 pub mod plan;
-pub mod table;
+pub(crate) mod table;

@@ -24,7 +24,6 @@ pub struct Resolved {
 }
 
 /// Finds every offset.
-#[must_use]
 pub fn resolve(facts: &Facts) -> Resolved {
     let mut offsets = Offsets::ABSENT;
     // The first missing offset of each purpose.

@@ -188,7 +188,7 @@ fn start_event(tracer: &Tracer, limits: Limits, metrics: Option<String>) -> Star
         probes: tracer.probes(),
         devices,
         filtered: tracer.filtered,
-        only_devices: tracer.enricher.identities.only().to_vec(),
+        only_devices: tracer.enricher.identities.selected_disks().to_vec(),
         metrics,
     }
 }

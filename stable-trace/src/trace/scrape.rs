@@ -12,7 +12,11 @@ use stable_trace_common::process::ProcessKey;
 use super::tracer::Tracer;
 use crate::{
     collect::map_fill::MapFill,
-    enrich::{context_of, decode::name, grade_of, identity::Identity, place},
+    enrich::{
+        decode::name,
+        identity::{Identity, Location},
+        unstable_write_context, unstable_write_grade,
+    },
     metrics::snapshot::{
         DeviceFs, ProcessTime, Program, Snapshot, Stalls, UnstableCount, VerdictCount,
     },
@@ -85,8 +89,8 @@ impl Tracer {
         let mut all = Vec::new();
         for (key, histogram) in self.counters.histograms()? {
             let identity = self.enricher.identities.get(&key.backing);
-            if identity.wanted {
-                let context = self.enricher.stacks.get(key.stack).meaning.context;
+            if identity.selected {
+                let context = self.enricher.stacks.get(key.stack).reason.context;
                 all.push(Stalls { key, context, device_fs: device_fs(&identity), histogram });
             }
         }
@@ -100,7 +104,7 @@ impl Tracer {
             all.push(ProcessTime {
                 key,
                 comm: (!common).then(|| name(&key.comm)),
-                context: self.enricher.stacks.get(key.stack).meaning.context,
+                context: self.enricher.stacks.get(key.stack).reason.context,
                 sum_ns: stalls.sum_ns,
             });
         }
@@ -111,8 +115,9 @@ impl Tracer {
         let mut all = Vec::new();
         for (key, count) in self.counters.unstable_writes()? {
             let identity = self.enricher.identities.get(&key.backing);
-            if identity.wanted {
-                let (context, grade) = (context_of(&key), grade_of(&key, &identity));
+            if identity.selected {
+                let (context, grade) =
+                    (unstable_write_context(&key), unstable_write_grade(&key, &identity));
                 all.push(UnstableCount {
                     key,
                     context,
@@ -147,7 +152,7 @@ impl Tracer {
     fn fills(&self) -> Vec<MapFill> {
         let mut fills = self.counters.fills();
         fills.extend(self.enricher.stacks.fill());
-        fills.extend(self.ring.waiting().map(|entries| MapFill {
+        fills.extend(self.ring.unread_bytes().map(|entries| MapFill {
             name: "EVENTS".to_owned(),
             entries,
             capacity: self.ring_bytes,
@@ -164,6 +169,6 @@ fn verdict_counts(tally: &VerdictTally) -> Vec<VerdictCount> {
 }
 
 fn device_fs(identity: &Identity) -> DeviceFs {
-    let (device, _, fs) = place(identity);
+    let Location { device, fs, .. } = identity.location();
     DeviceFs { device, fs }
 }

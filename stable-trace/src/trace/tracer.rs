@@ -204,7 +204,7 @@ impl Tracer {
     /// Does the periodic work of an attached run: follows mounts, devices and modules, and reports
     /// losses.
     pub(crate) fn tick(&mut self, emitter: &mut Emitter) -> io::Result<()> {
-        self.enricher.identities.follow_mounts();
+        self.enricher.identities.refresh_mounts();
         self.follow_modules();
         self.report_losses(emitter)
     }
@@ -236,7 +236,7 @@ impl Tracer {
             return;
         }
         self.modules_checked_at = Instant::now();
-        self.enricher.identities.follow_devices();
+        self.enricher.identities.refresh_devices();
         let modules = modules::fingerprint();
         if modules == std::mem::replace(&mut self.modules, modules) {
             return;
@@ -250,12 +250,12 @@ impl Tracer {
         };
         let followed = with_tracefs(|tracefs| {
             let facts = gather(tracefs, &symbols, self.btf.as_deref());
-            self.attached.follow(&facts, self.method, tracefs);
+            self.attached.attach_new(&facts, self.method, tracefs);
         });
         if let Err(error) = followed {
             log::warn!("cannot attach the probes of new modules: {}", ErrorChain(&error));
         }
-        self.enricher.stacks.renew(symbols, modules);
+        self.enricher.stacks.set_symbols(symbols, modules);
     }
 }
 

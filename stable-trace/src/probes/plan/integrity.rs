@@ -1,33 +1,33 @@
-//! Group `integrity`: where failed checks are seen, and where it is said what was wrong.
+//! Group `integrity`: the functions where failed checks are observed, and where the failed check is
+//! reported.
 
 use stable_trace_analysis::event::{Group, Method};
 use stable_trace_common::offsets::ABSENT;
 
-use super::{Part, Point, allowed, fentry_gap, kprobe_symbol};
+use super::{Part, Point, allowed, check_fentry, kprobe_symbol};
 use crate::probes::{
     facts::Facts,
     offsets::Resolved,
     table::integrity::{
-        BIO, BIO_TRACEPOINT, LOOP, Looped, REQUEST, REQUEST_TRACEPOINT, SAID, SUBMIT, Said, VERIFY,
-        Verify,
+        BIO, BIO_TRACEPOINT, CHECK_REPORTERS, CheckReporter, LOOP, REQUEST, REQUEST_TRACEPOINT,
+        SUBMIT, VERIFY, Variants, Verify,
     },
 };
 
 const GROUP: Group = Group::Integrity;
 
-/// Requests, bios and verifications, then who said what. What says why a check failed comes first:
-/// a failure that is seen before it has no reason.
-pub(super) fn part(facts: &Facts, resolved: &Resolved, only: Option<Method>) -> Part {
+/// The reporters of failed checks come first: a failure that is observed before them has no check.
+pub(super) fn part(facts: &Facts, resolved: &Resolved, requested: Option<Method>) -> Part {
     let mut part = Part::default();
-    for said in &SAID {
-        reason(facts, resolved, said, only, &mut part);
+    for reporter in &CHECK_REPORTERS {
+        plan_reporter(facts, resolved, reporter, requested, &mut part);
     }
-    submit(facts, resolved, only, &mut part);
-    let requests = Forms {
+    submit(facts, resolved, requested, &mut part);
+    let requests = Alternatives {
         function: REQUEST,
         tracepoint: REQUEST_TRACEPOINT,
-        // The function is not called for completions in a batch, which are all good; the tracepoint
-        // fires for each of them.
+        // The function is not called for completions in a batch, which are all successful; the
+        // tracepoint fires for each of them.
         order: [Method::Fentry, Method::Tracepoint, Method::Kprobe],
         programs: [
             ["integrity_request", "integrity_request_unrolled"],
@@ -35,8 +35,8 @@ pub(super) fn part(facts: &Facts, resolved: &Resolved, only: Option<Method>) -> 
             ["integrity_request_kprobe", "integrity_request_kprobe_unrolled"],
         ],
     };
-    requests.plan(facts, &resolved.requests, only, &mut part);
-    let bios = Forms {
+    requests.plan(facts, &resolved.requests, requested, &mut part);
+    let bios = Alternatives {
         function: BIO,
         tracepoint: BIO_TRACEPOINT,
         // The tracepoint fires for stacked devices only, the function for every bio.
@@ -47,88 +47,80 @@ pub(super) fn part(facts: &Facts, resolved: &Resolved, only: Option<Method>) -> 
             ["integrity_bio_kprobe", "integrity_bio_kprobe_unrolled"],
         ],
     };
-    bios.plan(facts, &resolved.bios, only, &mut part);
-    verify(facts, resolved, only, &mut part);
+    bios.plan(facts, &resolved.bios, requested, &mut part);
+    verify(facts, resolved, requested, &mut part);
     part
 }
 
-/// The form of a program that this kernel takes.
-fn form(facts: &Facts, [looped, unrolled]: Looped) -> &'static str {
+/// The variant of a program that this kernel accepts.
+fn variant(facts: &Facts, [looped, unrolled]: Variants) -> &'static str {
     if facts.functions.contains_key(LOOP) { looped } else { unrolled }
 }
 
-/// A place that can be probed in three ways.
-struct Forms {
+/// A function that can be probed by three methods.
+struct Alternatives {
     function: &'static str,
     tracepoint: (&'static str, &'static str),
     /// Methods by preference.
     order: [Method; 3],
     /// Programs for fentry, tracepoint and kprobe.
-    programs: [Looped; 3],
+    programs: [Variants; 3],
 }
 
-impl Forms {
-    /// Takes the first form that works here.
+impl Alternatives {
+    /// Plans the first method that works on this kernel.
     fn plan(
         &self,
         facts: &Facts,
         readable: &Result<(), String>,
-        only: Option<Method>,
+        requested: Option<Method>,
         part: &mut Part,
     ) {
         let (system, name) = self.tracepoint;
-        let mut gaps = Vec::new();
-        for method in self.order.into_iter().filter(|method| allowed(only, *method)) {
+        let function = self.function;
+        let [fentry, raw_tracepoint, kprobe] = self.programs.map(|program| variant(facts, program));
+        let methods = self.order.into_iter().filter(|method| allowed(requested, *method));
+        let candidates = methods.map(|method| {
             let probed = match method {
                 Method::Tracepoint => format!("{system}:{name}"),
-                _ => self.function.to_owned(),
+                _ => function.to_owned(),
             };
-            let [fentry, tracepoint, kprobe] = self.programs.map(|program| form(facts, program));
             let step = readable.clone().and_then(|()| match method {
-                Method::Fentry => match fentry_gap(facts, self.function) {
-                    Some(reason) => Err(reason),
-                    None => Ok((fentry, Point::Fentry(self.function))),
-                },
-                Method::Tracepoint => raw_tracepoint_gap(facts, &probed)
-                    .map_or(Ok((tracepoint, Point::RawTracepoint { system, name })), Err),
-                Method::Kprobe => kprobe_symbol(facts, self.function)
-                    .map(|symbol| (kprobe, Point::Kprobe { function: self.function, symbol })),
-            });
-            match step {
-                Ok((program, point)) => {
-                    part.step(GROUP, program, point);
-                    return;
+                Method::Fentry => {
+                    check_fentry(facts, function).map(|()| (fentry, Point::Fentry(function)))
                 }
-                Err(reason) => gaps.push((probed, method, reason)),
-            }
-        }
-        for (probed, method, reason) in gaps {
-            part.gap(GROUP, &probed, method, reason);
-        }
+                Method::Tracepoint => check_raw_tracepoint(facts, &probed)
+                    .map(|()| (raw_tracepoint, Point::RawTracepoint { system, name })),
+                Method::Kprobe => kprobe_symbol(facts, function)
+                    .map(|symbol| (kprobe, Point::Kprobe { function, symbol })),
+            });
+            (probed, method, step.map(|step| vec![step]))
+        });
+        part.first_of(GROUP, candidates);
     }
 }
 
-/// Why a raw tracepoint cannot be used.
-fn raw_tracepoint_gap(facts: &Facts, tracepoint: &str) -> Option<String> {
-    if let Some(reason) = facts.refused.get("raw_tracepoint") {
-        return Some(reason.clone());
+/// Checks that a raw tracepoint can be used, or returns why not.
+fn check_raw_tracepoint(facts: &Facts, tracepoint: &str) -> Result<(), String> {
+    match facts.refused.get("raw_tracepoint") {
+        Some(reason) => Err(reason.clone()),
+        None if facts.tracepoints.contains_key(tracepoint) => Ok(()),
+        None => Err(format!("this kernel has no tracepoint {tracepoint}")),
     }
-    let known = facts.tracepoints.contains_key(tracepoint);
-    (!known).then(|| format!("this kernel has no tracepoint {tracepoint}"))
 }
 
-/// Where the host verifies what it has read.
-fn verify(facts: &Facts, resolved: &Resolved, only: Option<Method>, part: &mut Part) {
-    let there = VERIFY.iter().find(|verify| facts.functions.contains_key(verify.function));
+/// Plans the probe where the host verifies reads.
+fn verify(facts: &Facts, resolved: &Resolved, requested: Option<Method>, part: &mut Part) {
+    let found = VERIFY.iter().find(|verify| facts.functions.contains_key(verify.function));
     let [Verify { function: newest, .. }, ..] = VERIFY;
-    let function = there.map_or(newest, |verify| verify.function);
-    let method = only.unwrap_or(Method::Fentry);
+    let function = found.map_or(newest, |verify| verify.function);
+    let method = requested.unwrap_or(Method::Fentry);
     if method == Method::Tracepoint {
-        let reason = "there is no tracepoint where the host verifies what it has read";
+        let reason = "there is no tracepoint where the host verifies reads";
         part.gap(GROUP, function, method, reason);
         return;
     }
-    let known = there.ok_or_else(|| super::absent(newest)).and_then(|verify| {
+    let known = found.ok_or_else(|| super::absent(newest)).and_then(|verify| {
         resolved.verified.clone()?;
         known_form(facts, resolved, verify)
     });
@@ -139,34 +131,25 @@ fn verify(facts: &Facts, resolved: &Resolved, only: Option<Method>, part: &mut P
             return;
         }
     };
-    let mut gaps = Vec::new();
-    if allowed(only, Method::Fentry) {
-        match fentry_gap(facts, function) {
-            None => {
-                part.step(GROUP, form(facts, verify.exit), Point::Fexit(verify.function));
-                return;
-            }
-            Some(reason) => gaps.push((Method::Fentry, reason)),
-        }
-    }
-    if allowed(only, Method::Kprobe) {
-        match kprobe_symbol(facts, function) {
-            Ok(symbol) => {
-                let function = verify.function;
+    let function = verify.function;
+    let methods = [Method::Fentry, Method::Kprobe].into_iter();
+    let candidates = methods.filter(|method| allowed(requested, *method)).map(|method| {
+        let steps = if method == Method::Fentry {
+            check_fentry(facts, function)
+                .map(|()| vec![(variant(facts, verify.exit), Point::Fexit(function))])
+        } else {
+            kprobe_symbol(facts, function).map(|symbol| {
                 let returns = Point::Kretprobe { function, symbol: symbol.clone() };
-                part.step(GROUP, form(facts, verify.returns), returns);
-                part.step(GROUP, verify.enter, Point::Kprobe { function, symbol });
-                return;
-            }
-            Err(reason) => gaps.push((Method::Kprobe, reason)),
-        }
-    }
-    for (method, reason) in gaps {
-        part.gap(GROUP, function, method, reason);
-    }
+                let enter = Point::Kprobe { function, symbol };
+                vec![(variant(facts, verify.returns), returns), (verify.enter, enter)]
+            })
+        };
+        (function.to_owned(), method, steps)
+    });
+    part.first_of(GROUP, candidates);
 }
 
-/// Whether the function has the arguments that its programs read.
+/// Checks that the function has the parameters that its programs read.
 fn known_form(
     facts: &Facts,
     resolved: &Resolved,
@@ -179,7 +162,7 @@ fn known_form(
     };
     if parameters != verify.parameters {
         let parameters = parameters.join(", ");
-        return Err(format!("{function}({parameters}) is a form that is not known"));
+        return Err(format!("{function}({parameters}) has unknown parameters"));
     }
     if verify.parameters.len() == 1 && resolved.offsets.payload_iter == ABSENT {
         return Err("this kernel's BTF has no member bio_integrity_payload.bio_iter".to_owned());
@@ -187,71 +170,70 @@ fn known_form(
     Ok(verify)
 }
 
-/// Who submits. Without it failures are counted all the same, and name no task.
-fn submit(facts: &Facts, resolved: &Resolved, only: Option<Method>, part: &mut Part) {
-    let mut gaps = Vec::new();
-    for method in [Method::Fentry, Method::Kprobe, Method::Tracepoint] {
-        let wanted = allowed(only, method) && (only.is_some() || method != Method::Tracepoint);
-        if !wanted {
-            continue;
-        }
-        // Of no use where nothing that failed can be read.
+/// Plans the probe for the submitting task. Without it failures are counted, but name no task.
+fn submit(facts: &Facts, resolved: &Resolved, requested: Option<Method>, part: &mut Part) {
+    // The gap of the tracepoint method is of interest only if it is requested.
+    let methods =
+        [Method::Fentry, Method::Kprobe, Method::Tracepoint].into_iter().filter(|method| {
+            allowed(requested, *method) && (requested.is_some() || *method != Method::Tracepoint)
+        });
+    let candidates = methods.map(|method| {
+        // It needs requests that can be read.
         let step = resolved.requests.clone().and_then(|()| match method {
-            Method::Fentry => match fentry_gap(facts, SUBMIT) {
-                Some(reason) => Err(reason),
-                // One that is skipped would leave whoever had a bio at that address before.
-                None if facts.preempts_programs() => {
-                    let skipped = "programs at trampolines are preempted here, and skipped for \
-                                   others meanwhile";
-                    Err(skipped.to_owned())
+            Method::Fentry => {
+                check_fentry(facts, SUBMIT)?;
+                if facts.preempts_programs() {
+                    // After a skipped run the task of an earlier bio at the same address would
+                    // remain.
+                    let skipped = "programs at trampolines can be preempted on this kernel, and \
+                                   runs are skipped meanwhile";
+                    return Err(skipped.to_owned());
                 }
-                None => Ok(("integrity_submit", Point::Fentry(SUBMIT))),
-            },
+                Ok(("integrity_submit", Point::Fentry(SUBMIT)))
+            }
             Method::Kprobe => kprobe_symbol(facts, SUBMIT).map(|symbol| {
                 ("integrity_submit_kprobe", Point::Kprobe { function: SUBMIT, symbol })
             }),
             Method::Tracepoint => {
-                Err("there is no tracepoint where protection information is made".to_owned())
+                Err("there is no tracepoint where protection information is generated".to_owned())
             }
         });
-        match step {
-            Ok((program, point)) => {
-                part.step(GROUP, program, point);
-                return;
-            }
-            Err(reason) => gaps.push((method, reason)),
-        }
-    }
-    for (method, reason) in gaps {
-        part.gap(GROUP, SUBMIT, method, reason);
-    }
+        (SUBMIT.to_owned(), method, step.map(|step| vec![step]))
+    });
+    part.first_of(GROUP, candidates);
 }
 
-/// What a driver or the host says of a failed check.
-fn reason(facts: &Facts, resolved: &Resolved, said: &Said, only: Option<Method>, part: &mut Part) {
-    if said.driver_pdu.is_some_and(|offset| offset(&resolved.offsets) != ABSENT) {
+/// Plans the probe where a driver or the host reports the failed check.
+fn plan_reporter(
+    facts: &Facts,
+    resolved: &Resolved,
+    reporter: &CheckReporter,
+    requested: Option<Method>,
+    part: &mut Part,
+) {
+    if reporter.driver_pdu.is_some_and(|offset| offset(&resolved.offsets) != ABSENT) {
         // The check is read from the driver's part of the failed request.
         return;
     }
-    let there = said.names.iter().find(|name| facts.functions.contains_key(**name));
-    let function = match (there, said.names) {
+    let found = reporter.names.iter().find(|name| facts.functions.contains_key(**name));
+    let function = match (found, reporter.names) {
         (Some(function), _) | (None, [function, ..]) => *function,
         (None, []) => return,
     };
-    let method = only.unwrap_or(Method::Kprobe);
+    let method = requested.unwrap_or(Method::Kprobe);
     let step = if method == Method::Kprobe {
-        match (there, said.module) {
+        match (found, reporter.module) {
             (None, Some(module)) => {
                 Err(format!("module {module} is not loaded, or has no function {function}"))
             }
             _ => kprobe_symbol(facts, function),
         }
     } else {
-        Err(format!("which check failed is read at {function} by kprobe only"))
+        Err(format!("the failed check is read at {function} by kprobe only"))
     };
-    // Of no use where nothing that failed can be read.
+    // It needs requests that can be read.
     match resolved.requests.clone().and(step) {
-        Ok(symbol) => part.step(GROUP, said.program, Point::Kprobe { function, symbol }),
+        Ok(symbol) => part.step(GROUP, reporter.program, Point::Kprobe { function, symbol }),
         Err(reason) => part.gap(GROUP, function, method, reason),
     }
 }

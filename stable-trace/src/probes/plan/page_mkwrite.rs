@@ -1,17 +1,17 @@
-//! Group `page_mkwrite`: where write faults end.
+//! Group `page_mkwrite`: the end of write faults.
 
 use stable_trace_analysis::event::{Group, Method};
 use stable_trace_common::offsets::ABSENT;
 
-use super::{Part, Point, fentry_gap, kprobe_symbol};
+use super::{Part, Point, allowed, check_fentry, kprobe_symbol};
 use crate::probes::{facts::Facts, offsets::Resolved, table::PAGE_MKWRITE};
 
 const GROUP: Group = Group::PageMkwrite;
 
-/// One function calls every file system's handler, whatever module is loaded and when.
-pub(super) fn part(facts: &Facts, resolved: &Resolved, only: Option<Method>) -> Part {
+/// One function calls the handlers of all file systems, of modules too.
+pub(super) fn part(facts: &Facts, resolved: &Resolved, requested: Option<Method>) -> Part {
     let mut part = Part::default();
-    let method = only.unwrap_or(Method::Fentry);
+    let method = requested.unwrap_or(Method::Fentry);
     if method == Method::Tracepoint {
         part.gap(GROUP, PAGE_MKWRITE, method, "there is no tracepoint in a write fault");
         return part;
@@ -23,32 +23,25 @@ pub(super) fn part(facts: &Facts, resolved: &Resolved, only: Option<Method>) -> 
             return part;
         }
     };
-    if only != Some(Method::Kprobe) {
-        match fentry_gap(facts, PAGE_MKWRITE) {
-            None => {
-                part.step(GROUP, form.exit, Point::Fexit(PAGE_MKWRITE));
-                return part;
-            }
-            Some(reason) => part.gap(GROUP, PAGE_MKWRITE, Method::Fentry, reason),
-        }
-    }
-    if only != Some(Method::Fentry) {
-        match kprobe_symbol(facts, PAGE_MKWRITE) {
-            Ok(symbol) => {
-                let function = PAGE_MKWRITE;
+    let function = PAGE_MKWRITE;
+    let methods = [Method::Fentry, Method::Kprobe].into_iter();
+    let candidates = methods.filter(|method| allowed(requested, *method)).map(|method| {
+        let steps = if method == Method::Fentry {
+            check_fentry(facts, function).map(|()| vec![(form.exit, Point::Fexit(function))])
+        } else {
+            kprobe_symbol(facts, function).map(|symbol| {
                 let returns = Point::Kretprobe { function, symbol: symbol.clone() };
-                part.step(GROUP, "page_mkwrite_return", returns);
-                part.step(GROUP, form.enter, Point::Kprobe { function, symbol });
-                // It is seen after all.
-                part.gaps.clear();
-            }
-            Err(reason) => part.gap(GROUP, PAGE_MKWRITE, Method::Kprobe, reason),
-        }
-    }
+                let enter = Point::Kprobe { function, symbol };
+                vec![("page_mkwrite_return", returns), (form.enter, enter)]
+            })
+        };
+        (function.to_owned(), method, steps)
+    });
+    part.first_of(GROUP, candidates);
     part
 }
 
-/// The programs for one form of the function.
+/// The programs for one prototype of the function.
 struct Form {
     exit: &'static str,
     enter: &'static str,
@@ -70,9 +63,7 @@ fn form(facts: &Facts, resolved: &Resolved) -> Result<Form, String> {
             Ok(Form { exit: "page_mkwrite_exit_1", enter: "page_mkwrite_enter_1" })
         }
         Some(["vmf"]) => Err("this kernel's BTF has no member vm_fault.page".to_owned()),
-        Some(names) => {
-            Err(format!("{PAGE_MKWRITE}({}) is a form that is not known", names.join(", ")))
-        }
+        Some(names) => Err(format!("{PAGE_MKWRITE}({}) has unknown parameters", names.join(", "))),
         None => Err(format!("this kernel's BTF has no function {PAGE_MKWRITE}")),
     }
 }

@@ -1,47 +1,47 @@
-//! What group `integrity` needs.
+//! The functions and tracepoints of group `integrity`.
 
 use stable_trace_common::offsets::Offsets;
 
-/// Where every failed request completes. block/blk-core.c (5.10), block/blk-mq.c (6.1 to 7.3).
-pub const REQUEST: &str = "blk_update_request";
+/// Completes every failed request. block/blk-core.c (5.10), block/blk-mq.c (6.1 to 7.3).
+pub(crate) const REQUEST: &str = "blk_update_request";
 
-/// The tracepoint at its start, `system:name`.
-pub const REQUEST_TRACEPOINT: (&str, &str) = ("block", "block_rq_complete");
+/// The tracepoint at the start of [`REQUEST`], as system and name.
+pub(crate) const REQUEST_TRACEPOINT: (&str, &str) = ("block", "block_rq_complete");
 
-/// Where every bio ends. block/bio.c, 5.10 to 7.3.
-pub const BIO: &str = "bio_endio";
+/// Ends every bio. block/bio.c, 5.10 to 7.3.
+pub(crate) const BIO: &str = "bio_endio";
 
-/// The tracepoint that fires there for bios which became no request.
-pub const BIO_TRACEPOINT: (&str, &str) = ("block", "block_bio_complete");
+/// The tracepoint in [`BIO`], which fires for bios that became no request.
+pub(crate) const BIO_TRACEPOINT: (&str, &str) = ("block", "block_bio_complete");
 
-/// Who submits a bio to a device with protection information. block/bio-integrity.c, 5.10 to 6.12,
+/// Generates protection information when a task submits a bio. block/bio-integrity.c, 5.10 to 6.12,
 /// block/bio-integrity-auto.c, 7.3.
-pub const SUBMIT: &str = "bio_integrity_prep";
+pub(crate) const SUBMIT: &str = "bio_integrity_prep";
 
-/// Where the kernel runs a program's loops (`bpf_loop`, `kernel/bpf/bpf_iter.c`, 5.17 to 7.3), its
-/// verifier looks at one turn of each.
-pub const LOOP: &str = "bpf_loop";
+/// The helper for loops in programs (`bpf_loop`, `kernel/bpf/bpf_iter.c`, 5.17 to 7.3). The verifier
+/// checks one iteration of each loop.
+pub(crate) const LOOP: &str = "bpf_loop";
 
-/// A program, with loops of the kernel's or without.
-pub type Looped = [&'static str; 2];
+/// The two variants of a program: with [`LOOP`], and with unrolled loops.
+pub(crate) type Variants = [&'static str; 2];
 
-/// A function that verifies what was read, and the programs for its form.
+/// A function that verifies reads, and the programs for its parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Verify {
-    /// Its name.
-    pub function: &'static str,
-    /// Names of its parameters, in the form that the programs know.
-    pub parameters: &'static [&'static str],
-    /// Its fexit program.
-    pub exit: Looped,
-    /// Its kprobe program.
-    pub enter: &'static str,
-    /// Its kretprobe program.
-    pub returns: Looped,
+pub(crate) struct Verify {
+    /// The function's name.
+    pub(crate) function: &'static str,
+    /// The names of its parameters in the supported variant.
+    pub(crate) parameters: &'static [&'static str],
+    /// The fexit program.
+    pub(crate) exit: Variants,
+    /// The kprobe program.
+    pub(crate) enter: &'static str,
+    /// The kretprobe program.
+    pub(crate) returns: Variants,
 }
 
-/// By preference: a kernel verifies with one of them. Prototypes stand beside the programs.
-pub const VERIFY: [Verify; 4] = [
+/// By preference; a kernel uses one of them. Their prototypes are in the comments of the programs.
+pub(crate) const VERIFY: [Verify; 4] = [
     Verify {
         function: "bio_integrity_verify",
         parameters: &["bio", "saved_iter"],
@@ -72,34 +72,34 @@ pub const VERIFY: [Verify; 4] = [
     },
 ];
 
-/// A function that says what was wrong.
-pub struct Said {
-    /// Its names, newest first: a kernel has one of them.
-    pub names: &'static [&'static str],
-    /// The module that it is in, unless the kernel itself.
-    pub module: Option<&'static str>,
-    /// Its program, a kprobe.
-    pub program: &'static str,
-    /// The offset through which the same is read from the driver's part of the request. The function
-    /// is not probed where this kernel has it.
-    pub driver_pdu: Option<fn(&Offsets) -> u32>,
+/// A function that reports which check failed.
+pub(crate) struct CheckReporter {
+    /// The names, newest first; a kernel has one of them.
+    pub(crate) names: &'static [&'static str],
+    /// The module; `None` for the kernel itself.
+    pub(crate) module: Option<&'static str>,
+    /// The kprobe program.
+    pub(crate) program: &'static str,
+    /// The offset by which the failed check is read from the driver's part of the request. If this
+    /// kernel has it, the function is not probed.
+    pub(crate) driver_pdu: Option<fn(&Offsets) -> u32>,
 }
 
-/// Without them a failure is counted all the same, with the check `unknown`.
-pub const SAID: [Said; 3] = [
-    Said {
+/// Without these a failure is counted with the check `unknown`.
+pub(crate) const CHECK_REPORTERS: [CheckReporter; 3] = [
+    CheckReporter {
         names: &["scsi_normalize_sense"],
         module: Some("scsi_common"),
         program: "integrity_sense",
         driver_pdu: Some(|offsets| offsets.scsi_sense),
     },
-    Said {
+    CheckReporter {
         names: &["nvme_error_status"],
         module: Some("nvme_core"),
         program: "integrity_nvme_status",
         driver_pdu: Some(|offsets| offsets.nvme_status),
     },
-    Said {
+    CheckReporter {
         names: &["_printk", "printk"],
         module: None,
         program: "integrity_log",
@@ -107,10 +107,10 @@ pub const SAID: [Said; 3] = [
     },
 ];
 
-/// Every function of the group.
-pub fn functions() -> impl Iterator<Item = &'static str> {
+/// All functions of the group.
+pub(crate) fn functions() -> impl Iterator<Item = &'static str> {
     [REQUEST, BIO, SUBMIT, LOOP]
         .into_iter()
         .chain(VERIFY.iter().map(|verify| verify.function))
-        .chain(SAID.iter().flat_map(|said| said.names).copied())
+        .chain(CHECK_REPORTERS.iter().flat_map(|reporter| reporter.names).copied())
 }

@@ -1,50 +1,49 @@
-//! Every function that a probe may need, in one place, and every member and constant of
-//! [`Offsets::TABLE`]: the plan chooses among them, and the facts of a kernel are gathered for just
-//! these.
+//! Every function that a probe may attach to, and every member and constant of [`Offsets::TABLE`]. The
+//! plan chooses among them, and the facts of a kernel are gathered for them only.
 
-pub mod integrity;
+pub(crate) mod integrity;
 
 use stable_trace_common::offsets::{Offsets, Source};
 
-/// The functions that a wait for writeback sleeps in; a kernel has those of one line, by
-/// preference. mm/page-writeback.c, 5.16 to 7.3, and 5.10 to 5.15. From 5.16 on the page function
-/// is only a wrapper.
-pub const WAIT_FUNCTIONS: [[&str; 2]; 2] = [
+/// The functions that waits for writeback sleep in. The first line that a kernel has counts.
+/// mm/page-writeback.c, 5.16 to 7.3, and 5.10 to 5.15. From 5.16 on the page function is only a
+/// wrapper.
+pub(crate) const WAIT_FUNCTIONS: [[&str; 2]; 2] = [
     ["folio_wait_writeback", "folio_wait_writeback_killable"],
     ["wait_on_page_writeback", "wait_on_page_writeback_killable"],
 ];
 
-/// The one place that calls every file system's `page_mkwrite`. mm/memory.c, 5.10 to 7.3.
-pub const PAGE_MKWRITE: &str = "do_page_mkwrite";
+/// The only caller of the file systems' `page_mkwrite`. mm/memory.c, 5.10 to 7.3.
+pub(crate) const PAGE_MKWRITE: &str = "do_page_mkwrite";
 
-/// A function that gives a written folio back, with the folio still locked and in its hands.
+/// A function at the end of a buffered write, with the folio still locked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WriteEnd {
-    /// Its name.
-    pub function: &'static str,
-    /// The module that it is in, unless the kernel itself.
-    pub module: Option<&'static str>,
-    /// Its programs, by the index of the folio among its arguments: fentry (none for a module's
-    /// function, which aya cannot reach) and kprobe.
-    pub programs: &'static [(usize, Option<&'static str>, &'static str)],
-    /// How its folio is called among its parameters, by preference.
-    pub parameters: &'static [&'static str],
-    /// Without this kernel type information (5.10 has none for modules): the index that every
-    /// kernel that has the function gives it.
-    pub always: Option<usize>,
-    /// The function that did its work on earlier kernels.
-    pub instead_of: Option<&'static str>,
+pub(crate) struct WriteEnd {
+    /// The function's name.
+    pub(crate) function: &'static str,
+    /// The module; `None` for the kernel itself.
+    pub(crate) module: Option<&'static str>,
+    /// The programs by the argument index of the folio: fentry (`None` for functions of modules, which
+    /// aya does not support) and kprobe.
+    pub(crate) programs: &'static [(usize, Option<&'static str>, &'static str)],
+    /// The names of the parameter for the folio, by preference.
+    pub(crate) parameters: &'static [&'static str],
+    /// The argument index without BTF for the function (5.10 has none for modules), if it is the same in
+    /// all kernels with the function.
+    pub(crate) index_without_btf: Option<usize>,
+    /// The function that this one replaces.
+    pub(crate) replaces: Option<&'static str>,
 }
 
-/// By group `write_begin`: what ends a buffered write. Prototypes stand beside the programs.
-pub const WRITE_ENDS: &[WriteEnd] = &[
+/// The functions of group `write_begin`. Their prototypes are in the comments of the programs.
+pub(crate) const WRITE_ENDS: &[WriteEnd] = &[
     WriteEnd {
         function: "generic_write_end",
         module: None,
         programs: &[(5, Some("generic_write_end_5"), "generic_write_end_5_kprobe")],
         parameters: &["folio", "page"],
-        always: None,
-        instead_of: None,
+        index_without_btf: None,
+        replaces: None,
     },
     WriteEnd {
         function: "block_write_end",
@@ -54,8 +53,8 @@ pub const WRITE_ENDS: &[WriteEnd] = &[
             (3, Some("block_write_end_3"), "block_write_end_3_kprobe"),
         ],
         parameters: &["folio", "page"],
-        always: None,
-        instead_of: None,
+        index_without_btf: None,
+        replaces: None,
     },
     WriteEnd {
         function: "iomap_write_end",
@@ -65,30 +64,30 @@ pub const WRITE_ENDS: &[WriteEnd] = &[
             (3, Some("iomap_write_end_3"), "iomap_write_end_3_kprobe"),
         ],
         parameters: &["folio", "page"],
-        always: None,
-        instead_of: None,
+        index_without_btf: None,
+        replaces: None,
     },
-    // fs/btrfs/file.c, 5.10 to 6.12, and 7.3: the second parameter of both.
+    // fs/btrfs/file.c, 5.10 to 6.12, and 7.3: the second parameter in both.
     WriteEnd {
         function: "btrfs_dirty_pages",
         module: Some("btrfs"),
         programs: &[(1, None, "btrfs_dirty_pages")],
         parameters: &["pages"],
-        always: Some(1),
-        instead_of: None,
+        index_without_btf: Some(1),
+        replaces: None,
     },
     WriteEnd {
         function: "btrfs_dirty_folio",
         module: Some("btrfs"),
         programs: &[(1, None, "btrfs_dirty_folio")],
         parameters: &["folio"],
-        always: Some(1),
-        instead_of: Some("btrfs_dirty_pages"),
+        index_without_btf: Some(1),
+        replaces: Some("btrfs_dirty_pages"),
     },
 ];
 
-/// Every function that the plan asks about.
-pub fn functions() -> impl Iterator<Item = &'static str> {
+/// All functions that the plan uses.
+pub(crate) fn functions() -> impl Iterator<Item = &'static str> {
     let waits = WAIT_FUNCTIONS.into_iter().flatten();
     waits
         .chain([PAGE_MKWRITE])
@@ -101,8 +100,8 @@ fn sources() -> impl Iterator<Item = &'static Source> {
     Offsets::TABLE.iter().map(|row| &row.source)
 }
 
-/// Every member that the plan asks about.
-pub fn members() -> impl Iterator<Item = &'static str> {
+/// All members that the plan uses.
+pub(crate) fn members() -> impl Iterator<Item = &'static str> {
     let names = sources().filter_map(|source| match source {
         Source::Member(names) => Some(*names),
         _ => None,
@@ -110,32 +109,32 @@ pub fn members() -> impl Iterator<Item = &'static str> {
     names.flatten().copied()
 }
 
-/// Every member that the plan asks about and that may be of a module's type, with the module.
-pub fn module_members() -> impl Iterator<Item = (&'static str, &'static str)> {
+/// All members of module types that the plan uses, with their modules.
+pub(crate) fn module_members() -> impl Iterator<Item = (&'static str, &'static str)> {
     sources().filter_map(|source| match source {
         Source::ModuleMember(module, name) => Some((*module, *name)),
         _ => None,
     })
 }
 
-/// Every bit field that the plan asks about.
-pub fn bit_fields() -> impl Iterator<Item = &'static str> {
+/// All bit fields that the plan uses.
+pub(crate) fn bit_fields() -> impl Iterator<Item = &'static str> {
     sources().filter_map(|source| match source {
         Source::BitField(name) => Some(*name),
         _ => None,
     })
 }
 
-/// Every constant that the plan asks about.
-pub fn constants() -> impl Iterator<Item = &'static str> {
+/// All enumerators that the plan uses.
+pub(crate) fn constants() -> impl Iterator<Item = &'static str> {
     sources().filter_map(|source| match source {
         Source::Bit(name) => Some(*name),
         _ => None,
     })
 }
 
-/// Every structure whose size the plan asks about.
-pub fn structures() -> impl Iterator<Item = &'static str> {
+/// All structures whose size the plan uses.
+pub(crate) fn structures() -> impl Iterator<Item = &'static str> {
     sources().filter_map(|source| match source {
         Source::Size(name) => Some(*name),
         _ => None,
