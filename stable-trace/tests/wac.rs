@@ -208,7 +208,7 @@ async fn something_else_in_its_place_is_one_complaint() {
     let dir = tempfile::tempdir().unwrap();
     let mut child = Child::spawn(Path::new("/bin/echo"), &args(dir.path()), true).unwrap();
     let message = child.next().await.unwrap();
-    assert!(matches!(message, Some(Message::Garbled(_))), "{message:?}");
+    assert!(matches!(message, Some(Message::Malformed(_))), "{message:?}");
     assert_eq!(child.next().await.unwrap(), None);
     assert!(Child::spawn(Path::new("/no/such"), &args(dir.path()), true).is_err());
 }

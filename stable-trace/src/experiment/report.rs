@@ -8,7 +8,7 @@ use std::{
 use stable_trace_analysis::sink::style::duration;
 
 use super::{args::Format, cell::Cell};
-use crate::workload::progress::size;
+use crate::workload::progress::format_size;
 
 /// Writes cells as they come.
 pub struct Report {
@@ -109,7 +109,7 @@ impl Report {
 }
 
 fn name(cell: &Cell) -> String {
-    format!("{} {} {}", cell.fs, cell.profile, size(cell.file_size))
+    format!("{} {} {}", cell.fs, cell.profile, format_size(cell.file_size))
 }
 
 fn columns(cell: &Cell) -> [String; 10] {
@@ -121,7 +121,7 @@ fn columns(cell: &Cell) -> [String; 10] {
     [
         cell.fs.clone(),
         cell.profile.clone(),
-        size(cell.file_size),
+        format_size(cell.file_size),
         rate(cell.ops_on),
         rate(cell.ops_off),
         or_dash(cell.ratio.map(|ratio| format!("{ratio:.3}"))),

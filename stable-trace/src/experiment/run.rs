@@ -120,7 +120,7 @@ impl Bench<'_> {
             tokio::select! {
                 message = child.next() => match message? {
                     Some(Message::Event { workload, .. }) => last = Some(workload),
-                    Some(Message::Garbled(line)) => log::warn!("the workload said: {line}"),
+                    Some(Message::Malformed(line)) => log::warn!("the workload said: {line}"),
                     None => break,
                 },
                 readable = self.tracer.readable() => readable?,

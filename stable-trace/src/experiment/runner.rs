@@ -40,7 +40,7 @@ use crate::{
         emitter::Emitter,
         tracer::{TraceConfig, Tracer},
     },
-    workload::progress::size,
+    workload::progress::format_size,
 };
 
 /// The longest run that warms up: nothing of it is counted.
@@ -166,7 +166,7 @@ impl Runner<'_> {
         case: Case,
         switching: Switching,
     ) -> Result<(Runs, Option<String>), ExperimentError> {
-        let name = format!("{} {} {}", case.fs, case.profile, size(case.file_size));
+        let name = format!("{} {} {}", case.fs, case.profile, format_size(case.file_size));
         mkfs::make(case.fs, &bench.target.path)?;
         let (turns, note) = turns(switching, self.plan.pairs);
         self.say(&format!("{name}: {} runs of {:?}", turns.len(), self.args.duration));

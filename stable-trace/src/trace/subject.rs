@@ -115,7 +115,7 @@ impl Running {
                 Some(Message::Event { time, workload }) => {
                     return Ok(ChildEvent::Reports { time, workload });
                 }
-                Some(Message::Garbled(line)) => {
+                Some(Message::Malformed(line)) => {
                     log::warn!("the workload said something that is no event: {line}");
                     return Ok(ChildEvent::Nothing);
                 }

@@ -177,7 +177,7 @@ impl Claim {
     /// It vanished, or there are too many open files.
     pub fn open(&self, profile: Profile) -> Result<OwnedFd, WorkloadError> {
         let mut flags = OFlags::RDWR | OFlags::CLOEXEC;
-        if profile.direct() {
+        if profile.uses_direct_io() {
             flags |= OFlags::DIRECT;
         }
         let failed = |errno| WorkloadError::Open { path: self.path.clone(), errno };
