@@ -1,4 +1,4 @@
-//! What a user types after `stable-trace experiment`.
+//! The options of `stable-trace experiment`.
 
 use std::{fmt, path::PathBuf, time::Duration};
 
@@ -19,9 +19,8 @@ pub enum Fs {
 }
 
 impl Fs {
-    /// As `mount -t` takes it.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
+    /// The type name, as for `mount -t`.
+    pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Ext4 => "ext4",
             Self::Xfs => "xfs",
@@ -142,8 +141,7 @@ pub struct ExperimentArgs {
 
 impl ExperimentArgs {
     /// The options of one run of the workload, on a file in `path`.
-    #[must_use]
-    pub fn wac(&self, profile: &str, file_size: u64, path: PathBuf) -> WacArgs {
+    pub(super) fn wac(&self, profile: &str, file_size: u64, path: PathBuf) -> WacArgs {
         WacArgs {
             profiles: vec![profile.to_owned()],
             path,

@@ -16,7 +16,7 @@ use rustix::{
 use stable_trace_analysis::units::DeviceId;
 
 use super::{
-    args::Fs, change::Change, error::ExperimentError, loop_device, plan::Plan,
+    args::Fs, error::ExperimentError, loop_device, plan::Plan, system_change::SystemChange,
     undo_journal::UndoJournal,
 };
 use crate::{
@@ -62,20 +62,20 @@ impl BlockTarget {
     ) -> Result<Self, ExperimentError> {
         // The kernel names the file by its whole path, and so does the journal.
         let folder = fs::canonicalize(folder).map_err(|source| ExperimentError::File {
-            doing: "put a scratch file in",
+            action: "put a scratch file in",
             path: folder.to_owned(),
             source,
         })?;
         let path = folder.join(format!(".stable-trace-experiment.{}.img", std::process::id()));
         let failed = |source| ExperimentError::File {
-            doing: "make the scratch file",
+            action: "make the scratch file",
             path: path.clone(),
             source,
         };
         if path.symlink_metadata().is_ok() {
             return Err(failed(io::ErrorKind::AlreadyExists.into()));
         }
-        journal.enter(Change::File { path: path.clone() }).map_err(failed)?;
+        journal.record(SystemChange::File { path: path.clone() }).map_err(failed)?;
         let mut options = OpenOptions::new();
         let file = options
             .read(true)
@@ -86,9 +86,14 @@ impl BlockTarget {
             .map_err(failed)?;
         file.set_len(size).map_err(failed)?;
         let claim = |number, was_there| {
-            journal.enter(Change::Loop { number, file: path.clone(), was_there })
+            journal.record(SystemChange::LoopDevice {
+                number,
+                file: path.clone(),
+                existed: was_there,
+            })
         };
-        let (number, held) = loop_device::over(&file, claim).map_err(ExperimentError::Loop)?;
+        let (number, held) =
+            loop_device::over(&file, claim).map_err(ExperimentError::LoopDevice)?;
         fs::remove_file(&path).map_err(failed)?;
         let disk = resolve_device(Path::new("/sys"), &loop_device::name_of(number))?;
         Ok(Self { path: loop_device::path_of(number), disk, _held: Some(held) })
@@ -105,7 +110,7 @@ impl BlockTarget {
         let claim = Claim::new(&path, 0)?;
         let file = claim.open(Profile::A)?;
         let size = seek(&file, SeekFrom::End(0)).map_err(|errno| ExperimentError::File {
-            doing: "measure",
+            action: "measure",
             path: path.clone(),
             source: errno.into(),
         })?;
@@ -129,8 +134,8 @@ impl BlockTarget {
         point: &Path,
     ) -> Result<(), ExperimentError> {
         let failed =
-            |source| ExperimentError::File { doing: "mount on", path: point.to_owned(), source };
-        journal.enter(Change::Mount { point: point.to_owned() }).map_err(failed)?;
+            |source| ExperimentError::File { action: "mount on", path: point.to_owned(), source };
+        journal.record(SystemChange::Mount { point: point.to_owned() }).map_err(failed)?;
         mount(&self.path, point, fs.name(), MountFlags::NOATIME, None)
             .map_err(|errno| ExperimentError::Mount { fs, device: self.path.clone(), errno })
     }

@@ -10,7 +10,7 @@ use std::{
 
 use libc::Ioctl;
 
-use super::process::until;
+use super::process::wait_until;
 
 const LOOP_CLR_FD: Ioctl = 0x4c01;
 const LOOP_CONFIGURE: Ioctl = 0x4c0a;
@@ -118,7 +118,7 @@ pub fn detach(number: u32, file: &Path, was_there: bool) -> io::Result<bool> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
-        if !until(CLEAR, || !holds()) {
+        if !wait_until(CLEAR, || !holds()) {
             return Err(io::ErrorKind::ResourceBusy.into());
         }
     }
