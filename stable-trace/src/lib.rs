@@ -5,11 +5,11 @@
 //! the events. `docs/architecture.md` has the rooms and their order.
 
 pub mod cli;
-pub mod collect;
+mod collect;
 pub mod doctor;
-pub mod enrich;
+mod enrich;
 pub mod experiment;
-pub mod kernel;
+mod kernel;
 pub mod metrics;
 pub mod probes;
 pub mod trace;

@@ -1,24 +1,24 @@
-//! How full the kernel's maps are.
+//! The fill of eBPF maps.
 
 use aya::{
     Pod,
     maps::{IterableMap, MapError},
 };
 
-/// How full one kernel map is.
+/// The fill of one map.
 #[derive(Clone, Debug)]
 pub struct MapFill {
-    /// Its name.
+    /// The map's name.
     pub name: String,
-    /// Entries in it; bytes of the ring buffer that wait.
+    /// Entries in the map; for the ring buffer, unread bytes.
     pub entries: u64,
-    /// The most it can hold, in the same unit.
+    /// The capacity, in the same unit.
     pub capacity: u64,
 }
 
 impl MapFill {
-    /// Of a kernel map whose entries stay, by walking its keys; nothing if the kernel refuses.
-    pub fn of<K: Pod, V>(
+    /// Counts the keys of a map from which nothing is removed. `None` if its capacity cannot be read.
+    pub fn count<K: Pod, V>(
         name: &str,
         map: &impl IterableMap<K, V>,
         keys: impl Iterator<Item = Result<K, MapError>>,

@@ -1,6 +1,9 @@
-//! Reading the kernel's counters and histograms: exact, whatever the stream dropped.
+//! Reads the maps of counters and histograms. They are exact, whatever the ring buffer dropped.
 
-use aya::maps::{HashMap as KernelMap, MapData, MapError, PerCpuArray, PerCpuHashMap};
+use aya::{
+    Pod,
+    maps::{HashMap as KernelMap, MapData, MapError, PerCpuArray, PerCpuHashMap, PerCpuValues},
+};
 use stable_trace_common::{
     counter::Counter,
     histogram::{Histogram, HistogramKey},
@@ -12,7 +15,7 @@ use stable_trace_common::{
 
 use super::map_fill::MapFill;
 
-/// The maps that hold numbers.
+/// The maps of counters, histograms and waiters.
 pub struct CounterMaps {
     histograms: PerCpuHashMap<MapData, HistogramKey, Histogram>,
     counters: PerCpuArray<MapData, u64>,
@@ -23,11 +26,8 @@ pub struct CounterMaps {
 }
 
 impl CounterMaps {
-    /// Takes the maps, and makes the common histogram and the common sum of stalled time, which take
-    /// what has no room elsewhere.
-    ///
-    /// # Errors
-    /// The kernel refused to write to the map.
+    /// Takes the maps, and creates the entries that count what has no entry of its own when a map is
+    /// full.
     pub fn new(
         mut histograms: PerCpuHashMap<MapData, HistogramKey, Histogram>,
         counters: PerCpuArray<MapData, u64>,
@@ -36,98 +36,75 @@ impl CounterMaps {
         mut processes: PerCpuHashMap<MapData, ProcessKey, ProcessStalls>,
         integrity: KernelMap<MapData, IntegrityKey, u64>,
     ) -> Result<Self, MapError> {
-        let cpus = aya::util::nr_cpus().map_err(|(_, source)| MapError::IoError(source))?;
-        let empty = aya::maps::PerCpuValues::try_from(vec![Histogram::EMPTY; cpus])
-            .map_err(MapError::IoError)?;
-        histograms.insert(HistogramKey::COMMON, empty, 0)?;
-        let empty = aya::maps::PerCpuValues::try_from(vec![ProcessStalls::EMPTY; cpus])
-            .map_err(MapError::IoError)?;
-        processes.insert(ProcessKey::COMMON, empty, 0)?;
+        histograms.insert(HistogramKey::COMMON, on_each_cpu(Histogram::EMPTY)?, 0)?;
+        processes.insert(ProcessKey::COMMON, on_each_cpu(ProcessStalls::EMPTY)?, 0)?;
         Ok(Self { histograms, counters, waiters, unstable, processes, integrity })
     }
 
-    /// Every histogram there is, summed over the CPUs; empty ones left out.
-    ///
-    /// # Errors
-    /// The kernel refused to read the map.
+    /// All histograms that are not empty, summed over the CPUs.
     pub fn histograms(&self) -> Result<Vec<(HistogramKey, Histogram)>, MapError> {
-        let mut all = Vec::new();
-        for entry in &self.histograms {
-            let (key, cpus) = entry?;
-            let mut sum = Histogram::EMPTY;
-            for cpu in cpus.iter() {
-                sum.merge(cpu);
-            }
-            if sum.count() > 0 {
-                all.push((key, sum));
-            }
-        }
+        let mut all = sums(&self.histograms, Histogram::EMPTY, Histogram::merge)?;
+        all.retain(|(_, histogram)| histogram.count() > 0);
         Ok(all)
     }
 
     /// One counter, summed over the CPUs.
-    ///
-    /// # Errors
-    /// The kernel refused to read the map.
     pub fn counter(&self, counter: Counter) -> Result<u64, MapError> {
         Ok(self.counters.get(&(counter as u32), 0)?.iter().sum())
     }
 
-    /// Every count of unstable writes, summed over the CPUs.
-    ///
-    /// # Errors
-    /// The kernel refused to read the map.
+    /// All counts of unstable writes, summed over the CPUs.
     pub fn unstable_writes(&self) -> Result<Vec<(UnstableKey, u64)>, MapError> {
-        let counts = self.unstable.iter();
-        counts.map(|entry| entry.map(|(key, cpus)| (key, cpus.iter().sum()))).collect()
+        sums(&self.unstable, 0, |sum, count| *sum += count)
     }
 
-    /// Stalled time by thread name and stack, summed over the CPUs.
-    ///
-    /// # Errors
-    /// The kernel refused to read the map.
+    /// Stall time by thread name and stack, summed over the CPUs.
     pub fn processes(&self) -> Result<Vec<(ProcessKey, ProcessStalls)>, MapError> {
-        let mut all = Vec::new();
-        for entry in &self.processes {
-            let (key, cpus) = entry?;
-            let mut sum = ProcessStalls::EMPTY;
-            for cpu in cpus.iter() {
-                sum.merge(cpu);
-            }
-            if sum.stalls > 0 {
-                all.push((key, sum));
-            }
-        }
+        let mut all = sums(&self.processes, ProcessStalls::EMPTY, ProcessStalls::merge)?;
+        all.retain(|(_, stalls)| stalls.stalls > 0);
         Ok(all)
     }
 
-    /// How full the maps are that only fill up; one that cannot be walked is left out.
-    #[must_use]
+    /// The fill of the maps from which nothing is removed. A map that cannot be read is skipped.
     pub fn fills(&self) -> Vec<MapFill> {
         [
-            MapFill::of("HISTOGRAMS", &self.histograms, self.histograms.keys()),
-            MapFill::of("PROCESS_STALLS", &self.processes, self.processes.keys()),
-            MapFill::of("UNSTABLE_WRITES", &self.unstable, self.unstable.keys()),
-            MapFill::of("INTEGRITY_ERRORS", &self.integrity, self.integrity.keys()),
+            MapFill::count("HISTOGRAMS", &self.histograms, self.histograms.keys()),
+            MapFill::count("PROCESS_STALLS", &self.processes, self.processes.keys()),
+            MapFill::count("UNSTABLE_WRITES", &self.unstable, self.unstable.keys()),
+            MapFill::count("INTEGRITY_ERRORS", &self.integrity, self.integrity.keys()),
         ]
         .into_iter()
         .flatten()
         .collect()
     }
 
-    /// Every count of integrity failures.
-    ///
-    /// # Errors
-    /// The kernel refused to read the map.
+    /// All counts of integrity errors.
     pub fn integrity_errors(&self) -> Result<Vec<(IntegrityKey, u64)>, MapError> {
         self.integrity.iter().collect()
     }
 
-    /// The tasks that the kernel still follows.
-    ///
-    /// # Errors
-    /// The kernel refused to read the map.
+    /// The tasks that wait, or whose wait has not been recorded.
     pub fn waiters(&self) -> Result<Vec<Waiter>, MapError> {
         self.waiters.iter().map(|entry| entry.map(|(_, waiter)| waiter)).collect()
     }
+}
+
+fn on_each_cpu<V: Pod>(value: V) -> Result<PerCpuValues<V>, MapError> {
+    let cpus = aya::util::nr_cpus().map_err(|(_, source)| MapError::IoError(source))?;
+    PerCpuValues::try_from(vec![value; cpus]).map_err(MapError::IoError)
+}
+
+/// Sums each entry of a map over the CPUs.
+fn sums<K: Pod, V: Pod>(
+    map: &PerCpuHashMap<MapData, K, V>,
+    zero: V,
+    add: impl Fn(&mut V, &V),
+) -> Result<Vec<(K, V)>, MapError> {
+    let entries = map.iter().map(|entry| {
+        let (key, values) = entry?;
+        let mut sum = zero;
+        values.iter().for_each(|value| add(&mut sum, value));
+        Ok((key, sum))
+    });
+    entries.collect()
 }

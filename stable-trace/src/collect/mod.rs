@@ -1,4 +1,4 @@
-//! What the kernel hands over: the ring of records, counters and histograms, and stacks.
+//! Reads what the programs collect: records of the ring buffer, counters, histograms, stacks.
 //!
 //! Nothing is interpreted here; [`enrich`](crate::enrich) does that.
 

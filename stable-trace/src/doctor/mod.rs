@@ -13,7 +13,7 @@ use stable_trace_analysis::event::{Device, Group, Method, Probe};
 use crate::kernel::{
     btf::{self, Btf, BtfError},
     devices,
-    feature_probe::{Hooks, Refusal},
+    feature_probe::{AttachMethods, Refusal},
     lockdown::Lockdown,
     privileges::{Capability, Privileges},
     release::{Release, System},
@@ -204,11 +204,11 @@ fn privileges(kernel: Release) -> PrivilegesFound {
 }
 
 /// The BTF is 5 MiB and more, and is gone after this.
-fn types_and_hooks() -> (Found, Hooks) {
+fn types_and_hooks() -> (Found, AttachMethods) {
     let bytes = btf::read(Path::new(btf::VMLINUX));
     let parsed = bytes.as_deref().map_err(BtfError::to_string);
     let parsed = parsed.and_then(|bytes| Btf::parse(bytes).map_err(|error| error.to_string()));
-    let hooks = Hooks::try_all(parsed.as_ref().ok());
+    let hooks = AttachMethods::probe(parsed.as_ref().ok());
     let found = parsed.map(|btf| format!("{} types in {}", btf.len(), btf::VMLINUX));
     (Found::from(found), hooks)
 }
@@ -220,7 +220,7 @@ fn symbols() -> Found {
 
 /// Whether there is a tracefs, and the tracepoint that tells of waits.
 fn wait_tracepoint() -> (Found, TracepointFound) {
-    let mounted = tracefs::mounted();
+    let mounted = tracefs::mount_point();
     let read = tracefs::with_tracefs(Format::read_wait);
     let place = || match mounted {
         Some(path) => path.display().to_string(),
@@ -257,8 +257,8 @@ fn fields(read: Result<Result<Format, FormatError>, TracefsError>) -> Tracepoint
     TracepointFound { name: format!("{WAIT_SYSTEM}:{}", format.name), fields, reason }
 }
 
-fn methods(hooks: Hooks) -> Vec<MethodFound> {
-    let Hooks { fentry, kprobe, tracepoint, raw_tracepoint } = hooks;
+fn methods(hooks: AttachMethods) -> Vec<MethodFound> {
+    let AttachMethods { fentry, kprobe, tracepoint, raw_tracepoint } = hooks;
     [
         ("fentry", fentry),
         ("kprobe", kprobe),

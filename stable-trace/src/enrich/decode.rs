@@ -1,4 +1,4 @@
-//! Bytes of the ring to records. Total: any input is a record or a [`Malformed`], never a panic.
+//! Decodes the bytes of the ring into records. Any input gives a record or a [`DecodeError`].
 
 use bytes::{Buf, Bytes, TryGetError};
 use stable_trace_common::{
@@ -20,53 +20,52 @@ pub enum Record {
     Integrity(Box<IntegrityRecord>),
 }
 
-/// Why a record is none. The ring keeps record boundaries itself, so the next one is unharmed.
+/// Why bytes are no record. The ring keeps record boundaries, so the next record is not affected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Malformed {
-    /// It ends before its last field.
+pub enum DecodeError {
+    /// The record ends before its last field.
     #[error("a record of {have} bytes is shorter than its kind needs")]
     Short {
-        /// Bytes there were.
+        /// The length in bytes.
         have: usize,
     },
-    /// It is longer than its kind, or says another size than it has.
-    #[error("a record of kind {kind} says {said} bytes, has {have}, and should have {expected}")]
+    /// The length, the stated size and the size of the kind differ.
+    #[error(
+        "a record of kind {kind} states {stated} bytes, has {have}, and should have {expected}"
+    )]
     Size {
-        /// Its kind.
+        /// The kind of the record.
         kind: u32,
-        /// The size that it states.
-        said: u32,
-        /// The size that it has.
+        /// The size that the record states.
+        stated: u32,
+        /// The length in bytes.
         have: usize,
-        /// The size of its kind.
+        /// The size of records of this kind.
         expected: u32,
     },
-    /// Nobody writes such records.
+    /// The programs write no such kind.
     #[error("a record is of the unknown kind {kind}")]
     Kind {
-        /// Its kind.
+        /// The kind of the record.
         kind: u32,
     },
 }
 
 /// Decodes one record of the ring.
-///
-/// # Errors
-/// [`Malformed`] for everything that the programs of this version do not write.
-pub fn decode(record: Bytes) -> Result<Record, Malformed> {
+pub fn decode(record: Bytes) -> Result<Record, DecodeError> {
     let have = record.len();
     let mut rest = record;
-    let short = |_: TryGetError| Malformed::Short { have };
+    let short = |_: TryGetError| DecodeError::Short { have };
     let kind = rest.try_get_u32_ne().map_err(short)?;
     let size = rest.try_get_u32_ne().map_err(short)?;
     let expected = match kind {
         STALL => StallRecord::SIZE,
         UNSTABLE => UnstableRecord::SIZE,
         INTEGRITY => IntegrityRecord::SIZE,
-        kind => return Err(Malformed::Kind { kind }),
+        kind => return Err(DecodeError::Kind { kind }),
     };
     if size != expected || have != expected as usize {
-        return Err(Malformed::Size { kind, said: size, have, expected });
+        return Err(DecodeError::Size { kind, stated: size, have, expected });
     }
     match kind {
         STALL => stall(kind, size, rest).map(Record::Stall),
@@ -167,8 +166,7 @@ fn array<const N: usize>(rest: &mut Bytes) -> Result<[u8; N], TryGetError> {
     Ok(array)
 }
 
-/// The text of a NUL-padded name; bytes that are no UTF-8 become U+FFFD.
-#[must_use]
+/// The text of a NUL-padded name. Bytes that are not UTF-8 become U+FFFD.
 pub fn name(padded: &[u8]) -> String {
     let end = padded.iter().position(|&byte| byte == 0).unwrap_or(padded.len());
     String::from_utf8_lossy(&padded[..end]).into_owned()

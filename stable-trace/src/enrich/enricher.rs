@@ -1,6 +1,4 @@
-//! What records are enriched with.
-
-use stable_trace_analysis::units::DeviceId;
+//! The state that turns records into events.
 
 use super::{
     identity::{Identities, Identity},
@@ -8,9 +6,9 @@ use super::{
     stacks::Stacks,
 };
 
-/// Turns records into events: it knows stacks, devices and paths.
+/// Turns records into events.
 pub struct Enricher {
-    /// Stacks by name.
+    /// Stacks with function names and contexts.
     pub stacks: Stacks,
     /// File systems and devices.
     pub identities: Identities,
@@ -27,14 +25,8 @@ impl Enricher {
         self.paths.find((dev, ino), Some(pid))
     }
 
+    /// The frames for an event, with `--stacks`.
     pub(super) fn frames(&self, frames: &[String]) -> Option<Vec<String>> {
         (self.show_stacks && !frames.is_empty()).then(|| frames.to_vec())
     }
-}
-
-/// Device, its number and the file system, as far as they are known.
-#[must_use]
-pub fn place(identity: &Identity) -> (Option<String>, Option<DeviceId>, Option<String>) {
-    let Some(backing) = &identity.backing else { return (None, None, None) };
-    (Some(backing.device.clone()), Some(backing.dev), backing.fs.clone())
 }

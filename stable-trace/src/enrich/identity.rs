@@ -1,5 +1,4 @@
-//! What folios belong to: each file system and device is looked up once, and again when something
-//! is mounted.
+//! The file systems and devices of folios. Each is looked up once, and again after a mount.
 
 use std::{
     collections::HashMap,
@@ -8,114 +7,138 @@ use std::{
 };
 
 use aya::maps::{HashMap as KernelMap, MapData};
-use stable_trace_analysis::{event::Source, units::DeviceId};
+use stable_trace_analysis::{error_chain::ErrorChain, event::Source, units::DeviceId};
 use stable_trace_common::{
-    backing::{BY_DEV, Backing as Named, dev_t},
+    backing::{BY_DEV, Backing, dev_t},
     device::Wish,
 };
 
 use super::decode::name;
 use crate::kernel::{
     device_stack::checks_integrity,
-    mounts::{Backing, Mounts},
-    sysfs::{block_folder, link_name},
+    mounts::{BackingDevice, Mounts},
+    sysfs::{block_folder, entries, link_name},
 };
 
-/// The devices of a run, and which of them the user asked for.
+/// The file systems and disks of a run, and which of them `--device` selects.
 pub struct Identities {
     mounts: Mounts,
     sysfs: PathBuf,
-    known: HashMap<Named, Rc<Identity>>,
+    identities: HashMap<Backing, Rc<Identity>>,
     disks: HashMap<DeviceId, Rc<Disk>>,
-    /// Every block device there was when this was last looked at.
+    /// All block devices at the last check.
     devices: Vec<DeviceId>,
     /// The disks of `--device`; empty for all.
-    only: Vec<DeviceId>,
-    /// Where the kernel reads which devices nobody asked for.
-    wishes: KernelMap<MapData, Named, Wish>,
-    /// Where the kernel reads below which devices integrity is checked.
+    selected_disks: Vec<DeviceId>,
+    /// The map by which the programs skip devices that are not selected.
+    wishes: KernelMap<MapData, Backing, Wish>,
+    /// The map by which the programs know the devices below which integrity is checked.
     checked: KernelMap<MapData, u32, u32>,
 }
 
-/// What is known of one file system or device.
+/// A file system or device.
 #[derive(Debug, Default)]
 pub struct Identity {
-    /// Device and file system, where they could be found.
-    pub backing: Option<Backing>,
-    /// Whether the user asked for it.
-    pub wanted: bool,
-    /// Whether it, or a device below it, checks integrity.
-    pub checked: bool,
+    /// Device and file system, if they could be resolved.
+    pub backing: Option<BackingDevice>,
+    /// Whether `--device` selects it.
+    pub selected: bool,
+    /// Whether its device, or a device below it, checks integrity.
+    pub integrity_checked: bool,
 }
 
-/// What is known of one disk.
+/// Device and file system for an event, as far as they are known.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Location {
+    /// The kernel's name of the device.
+    pub device: Option<String>,
+    /// The number of the device.
+    pub dev: Option<DeviceId>,
+    /// Type of the file system.
+    pub fs: Option<String>,
+}
+
+impl Identity {
+    /// Device and file system.
+    pub fn location(&self) -> Location {
+        let Some(BackingDevice { device, dev, fs, .. }) = &self.backing else {
+            return Location::default();
+        };
+        Location { device: Some(device.clone()), dev: Some(*dev), fs: fs.clone() }
+    }
+}
+
+/// A whole disk.
 #[derive(Debug, Default)]
 pub struct Disk {
     /// The kernel's name.
     pub device: Option<String>,
     /// Its number.
     pub dev: DeviceId,
-    /// Whether the user asked for it.
-    pub wanted: bool,
-    /// Which driver's it is, of those that have protection information.
+    /// Whether `--device` selects it.
+    pub selected: bool,
+    /// The driver, if it is one that supports protection information.
     pub driver: Option<Source>,
 }
 
 impl Identities {
-    /// Takes the mounts, the disks of `--device`, and the maps `WISHES` and `CHECKED_DEVICES`.
-    #[must_use]
+    /// Takes the mounts, the disks of `--device` (none for all), and the maps `WISHES` and `CHECKED_DEVICES`.
     pub fn new(
         mounts: Mounts,
-        only: Vec<DeviceId>,
-        wishes: KernelMap<MapData, Named, Wish>,
+        selected_disks: Vec<DeviceId>,
+        wishes: KernelMap<MapData, Backing, Wish>,
         checked: KernelMap<MapData, u32, u32>,
     ) -> Self {
         let sysfs = PathBuf::from("/sys");
-        let (known, disks) = (HashMap::new(), HashMap::new());
-        let devices = block_devices(&sysfs);
-        let mut identities = Self { mounts, sysfs, known, disks, devices, only, wishes, checked };
-        identities.mark_checked();
-        identities
+        let mut created = Self {
+            devices: block_devices(&sysfs),
+            mounts,
+            sysfs,
+            identities: HashMap::new(),
+            disks: HashMap::new(),
+            selected_disks,
+            wishes,
+            checked,
+        };
+        created.update_checked_devices();
+        created
     }
 
-    /// Looks whether something was mounted or unmounted, and if so asks again from here on. A
-    /// device that is no longer mounted keeps what was known of it until its name is used anew.
-    pub fn follow_mounts(&mut self) {
+    /// Looks all devices up again if something was mounted or unmounted. A device that is no longer
+    /// mounted keeps its identity until another mount has its name.
+    pub fn refresh_mounts(&mut self) {
         match self.mounts.refresh() {
             Ok(false) => return,
             Ok(true) => {}
-            Err(error) => log::warn!("{error}"),
+            Err(error) => log::warn!("{}", ErrorChain(&error)),
         }
-        self.mark_checked();
+        self.update_checked_devices();
         self.disks.clear();
-        let known: Vec<_> = self.known.keys().copied().collect();
-        for named in known {
-            let found = self.identify(&named);
-            if found.backing.as_ref().is_some_and(|backing| backing.fs.is_some()) {
-                self.learn(named, found);
+        let backings: Vec<_> = self.identities.keys().copied().collect();
+        for backing in backings {
+            let identity = self.identify(&backing);
+            if identity.backing.as_ref().is_some_and(|device| device.fs.is_some()) {
+                self.insert(backing, identity);
             }
         }
     }
 
-    /// Looks whether block devices came or went, and if so tells the kernel again which of them have
-    /// something below that checks integrity. Reads a folder, so not for every record.
-    pub fn follow_devices(&mut self) {
+    /// Updates the map of checked devices if block devices came or went. Reads a folder, so it is too
+    /// slow for every record.
+    pub fn refresh_devices(&mut self) {
         let devices = block_devices(&self.sysfs);
         if devices != self.devices {
             self.devices = devices;
-            self.mark_checked();
+            self.update_checked_devices();
             self.disks.clear();
         }
     }
 
-    /// Every mounted file system that lies on a disk, if the user asked for it: device and type.
-    #[must_use]
+    /// The mounted file systems on selected disks: device and type.
     pub fn mounted(&self) -> Vec<(String, String)> {
-        let wanted = |disks: &[DeviceId]| {
-            self.only.is_empty() || disks.iter().any(|disk| self.only.contains(disk))
-        };
         let backings = self.mounts.all().iter().filter_map(|mount| self.mounts.by_dev(mount.dev));
-        let backings = backings.filter(|found| !found.disks.is_empty() && wanted(&found.disks));
+        let backings =
+            backings.filter(|found| !found.disks.is_empty() && self.selects(&found.disks));
         let mut all: Vec<_> =
             backings.filter_map(|found| Some((found.device, found.fs?))).collect();
         all.sort_unstable();
@@ -123,28 +146,28 @@ impl Identities {
         all
     }
 
-    /// What is behind a name.
-    pub fn get(&mut self, named: &Named) -> Rc<Identity> {
-        if let Some(identity) = self.known.get(named) {
+    /// The identity of a backing.
+    pub fn get(&mut self, backing: &Backing) -> Rc<Identity> {
+        if let Some(identity) = self.identities.get(backing) {
             return Rc::clone(identity);
         }
-        // The name may be younger than the last look.
-        self.follow_mounts();
-        let found = self.identify(named);
-        self.learn(*named, found)
+        // It may have been mounted since the last refresh.
+        self.refresh_mounts();
+        let identity = self.identify(backing);
+        self.insert(*backing, identity)
     }
 
-    /// What is known of a disk, by its `major:minor`.
+    /// The disk with this number.
     pub fn disk(&mut self, dev: DeviceId) -> Rc<Disk> {
         if let Some(disk) = self.disks.get(&dev) {
             return Rc::clone(disk);
         }
-        let home = block_folder(&self.sysfs, dev);
-        let subsystem = link_name(&home.join("device/subsystem"));
+        let folder = block_folder(&self.sysfs, dev);
+        let subsystem = link_name(&folder.join("device/subsystem"));
         let disk = Rc::new(Disk {
             device: self.mounts.block_name(dev),
             dev,
-            wanted: self.only.is_empty() || self.only.contains(&dev),
+            selected: self.selects(&[dev]),
             driver: match subsystem.as_deref() {
                 Some("scsi") => Some(Source::Scsi),
                 Some(name) if name.starts_with("nvme") => Some(Source::Nvme),
@@ -156,65 +179,69 @@ impl Identities {
     }
 
     /// The disks of `--device`; empty for all.
-    #[must_use]
-    pub fn only(&self) -> &[DeviceId] {
-        &self.only
+    pub fn selected_disks(&self) -> &[DeviceId] {
+        &self.selected_disks
     }
 
-    fn learn(&mut self, named: Named, identity: Identity) -> Rc<Identity> {
-        if !self.only.is_empty() {
-            // Lets the kernel pass over what nobody asked for. If the map is full we go on passing
-            // over it ourselves.
-            let wish = if identity.wanted { Wish::WANTED } else { Wish::UNWANTED };
-            let _ = self.wishes.insert(named, wish, 0);
+    /// Whether `--device` selects a file system on these disks.
+    fn selects(&self, disks: &[DeviceId]) -> bool {
+        let selected = &self.selected_disks;
+        selected.is_empty() || disks.iter().any(|disk| selected.contains(disk))
+    }
+
+    fn insert(&mut self, backing: Backing, identity: Identity) -> Rc<Identity> {
+        if !self.selected_disks.is_empty() {
+            // The programs skip what is not selected. If the map is full, the agent skips it.
+            let wish = if identity.selected { Wish::WANTED } else { Wish::UNWANTED };
+            let _ = self.wishes.insert(backing, wish, 0);
         }
         let identity = Rc::new(identity);
-        self.known.insert(named, Rc::clone(&identity));
+        self.identities.insert(backing, Rc::clone(&identity));
         identity
     }
 
-    fn identify(&self, named: &Named) -> Identity {
-        let text = name(&named.name);
-        let backing = if named.kind == BY_DEV {
-            let found = self.mounts.by_dev(device_id(named));
-            // The kernel has said what it is; the list of mounts may be another namespace's.
-            found.map(|backing| Backing { fs: Some(text), ..backing })
+    fn identify(&self, backing: &Backing) -> Identity {
+        let text = name(&backing.name);
+        let backing = if backing.kind == BY_DEV {
+            let found = self.mounts.by_dev(device_id(backing));
+            // The type is the kernel's: the mounts may be those of another namespace.
+            found.map(|device| BackingDevice { fs: Some(text), ..device })
         } else {
-            self.mounts.backing(&text)
+            self.mounts.by_bdi_name(&text)
         };
-        let disks = backing.as_ref().map(|backing| backing.disks.as_slice()).unwrap_or_default();
-        let wanted = self.only.is_empty() || disks.iter().any(|disk| self.only.contains(disk));
-        let checked = disks.iter().any(|disk| checks_integrity(&self.sysfs, &self.mounts, *disk));
-        Identity { backing, wanted, checked }
+        let disks = backing.as_ref().map(|device| device.disks.as_slice()).unwrap_or_default();
+        let selected = self.selects(disks);
+        let integrity_checked =
+            disks.iter().any(|disk| checks_integrity(&self.sysfs, &self.mounts, *disk));
+        Identity { backing, selected, integrity_checked }
     }
 
-    /// Tells the kernel which file systems and devices integrity is checked below.
-    fn mark_checked(&mut self) {
+    /// Fills the map of file systems and devices below which integrity is checked.
+    fn update_checked_devices(&mut self) {
         let mounted = self.mounts.all().iter().map(|mount| mount.dev);
         let blocks = block_devices(&self.sysfs);
         for dev in mounted.chain(blocks) {
             if checks_integrity(&self.sysfs, &self.mounts, dev) {
-                // If the map is full these are counted all the same, and graded when read.
+                // If the map is full, unstable writes are still counted, and graded by the agent.
                 let _ = self.checked.insert(dev_t(dev.major, dev.minor), 1, 0);
             } else {
-                // Most were not there.
+                // Most are not in the map.
                 let _ = self.checked.remove(&dev_t(dev.major, dev.minor));
             }
         }
     }
 }
 
-/// The device number in the kernel's record of a file system or device.
-pub(super) const fn device_id(backing: &Named) -> DeviceId {
+/// The device number in a backing.
+pub(super) const fn device_id(backing: &Backing) -> DeviceId {
     let (major, minor) = backing.numbers();
     DeviceId::new(major, minor)
 }
 
-/// Every block device, by `major:minor`, in order.
+/// The numbers of all block devices, sorted.
 fn block_devices(sysfs: &Path) -> Vec<DeviceId> {
-    let entries = std::fs::read_dir(sysfs.join("dev/block")).into_iter().flatten().flatten();
-    let mut devices: Vec<_> =
-        entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    let entries = entries(&sysfs.join("dev/block")).unwrap_or_default();
+    let mut devices: Vec<_> = entries.iter().filter_map(|(name, _)| name.parse().ok()).collect();
     devices.sort_unstable();
     devices
 }

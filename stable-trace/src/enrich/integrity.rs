@@ -1,4 +1,4 @@
-//! From records of integrity errors to events.
+//! Turns records of integrity errors into events.
 
 use stable_trace_analysis::{
     event::{Check, Event, IntegrityError, Operation, Page, PageKind, Source},
@@ -14,24 +14,24 @@ use stable_trace_common::{
 
 use super::{
     decode::name,
-    enricher::{Enricher, place},
-    identity::{Disk, device_id},
+    enricher::Enricher,
+    identity::{Disk, Location, device_id},
     paths::File,
 };
 
-/// Pages that one event lists; `pages_total` says how many there are.
-const LISTED: u64 = 64;
+/// The most pages of one run that an event lists. `pages_total` has the number of all pages.
+const MAX_LISTED_PAGES: u64 = 64;
 
 impl Enricher {
-    /// Turns a record into an integrity error; nothing if the user did not ask for its device.
+    /// Turns a record into an integrity error; `None` if `--device` excludes it.
     pub fn integrity(&mut self, record: &IntegrityRecord) -> Option<Event> {
-        let disk = self.identities.disk(disk_of(&record.key));
-        if !disk.wanted {
+        let disk = self.identities.disk(disk_number(&record.key));
+        if !disk.selected {
             return None;
         }
         let pages: Vec<_> = record.runs.iter().flat_map(|run| self.pages(run)).collect();
         let listed = pages.len() as u64;
-        let known = record.tid != 0;
+        let has_task = record.tid != 0;
         Some(Event::Integrity(IntegrityError {
             op: operation(&record.key),
             device: disk.device.clone(),
@@ -42,18 +42,18 @@ impl Enricher {
             source: source(&record.key, &disk),
             status: "EILSEQ".to_owned(),
             pages_total: (record.pages > listed).then_some(record.pages),
-            fs: only(pages.iter().map(|page| page.fs.as_ref())).cloned(),
+            fs: common(pages.iter().map(|page| page.fs.as_ref())).cloned(),
             path: self.path(record),
             pages,
-            pid: known.then_some(record.pid),
-            tid: known.then_some(record.tid),
-            comm: known.then(|| name(&record.comm)),
+            pid: has_task.then_some(record.pid),
+            tid: has_task.then_some(record.tid),
+            comm: has_task.then(|| name(&record.comm)),
         }))
     }
 
     /// The pages of a run.
     fn pages(&mut self, run: &PageRun) -> Vec<Page> {
-        let count = run.count.min(LISTED);
+        let count = run.count.min(MAX_LISTED_PAGES);
         if run.kind != FILE {
             let kind = if run.kind == ANONYMOUS { PageKind::Anonymous } else { PageKind::Unknown };
             let page = Page {
@@ -68,12 +68,12 @@ impl Enricher {
             return (0..count).map(|_| page.clone()).collect();
         }
         let identity = self.identities.get(&run.first.backing);
-        let (device, dev, fs) = place(&identity);
+        let Location { device, dev, fs } = identity.location();
         let fs = fs.or_else(|| Some(name(&run.first.backing.name)));
-        let page = |step| Page {
+        let page = |offset| Page {
             kind: PageKind::File,
             ino: Some(run.first.ino),
-            index: Some(run.first.index.saturating_add(step)),
+            index: Some(run.first.index.saturating_add(offset)),
             device: device.clone(),
             dev,
             fs: fs.clone(),
@@ -82,29 +82,29 @@ impl Enricher {
         (0..count).map(page).collect()
     }
 
-    /// The path of the one file that all pages are of.
+    /// The path, if all pages are of one file.
     fn path(&mut self, record: &IntegrityRecord) -> Option<String> {
         let runs = || record.runs.iter().filter(|run| run.count > 0);
-        let named: u64 = runs().map(|run| run.count).sum();
-        if named < record.pages {
+        let listed: u64 = runs().map(|run| run.count).sum();
+        if listed < record.pages {
             return None;
         }
         let file = |run: &PageRun| -> Option<File> {
             (run.kind == FILE).then(|| (device_id(&run.first.backing), run.first.ino))
         };
-        let file = only(runs().map(file))?;
+        let file = common(runs().map(file))?;
         self.paths.find(file, (record.pid != 0).then_some(record.pid))
     }
 }
 
-/// What all have in common; nothing if one has nothing, or another.
-fn only<T: PartialEq>(mut all: impl Iterator<Item = Option<T>>) -> Option<T> {
+/// The value that all items share; `None` if one differs or is `None`.
+fn common<T: PartialEq>(mut all: impl Iterator<Item = Option<T>>) -> Option<T> {
     let first = all.next()??;
     all.all(|other| other.as_ref() == Some(&first)).then_some(first)
 }
 
-/// The disk of a count.
-pub(crate) const fn disk_of(key: &IntegrityKey) -> DeviceId {
+/// The device number of the disk.
+pub(crate) const fn disk_number(key: &IntegrityKey) -> DeviceId {
     DeviceId::new(key.dev >> 20, key.dev & 0xf_ffff)
 }
 
@@ -121,7 +121,8 @@ pub(crate) const fn check(key: &IntegrityKey) -> Check {
     }
 }
 
-/// Who noticed: whoever said so, else the driver of the disk, for no other fails a request so.
+/// The source of the error: the one that the kernel recorded, else the driver of the disk, since only
+/// it completes a request with this error.
 pub(crate) const fn source(key: &IntegrityKey, disk: &Disk) -> Source {
     match key.source {
         SCSI => Source::Scsi,
@@ -139,15 +140,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_all_have_in_common_is_in_all() {
-        assert_eq!(only([Some(1), Some(1)].into_iter()), Some(1));
-        assert_eq!(only([Some(1), None].into_iter()), None);
-        assert_eq!(only([Some(1), Some(2)].into_iter()), None);
-        assert_eq!(only(std::iter::empty::<Option<u8>>()), None);
+    fn a_common_value_is_shared_by_all() {
+        assert_eq!(common([Some(1), Some(1)].into_iter()), Some(1));
+        assert_eq!(common([Some(1), None].into_iter()), None);
+        assert_eq!(common([Some(1), Some(2)].into_iter()), None);
+        assert_eq!(common(std::iter::empty::<Option<u8>>()), None);
     }
 
     #[test]
-    fn the_driver_stands_in_where_nobody_said_who_noticed() {
+    fn the_driver_is_the_source_if_none_was_recorded() {
         let key = |source| IntegrityKey { dev: 8 << 20, op: WRITE, check: GUARD, source };
         let disk = |driver| Disk { driver, ..Disk::default() };
         assert_eq!(source(&key(0), &disk(Some(Source::Scsi))), Source::Scsi);

@@ -1,4 +1,4 @@
-//! From records to events: decoding, identities of devices and file systems, paths, contexts.
+//! From records to events: decoding, devices and file systems, paths, contexts.
 
 pub mod context;
 pub mod decode;
@@ -9,5 +9,5 @@ pub mod paths;
 pub mod stacks;
 mod stall;
 
-pub use enricher::{Enricher, place};
-pub use stall::{context_of, grade_of};
+pub use enricher::Enricher;
+pub use stall::{unstable_write_context, unstable_write_grade};

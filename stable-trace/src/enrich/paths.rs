@@ -1,4 +1,4 @@
-//! From an inode to a path, without guessing: by the files that its users have open or mapped.
+//! Resolves an inode to a path by the files that processes have open or mapped, without guessing.
 
 use std::{
     collections::HashMap,
@@ -10,17 +10,18 @@ use std::{
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 use stable_trace_analysis::units::DeviceId;
 
-/// How long an answer holds: an inode may be another file's later.
-const HOLDS: Duration = Duration::from_secs(1);
+/// How long a path is cached: an inode number can be reused.
+const CACHE_TIME: Duration = Duration::from_secs(1);
 
-/// Files that are remembered; past that all are asked about again.
-const REMEMBERED: usize = 4096;
+/// The most files in the cache; when it is full it is cleared.
+const MAX_CACHED: usize = 4096;
 
-/// Open files and mappings of one process that are looked at.
-const LOOKED_AT: usize = 4096;
+/// The most open files and mappings of one process that are searched.
+const MAX_LINKS: usize = 4096;
 
-/// Searches within [`HOLDS`]: a workload of very many files does not keep the agent from its ring.
-const SEARCHES: u32 = 32;
+/// The most searches within [`CACHE_TIME`]: a workload of many files must not keep the agent from
+/// reading the ring.
+const MAX_SEARCHES: u32 = 32;
 
 /// A file: the device number of its file system, and its inode.
 pub type File = (DeviceId, u64);
@@ -29,79 +30,81 @@ pub type File = (DeviceId, u64);
 #[derive(Debug)]
 pub struct Paths {
     proc: PathBuf,
-    known: HashMap<File, Known>,
-    /// Processes that are asked about every file: what the run is around.
-    own: Vec<u32>,
+    cache: HashMap<File, CachedPath>,
+    /// Processes that are searched for every file: those of the run's subject.
+    subject: Vec<u32>,
+    /// Start of the current period, and the searches in it.
     searches: (Instant, u32),
 }
 
 #[derive(Debug)]
-struct Known {
+struct CachedPath {
     path: Option<String>,
-    /// The last process that is known to use it.
+    /// The last process that was seen to use the file.
     user: Option<u32>,
-    asked: Instant,
+    searched: Instant,
 }
 
 impl Paths {
-    /// Knows nothing yet. `proc` is where procfs is mounted.
-    #[must_use]
+    /// Starts with an empty cache. `proc` is the mount point of procfs.
     pub fn new(proc: &Path) -> Self {
         Self {
             proc: proc.to_owned(),
-            known: HashMap::new(),
-            own: Vec::new(),
+            cache: HashMap::new(),
+            subject: Vec::new(),
             searches: (Instant::now(), 0),
         }
     }
 
-    /// Adds a process that is asked about every file.
-    pub fn ask(&mut self, pid: u32) {
-        if !self.own.contains(&pid) {
-            self.own.push(pid);
+    /// Adds a process that is searched for every file.
+    pub fn add_process(&mut self, pid: u32) {
+        if !self.subject.contains(&pid) {
+            self.subject.push(pid);
         }
     }
 
-    /// The path of a file that this process uses, if any: as the process sees it, and as it is now,
-    /// so with ` (deleted)` behind a name that is gone. Nothing if nobody asked has it open or
+    /// The current path of a file in the mount namespace of a process that uses it, with ` (deleted)`
+    /// appended if the name is gone. `None` if neither `user` nor the subject has the file open or
     /// mapped.
     pub fn find(&mut self, file: File, user: Option<u32>) -> Option<String> {
         let now = Instant::now();
-        let known = self.known.get(&file);
-        if let Some(known) = known
-            && now.duration_since(known.asked) < HOLDS
-            && (known.path.is_some() || user.is_none() || known.user == user)
+        let cached = self.cache.get(&file);
+        if let Some(cached) = cached
+            && now.duration_since(cached.searched) < CACHE_TIME
+            && (cached.path.is_some() || user.is_none() || cached.user == user)
         {
-            return known.path.clone();
+            return cached.path.clone();
         }
-        let user = user.or_else(|| known.and_then(|known| known.user));
-        let (since, searches) = self.searches;
-        if now.duration_since(since) >= HOLDS {
+        let user = user.or_else(|| cached.and_then(|cached| cached.user));
+        let (start, searches) = self.searches;
+        if now.duration_since(start) >= CACHE_TIME {
             self.searches = (now, 0);
-        } else if searches >= SEARCHES {
+        } else if searches >= MAX_SEARCHES {
             return None;
         }
         self.searches.1 += 1;
-        let path = user.iter().chain(&self.own).find_map(|pid| self.search(*pid, file));
-        if self.known.len() >= REMEMBERED {
-            self.known.clear();
+        let path = user.iter().chain(&self.subject).find_map(|pid| self.search(*pid, file));
+        if self.cache.len() >= MAX_CACHED {
+            self.cache.clear();
         }
-        self.known.insert(file, Known { path: path.clone(), user, asked: now });
+        self.cache.insert(file, CachedPath { path: path.clone(), user, searched: now });
         path
     }
 
-    /// Looks through what a process has open and mapped.
+    /// Searches the open files and the mappings of a process.
     fn search(&self, pid: u32, file: File) -> Option<String> {
-        let home = self.proc.join(pid.to_string());
-        let entries = ["fd", "map_files"].into_iter().filter_map(|of| read_dir(home.join(of)).ok());
-        let mut links = entries.flatten().flatten().take(LOOKED_AT).map(|entry| entry.path());
-        let link = links.find(|link| is(link, file))?;
+        let folder = self.proc.join(pid.to_string());
+        let entries =
+            ["fd", "map_files"].into_iter().filter_map(|kind| read_dir(folder.join(kind)).ok());
+        let mut links = entries.flatten().flatten().take(MAX_LINKS).map(|entry| entry.path());
+        let link = links.find(|link| leads_to(link, file))?;
         Some(std::fs::read_link(link).ok()?.to_string_lossy().into_owned())
     }
 }
 
-/// Whether a link leads to a file. Never asks a server: that may not answer.
-fn is(link: &Path, (dev, ino): File) -> bool {
+/// Whether a link leads to a file. Does not query the server of a network file system, which may not
+/// answer.
+fn leads_to(link: &Path, (dev, ino): File) -> bool {
     let found = statx(CWD, link, AtFlags::STATX_DONT_SYNC, StatxFlags::INO);
     found.is_ok_and(|found| {
         found.stx_ino == ino && DeviceId::new(found.stx_dev_major, found.stx_dev_minor) == dev
@@ -121,14 +124,14 @@ mod tests {
     }
 
     #[test]
-    fn an_open_file_of_the_user_is_found_and_no_other() {
+    fn only_an_open_file_of_the_process_is_found() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a file");
         let open = std::fs::File::create(&path).unwrap();
         let file = identity(&open);
         let mut paths = Paths::new(Path::new("/proc"));
         assert_eq!(paths.find(file, Some(std::process::id())).as_deref(), path.to_str());
-        // From now on the file is known, whoever asks.
+        // The path is cached for callers without a process.
         assert_eq!(paths.find(file, None).as_deref(), path.to_str());
         let (dev, ino) = file;
         let mut paths = Paths::new(Path::new("/proc"));
@@ -137,19 +140,19 @@ mod tests {
             paths.find((DeviceId::new(dev.major, dev.minor + 1), ino), Some(std::process::id())),
             None
         );
-        // Nobody has it open whom we could ask.
+        // The process has closed it.
         drop(open);
         assert_eq!(paths.find(file, Some(std::process::id())), None);
     }
 
     #[test]
-    fn what_the_run_is_around_is_asked_about_files_of_unknown_users() {
+    fn the_subject_is_searched_for_files_of_unknown_processes() {
         let open = tempfile::tempfile().unwrap();
         let file = identity(&open);
         let mut paths = Paths::new(Path::new("/proc"));
         assert_eq!(paths.find(file, None), None);
         let mut paths = Paths::new(Path::new("/proc"));
-        paths.ask(std::process::id());
+        paths.add_process(std::process::id());
         assert!(paths.find(file, None).is_some_and(|path| path.ends_with(" (deleted)")));
     }
 }

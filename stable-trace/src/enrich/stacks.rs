@@ -1,105 +1,105 @@
-//! Stacks by name: each distinct one is read from the kernel and understood once.
+//! Stacks with function names and contexts. Each distinct stack is read and resolved once.
 
 use std::{collections::HashMap, rc::Rc};
 
-use stable_trace_analysis::event::Context;
+use stable_trace_analysis::{error_chain::ErrorChain, event::Context};
 use stable_trace_common::stack::Stack;
 
-use super::context::{Meaning, classify};
+use super::context::{WaitReason, classify};
 use crate::{
     collect::{map_fill::MapFill, stacks::StackMap},
     kernel::{modules, symbols::Symbols},
 };
 
-/// What is known of one stack.
+/// A resolved stack.
 #[derive(Debug)]
-pub struct Known {
+pub struct ResolvedStack {
     /// Why its task waits.
-    pub meaning: Meaning,
-    /// Its functions from the innermost out, as `name+0xoffset [module]`.
+    pub reason: WaitReason,
+    /// The frames from the innermost to the outermost, as `name+0xoffset [module]`.
     pub frames: Vec<String>,
 }
 
-/// The stacks of a run. At most as many as the map `STACKS` holds: 4,096.
+/// The stacks of a run, at most as many as the map `STACKS` holds: 4,096.
 pub struct Stacks {
     symbols: Symbols,
-    /// The modules when the symbols were read: others have other symbols.
+    /// Fingerprint of the modules when the symbols were read.
     modules: u64,
-    kernel: StackMap,
-    known: HashMap<u64, Rc<Known>>,
-    unknown: Rc<Known>,
+    map: StackMap,
+    cache: HashMap<u64, Rc<ResolvedStack>>,
+    unknown: Rc<ResolvedStack>,
 }
 
 impl Stacks {
-    /// Takes the symbols and the map.
-    #[must_use]
-    pub fn new(symbols: Symbols, kernel: StackMap) -> Self {
-        let meaning = Meaning { context: Context::Other, function: None };
+    /// Creates the cache for the map `STACKS`.
+    pub fn new(symbols: Symbols, map: StackMap) -> Self {
+        let reason = WaitReason { context: Context::Other, function: None };
         Self {
             symbols,
             modules: modules::fingerprint(),
-            kernel,
-            known: HashMap::new(),
-            unknown: Rc::new(Known { meaning, frames: Vec::new() }),
+            map,
+            cache: HashMap::new(),
+            unknown: Rc::new(ResolvedStack { reason, frames: Vec::new() }),
         }
     }
 
-    /// What the stack of this name means; `other` for 0 and for a name that the kernel does not
-    /// have, which it would have counted.
-    pub fn get(&mut self, id: u64) -> Rc<Known> {
-        if let Some(known) = self.known.get(&id) {
-            return Rc::clone(known);
+    /// The stack with this ID. Its context is `other` for 0 and for an ID that is not in the map; the
+    /// programs count stacks that they could not store.
+    pub fn get(&mut self, id: u64) -> Rc<ResolvedStack> {
+        if let Some(stack) = self.cache.get(&id) {
+            return Rc::clone(stack);
         }
         if id == 0 {
             return Rc::clone(&self.unknown);
         }
-        let Some(stack) = self.kernel.get(id) else {
+        let Some(stack) = self.map.get(id) else {
             return Rc::clone(&self.unknown);
         };
-        self.follow_modules();
-        let known = Rc::new(understand(&self.symbols, &stack));
-        self.known.insert(id, Rc::clone(&known));
-        known
+        self.refresh_symbols();
+        let stack = Rc::new(resolve(&self.symbols, &stack));
+        self.cache.insert(id, Rc::clone(&stack));
+        stack
     }
 
     /// How full the map `STACKS` is.
-    #[must_use]
     pub fn fill(&self) -> Option<MapFill> {
-        self.kernel.fill()
+        self.map.fill()
     }
 
-    /// Takes newer symbols: those of the modules that are loaded now.
-    pub fn renew(&mut self, symbols: Symbols, modules: u64) {
+    /// Replaces the symbols by those of the modules that are loaded now.
+    pub fn set_symbols(&mut self, symbols: Symbols, modules: u64) {
         self.symbols = symbols;
         self.modules = modules;
     }
 
-    /// Reads the symbols again if a module was loaded or removed: a wait in ext4 may well be the
-    /// first thing after ext4 was loaded.
-    fn follow_modules(&mut self) {
+    /// Reads the symbols again if a module was loaded or removed: a wait in ext4 can be the first thing
+    /// after ext4 was loaded.
+    fn refresh_symbols(&mut self) {
         let now = modules::fingerprint();
         if now == self.modules {
             return;
         }
         match Symbols::load() {
-            Ok(symbols) => self.renew(symbols, now),
-            Err(error) => log::warn!("functions of new modules have no names: {error}"),
+            Ok(symbols) => self.set_symbols(symbols, now),
+            Err(error) => {
+                log::warn!("cannot resolve functions of new modules: {}", ErrorChain(&error));
+            }
         }
     }
 }
 
-/// Names the frames and reads their meaning.
-fn understand(symbols: &Symbols, stack: &Stack) -> Known {
+/// Names the frames, and derives the reason of the wait.
+fn resolve(symbols: &Symbols, stack: &Stack) -> ResolvedStack {
     let resolved: Vec<_> = stack
         .frames
         .iter()
         .take_while(|&&address| address != 0)
-        // A return address stands behind its call, and may be the next function's start where the
-        // call does not return.
+        // A return address is behind its call. It is the start of the next function if the call does
+        // not return.
         .map(|&address| (address, symbols.resolve(address.saturating_sub(1))))
         .collect();
     let names = resolved.iter().filter_map(|(_, function)| function.map(|function| function.name));
-    let meaning = classify(names);
+    let reason = classify(names);
     let frames = resolved
         .iter()
         .map(|(address, function)| match function {
@@ -111,5 +111,5 @@ fn understand(symbols: &Symbols, stack: &Stack) -> Known {
             None => format!("{address:#x}"),
         })
         .collect();
-    Known { meaning, frames }
+    ResolvedStack { reason, frames }
 }

@@ -1,4 +1,4 @@
-//! From records of stalls and unstable writes to events.
+//! Turns records of stalls and unstable writes into events.
 
 use stable_trace_analysis::event::{Context, Event, Grade, Stall, UnstableWrite};
 use stable_trace_common::{
@@ -8,25 +8,25 @@ use stable_trace_common::{
 
 use super::{
     decode::name,
-    enricher::{Enricher, place},
-    identity::Identity,
+    enricher::Enricher,
+    identity::{Identity, Location},
 };
 
-/// What a stall is named by if its stack names nothing.
+/// The function of a stall whose stack matches no rule.
 const UNNAMED_WAIT: &str = "writeback:folio_wait_writeback";
 
 impl Enricher {
-    /// Turns a record into a stall; nothing if the user did not ask for its device.
+    /// Turns a record into a stall; `None` if `--device` excludes it.
     pub fn stall(&mut self, record: &StallRecord) -> Option<Event> {
         let identity = self.identities.get(&record.backing);
-        if !identity.wanted {
+        if !identity.selected {
             return None;
         }
-        let known = self.stacks.get(record.stack);
-        let (device, dev, fs) = place(&identity);
+        let stack = self.stacks.get(record.stack);
+        let Location { device, dev, fs } = identity.location();
         Some(Event::Stall(Stall {
-            context: known.meaning.context,
-            function: known.meaning.function.clone().unwrap_or_else(|| UNNAMED_WAIT.to_owned()),
+            context: stack.reason.context,
+            function: stack.reason.function.clone().unwrap_or_else(|| UNNAMED_WAIT.to_owned()),
             duration_ns: record.duration_ns,
             pid: record.pid,
             tid: record.tid,
@@ -38,23 +38,23 @@ impl Enricher {
             path: self.path_of(&identity, record.ino, record.pid),
             ino: record.ino,
             index: record.index,
-            stack: self.frames(&known.frames),
+            stack: self.frames(&stack.frames),
         }))
     }
 
-    /// Turns a record into an unstable write; nothing if the user did not ask for its device.
+    /// Turns a record into an unstable write; `None` if `--device` excludes it.
     pub fn unstable_write(&mut self, record: &UnstableRecord) -> Option<Event> {
         let identity = self.identities.get(&record.key.backing);
-        if !identity.wanted {
+        if !identity.selected {
             return None;
         }
-        let known = self.stacks.get(record.stack);
-        let context = context_of(&record.key);
-        let (device, dev, fs) = place(&identity);
+        let stack = self.stacks.get(record.stack);
+        let context = unstable_write_context(&record.key);
+        let Location { device, dev, fs } = identity.location();
         Some(Event::UnstableWrite(UnstableWrite {
             context,
-            grade: grade_of(&record.key, &identity),
-            function: known.meaning.function.clone().unwrap_or_else(|| context.name().to_owned()),
+            grade: unstable_write_grade(&record.key, &identity),
+            function: stack.reason.function.clone().unwrap_or_else(|| context.name().to_owned()),
             pid: record.pid,
             tid: record.tid,
             comm: name(&record.comm),
@@ -65,23 +65,21 @@ impl Enricher {
             path: self.path_of(&identity, record.ino, record.pid),
             ino: record.ino,
             index: record.index,
-            stack: self.frames(&known.frames),
+            stack: self.frames(&stack.frames),
         }))
     }
 }
 
 /// The context of an unstable write.
-#[must_use]
-pub const fn context_of(key: &UnstableKey) -> Context {
+pub const fn unstable_write_context(key: &UnstableKey) -> Context {
     if key.context == PAGE_MKWRITE { Context::PageMkwrite } else { Context::WriteBegin }
 }
 
-/// What an unstable write means.
-#[must_use]
-pub const fn grade_of(key: &UnstableKey, identity: &Identity) -> Grade {
+/// The grade of an unstable write.
+pub const fn unstable_write_grade(key: &UnstableKey, identity: &Identity) -> Grade {
     if key.required != 0 {
         Grade::Violation
-    } else if identity.checked {
+    } else if identity.integrity_checked {
         Grade::Hole
     } else {
         Grade::Harmless

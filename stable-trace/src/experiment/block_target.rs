@@ -9,9 +9,8 @@ use std::{
 };
 
 use rustix::{
-    fs::{SeekFrom, major, minor, seek, stat},
-    mount::{MountFlags, MountPropagationFlags, mount, mount_change},
-    thread::{UnshareFlags, unshare_unsafe},
+    fs::{SeekFrom, seek, stat},
+    mount::{MountFlags, MountPropagationFlags, mount},
 };
 use stable_trace_analysis::units::DeviceId;
 
@@ -20,7 +19,11 @@ use super::{
     undo_journal::UndoJournal,
 };
 use crate::{
-    kernel::devices::{DevicesError, DiskId, resolve_device},
+    kernel::{
+        devices::{DevicesError, DiskId, resolve_device},
+        private_mount::unshare_mounts,
+        sysfs::device_id,
+    },
     workload::{Profile, device::Claim},
 };
 
@@ -41,12 +44,8 @@ pub struct BlockTarget {
 /// # Errors
 /// The kernel refuses.
 pub fn own_mounts() -> Result<(), ExperimentError> {
-    // SAFETY: only the mount namespace (and with it the working directory and root) is unshared,
-    // never the table of file descriptors, so no other thread's descriptors mean anything else.
-    unsafe { unshare_unsafe(UnshareFlags::NEWNS) }.map_err(ExperimentError::Namespace)?;
-    // What others unmount goes here as well, so that nothing of theirs is kept busy.
-    let flags = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
-    mount_change("/", flags).map_err(ExperimentError::Namespace)
+    // An unmount elsewhere reaches this namespace, so that no file system of others stays busy.
+    unshare_mounts(MountPropagationFlags::DOWNSTREAM).map_err(ExperimentError::Namespace)
 }
 
 impl BlockTarget {
@@ -150,10 +149,10 @@ fn node(name: &str) -> Result<PathBuf, ExperimentError> {
     } else {
         Path::new("/dev").join(name)
     };
-    let unknown = || DevicesError::Unknown { wanted: name.to_owned(), known: Vec::new() };
+    let unknown = || DevicesError::Unknown { name: name.to_owned(), similar: Vec::new() };
     let path = fs::canonicalize(&path).map_err(|_| unknown())?;
     let found = stat(&path).map_err(|_| unknown())?;
-    if (major(found.st_rdev), minor(found.st_rdev)) == (0, 0) {
+    if device_id(found.st_rdev) == DeviceId::new(0, 0) {
         return Err(DevicesError::NotBlock(path).into());
     }
     Ok(path)

@@ -24,7 +24,7 @@ pub(crate) enum ExperimentError {
     },
     #[error("--device {0} would be overwritten: add --yes if nothing on it is needed")]
     NotConfirmed(String),
-    #[error("invalid --device")]
+    #[error("--device")]
     Device(#[from] DevicesError),
     #[error("cannot {action} {}", path.display())]
     File {

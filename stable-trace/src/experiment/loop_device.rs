@@ -11,6 +11,7 @@ use std::{
 use libc::Ioctl;
 
 use super::process::wait_until;
+use crate::kernel::sysfs;
 
 const LOOP_CLR_FD: Ioctl = 0x4c01;
 const LOOP_CONFIGURE: Ioctl = 0x4c0a;
@@ -46,10 +47,10 @@ const _: () = assert!(size_of::<Config>() == 304);
 /// The number of a device that is free now, and whether it was there before it was asked for.
 pub fn free() -> io::Result<(u32, bool)> {
     let control = control()?;
-    let before: Vec<_> = fs::read_dir("/sys/block")?.flatten().map(|e| e.file_name()).collect();
+    let before = sysfs::entries(Path::new("/sys/block"))?;
     let number = ioctl(control.as_raw_fd(), LOOP_CTL_GET_FREE, 0)?;
     let number = u32::try_from(number).map_err(io::Error::other)?;
-    Ok((number, before.iter().any(|name| *name == *name_of(number))))
+    Ok((number, before.iter().any(|(name, _)| *name == name_of(number))))
 }
 
 /// Gives a file to a device; `claim` is told the device before, and whether it was there. The
@@ -104,11 +105,10 @@ pub fn path_of(number: u32) -> PathBuf {
 /// # Errors
 /// Somebody still uses it.
 pub fn detach(number: u32, file: &Path, was_there: bool) -> io::Result<bool> {
+    let folder = sysfs::disk_folder(Path::new("/sys"), &name_of(number));
     let holds = || {
-        let path = format!("/sys/block/{}/loop/backing_file", name_of(number));
-        let backing = fs::read_to_string(path).unwrap_or_default();
-        let backing = backing.trim_end_matches('\n');
-        Path::new(backing.strip_suffix(" (deleted)").unwrap_or(backing)) == file
+        let backing = sysfs::loop_backing_file(&folder).unwrap_or_default();
+        Path::new(backing.strip_suffix(" (deleted)").unwrap_or(&backing)) == file
     };
     let held = holds();
     if held {
@@ -122,7 +122,7 @@ pub fn detach(number: u32, file: &Path, was_there: bool) -> io::Result<bool> {
             return Err(io::ErrorKind::ResourceBusy.into());
         }
     }
-    if !was_there && Path::new("/sys/block").join(name_of(number)).exists() {
+    if !was_there && folder.exists() {
         // Somebody may use it by now: then it stays.
         let _ = ioctl(control()?.as_raw_fd(), LOOP_CTL_REMOVE, libc::c_ulong::from(number));
     }

@@ -246,7 +246,7 @@ fn arms_of(
     let found = devices::list(Path::new("/sys"), kernel)?;
     let name = &target.disk.name;
     let device: Option<Device> = found.into_iter().find(|device| device.device == *name);
-    let unknown = || DevicesError::Unknown { wanted: name.clone(), known: Vec::new() };
+    let unknown = || DevicesError::Unknown { name: name.clone(), similar: Vec::new() };
     let device = device.ok_or_else(unknown)?;
     Ok(measurable_arms(fs, &device, devices::integrity_implies_stable(kernel), writable))
 }

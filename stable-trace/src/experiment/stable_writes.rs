@@ -9,6 +9,7 @@ use std::{
 use stable_trace_analysis::{error_chain::ErrorChain, event::Device};
 
 use super::{args::Fs, error::ExperimentError, plan::Arm};
+use crate::kernel::sysfs;
 
 /// The arms that can be measured.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,12 +20,12 @@ pub(super) enum MeasurableArms {
 }
 
 pub(super) fn path(disk: &str) -> PathBuf {
-    Path::new("/sys/block").join(disk.replace('/', "!")).join("queue/stable_writes")
+    sysfs::disk_folder(Path::new("/sys"), disk).join("queue/stable_writes")
 }
 
 /// The value; `None` if the attribute does not exist.
 pub(super) fn read(disk: &str) -> Option<String> {
-    fs::read_to_string(path(disk)).ok().map(|text| text.trim().to_owned())
+    sysfs::read(&path(disk))
 }
 
 pub(super) fn set(disk: &str, arm: Arm) -> Result<(), ExperimentError> {

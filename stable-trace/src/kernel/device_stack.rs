@@ -1,7 +1,7 @@
-//! What lies below a block device, down to the disks: whether anything there checks integrity.
+//! The devices below a block device, down to the disks.
 //!
-//! A device that checks what it is sent asks for stable pages itself. One that is stacked on it may
-//! not: a loop device never does, whatever its backing file lies on.
+//! A device that checks integrity requires stable pages itself. A device stacked on it need not: a
+//! loop device never does, whatever its backing file lies on.
 
 use std::{os::unix::fs::MetadataExt as _, path::Path};
 
@@ -9,90 +9,111 @@ use stable_trace_analysis::units::DeviceId;
 
 use super::{mounts::Mounts, sysfs};
 
-/// Stacks that are deeper than this are not followed: no real one is, and links may lead in circles.
-const DEPTH: u32 = 8;
+/// The deepest stack that is followed (LVM on MD on NVMe is 3). It ends a circle of links.
+const MAX_DEPTH: u32 = 8;
 
-/// Whether the device, or anything that it is stacked on, has protection information.
-#[must_use]
-pub fn checks_integrity(sysfs: &Path, mounts: &Mounts, dev: DeviceId) -> bool {
-    look(sysfs, mounts, dev, DEPTH)
+/// Whether the device, or a device below it, has protection information.
+pub(crate) fn checks_integrity(sysfs: &Path, mounts: &Mounts, dev: DeviceId) -> bool {
+    checks_integrity_within(sysfs, mounts, dev, MAX_DEPTH)
 }
 
-fn look(sysfs: &Path, mounts: &Mounts, dev: DeviceId, depth: u32) -> bool {
+fn checks_integrity_within(sysfs: &Path, mounts: &Mounts, dev: DeviceId, depth: u32) -> bool {
     let Some(depth) = depth.checked_sub(1) else { return false };
+    let checks = |dev| checks_integrity_within(sysfs, mounts, dev, depth);
     let folder = sysfs::block_folder(sysfs, dev);
     if !folder.exists() {
-        // A file system without a device of its own, such as btrfs: those that it lies on.
+        // A file system with a device number of its own, such as btrfs.
         let below = mounts.by_dev(dev).map(|backing| backing.disks).unwrap_or_default();
-        return below.into_iter().any(|disk| disk != dev && look(sysfs, mounts, disk, depth));
+        return below.into_iter().any(|disk| disk != dev && checks(disk));
     }
     let disk = mounts.disk_of(dev);
     if disk != dev {
-        return look(sysfs, mounts, disk, depth);
+        return checks(disk);
     }
     let format = sysfs::read(&folder.join("integrity/format"));
     if format.is_some_and(|format| !matches!(format.as_str(), "" | "none" | "nop")) {
         return true;
     }
-    let slaves = std::fs::read_dir(folder.join("slaves")).into_iter().flatten().flatten();
-    let slaves = slaves.filter_map(|slave| sysfs::read_dev(&slave.path().join("dev")));
-    let file = sysfs::read(&folder.join("loop/backing_file")).and_then(|path| device_of(&path));
-    slaves.chain(file).any(|below| look(sysfs, mounts, below, depth))
+    let slaves = sysfs::entries(&folder.join("slaves")).unwrap_or_default().into_iter();
+    let slaves = slaves.filter_map(|(_, slave)| sysfs::read_dev(&slave.join("dev")));
+    let file = sysfs::loop_backing_file(&folder).and_then(|path| device_of(&path));
+    slaves.chain(file).any(checks)
 }
 
-/// The device that a file is, or lies on.
+/// The device that a file is or lies on. A file that was deleted under its loop device has no name
+/// to be found by.
 fn device_of(path: &str) -> Option<DeviceId> {
-    // The kernel marks a file that was deleted under the loop device; it lies where it lay, but
-    // cannot be found by its name any more.
     let metadata = std::fs::metadata(path).ok()?;
     let dev = if metadata.rdev() != 0 { metadata.rdev() } else { metadata.dev() };
     Some(sysfs::device_id(dev))
 }
 
+/// A disk that is not stacked on another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct BottomDisk {
+    /// The kernel's name.
+    pub(crate) name: String,
+    /// The model that its driver states; empty if it states none.
+    pub(crate) model: String,
+}
+
+/// The disks at the bottom of a device's stack; `None` if there is no such block device. Below a
+/// loop device nothing is followed.
+pub(crate) fn bottom_disks(sysfs: &Path, dev: DeviceId) -> Option<Vec<BottomDisk>> {
+    let disk = sysfs::whole_disk(&sysfs::block_folder(sysfs, dev))?;
+    let mut found = Vec::new();
+    add_bottom_disks(&disk, MAX_DEPTH, &mut found);
+    Some(found)
+}
+
+fn add_bottom_disks(disk: &Path, depth: u32, found: &mut Vec<BottomDisk>) {
+    let slaves = sysfs::entries(&disk.join("slaves")).unwrap_or_default();
+    if slaves.is_empty() || depth == 0 {
+        let model = sysfs::read(&disk.join("device/model")).unwrap_or_default();
+        found.push(BottomDisk { name: sysfs::device_name(disk), model });
+        return;
+    }
+    for (_, slave) in slaves {
+        let disk = sysfs::whole_disk(&slave).unwrap_or(slave);
+        add_bottom_disks(&disk, depth - 1, found);
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::{fs, os::unix::fs::symlink};
-
-    use tempfile::TempDir;
-
     use super::*;
+    use crate::kernel::test_sysfs::TestSysfs;
 
-    /// `sda` (8:0) checks, its partition `sda1` (8:1); `dm-0` (253:0) on `sda1`; `loop0` (7:0) on a
-    /// file of this machine; `sdb` (8:16) does not check; `md0` (9:0) is stacked on itself.
-    fn sysfs() -> TempDir {
-        let root = tempfile::tempdir().unwrap();
-        let at = |path: &str| root.path().join(path);
-        let file = |path: &str, text: &str| {
-            fs::create_dir_all(at(path).parent().unwrap()).unwrap();
-            fs::write(at(path), text).unwrap();
-        };
-        fs::create_dir_all(at("dev/block")).unwrap();
+    /// `sda` (8:0) checks, its partition `sda1` (8:1); `dm-0` (253:0) on `sda1`; `dm-1` (253:1)
+    /// on `sdb` and `sda1`; `sdb` (8:16) does not check; `md0` (9:0) is stacked on itself.
+    fn sysfs() -> TestSysfs {
+        let sysfs = TestSysfs::new();
         for (name, dev) in [
             ("sda", "8:0"),
             ("sda/sda1", "8:1"),
             ("dm-0", "253:0"),
+            ("dm-1", "253:1"),
             ("sdb", "8:16"),
             ("md0", "9:0"),
         ] {
-            file(&format!("devices/{name}/dev"), dev);
-            symlink(format!("../../devices/{name}"), at(&format!("dev/block/{dev}"))).unwrap();
+            sysfs.device(name, dev);
         }
-        file("devices/sda/integrity/format", "T10-DIF-TYPE1-CRC\n");
-        file("devices/sdb/integrity/format", "none\n");
-        file("devices/sda/sda1/partition", "1\n");
-        fs::create_dir_all(at("devices/dm-0/slaves")).unwrap();
-        symlink("../../sda/sda1", at("devices/dm-0/slaves/sda1")).unwrap();
-        fs::create_dir_all(at("devices/md0/slaves")).unwrap();
-        symlink("../../md0", at("devices/md0/slaves/md0")).unwrap();
-        root
+        sysfs.file("devices/sda/integrity/format", "T10-DIF-TYPE1-CRC");
+        sysfs.file("devices/sda/device/model", "ST4000NM  ");
+        sysfs.file("devices/sdb/integrity/format", "none");
+        sysfs.link("devices/dm-0/slaves/sda1", "devices/sda/sda1");
+        sysfs.link("devices/dm-1/slaves/sdb", "devices/sdb");
+        sysfs.link("devices/dm-1/slaves/sda1", "devices/sda/sda1");
+        sysfs.link("devices/md0/slaves/md0", "devices/md0");
+        sysfs
     }
 
     #[test]
-    fn checks_are_found_below() {
-        let root = sysfs();
-        let mounts = Mounts::from_text("30 1 0:52 / /pool rw - btrfs /dev/sdb rw\n", root.path());
+    fn integrity_checks_are_found_below() {
+        let sysfs = sysfs();
+        let mounts = Mounts::from_text("30 1 0:52 / /pool rw - btrfs /dev/sdb rw\n", sysfs.path());
         let checks =
-            |major, minor| checks_integrity(root.path(), &mounts, DeviceId::new(major, minor));
+            |major, minor| checks_integrity(sysfs.path(), &mounts, DeviceId::new(major, minor));
         assert!(checks(8, 0));
         assert!(checks(8, 1), "a partition of it");
         assert!(checks(253, 0), "a device mapper on that");
@@ -100,5 +121,21 @@ mod tests {
         assert!(!checks(0, 52), "a btrfs on that");
         assert!(!checks(9, 0), "one that is stacked on itself");
         assert!(!checks(66, 6), "one that is not there");
+    }
+
+    #[test]
+    fn a_stack_ends_at_its_disks() {
+        let sysfs = sysfs();
+        let bottom = |major, minor| bottom_disks(sysfs.path(), DeviceId::new(major, minor));
+        let disk =
+            |name: &str, model: &str| BottomDisk { name: name.to_owned(), model: model.to_owned() };
+        let (sda, sdb) = (disk("sda", "ST4000NM"), disk("sdb", ""));
+        assert_eq!(bottom(8, 1), Some(vec![sda.clone()]), "the disk of a partition");
+        assert_eq!(bottom(253, 0), Some(vec![sda.clone()]));
+        assert_eq!(bottom(253, 1), Some(vec![sda, sdb.clone()]));
+        assert_eq!(bottom(8, 16), Some(vec![sdb]));
+        let md0 = Some(vec![disk("md0", "")]);
+        assert_eq!(bottom(9, 0), md0, "one that is stacked on itself");
+        assert_eq!(bottom(66, 6), None);
     }
 }

@@ -1,4 +1,4 @@
-//! How far the kernel keeps root itself out: `/sys/kernel/security/lockdown`.
+//! The kernel's lockdown level: `/sys/kernel/security/lockdown`.
 
 use std::path::Path;
 
@@ -6,27 +6,25 @@ use serde::{Deserialize, Serialize};
 
 use super::private_mount;
 
-/// Where securityfs belongs.
+/// The usual mount point of securityfs.
 const SECURITYFS: &str = "/sys/kernel/security";
 
 /// The kernel's lockdown level (security/lockdown/lockdown.c, 6.12).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Lockdown {
-    /// Nothing is locked.
+    /// Lockdown is off.
     None,
-    /// Nobody changes the running kernel; tracing, which reads it, is not affected.
+    /// Root cannot change the running kernel. Tracing only reads it, and is not affected.
     Integrity,
-    /// Nobody reads kernel memory: neither tracefs, nor kprobes, nor BPF (`LOCKDOWN_TRACEFS`,
+    /// Root cannot read kernel memory: no tracefs, kprobes or BPF (`LOCKDOWN_TRACEFS`,
     /// `LOCKDOWN_KPROBES`, `LOCKDOWN_BPF_READ_KERNEL`).
     Confidentiality,
-    /// There is no telling: no securityfs to read, or a kernel without the lockdown module.
+    /// The level cannot be read: no securityfs, or a kernel without the lockdown module.
     Unknown,
 }
 
 impl Lockdown {
-    /// The word for it.
-    #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::None => "none",
@@ -36,10 +34,9 @@ impl Lockdown {
         }
     }
 
-    /// Understands the file: every level there is, the one in force in brackets.
-    #[must_use]
+    /// Parses the file: all levels, the one in force in brackets.
     pub fn parse(text: &str) -> Self {
-        match private_mount::marked(text, ('[', ']')) {
+        match private_mount::bracketed(text, ('[', ']')) {
             Some("none") => Self::None,
             Some("integrity") => Self::Integrity,
             Some("confidentiality") => Self::Confidentiality,
@@ -47,8 +44,7 @@ impl Lockdown {
         }
     }
 
-    /// Reads it; where nobody has mounted securityfs, from a mount of our own that nobody sees.
-    #[must_use]
+    /// Reads the level; where securityfs is not mounted, from a private mount of it.
     pub fn read() -> Self {
         let text = private_mount::read("securityfs", Path::new(SECURITYFS), "lockdown");
         text.map_or(Self::Unknown, |text| Self::parse(&text))

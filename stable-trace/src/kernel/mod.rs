@@ -1,21 +1,25 @@
-//! What this kernel is: its symbols, its tracepoints, its devices and what it lets us do.
+//! What this machine is: its kernel's symbols, types and tracepoints, its devices and mounts, and
+//! the privileges of this process.
 //!
-//! Everything here reads facts, and says where each came from; what to do with them is decided in
-//! the plan of the probes.
+//! Everything here reads facts. The plan of the probes decides what follows from them.
 
 pub mod btf;
 pub mod device_stack;
+pub mod device_users;
 pub mod devices;
 pub mod feature_probe;
 pub mod lockdown;
 pub mod memlock;
 pub mod modules;
+pub mod mountinfo;
 pub mod mounts;
 pub mod preemption;
-mod private_mount;
+pub(crate) mod private_mount;
 pub mod privileges;
 pub mod release;
 pub mod symbols;
 pub(crate) mod sysfs;
+#[cfg(test)]
+mod test_sysfs;
 pub mod tracefs;
 pub mod tracepoint;

@@ -1,4 +1,4 @@
-//! Whether the kernel takes the CPU from a task that runs in the kernel: `sched/preempt` of debugfs.
+//! Whether the kernel preempts tasks that run in the kernel: `sched/preempt` of debugfs.
 
 use std::path::Path;
 
@@ -6,13 +6,13 @@ use stable_trace_analysis::event::Preemption;
 
 use super::private_mount;
 
-/// Where debugfs belongs.
+/// The usual mount point of debugfs.
 const DEBUGFS: &str = "/sys/kernel/debug";
 
 /// Parses the file: all models, the one in force in parentheses (`sched_dynamic_show`,
 /// kernel/sched/debug.c, 5.12 to 7.3).
 fn parse(text: &str) -> Preemption {
-    match private_mount::marked(text, ('(', ')')) {
+    match private_mount::bracketed(text, ('(', ')')) {
         Some("none" | "voluntary") => Preemption::Voluntary,
         Some("full" | "lazy") => Preemption::Full,
         _ => Preemption::Unknown,
@@ -20,7 +20,6 @@ fn parse(text: &str) -> Preemption {
 }
 
 /// Reads the preemption model; where debugfs is not mounted, from a private mount of it.
-#[must_use]
 pub fn read() -> Preemption {
     let text = private_mount::read("debugfs", Path::new(DEBUGFS), "sched/preempt");
     text.map_or(Preemption::Unknown, |text| parse(&text))

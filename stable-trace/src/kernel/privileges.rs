@@ -1,4 +1,4 @@
-//! What this process may do, and what it must be able to.
+//! The capabilities of this process, and those that tracing needs.
 
 use std::io;
 
@@ -6,27 +6,26 @@ use serde::{Deserialize, Serialize};
 
 use super::release::Release;
 
-/// Where the kernel says it.
 const STATUS: &str = "/proc/self/status";
 
 /// A capability that tracing may need; the numbers are those of include/uapi/linux/capability.h.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Capability {
-    /// Reads files whatever their mode says: tracefs is root's.
+    /// Reads files whatever their mode: tracefs belongs to root.
     CapDacReadSearch = 2,
-    /// Everything that has no capability of its own; mounting is one of it.
+    /// Everything without a capability of its own, such as mounting.
     CapSysAdmin = 21,
-    /// Sees kernel addresses in `/proc/kallsyms`.
+    /// Shows kernel addresses in `/proc/kallsyms`.
     CapSyslog = 34,
     /// Opens performance events and reads kernel memory from BPF (from 5.8 on).
     CapPerfmon = 38,
-    /// Loads BPF programs and makes maps (from 5.8 on).
+    /// Loads BPF programs and creates maps (from 5.8 on).
     CapBpf = 39,
 }
 
 impl Capability {
-    /// All of them, the ones without which nothing goes first.
+    /// All capabilities; those that are always needed come first.
     pub const ALL: [Self; 5] = [
         Self::CapBpf,
         Self::CapPerfmon,
@@ -35,8 +34,7 @@ impl Capability {
         Self::CapSysAdmin,
     ];
 
-    /// Its name as in capabilities(7).
-    #[must_use]
+    /// The name in capabilities(7).
     pub const fn name(self) -> &'static str {
         match self {
             Self::CapBpf => "CAP_BPF",
@@ -48,31 +46,28 @@ impl Capability {
     }
 }
 
-/// What is wrong with the privileges.
+/// Why this process cannot trace.
 #[derive(Debug, thiserror::Error)]
 pub enum PrivilegesError {
-    /// The kernel does not say what we may do.
-    #[error("cannot read the capabilities from {STATUS}: {0}; is /proc mounted?")]
+    /// The capabilities cannot be read.
+    #[error("cannot read the capabilities from {STATUS} (is /proc mounted?)")]
     Read(#[source] io::Error),
-    /// What tracing cannot do without is missing.
+    /// Capabilities that tracing needs are missing.
     #[error("missing {}: {}", names(.0), remedy(.0))]
     Missing(Vec<Capability>),
 }
 
-/// What this process may do.
+/// The privileges of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Privileges {
-    /// The effective capabilities, a bit each.
+    /// The effective capabilities, one bit each.
     pub effective: u64,
-    /// The effective user.
+    /// The effective user ID.
     pub uid: u32,
 }
 
 impl Privileges {
-    /// Asks the kernel.
-    ///
-    /// # Errors
-    /// [`PrivilegesError::Read`] if `/proc/self/status` cannot be read or does not say.
+    /// Reads the privileges of this process.
     pub fn read() -> Result<Self, PrivilegesError> {
         let status = std::fs::read_to_string(STATUS).map_err(PrivilegesError::Read)?;
         let effective = parse_effective(&status).ok_or_else(|| {
@@ -81,15 +76,12 @@ impl Privileges {
         Ok(Self { effective, uid: rustix::process::geteuid().as_raw() })
     }
 
-    /// Whether a capability is effective.
-    #[must_use]
     pub const fn has(self, capability: Capability) -> bool {
         self.effective & (1 << capability as u64) != 0
     }
 
-    /// Those without which no program can be loaded and attached. `CAP_SYS_ADMIN` does for both,
-    /// and up to 5.7 there is no other.
-    #[must_use]
+    /// The missing capabilities without which no program can be loaded and attached. `CAP_SYS_ADMIN`
+    /// includes them; up to 5.7 there is no other.
     pub fn missing(self, kernel: Release) -> Vec<Capability> {
         if self.has(Capability::CapSysAdmin) {
             return Vec::new();
@@ -103,16 +95,12 @@ impl Privileges {
             .collect()
     }
 
-    /// Whether files below a tracefs can be read: they are root's, and not for others.
-    #[must_use]
+    /// Whether files in tracefs can be read: only their owner, root, may.
     pub const fn can_read_tracefs(self) -> bool {
         self.uid == 0 || self.has(Capability::CapDacReadSearch)
     }
 
-    /// Refuses to go on where [`missing`](Self::missing) names anything.
-    ///
-    /// # Errors
-    /// [`PrivilegesError::Missing`], one line that says what to do.
+    /// Fails if capabilities are [`missing`](Self::missing).
     pub fn require(self, kernel: Release) -> Result<(), PrivilegesError> {
         match self.missing(kernel) {
             missing if missing.is_empty() => Ok(()),
@@ -121,13 +109,12 @@ impl Privileges {
     }
 }
 
-/// The names, as in a sentence.
 fn names(capabilities: &[Capability]) -> String {
     let names: Vec<_> = capabilities.iter().map(|capability| capability.name()).collect();
     names.join(" and ")
 }
 
-/// What gives everything that tracing uses, for one line.
+/// How to get all capabilities that tracing uses.
 fn remedy(missing: &[Capability]) -> String {
     if missing == [Capability::CapSysAdmin] {
         return "run it with sudo".to_owned();
@@ -137,11 +124,11 @@ fn remedy(missing: &[Capability]) -> String {
     format!("run it with sudo, or once: sudo setcap {SETCAP}+ep {program}")
 }
 
-/// The capabilities that let an ordinary user trace, for setcap(8), where tracefs is mounted; to
-/// mount it takes `CAP_SYS_ADMIN`, which is as good as root and so not proposed.
+/// The capabilities for setcap(8) that let an ordinary user trace where tracefs is mounted. Mounting
+/// it needs `CAP_SYS_ADMIN`, which is equivalent to root, so it is not proposed.
 pub const SETCAP: &str = "cap_bpf,cap_perfmon,cap_syslog,cap_dac_read_search";
 
-/// The `CapEff` line of a `/proc/PID/status`.
+/// Parses the `CapEff` line of a `/proc/PID/status`.
 fn parse_effective(status: &str) -> Option<u64> {
     let digits = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
     u64::from_str_radix(digits.trim(), 16).ok()
@@ -160,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn the_effective_set_is_read() {
+    fn the_effective_set_is_parsed() {
         let status = "Name:\tx\nCapPrm:\t0\nCapEff:\t000001fffeffffff\nCapBnd:\t0\n";
         let effective = parse_effective(status).unwrap();
         let privileges = Privileges { effective, uid: 0 };
@@ -172,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_named_with_the_remedy() {
+    fn missing_capabilities_are_named_with_the_remedy() {
         use Capability::{CapBpf, CapPerfmon, CapSysAdmin};
         privileges(&[CapBpf, CapPerfmon]).require(MODERN).unwrap();
         privileges(&[CapSysAdmin]).require(MODERN).unwrap();

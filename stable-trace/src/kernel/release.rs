@@ -2,16 +2,14 @@
 
 use std::fmt;
 
-/// A kernel's version, as far as its behaviour is told by it.
+/// A kernel version: major and minor number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Release {
-    /// The 6 of 6.12.
     pub major: u32,
-    /// The 12 of 6.12.
     pub minor: u32,
 }
 
-/// What `uname` says.
+/// The fields of uname(2) that are used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct System {
     /// `uname -r`, such as `6.1.0-50-amd64`.
@@ -23,14 +21,11 @@ pub struct System {
 }
 
 impl Release {
-    /// A version in numbers.
-    #[must_use]
     pub const fn new(major: u32, minor: u32) -> Self {
         Self { major, minor }
     }
 
-    /// Understands `uname -r`; nothing if it does not begin with two numbers.
-    #[must_use]
+    /// Parses `uname -r`; `None` if it does not begin with two numbers.
     pub fn parse(release: &str) -> Option<Self> {
         let mut numbers = release.trim().split(|c: char| !c.is_ascii_digit());
         Some(Self { major: numbers.next()?.parse().ok()?, minor: numbers.next()?.parse().ok()? })
@@ -44,8 +39,6 @@ impl fmt::Display for Release {
 }
 
 impl System {
-    /// Asks the kernel.
-    #[must_use]
     pub fn read() -> Self {
         let uname = rustix::system::uname();
         Self {
@@ -55,8 +48,7 @@ impl System {
         }
     }
 
-    /// The version in numbers; 0.0 if it is not understood.
-    #[must_use]
+    /// The version; 0.0 if the release cannot be parsed.
     pub fn version(&self) -> Release {
         Release::parse(&self.release).unwrap_or_default()
     }
@@ -67,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn releases_as_distributions_write_them() {
+    fn releases_of_distributions_are_parsed() {
         for (text, major, minor) in [
             ("5.10.0-32-amd64", 5, 10),
             ("6.12.95+deb12-amd64", 6, 12),

@@ -1,6 +1,6 @@
-//! The kernel's functions and where they are: `/proc/kallsyms`.
+//! The kernel's functions and their addresses: `/proc/kallsyms`.
 //!
-//! Some 60,000 to 150,000 functions stay in memory while the agent runs, so a symbol costs its name
+//! Some 60,000 to 150,000 functions stay in memory while the agent runs, so a symbol takes its name
 //! and 16 bytes, and no allocation of its own.
 
 use std::{
@@ -9,27 +9,26 @@ use std::{
     ops::Range,
 };
 
-/// Where the symbols come from.
 const KALLSYMS: &str = "/proc/kallsyms";
 
-/// An address further than this from the last symbol before it lies in no function: it is in the
-/// gap between the kernel and its modules, or in one module's data.
-const LONGEST_FUNCTION: u64 = 1 << 20;
+/// An address further than this from the last symbol before it is in no function, but in the gap
+/// between the kernel and its modules, or in a module's data.
+const MAX_FUNCTION_BYTES: u64 = 1 << 20;
 
-/// What is no function but the padding before one, under a name of its own: half of all symbols
-/// where a kernel has it (`__pfx_` is objtool's, from 6.2 on, `__cfi_` clang's).
+/// Prefixes of symbols for the padding before a function: half of all symbols in kernels with them
+/// (`__pfx_` comes from objtool, from 6.2 on, `__cfi_` from clang).
 const PADDING: [&str; 2] = ["__pfx_", "__cfi_"];
 
-/// Why there are no symbols.
+/// Why the symbols are not known.
 #[derive(Debug, thiserror::Error)]
 pub enum SymbolsError {
     /// The file cannot be read.
-    #[error("cannot read {KALLSYMS}: {0}; the kernel needs CONFIG_KALLSYMS and /proc mounted")]
+    #[error("cannot read {KALLSYMS} (it needs a kernel with CONFIG_KALLSYMS, and /proc mounted)")]
     Read(#[source] io::Error),
-    /// The file names no function.
-    #[error("{KALLSYMS} names no function; the kernel needs CONFIG_KALLSYMS")]
+    /// The file contains no function.
+    #[error("{KALLSYMS} contains no function; use a kernel with CONFIG_KALLSYMS")]
     Empty,
-    /// The kernel hides every address from us.
+    /// The kernel hides all addresses from this process.
     #[error(
         "{KALLSYMS} shows no addresses; run as root, or give CAP_SYSLOG and set \
          kernel.kptr_restrict to 0 or 1"
@@ -37,45 +36,42 @@ pub enum SymbolsError {
     Hidden,
 }
 
-/// One function: 16 bytes.
+/// One function, in 16 bytes.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     address: u64,
     name: u32,
     length: u16,
-    /// 0 for the kernel itself, else the module's place in [`Symbols::modules`] plus one.
+    /// 0 for the kernel itself, else 1 + the index in [`Symbols::modules`].
     module: u16,
 }
 
 /// The text symbols of the kernel and its modules.
 #[derive(Debug, Default)]
 pub struct Symbols {
-    /// All names, one after the other.
+    /// All names, concatenated.
     names: Vec<u8>,
-    /// Sorted by address; those of one address stay in the kernel's order.
+    /// Sorted by address; symbols of one address are in the kernel's order.
     entries: Vec<Entry>,
     modules: Vec<Box<str>>,
 }
 
-/// What an address is.
+/// The function at an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Resolved<'a> {
-    /// The function, with the suffix that the compiler gave it.
+    /// The symbol, with any suffix of the compiler.
     pub name: &'a str,
-    /// Its module, or nothing for the kernel itself.
+    /// The module; `None` for the kernel itself.
     pub module: Option<&'a str>,
-    /// Bytes from its start.
+    /// Bytes from the function's start.
     pub offset: u64,
 }
 
 impl Symbols {
-    /// Reads the running kernel's symbols.
-    ///
-    /// # Errors
-    /// [`SymbolsError`] if the file cannot be read, names no function, or shows every address as
-    /// zero (`kallsyms_show_value`, `kernel/ksyms_common.c`, 6.12).
+    /// Reads the running kernel's symbols. Without privileges the kernel shows every address as zero
+    /// (`kallsyms_show_value`, `kernel/ksyms_common.c`, 6.12).
     pub fn load() -> Result<Self, SymbolsError> {
-        // The kernel hands out at most a page of lines a call, whatever it is asked for.
+        // read(2) returns at most a page of lines, whatever the buffer size.
         let file = File::open(KALLSYMS).map_err(SymbolsError::Read)?;
         let symbols =
             Self::parse(BufReader::with_capacity(16 << 10, file)).map_err(SymbolsError::Read)?;
@@ -86,12 +82,9 @@ impl Symbols {
         }
     }
 
-    /// Takes the functions (`t`, `T`, `w`, `W`) from text in the form of `/proc/kallsyms`:
-    /// `address type name`, and a tab and `[module]` for those of modules. A line that is not of
-    /// this form is left out, and so is the padding before functions.
-    ///
-    /// # Errors
-    /// What the reader says.
+    /// Parses the functions (`t`, `T`, `w`, `W`) of `/proc/kallsyms`: `address type name`, and a tab
+    /// and `[module]` for those of modules. Other lines are skipped, and so is the padding before
+    /// functions.
     pub fn parse(mut text: impl BufRead) -> io::Result<Self> {
         let mut symbols = Self::default();
         let mut line = Vec::with_capacity(1024);
@@ -106,13 +99,13 @@ impl Symbols {
         }
         symbols.names.shrink_to_fit();
         symbols.entries.shrink_to_fit();
-        // The kernel's own come sorted, each module's follow: a stable sort finds the runs.
+        // The kernel's own are sorted, and each module's follow: a stable sort uses these runs.
         symbols.entries.sort_by_key(|entry| entry.address);
         Ok(symbols)
     }
 
     fn push(&mut self, address: u64, name: &str, module: Option<&str>) {
-        // A blob of 4 GiB of names, a name of 64 KiB, 65,535 modules: no kernel has them.
+        // No kernel has 4 GiB of names, a name of 64 KiB, or 65,535 modules.
         let (Ok(start), Ok(length), Some(module)) = (
             u32::try_from(self.names.len()),
             u16::try_from(name.len()),
@@ -125,7 +118,7 @@ impl Symbols {
     }
 
     fn module_id(&mut self, module: &str) -> Option<u16> {
-        // One module's symbols stand together, so the last one is nearly always it.
+        // A module's symbols are adjacent, so the search nearly always ends at the last module.
         let known = self.modules.iter().rposition(|known| &**known == module);
         let index = known.unwrap_or(self.modules.len());
         let id = u16::try_from(index).ok()?.checked_add(1)?;
@@ -135,26 +128,23 @@ impl Symbols {
         Some(id)
     }
 
-    /// The function at an address.
-    #[must_use]
     pub fn resolve(&self, address: u64) -> Option<Resolved<'_>> {
         let after = self.entries.partition_point(|entry| entry.address <= address);
         let start = self.entries.get(after.checked_sub(1)?)?.address;
-        // Of several names for one address the kernel prints the first (`get_symbol_pos`,
-        // kernel/kallsyms.c, 6.12), and so do we.
+        // Of several names for one address the first counts, as in the kernel (`get_symbol_pos`,
+        // kernel/kallsyms.c, 6.12).
         let first = self.entries[..after].partition_point(|entry| entry.address < start);
         let entry = self.entries.get(first)?;
         let offset = address - start;
-        (offset < LONGEST_FUNCTION).then(|| Resolved {
+        (offset < MAX_FUNCTION_BYTES).then(|| Resolved {
             name: self.name(entry),
             module: self.module(entry),
             offset,
         })
     }
 
-    /// From a function's start to the next one's. Of several functions of that name the kernel's
-    /// own goes before a module's, and a lower address before a higher.
-    #[must_use]
+    /// The addresses from a function's start to the next function's. Of several functions with this
+    /// name the kernel's own wins over a module's, and a lower address over a higher.
     pub fn range(&self, name: &str) -> Option<Range<u64>> {
         let mut found = self.named(name);
         // By address, so the first is the lowest.
@@ -165,31 +155,30 @@ impl Symbols {
             found.find(|other| other.module == 0).unwrap_or(first)
         };
         let next = self.entries.partition_point(|other| other.address <= entry.address);
-        let limit = entry.address.saturating_add(LONGEST_FUNCTION);
+        let limit = entry.address.saturating_add(MAX_FUNCTION_BYTES);
         let end = self.entries.get(next).map_or(limit, |entry| entry.address.min(limit));
         Some(entry.address..end)
     }
 
-    /// Whether there is a function of exactly this name.
-    #[must_use]
+    /// Whether a function has exactly this name.
     pub fn contains(&self, name: &str) -> bool {
         self.named(name).next().is_some()
     }
 
-    /// The modules that a function of exactly this name is in; `None` is the kernel itself.
+    /// The modules of the functions with exactly this name; `None` is the kernel itself.
     pub fn modules_of<'a>(&'a self, name: &'a str) -> impl Iterator<Item = Option<&'a str>> {
         self.named(name).map(|entry| self.module(entry))
     }
 
-    /// The symbols that a compiler made of the function `stem`: itself, and with suffixes such as
-    /// `.isra.0`, `.constprop.0` and `.part.0`; each with its module.
+    /// The symbols of the source function `stem`, each with its module: the plain name, and with
+    /// suffixes of the compiler such as `.isra.0`, `.constprop.0` and `.part.0`.
     pub fn matching<'a>(
         &'a self,
         stem: &'a str,
     ) -> impl Iterator<Item = (&'a str, Option<&'a str>)> {
         self.entries.iter().filter_map(move |entry| {
             let suffix = self.name_bytes(entry).strip_prefix(stem.as_bytes())?;
-            // The cold part of a function is no place to probe: it has no entry.
+            // The cold part of a function has no entry to probe.
             let of_stem = match suffix {
                 [] => true,
                 [b'.', parts @ ..] => {
@@ -201,37 +190,33 @@ impl Symbols {
         })
     }
 
-    /// How many functions there are.
-    #[must_use]
+    /// The number of functions.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
     /// Whether there are none.
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// Bytes that the symbols hold on the heap.
-    #[must_use]
+    /// Heap memory in bytes.
     pub fn heap_bytes(&self) -> usize {
         self.names.capacity() + self.entries.capacity() * size_of::<Entry>()
     }
 
-    /// A walk over all, for the few names that are ever asked for: an index would cost as much as
-    /// all the walks together.
+    /// Walks over all functions. An index would cost as much as the few look-ups together.
     fn named<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Entry> {
         let (name, last) = (name.as_bytes(), name.as_bytes().last());
         self.entries.iter().filter(move |entry| {
-            // Names begin alike, and their last bytes tell most apart without a comparison.
+            // Many names begin alike; comparing the last byte first rejects most of them.
             let ours = self.name_bytes(entry);
             ours.len() == name.len() && ours.last() == last && ours == name
         })
     }
 
     fn name(&self, entry: &Entry) -> &str {
-        // Only text was put in.
+        // `push` stores only text.
         std::str::from_utf8(self.name_bytes(entry)).unwrap_or_default()
     }
 
@@ -246,7 +231,7 @@ impl Symbols {
     }
 }
 
-/// One line: its address, its name, its module; nothing if it is no function.
+/// Parses a line into address, name and module; `None` if it is no function.
 fn parse_line(line: &[u8]) -> Option<(u64, &str, Option<&str>)> {
     let space = line.iter().position(|byte| *byte == b' ')?;
     let [b' ', b't' | b'T' | b'w' | b'W', b' ', rest @ ..] = line.get(space..)? else {
@@ -302,7 +287,7 @@ ffffffffc0003000 t last\t[ext4]
     }
 
     #[test]
-    fn an_address_is_resolved_to_the_function_around_it() {
+    fn an_address_resolves_to_the_function_around_it() {
         let symbols = symbols();
         let found = |address| symbols.resolve(address);
         let expect = |name, module, offset| Some(Resolved { name, module, offset });
@@ -319,16 +304,16 @@ ffffffffc0003000 t last\t[ext4]
         assert_eq!(
             symbols.range("folio_wait_writeback"),
             Some(0xffff_ffff_8100_0200..0xffff_ffff_8100_0400),
-            "the kernel's own before a module's"
+            "the kernel's own wins over a module's"
         );
         assert_eq!(symbols.range("_text"), Some(0xffff_ffff_8100_0000..0xffff_ffff_8100_0100));
         let last = symbols.range("last").unwrap();
-        assert_eq!(last.end - last.start, LONGEST_FUNCTION);
+        assert_eq!(last.end - last.start, MAX_FUNCTION_BYTES);
         assert_eq!(symbols.range("jiffies"), None, "not a function");
     }
 
     #[test]
-    fn the_compilers_names_are_found_by_their_stem() {
+    fn symbols_with_compiler_suffixes_are_found_by_the_source_name() {
         let symbols = symbols();
         let found: Vec<_> = symbols.matching("prepare_pages").collect();
         assert_eq!(found, [("prepare_pages.constprop.0", None)]);
@@ -339,7 +324,7 @@ ffffffffc0003000 t last\t[ext4]
     }
 
     #[test]
-    fn the_running_kernels_symbols() {
+    fn symbols_of_the_running_kernel_are_read() {
         let began = std::time::Instant::now();
         match Symbols::load() {
             Ok(symbols) => {
@@ -358,13 +343,13 @@ ffffffffc0003000 t last\t[ext4]
 
     proptest! {
         #[test]
-        fn any_bytes_are_taken(bytes: Vec<u8>, address: u64) {
+        fn parsing_accepts_any_bytes(bytes: Vec<u8>, address: u64) {
             let symbols = Symbols::parse(bytes.as_slice()).unwrap();
             let _ = symbols.resolve(address);
         }
 
         #[test]
-        fn any_line_of_about_the_form_is_taken(line in "[0-9a-f]{0,18} [tTdw] [a-z.]{0,9}[\t ]?\\[?[a-z]{0,3}\\]?\n") {
+        fn parsing_accepts_malformed_lines(line in "[0-9a-f]{0,18} [tTdw] [a-z.]{0,9}[\t ]?\\[?[a-z]{0,3}\\]?\n") {
             let symbols = Symbols::parse(line.as_bytes()).unwrap();
             for entry in &symbols.entries {
                 prop_assert!(symbols.range(symbols.name(entry)).is_some());

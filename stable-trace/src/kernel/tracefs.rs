@@ -1,7 +1,7 @@
-//! Where tracefs is, and a private one where it is nowhere.
+//! Access to tracefs.
 //!
-//! A tool that looks must not change what it looks at: where nobody has mounted tracefs, it is
-//! mounted in a mount namespace that only one thread of ours lives in, and is gone with it.
+//! An observer must not change the system: where tracefs is not mounted, it is mounted in the private
+//! mount namespace of one thread, and is gone with that thread.
 
 use std::{
     io,
@@ -10,82 +10,77 @@ use std::{
 
 use rustix::{fs::statfs, io::Errno};
 
-use super::private_mount::{self, PrivateMountError};
+use super::{
+    mountinfo,
+    private_mount::{self, PrivateMountError},
+};
 
-/// Where the kernel makes a place for it (from 4.1 on).
+/// The mount point that the kernel creates (from 4.1 on).
 const TRACING: &str = "/sys/kernel/tracing";
 
-/// Where it shows up below a mounted debugfs.
+/// The mount point below debugfs.
 const DEBUG_TRACING: &str = "/sys/kernel/debug/tracing";
 
 /// `TRACEFS_MAGIC` of include/uapi/linux/magic.h.
 const TRACEFS_MAGIC: u64 = 0x7472_6163;
 
-/// Why there is no tracefs to read.
+/// Why tracefs cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum TracefsError {
-    /// It is not mounted, and we may not mount it.
+    /// It is not mounted, and this process may not mount it.
     #[error(
-        "tracefs is not mounted and we may not mount it ({0}); run as root, give CAP_SYS_ADMIN, \
-         or once: mount -t tracefs tracefs {TRACING}"
+        "tracefs is not mounted, and this process may not mount it (run as root, give \
+         CAP_SYS_ADMIN, or once: mount -t tracefs tracefs {TRACING})"
     )]
     NotPermitted(#[source] io::Error),
     /// The kernel was built without it.
-    #[error(
-        "this kernel has no tracefs ({0}); it needs CONFIG_TRACING, and tracepoints cannot be \
-         read without it"
-    )]
+    #[error("this kernel has no tracefs (use a kernel with CONFIG_TRACING)")]
     Absent(#[source] io::Error),
-    /// It is mounted, but we cannot look into it.
-    #[error("cannot read {}: {source}; run as root, or give CAP_DAC_READ_SEARCH", path.display())]
+    /// It is mounted, but cannot be read.
+    #[error("cannot read {} (run as root, or give CAP_DAC_READ_SEARCH)", path.display())]
     Unreadable {
         /// The folder.
         path: PathBuf,
-        /// What the kernel said.
+        /// The kernel's error.
         #[source]
         source: io::Error,
     },
     /// It is not mounted, and mounting it failed for another reason.
-    #[error("cannot mount tracefs: {0}; mount it once: mount -t tracefs tracefs {TRACING}")]
+    #[error("cannot mount tracefs (mount it once: mount -t tracefs tracefs {TRACING})")]
     Mount(#[source] io::Error),
-    /// No thread could be had for the private mount.
-    #[error("cannot start a thread to mount tracefs in: {0}; see ulimit -u")]
+    /// The thread for the private mount did not start.
+    #[error("cannot start a thread to mount tracefs in (see ulimit -u)")]
     Thread(#[source] io::Error),
     /// The closure panicked on that thread.
-    #[error("what was run over tracefs panicked; please report it")]
+    #[error("a thread that read tracefs panicked; please report it")]
     Panicked,
 }
 
-/// Runs `look` with the root of a tracefs that can be read.
+/// Runs `work` with the root of a readable tracefs.
 ///
-/// If it is mounted at one of its two usual places, `look` runs on this thread. If not, it runs on
-/// a thread of its own for which it is mounted at `/sys/kernel/tracing`; the path means nothing
-/// outside `look` then. File descriptors opened in `look` stay good after it. aya's tracepoints
-/// look for their id at the same two places, so they attach inside; aya 0.14 looks for the places
-/// once in a process, so none may be attached outside before.
-///
-/// # Errors
-/// [`TracefsError`] if there is no tracefs, or it may be neither mounted nor read.
-pub fn with_tracefs<R: Send>(look: impl FnOnce(&Path) -> R + Send) -> Result<R, TracefsError> {
-    if let Some(root) = mounted() {
-        readable(&root)?;
-        return Ok(look(&root));
+/// If tracefs is mounted at one of its two usual mount points, `work` runs on this thread. If not, it
+/// runs on a thread of its own, for which tracefs is mounted at `/sys/kernel/tracing`; the path is
+/// valid only inside `work` then. File descriptors opened in `work` stay valid after it. aya reads the
+/// IDs of tracepoints from the same two mount points, so tracepoints must be attached inside. aya 0.14
+/// looks for the mount points once in a process, so none may be attached outside before.
+pub fn with_tracefs<R: Send>(work: impl FnOnce(&Path) -> R + Send) -> Result<R, TracefsError> {
+    if let Some(root) = mount_point() {
+        check_readable(&root)?;
+        return Ok(work(&root));
     }
     private_mount::with("tracefs", Path::new(TRACING), |root| {
-        readable(root)?;
-        Ok(look(root))
+        check_readable(root)?;
+        Ok(work(root))
     })
-    .map_err(refused)?
+    .map_err(TracefsError::from)?
 }
 
-/// Where tracefs is mounted in this thread's mount namespace, if at one of the usual places.
-#[must_use]
-pub fn mounted() -> Option<PathBuf> {
-    // The kernel mounts the second one by itself as soon as anybody looks at it, so its being
-    // mounted is asked of the list of mounts.
+/// The mount point of tracefs in this thread's mount namespace, if it is one of the usual two.
+pub fn mount_point() -> Option<PathBuf> {
+    // The kernel mounts the second one on first access, so the list of mounts is read instead.
     let at_debug = || {
-        let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
-        super::mounts::parse(&mounts)
+        let mounts = mountinfo::read().ok()?;
+        mounts
             .into_iter()
             .any(|mount| mount.fs == "tracefs" && mount.point == DEBUG_TRACING)
             .then(|| PathBuf::from(DEBUG_TRACING))
@@ -97,7 +92,7 @@ fn is_tracefs(path: &str) -> bool {
     statfs(path).is_ok_and(|found| u64::try_from(found.f_type) == Ok(TRACEFS_MAGIC))
 }
 
-fn readable(root: &Path) -> Result<(), TracefsError> {
+fn check_readable(root: &Path) -> Result<(), TracefsError> {
     let path = root.join("events");
     match std::fs::read_dir(&path) {
         Ok(_) => Ok(()),
@@ -105,15 +100,17 @@ fn readable(root: &Path) -> Result<(), TracefsError> {
     }
 }
 
-fn refused(error: PrivateMountError) -> TracefsError {
-    match error {
-        PrivateMountError::Mount(errno) => match errno {
-            Errno::PERM | Errno::ACCESS => TracefsError::NotPermitted(errno.into()),
-            Errno::NODEV | Errno::NOENT => TracefsError::Absent(errno.into()),
-            _ => TracefsError::Mount(errno.into()),
-        },
-        PrivateMountError::Thread(error) => TracefsError::Thread(error),
-        PrivateMountError::Panicked => TracefsError::Panicked,
+impl From<PrivateMountError> for TracefsError {
+    fn from(error: PrivateMountError) -> Self {
+        match error {
+            PrivateMountError::Mount(errno) => match errno {
+                Errno::PERM | Errno::ACCESS => Self::NotPermitted(errno.into()),
+                Errno::NODEV | Errno::NOENT => Self::Absent(errno.into()),
+                _ => Self::Mount(errno.into()),
+            },
+            PrivateMountError::Thread(error) => Self::Thread(error),
+            PrivateMountError::Panicked => Self::Panicked,
+        }
     }
 }
 
@@ -123,11 +120,11 @@ mod tests {
     use crate::kernel::tracepoint::{Format, WAIT_FIELDS};
 
     #[test]
-    fn nothing_is_mounted_for_anybody_else() {
+    fn other_namespaces_see_no_mount() {
         let mounts = || std::fs::read_to_string("/proc/self/mounts").unwrap();
         let before = mounts();
         let found = with_tracefs(|root| {
-            assert_eq!(mounts(), before, "/proc/self is the process's first thread");
+            assert_eq!(mounts(), before, "/proc/self shows the main thread");
             Format::read_wait(root)
         });
         assert_eq!(mounts(), before);
@@ -143,14 +140,14 @@ mod tests {
     }
 
     #[test]
-    fn each_refusal_says_what_to_do() {
-        for (errno, says) in [
+    fn each_mount_error_has_a_remedy() {
+        for (errno, remedy) in [
             (Errno::PERM, "CAP_SYS_ADMIN"),
             (Errno::NODEV, "CONFIG_TRACING"),
             (Errno::BUSY, "mount -t tracefs"),
         ] {
-            let error = refused(PrivateMountError::Mount(errno)).to_string();
-            assert!(error.contains(says), "{error}");
+            let error = TracefsError::from(PrivateMountError::Mount(errno)).to_string();
+            assert!(error.contains(remedy), "{error}");
         }
     }
 }

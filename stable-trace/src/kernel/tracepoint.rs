@@ -1,50 +1,50 @@
-//! A tracepoint's record as the kernel lays it out: `events/SYSTEM/NAME/format` of tracefs.
+//! The layout of a tracepoint's record: `events/SYSTEM/NAME/format` of tracefs.
 
 use std::{
     io,
     path::{Path, PathBuf},
 };
 
-/// The tracepoint that says that a task is about to wait for a folio's writeback, by preference:
-/// from 5.16 on, and up to 5.15 (include/trace/events/writeback.h). A kernel has one of them.
+/// The tracepoint that fires before a task waits for a folio's writeback: from 5.16 on, and up to
+/// 5.15 (include/trace/events/writeback.h). A kernel has one of them.
 pub const WAIT_TRACEPOINTS: [&str; 2] = ["folio_wait_writeback", "wait_on_page_writeback"];
 
-/// Its system.
+/// The system of [`WAIT_TRACEPOINTS`].
 pub const WAIT_SYSTEM: &str = "writeback";
 
-/// The fields of it that we read: the backing device's name, the file's inode, the page's index.
+/// The fields that are read: name of the backing device, inode of the file, index of the page.
 pub const WAIT_FIELDS: [&str; 3] = ["name", "ino", "index"];
 
-/// What is wrong with a tracepoint.
+/// Why a tracepoint's format cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum FormatError {
-    /// This kernel does not have it.
+    /// This kernel has no such tracepoint.
     #[error(
         "this kernel has no tracepoint {system}:{name} (no {}); it needs CONFIG_TRACEPOINTS and \
          CONFIG_FTRACE",
         path.display()
     )]
     Absent {
-        /// Its system.
+        /// The system.
         system: String,
-        /// Its name.
+        /// The name, without the system.
         name: String,
-        /// The file that is not there.
+        /// The file that does not exist.
         path: PathBuf,
     },
-    /// Its description cannot be read.
-    #[error("cannot read {}: {source}; run as root, or give CAP_DAC_READ_SEARCH", path.display())]
+    /// The format cannot be read.
+    #[error("cannot read {} (run as root, or give CAP_DAC_READ_SEARCH)", path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// What the kernel said.
+        /// The kernel's error.
         #[source]
         source: io::Error,
     },
-    /// Its description has no `ID:` line, or a field without an offset or a size.
-    #[error("the tracepoint's format has a line that is not understood: `{0}`; please report it")]
+    /// The format has no `ID:` line, or a field without an offset or a size.
+    #[error("the tracepoint's format has a malformed line: `{0}`; please report it")]
     Malformed(String),
-    /// It lacks a field that is needed.
+    /// A field that is read is missing.
     #[error("the tracepoint {tracepoint} of this kernel has no field `{field}`; please report it")]
     Field {
         /// The tracepoint.
@@ -54,41 +54,38 @@ pub enum FormatError {
     },
 }
 
-/// A tracepoint's record.
+/// The format of a tracepoint's record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Format {
-    /// The tracepoint's name, without its system.
+    /// The tracepoint's name, without the system.
     pub name: String,
-    /// The number that `perf_event_open` takes.
+    /// The ID for `perf_event_open`.
     pub id: u32,
-    /// Its fields in order, the common ones first.
+    /// The fields in order, the common ones first.
     pub fields: Vec<Field>,
 }
 
 /// One field of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Field {
-    /// Its name.
+    /// The field's name.
     pub name: String,
-    /// Its C type, without the array's length.
+    /// The C type, without an array's length.
     pub ctype: String,
-    /// Bytes from the record's start.
+    /// Offset in the record, in bytes.
     pub offset: u32,
-    /// Bytes.
+    /// Size in bytes.
     pub size: u32,
-    /// Whether the kernel calls it signed.
+    /// Whether the type is signed.
     pub signed: bool,
-    /// The number of elements, where it is an array of a known length.
+    /// The number of elements of an array of fixed length.
     pub array: Option<u32>,
-    /// Whether it holds only the place of the data: `__data_loc` (length and offset).
+    /// Whether the field holds length and offset of the data (`__data_loc`), not the data.
     pub data_loc: bool,
 }
 
 impl Format {
-    /// Understands a format file.
-    ///
-    /// # Errors
-    /// [`FormatError::Malformed`] with the line that is not understood.
+    /// Parses a format file.
     pub fn parse(text: &str) -> Result<Self, FormatError> {
         let mut format = Self { name: String::new(), id: 0, fields: Vec::new() };
         let mut id = None;
@@ -106,10 +103,7 @@ impl Format {
         Ok(format)
     }
 
-    /// Reads the format of one tracepoint below a tracefs (see [`super::tracefs`]).
-    ///
-    /// # Errors
-    /// [`FormatError`] if there is none, it cannot be read, or it is not understood.
+    /// Reads the format of a tracepoint from the tracefs at `root`.
     pub fn read(root: &Path, system: &str, name: &str) -> Result<Self, FormatError> {
         let path = root.join("events").join(system).join(name).join("format");
         let text = std::fs::read_to_string(&path).map_err(|source| match source.kind() {
@@ -123,11 +117,8 @@ impl Format {
         Self::parse(&text)
     }
 
-    /// Reads the format of the tracepoint that tells of waits for writeback; its name tells which
-    /// of [`WAIT_TRACEPOINTS`] this kernel has.
-    ///
-    /// # Errors
-    /// As [`Format::read`]; where the kernel has neither, for the newer one.
+    /// Reads the format of the one of [`WAIT_TRACEPOINTS`] that this kernel has. If it has neither,
+    /// the error names the newer.
     pub fn read_wait(root: &Path) -> Result<Self, FormatError> {
         let [folio, page] = WAIT_TRACEPOINTS.map(|name| Self::read(root, WAIT_SYSTEM, name));
         match folio {
@@ -136,16 +127,11 @@ impl Format {
         }
     }
 
-    /// The field of a name, if it has one.
-    #[must_use]
     pub fn field(&self, name: &str) -> Option<&Field> {
         self.fields.iter().find(|field| field.name == name)
     }
 
-    /// The field of a name.
-    ///
-    /// # Errors
-    /// [`FormatError::Field`] if there is none.
+    /// The field with this name, or an error that names it.
     pub fn require(&self, name: &str) -> Result<&Field, FormatError> {
         self.field(name).ok_or_else(|| FormatError::Field {
             tracepoint: self.name.clone(),
@@ -154,7 +140,7 @@ impl Format {
     }
 }
 
-/// `TYPE NAME[LENGTH];\toffset:N;\tsize:N;\tsigned:N;`, or nothing if it is not that.
+/// Parses `TYPE NAME[LENGTH];\toffset:N;\tsize:N;\tsigned:N;`.
 fn parse_field(text: &str) -> Option<Field> {
     let mut parts = text.split(';').map(str::trim);
     let declaration = parts.next()?;
@@ -193,7 +179,7 @@ mod tests {
 
     use super::*;
 
-    // As 6.18 prints it.
+    // Of 6.18.
     const TEXT: &str = "name: folio_wait_writeback
 ID: 451
 format:
@@ -209,7 +195,7 @@ print fmt: \"bdi %s: ino=%lu, index=%lu\", REC->name, (unsigned long)REC->ino, R
 ";
 
     #[test]
-    fn a_format_is_understood() {
+    fn a_format_is_parsed() {
         let format = Format::parse(TEXT).unwrap();
         assert_eq!((format.name.as_str(), format.id), ("folio_wait_writeback", 451));
         let name = format.require("name").unwrap();
@@ -224,7 +210,7 @@ print fmt: \"bdi %s: ino=%lu, index=%lu\", REC->name, (unsigned long)REC->ino, R
     }
 
     #[test]
-    fn a_format_that_makes_no_sense_is_quoted() {
+    fn a_malformed_line_is_quoted() {
         assert!(matches!(Format::parse(""), Err(FormatError::Malformed(_))));
         let error = Format::parse("ID: 1\n\tfield:int a;\tsize:4;").unwrap_err().to_string();
         assert!(error.contains("field:int a;"), "{error}");
@@ -232,7 +218,7 @@ print fmt: \"bdi %s: ino=%lu, index=%lu\", REC->name, (unsigned long)REC->ino, R
     }
 
     #[test]
-    fn the_kernels_of_before_5_16_have_another_name() {
+    fn kernels_before_5_16_have_the_older_name() {
         let root = tempfile::tempdir().unwrap();
         assert!(matches!(Format::read_wait(root.path()), Err(FormatError::Absent { .. })));
         let folder = root.path().join("events/writeback/wait_on_page_writeback");
@@ -244,7 +230,7 @@ print fmt: \"bdi %s: ino=%lu, index=%lu\", REC->name, (unsigned long)REC->ino, R
 
     proptest! {
         #[test]
-        fn any_text_is_taken(text in ".*", field in "field:.*") {
+        fn parsing_accepts_any_text(text in ".*", field in "field:.*") {
             let _ = Format::parse(&text);
             let _ = Format::parse(&format!("ID: 1\n{field}\n"));
         }

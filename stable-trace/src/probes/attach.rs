@@ -1,4 +1,4 @@
-//! Loading the programs and attaching them as the plan says.
+//! Loads the programs, and attaches them by the plan.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,7 +12,10 @@ use aya::{
     programs::{FEntry, FExit, KProbe, Program, ProgramError, RawTracePoint, TracePoint},
     sys::Stats,
 };
-use stable_trace_analysis::event::{Group, Method, Probe};
+use stable_trace_analysis::{
+    error_chain::ErrorChain,
+    event::{Group, Method, Probe},
+};
 
 use super::{
     facts::{Facts, WaitText},
@@ -21,30 +24,30 @@ use super::{
     plan::{Plan, Point, Step, replan},
 };
 
-/// Why nothing is traced.
+/// Why tracing cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum AttachError {
-    /// The kernel takes none of the programs.
-    #[error("cannot load the eBPF programs: {}; `stable-trace doctor` says what is missing", chain(.0))]
+    /// The object cannot be loaded.
+    #[error("cannot load the eBPF programs (`stable-trace doctor` shows what is missing)")]
     Load(#[source] EbpfError),
-    /// Not one probe of the plan could attach.
-    #[error("nothing can attach: {0}; `stable-trace doctor` says more")]
+    /// No probe of the plan can attach.
+    #[error("nothing can attach: {0}; `stable-trace doctor` shows more")]
     Nothing(String),
-    /// A map of the object is not there or not as expected.
-    #[error("the map {name} cannot be used: {source}; please report it")]
+    /// A map of the object is missing or has another type.
+    #[error("cannot use the map {name} (please report it)")]
     Map {
-        /// Its name.
+        /// The map's name.
         name: &'static str,
-        /// What aya said.
+        /// aya's error.
         #[source]
         source: MapError,
     },
     /// The folder of `--cgroup` cannot be used.
-    #[error("cannot use the cgroup {}: {source}; name a folder of the cgroup2 file system", path.display())]
+    #[error("cannot use the cgroup {} (name a folder of the cgroup2 file system)", path.display())]
     Cgroup {
         /// The folder.
         path: PathBuf,
-        /// What the kernel said.
+        /// The kernel's error.
         #[source]
         source: std::io::Error,
     },
@@ -53,19 +56,16 @@ pub enum AttachError {
 /// Why one program is not attached.
 #[derive(Debug, thiserror::Error)]
 enum StepError {
-    /// aya's or the kernel's word.
     #[error(transparent)]
     Program(#[from] ProgramError),
-    /// A kretprobe's.
     #[error(transparent)]
     Kretprobe(#[from] KretprobeError),
-    /// The kernel's types cannot be read.
-    #[error("the kernel's BTF cannot be read: {0}")]
+    #[error("cannot read the kernel's BTF: {0}")]
     Btf(String),
 }
 
-/// An error with what caused it, on one line: the verifier's log is left to `-v`.
-fn chain(error: &dyn std::error::Error) -> String {
+/// An error and its sources on one line, without further lines: those are the verifier's log.
+fn first_lines(error: &dyn std::error::Error) -> String {
     let mut text = first_line(&error.to_string());
     let mut source = error.source();
     while let Some(cause) = source {
@@ -79,24 +79,22 @@ fn first_line(text: &str) -> String {
     text.lines().next().unwrap_or_default().to_owned()
 }
 
-/// The programs, attached while this lives.
+/// The attached programs. Drop detaches them.
 pub struct Attached {
     /// Programs and maps.
     pub ebpf: Ebpf,
-    /// While it is open the kernel times the programs (`BPF_ENABLE_STATS`, 5.8); absent where it
-    /// may not be asked to.
+    /// While this descriptor is open, the kernel measures the run time of programs
+    /// (`BPF_ENABLE_STATS`, 5.8). `None` if that is off or not permitted.
     pub statistics: Option<OwnedFd>,
     plan: Plan,
-    /// What came of each step of the plan: nothing, or why it failed.
+    /// The outcome of each step of the plan: `None`, or why it failed.
     outcomes: Vec<Option<String>>,
     kretprobes: Vec<(Group, String, Kretprobe)>,
 }
 
-/// Loads the programs and attaches them. `tracefs` is its root, and this must run where aya sees it,
-/// too: it reads the tracepoints' ids there.
-///
-/// # Errors
-/// [`AttachError`] if nothing could attach; a probe that could not is in the list otherwise.
+/// Loads the programs and attaches them. `tracefs` is the root of tracefs. This must run in a mount
+/// namespace where aya finds tracefs: aya reads the IDs of tracepoints there. It fails only if nothing
+/// attaches; [`Attached::probes`] lists the probes that do not.
 pub fn attach(
     loader: EbpfLoader<'static>,
     plan: Plan,
@@ -109,19 +107,21 @@ pub fn attach(
     }
     let mut ebpf = load(loader, &plan, wait_text, settings).map_err(AttachError::Load)?;
     if let Some(path) = &settings.cgroup {
-        choose_cgroup(&mut ebpf, path)?;
+        set_cgroup(&mut ebpf, path)?;
     }
     let statistics = settings.statistics.then(|| {
         aya::sys::enable_stats(Stats::RunTime)
-            .inspect_err(|error| log::debug!("the kernel will not time the programs: {error}"))
+            .inspect_err(|error| {
+                log::debug!("the kernel does not measure programs: {}", ErrorChain(error))
+            })
             .ok()
     });
     let statistics = statistics.flatten();
-    kretprobe::clear_abandoned(tracefs);
+    kretprobe::remove_abandoned(tracefs);
     let mut attached =
         Attached { ebpf, statistics, plan, outcomes: Vec::new(), kretprobes: Vec::new() };
     attached.attach_from(0, tracefs);
-    attached.withdraw_half_a_wait();
+    attached.detach_incomplete_waits();
     if attached.outcomes.iter().all(Option::is_some) {
         return Err(AttachError::Nothing(reasons(&attached.probes())));
     }
@@ -129,40 +129,38 @@ pub fn attach(
 }
 
 impl Attached {
-    /// Every probe of the plan, attached or not.
-    #[must_use]
+    /// All probes of the plan, attached or not.
     pub fn probes(&self) -> Vec<Probe> {
         let steps: Vec<_> = self.plan.steps.iter().zip(self.outcomes.iter().cloned()).collect();
         self.plan.outcome(&steps)
     }
 
-    /// Whether the ends of waits are seen as returns of the wait function.
-    #[must_use]
+    /// Whether the end of a wait is observed at the return of the wait function.
     pub fn probes_returns(&self) -> bool {
         self.plan.probes_returns()
     }
 
-    /// Attaches what a new plan has more than the one so far: the probes of a module that was loaded
-    /// since. `only` is `--attach`.
-    pub fn follow(&mut self, facts: &Facts, only: Option<Method>, tracefs: &Path) {
-        let plan = replan(facts, only, &self.plan.offsets);
-        let known = self.plan.steps.len();
-        let more = plan.steps.into_iter().filter(|step| !self.plan.steps.contains(step));
-        let more: Vec<_> = more.collect();
-        self.plan.steps.extend(more);
+    /// Plans again, and attaches the new steps: the probes of modules that were loaded since. `requested`
+    /// is `--attach`.
+    pub fn attach_new(&mut self, facts: &Facts, requested: Option<Method>, tracefs: &Path) {
+        let plan = replan(facts, requested, &self.plan.offsets);
+        let attached = self.plan.steps.len();
+        let new = plan.steps.into_iter().filter(|step| !self.plan.steps.contains(step));
+        let new: Vec<_> = new.collect();
+        self.plan.steps.extend(new);
         self.plan.gaps = plan.gaps;
-        self.attach_from(known, tracefs);
+        self.attach_from(attached, tracefs);
     }
 
     /// Attaches the steps from an index on.
     fn attach_from(&mut self, first: usize, tracefs: &Path) {
-        // aya looks functions up in a copy of its own.
-        let by_type = |step: &Step| matches!(step.point, Point::Fentry(_) | Point::Fexit(_));
+        // aya looks functions up in BTF that it parses itself.
+        let needs_btf = |step: &Step| matches!(step.point, Point::Fentry(_) | Point::Fexit(_));
         let steps = self.plan.steps.get(first..).unwrap_or_default();
-        let btf = steps.iter().any(by_type).then(Btf::from_sys_fs);
-        let btf = btf.map(|btf| btf.map_err(|error| chain(&error)));
+        let btf = steps.iter().any(needs_btf).then(Btf::from_sys_fs);
+        let btf = btf.map(|btf| btf.map_err(|error| first_lines(&error)));
         for step in steps {
-            let outcome = step_in(&mut self.ebpf, step, btf.as_ref(), tracefs);
+            let outcome = attach_step(&mut self.ebpf, step, btf.as_ref(), tracefs);
             let function = step.point.function();
             self.outcomes.push(match outcome {
                 Ok(Some(kretprobe)) => {
@@ -171,16 +169,17 @@ impl Attached {
                 }
                 Ok(None) => None,
                 Err(error) => {
-                    let reason = chain(&error);
-                    log::warn!("{function} does not attach: {reason}");
+                    let reason = first_lines(&error);
+                    log::warn!("cannot attach to {function}: {reason}");
                     Some(reason)
                 }
             });
         }
     }
 
-    /// Takes the whole group back if one end of a wait failed: half a wait is none.
-    fn withdraw_half_a_wait(&mut self) {
+    /// Detaches the whole group if a step for the beginning or the end of waits failed: one is of no use
+    /// without the other.
+    fn detach_incomplete_waits(&mut self) {
         let steps = self.plan.steps.iter().zip(&self.outcomes);
         let failed = steps.into_iter().find_map(|(step, outcome)| {
             (step.group == Group::WritebackWait && outcome.is_some()).then(|| step.point.function())
@@ -197,7 +196,7 @@ impl Attached {
         }
     }
 
-    /// Detaches every program; one that runs at this moment runs to its end.
+    /// Detaches all programs. A program that runs at this moment runs to its end.
     pub fn detach(&mut self) {
         self.kretprobes.clear();
         for (name, program) in self.ebpf.programs_mut() {
@@ -205,18 +204,17 @@ impl Attached {
         }
     }
 
-    /// Runs that were missed at most, by probed function: what the kernel skipped because another
-    /// task was in the program (`recursion_misses` of `bpf_prog_show_fdinfo`,
-    /// kernel/bpf/syscall.c, from 5.12 on), and returns that found no kretprobe instance. Where
-    /// several programs do the same work, a run is missed only if all were skipped.
-    #[must_use]
+    /// An upper bound of the missed runs, by probed function: runs that the kernel skipped because
+    /// another task was in the program (`recursion_misses` of `bpf_prog_show_fdinfo`,
+    /// kernel/bpf/syscall.c, from 5.12 on), and returns without a kretprobe instance. If several
+    /// programs do the same work, a run is missed only if all were skipped.
     pub fn missed(&self) -> BTreeMap<String, u64> {
         let mut skipped: BTreeMap<(String, &str), u64> = BTreeMap::new();
         let steps = self.plan.steps.iter().zip(&self.outcomes);
         let mut programs = BTreeSet::new();
         for (step, _) in steps.filter(|(_, outcome)| outcome.is_none()) {
             let count = self.ebpf.program(step.program).and_then(recursion_misses);
-            // A program on several functions counts for all of them: once, with the first.
+            // A program on several functions has one count: it goes to the first function.
             let count = count.filter(|_| programs.insert(step.program));
             let work = step.program.trim_end_matches("_again");
             let least = skipped.entry((step.point.function(), work)).or_insert(u64::MAX);
@@ -249,12 +247,12 @@ fn unload(name: &str, program: &mut Program) {
         _ => Ok(()),
     };
     if let Err(error) = outcome {
-        // One that was never loaded has nothing to unload.
-        log::debug!("{name}: {error}");
+        // A program that was never loaded cannot be unloaded.
+        log::debug!("cannot unload {name}: {}", first_lines(&error));
     }
 }
 
-/// The reasons of all that did not attach, on one line.
+/// The reasons why probes did not attach, on one line.
 fn reasons(probes: &[Probe]) -> String {
     let reasons = probes.iter().filter_map(|probe| {
         probe.reason.as_ref().map(|reason| format!("{}: {reason}", probe.function))
@@ -262,8 +260,8 @@ fn reasons(probes: &[Probe]) -> String {
     reasons.collect::<Vec<_>>().join("; ")
 }
 
-/// Loads and attaches one program; a kretprobe is handed out, because aya does not know it.
-fn step_in(
+/// Loads and attaches one program. A kretprobe is returned, because aya does not manage it.
+fn attach_step(
     ebpf: &mut Ebpf,
     step: &Step,
     btf: Option<&Result<Btf, String>>,
@@ -275,7 +273,7 @@ fn step_in(
     let btf = || match btf {
         Some(Ok(btf)) => Ok(btf),
         Some(Err(reason)) => Err(StepError::Btf(reason.clone())),
-        None => Err(StepError::Btf("it was not asked for".to_owned())),
+        None => Err(StepError::Btf("it was not loaded".to_owned())),
     };
     match &step.point {
         Point::Tracepoint { system, name, .. } => {
@@ -312,7 +310,7 @@ fn step_in(
     Ok(None)
 }
 
-/// A program of type kprobe may attach to several functions.
+/// A program of type kprobe can attach to several functions.
 fn load_once(program: &mut KProbe) -> Result<(), ProgramError> {
     match program.load() {
         Err(ProgramError::AlreadyLoaded) => Ok(()),
@@ -320,7 +318,7 @@ fn load_once(program: &mut KProbe) -> Result<(), ProgramError> {
     }
 }
 
-fn choose_cgroup(ebpf: &mut Ebpf, path: &Path) -> Result<(), AttachError> {
+fn set_cgroup(ebpf: &mut Ebpf, path: &Path) -> Result<(), AttachError> {
     let cgroup = |source| AttachError::Cgroup { path: path.to_owned(), source };
     let folder = std::fs::File::open(path).map_err(cgroup)?;
     let map = |source| AttachError::Map { name: "CGROUPS", source };
@@ -328,5 +326,5 @@ fn choose_cgroup(ebpf: &mut Ebpf, path: &Path) -> Result<(), AttachError> {
     let mut slots = CgroupArray::try_from(slots).map_err(map)?;
     slots
         .set(0, folder.as_raw_fd(), 0)
-        .map_err(|error| cgroup(std::io::Error::other(chain(&error))))
+        .map_err(|error| cgroup(std::io::Error::other(first_lines(&error))))
 }

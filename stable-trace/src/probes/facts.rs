@@ -1,5 +1,5 @@
-//! What the plan is made from: plain values that can be saved, so that the plan is tested with the
-//! facts of kernels that are not running.
+//! What a kernel offers of what the probes need, as plain values. Saved facts are the input of the
+//! plan's tests.
 
 use std::{collections::BTreeMap, ops::Range, path::Path};
 
@@ -9,42 +9,42 @@ use stable_trace_analysis::event::Preemption;
 use super::table;
 use crate::kernel::{
     btf::{Btf, Member},
-    feature_probe::Hooks,
+    feature_probe::AttachMethods,
     preemption,
     release::{Release, System},
     symbols::Symbols,
     tracepoint::{Format, WAIT_SYSTEM, WAIT_TRACEPOINTS},
 };
 
-/// A function that this kernel has.
+/// A function of this kernel.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Function {
-    /// Its symbol: the compiler may have added a suffix.
+    /// The symbol, with any suffix of the compiler.
     pub symbol: String,
-    /// The module that it is in, unless the kernel itself.
+    /// The module; `None` for the kernel itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub module: Option<String>,
-    /// Names of its parameters, if BTF has the function.
+    /// Names of the parameters, if BTF has the function.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parameters: Option<Vec<String>>,
 }
 
 /// A field of a tracepoint's record: offset and size in bytes.
-pub type FieldPlace = (u32, u32);
+pub type FieldLayout = (u32, u32);
 
-/// What this kernel has of what the probes need, and only that.
+/// The facts of a kernel.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Facts {
     /// `uname -r`.
     pub release: String,
-    /// Whether the kernel preempts a task that runs in the kernel.
+    /// Whether the kernel preempts tasks that run in the kernel.
     #[serde(default)]
     pub preemption: Preemption,
     /// Functions, by their name in the source.
     pub functions: BTreeMap<String, Function>,
     /// Offsets of members in bytes, by `struct.member`; empty without BTF.
     pub members: BTreeMap<String, u32>,
-    /// Places of bit fields of one bit, in bits from the start of the structure, by `struct.member`;
+    /// Offsets of bit fields of one bit, in bits from the start of the structure, by `struct.member`;
     /// empty without BTF.
     #[serde(default)]
     pub bit_fields: BTreeMap<String, u32>,
@@ -53,18 +53,19 @@ pub struct Facts {
     /// Sizes of structures in bytes; empty without BTF.
     #[serde(default)]
     pub sizes: BTreeMap<String, u32>,
-    /// Records of tracepoints by `system:name`, each with the fields that matter.
-    pub tracepoints: BTreeMap<String, BTreeMap<String, FieldPlace>>,
-    /// Why a method cannot be used at all, by the method's name, for a person to read; a method
-    /// that works is not in it. `btf` counts as one: without it no structure can be read.
+    /// Record layouts of tracepoints by `system:name`, with the fields that are read.
+    pub tracepoints: BTreeMap<String, BTreeMap<String, FieldLayout>>,
+    /// Methods that do not work, each with the reason as users read it. `btf` counts as a method:
+    /// without it no structure can be read.
     pub refused: BTreeMap<String, String>,
 }
 
-/// The machine code that waits sleep in. Not one of the facts: it differs from boot to boot.
+/// The address ranges of the functions that waits sleep in. They differ from boot to boot, so they are
+/// not in [`Facts`].
 pub type WaitText = Vec<Range<u64>>;
 
-/// Fields of the tracepoints that matter.
-const FIELDS: [(&str, &[&str]); 5] = [
+/// The tracepoints that are used, and the fields that are read.
+const TRACEPOINT_FIELDS: [(&str, &[&str]); 5] = [
     ("writeback:folio_wait_writeback", &["name", "ino", "index"]),
     ("writeback:wait_on_page_writeback", &["name", "ino", "index"]),
     ("sched:sched_switch", &[]),
@@ -73,9 +74,8 @@ const FIELDS: [(&str, &[&str]); 5] = [
 ];
 
 impl Facts {
-    /// Looks at the running kernel, below the root of its tracefs; `btf` is its type information,
-    /// or why there is none, and `module_btf` reads what a module adds to it, if there is any.
-    #[must_use]
+    /// Gathers the facts of the running kernel. `tracefs` is the root of tracefs, `btf` the kernel's
+    /// BTF or the reason why there is none; `module_btf` reads the BTF of a module.
     pub fn gather(
         tracefs: &Path,
         symbols: &Symbols,
@@ -89,7 +89,8 @@ impl Facts {
         }
         let mut members = members(types);
         members.extend(module_members(types, module_btf));
-        let Hooks { fentry, kprobe, tracepoint, raw_tracepoint } = Hooks::try_all(types);
+        let AttachMethods { fentry, kprobe, tracepoint, raw_tracepoint } =
+            AttachMethods::probe(types);
         for (method, tried) in [
             ("fentry", fentry),
             ("kprobe", kprobe),
@@ -113,9 +114,8 @@ impl Facts {
         }
     }
 
-    /// Whether a program at a trampoline can be preempted, and is skipped for whoever comes to it
-    /// meanwhile. Where the kernel does not say how it preempts, it may.
-    #[must_use]
+    /// Whether a program at a trampoline can be preempted, so that the kernel skips it for other tasks
+    /// meanwhile. If the preemption model is not known, it can.
     pub fn preempts_programs(&self) -> bool {
         match self.preemption {
             Preemption::Voluntary => false,
@@ -128,8 +128,7 @@ impl Facts {
         }
     }
 
-    /// The wait tracepoint that this kernel has.
-    #[must_use]
+    /// The name of this kernel's wait tracepoint.
     pub fn wait_tracepoint(&self) -> Option<&'static str> {
         WAIT_TRACEPOINTS
             .into_iter()
@@ -137,8 +136,7 @@ impl Facts {
     }
 }
 
-/// Finds the machine code that waits sleep in: one or two functions.
-#[must_use]
+/// Finds the one or two functions that waits sleep in.
 pub fn wait_text(symbols: &Symbols) -> WaitText {
     let functions = table::WAIT_FUNCTIONS.iter().find(|[sink, _]| symbols.contains(sink));
     functions.into_iter().flatten().filter_map(|name| symbols.range(name)).collect()
@@ -146,7 +144,7 @@ pub fn wait_text(symbols: &Symbols) -> WaitText {
 
 fn functions(symbols: &Symbols, btf: Option<&Btf<'_>>) -> BTreeMap<String, Function> {
     let found = table::functions().filter_map(|name| {
-        // The kernel's own before a module's, the plain name before a compiler's variant.
+        // The kernel's own wins over a module's, the plain name over a name with a suffix.
         let (symbol, module) = symbols
             .matching(name)
             .min_by_key(|(symbol, module)| (module.is_some(), symbol.len()))?;
@@ -166,7 +164,7 @@ fn members(btf: Option<&Btf<'_>>) -> BTreeMap<String, u32> {
     found.collect()
 }
 
-/// Members whose types are a module's own, where the kernel itself does not have them.
+/// Members of types that only a module's BTF has.
 fn module_members(
     btf: Option<&Btf<'_>>,
     module_btf: impl Fn(&str) -> Option<Vec<u8>>,
@@ -191,7 +189,7 @@ fn bit_fields(btf: Option<&Btf<'_>>) -> BTreeMap<String, u32> {
     found.collect()
 }
 
-/// A member by its name as `struct.member`.
+/// Finds a member by `struct.member`.
 fn member(btf: &Btf<'_>, name: &str) -> Option<Member> {
     let (structure, member) = name.split_once('.')?;
     btf.member(structure, member)
@@ -208,15 +206,15 @@ fn sizes(btf: Option<&Btf<'_>>) -> BTreeMap<String, u32> {
     found.collect()
 }
 
-fn tracepoints(tracefs: &Path) -> BTreeMap<String, BTreeMap<String, FieldPlace>> {
-    let found = FIELDS.iter().filter_map(|(tracepoint, fields)| {
+fn tracepoints(tracefs: &Path) -> BTreeMap<String, BTreeMap<String, FieldLayout>> {
+    let found = TRACEPOINT_FIELDS.iter().filter_map(|(tracepoint, fields)| {
         let (system, name) = tracepoint.split_once(':')?;
         let format = Format::read(tracefs, system, name).ok()?;
-        let places = fields.iter().filter_map(|field| {
+        let layouts = fields.iter().filter_map(|field| {
             let found = format.field(field)?;
             Some(((*field).to_owned(), (found.offset, found.size)))
         });
-        Some(((*tracepoint).to_owned(), places.collect()))
+        Some(((*tracepoint).to_owned(), layouts.collect()))
     });
     found.collect()
 }
@@ -233,7 +231,7 @@ mod tests {
         ffffffffc0000000 t btrfs_dirty_pages.isra.0\t[btrfs]\n";
 
     #[test]
-    fn the_folio_functions_win_over_their_page_wrapper() {
+    fn the_folio_functions_win_over_the_page_wrapper() {
         let symbols = Symbols::parse(SIX.as_bytes()).unwrap();
         let text = [
             0xffff_ffff_8100_0010..0xffff_ffff_8100_0090,
@@ -243,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn the_page_function_alone_is_enough_and_none_is_none() {
+    fn the_page_function_is_used_without_folio_functions() {
         let five = SIX.lines().skip(2).collect::<Vec<_>>().join("\n");
         let symbols = Symbols::parse(five.as_bytes()).unwrap();
         let only = wait_text(&symbols).pop();
@@ -253,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_function_is_found_by_its_name_and_kept_by_its_symbol() {
+    fn a_function_is_found_by_name_and_stored_with_its_symbol() {
         let symbols = Symbols::parse(SIX.as_bytes()).unwrap();
         let found = functions(&symbols, None);
         let btrfs = Function {

@@ -1,48 +1,51 @@
 //! Kretprobes with enough instances.
 //!
-//! Each call that sleeps in a probed function holds an instance, and a call that finds none is
-//! missed. A kretprobe made as a performance event has `max(10, 2 * CPUs)` of them, or as many as
-//! there are CPUs on 5.10 (`register_kretprobe`, kernel/kprobes.c); one made through tracefs has as
-//! many as it asks for, up to `KRETPROBE_MAXACTIVE_MAX`, 4,096 (`kernel/trace/trace_kprobe.c`). So
-//! these are made there, and count what they miss.
+//! Each call that sleeps in a probed function holds an instance, and the return of a call without an
+//! instance is missed. A kretprobe that is a performance event has `max(10, 2 * CPUs)` instances, or
+//! as many as CPUs on 5.10 (`register_kretprobe`, kernel/kprobes.c). A kretprobe defined in tracefs
+//! states the number, up to `KRETPROBE_MAXACTIVE_MAX`, 4,096 (`kernel/trace/trace_kprobe.c`), and
+//! counts what it misses. So these are defined in tracefs.
 
 use std::{
+    error::Error,
     fs::{self, OpenOptions},
     io::{self, Write as _},
     os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd},
     path::{Path, PathBuf},
 };
 
+use stable_trace_analysis::error_chain::ErrorChain;
+
 use crate::kernel::tracefs::with_tracefs;
 
-/// Instances: tasks that can be inside at one time.
+/// The most tasks in the function at one time.
 const INSTANCES: u32 = 4096;
 
-/// The group that our events are in; each has the process's number in its name, so that a later run
-/// can tell those of a process that was killed.
+/// The group of our events. Each event has the process ID in its name, so that a later run recognizes
+/// events of a killed process.
 const GROUP: &str = "stable_trace";
 
-/// Why there is no kretprobe.
+/// Why a kretprobe cannot be attached.
 #[derive(Debug, thiserror::Error)]
 pub enum KretprobeError {
-    /// tracefs refused it.
-    #[error("{}: {source}", path.display())]
+    /// A file of tracefs cannot be read or written.
+    #[error("cannot use {}", path.display())]
     File {
         /// The file.
         path: PathBuf,
-        /// What the kernel said.
+        /// The kernel's error.
         #[source]
         source: io::Error,
     },
-    /// Its event has no number.
-    #[error("{} does not hold a number", .0.display())]
+    /// The event's ID is malformed.
+    #[error("{} does not contain a number; please report it", .0.display())]
     Number(PathBuf),
-    /// The event could not be opened, or did not take the program.
-    #[error("perf_event_open: {0}")]
+    /// The event cannot be opened, or does not accept the program.
+    #[error("perf_event_open failed")]
     Event(#[source] io::Error),
 }
 
-/// A kretprobe with its program. Dropped, it is gone from the kernel.
+/// A kretprobe with its program. Drop removes it from the kernel.
 #[derive(Debug)]
 pub struct Kretprobe {
     name: String,
@@ -50,34 +53,30 @@ pub struct Kretprobe {
 }
 
 impl Kretprobe {
-    /// Makes a kretprobe on a symbol and attaches a loaded program of type kprobe to it. `tracefs`
-    /// is its root.
-    ///
-    /// # Errors
-    /// [`KretprobeError`], with nothing left behind.
+    /// Defines a kretprobe on a symbol in the tracefs at `tracefs`, and attaches a loaded program of
+    /// type kprobe to it. On an error nothing remains.
     pub fn attach(
         tracefs: &Path,
         symbol: &str,
         program: BorrowedFd<'_>,
     ) -> Result<Self, KretprobeError> {
-        let name = name(symbol, std::process::id());
-        define(tracefs, &format!("r{INSTANCES}:{GROUP}/{name} {symbol}"))?;
-        // From here on it is removed if something goes wrong.
+        let name = event_name(symbol, std::process::id());
+        write_definition(tracefs, &format!("r{INSTANCES}:{GROUP}/{name} {symbol}"))?;
+        // From here on, drop removes the definition.
         let mut probe = Self { name, event: None };
         let path = tracefs.join(format!("events/{GROUP}/{}/id", probe.name));
         let id = fs::read_to_string(&path)
             .map_err(|source| KretprobeError::File { path: path.clone(), source })?;
         let id = id.trim().parse().map_err(|_| KretprobeError::Number(path))?;
         let event = open(id).map_err(KretprobeError::Event)?;
-        run_program(&event, program).map_err(KretprobeError::Event)?;
+        set_program(&event, program).map_err(KretprobeError::Event)?;
         probe.event = Some(event);
         Ok(probe)
     }
 
-    /// Calls that found no instance, as the kernel counts them: the last column of
-    /// `kprobe_profile` (`probes_profile_seq_show`, `kernel/trace/trace_kprobe.c`). Up to 6.1 the
-    /// kernel counts there only what hit a kprobe within a kprobe.
-    #[must_use]
+    /// The missed calls: the last column of `kprobe_profile` (`probes_profile_seq_show`,
+    /// `kernel/trace/trace_kprobe.c`). Up to 6.1 the kernel counts there only a kprobe that is hit
+    /// within a kprobe.
     pub fn missed(&self) -> Option<u64> {
         with_tracefs(|tracefs| {
             let profile = fs::read_to_string(tracefs.join("kprobe_profile")).ok()?;
@@ -89,42 +88,48 @@ impl Kretprobe {
 
 impl Drop for Kretprobe {
     fn drop(&mut self) {
-        // It cannot be removed while its event is open.
+        // The definition cannot be removed while the event is open.
         self.event = None;
-        let removed = with_tracefs(|tracefs| define(tracefs, &format!("-:{GROUP}/{}", self.name)));
-        match removed {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => log::warn!("a kretprobe's definition stays behind: {error}"),
-            Err(error) => log::warn!("a kretprobe's definition stays behind: {error}"),
+        let removed =
+            with_tracefs(|tracefs| write_definition(tracefs, &format!("-:{GROUP}/{}", self.name)));
+        let removed: Result<_, Box<dyn Error>> = match removed {
+            Ok(removed) => removed.map_err(Into::into),
+            Err(error) => Err(error.into()),
+        };
+        if let Err(error) = removed {
+            log::warn!("cannot remove a kretprobe: {}", ErrorChain(error.as_ref()));
         }
     }
 }
 
-/// Removes the definitions that killed processes left: they run nothing any more, but they show.
-pub fn clear_abandoned(tracefs: &Path) {
+/// Removes the definitions of killed processes. They run no program, but are listed.
+pub fn remove_abandoned(tracefs: &Path) {
     let Ok(definitions) = fs::read_to_string(tracefs.join("kprobe_events")) else {
         return;
     };
-    for name in ours(&definitions) {
+    for name in own_events(&definitions) {
         let process = name.rsplit('_').next().unwrap_or_default();
         if !Path::new("/proc").join(process).exists()
-            && let Err(error) = define(tracefs, &format!("-:{GROUP}/{name}"))
+            && let Err(error) = write_definition(tracefs, &format!("-:{GROUP}/{name}"))
         {
-            log::debug!("{name} of a process that is gone cannot be removed: {error}");
+            log::debug!(
+                "cannot remove the kretprobe {name} of an earlier run: {}",
+                ErrorChain(&error)
+            );
         }
     }
 }
 
-/// Names of our events among all definitions.
-fn ours(definitions: &str) -> impl Iterator<Item = &str> {
+/// The names of our events among all definitions.
+fn own_events(definitions: &str) -> impl Iterator<Item = &str> {
     definitions.lines().filter_map(|line| {
         let (_, event) = line.split_whitespace().next()?.split_once(':')?;
         event.strip_prefix(GROUP)?.strip_prefix('/')
     })
 }
 
-/// The name of an event: a symbol may have dots, an event may not.
-fn name(symbol: &str, process: u32) -> String {
+/// The name of an event. It must not contain dots, as symbols may.
+fn event_name(symbol: &str, process: u32) -> String {
     format!("{}_{process}", symbol.replace('.', "_"))
 }
 
@@ -132,13 +137,14 @@ fn missed(profile: &str, name: &str) -> Option<u64> {
     profile.lines().find_map(|line| {
         let mut columns = line.split_whitespace();
         let event = columns.next()?;
-        // With or without its group, by kernel.
+        // With or without its group, depending on the kernel.
         (event.rsplit('/').next() == Some(name)).then(|| columns.nth(1)?.parse().ok()).flatten()
     })
 }
 
-/// Adds or removes a definition. Opened for appending: without it all others would go.
-fn define(tracefs: &Path, definition: &str) -> Result<(), KretprobeError> {
+/// Adds or removes a definition. The file is opened for appending, or else all definitions would be
+/// removed.
+fn write_definition(tracefs: &Path, definition: &str) -> Result<(), KretprobeError> {
     let path = tracefs.join("kprobe_events");
     OpenOptions::new()
         .append(true)
@@ -156,8 +162,7 @@ const PERF_EVENT_IOC_SET_BPF: libc::Ioctl = 0x4004_2408;
 /// `PERF_EVENT_IOC_ENABLE`: `_IO('$', 0)`, there.
 const PERF_EVENT_IOC_ENABLE: libc::Ioctl = 0x2400;
 
-/// The beginning of `struct perf_event_attr`; what follows is zero, which the kernel takes as not
-/// asked for.
+/// The beginning of `struct perf_event_attr`. The rest is zero, which requests nothing.
 #[repr(C)]
 #[derive(Default)]
 struct PerfEventAttr {
@@ -167,11 +172,11 @@ struct PerfEventAttr {
     rest: [u64; 6],
 }
 
-/// `PERF_ATTR_SIZE_VER0`: the first published size, which every kernel takes.
+/// `PERF_ATTR_SIZE_VER0`: the first published size, which every kernel accepts.
 const PERF_ATTR_SIZE_VER0: usize = 64;
 const _: () = assert!(size_of::<PerfEventAttr>() == PERF_ATTR_SIZE_VER0);
 
-/// Opens a trace event by its number. A program attached to it runs on every CPU, whichever one
+/// Opens a trace event by its ID. A program attached to it runs on every CPU, whichever one
 /// the event is opened on.
 fn open(id: u64) -> io::Result<OwnedFd> {
     let attr = PerfEventAttr {
@@ -180,7 +185,7 @@ fn open(id: u64) -> io::Result<OwnedFd> {
         config: id,
         ..PerfEventAttr::default()
     };
-    // SAFETY: the structure lives through the call and has the size that it states.
+    // SAFETY: the structure outlives the call, and has the size that it states.
     let fd = unsafe {
         libc::syscall(libc::SYS_perf_event_open, &raw const attr, -1, 0, -1, PERF_FLAG_FD_CLOEXEC)
     };
@@ -188,18 +193,18 @@ fn open(id: u64) -> io::Result<OwnedFd> {
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the kernel has just made this descriptor for us.
+    // SAFETY: the kernel has just opened this descriptor, and nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Has an event run a program.
-fn run_program(event: &OwnedFd, program: BorrowedFd<'_>) -> io::Result<()> {
+/// Makes an event run a program.
+fn set_program(event: &OwnedFd, program: BorrowedFd<'_>) -> io::Result<()> {
     for (request, argument) in
         [(PERF_EVENT_IOC_SET_BPF, program.as_raw_fd()), (PERF_EVENT_IOC_ENABLE, 0)]
     {
-        // SAFETY: both requests take a number, no pointer.
-        let done = unsafe { libc::ioctl(event.as_raw_fd(), request, argument) };
-        if done < 0 {
+        // SAFETY: both requests take a number, not a pointer.
+        let result = unsafe { libc::ioctl(event.as_raw_fd(), request, argument) };
+        if result < 0 {
             return Err(io::Error::last_os_error());
         }
     }
@@ -211,16 +216,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn our_events_are_found_among_others() {
+    fn own_events_are_found_among_others() {
         let definitions = "r4096:stable_trace/folio_wait_writeback_77 folio_wait_writeback\n\
              p:kprobes/other vfs_read\nr:stable_trace/do_page_mkwrite_isra_0_78 do_page_mkwrite\n";
-        let names: Vec<_> = ours(definitions).collect();
+        let names: Vec<_> = own_events(definitions).collect();
         assert_eq!(names, ["folio_wait_writeback_77", "do_page_mkwrite_isra_0_78"]);
-        assert_eq!(name("do_page_mkwrite.isra.0", 78), names[1]);
+        assert_eq!(event_name("do_page_mkwrite.isra.0", 78), names[1]);
     }
 
     #[test]
-    fn misses_are_the_second_number() {
+    fn misses_are_in_the_last_column() {
         let profile = "  folio_wait_writeback_77        9612         3\n  other    1   2\n";
         assert_eq!(missed(profile, "folio_wait_writeback_77"), Some(3));
         assert_eq!(missed(profile, "absent"), None);

@@ -1,4 +1,4 @@
-//! The object with the programs, and what they are told before they load.
+//! Loads the object with the eBPF programs, and sets their globals.
 
 use std::path::PathBuf;
 
@@ -10,53 +10,47 @@ use super::{
     plan::{Plan, Point},
 };
 
-/// The programs, as the build script made them.
+/// The object that the build script compiled.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/stable-trace-ebpf"));
 
-/// What the programs are told before they load.
+/// The configuration of the programs.
 #[derive(Debug)]
 pub struct Settings {
-    /// Bytes of the ring: a power of two and a multiple of the page size.
+    /// Size of the ring buffer in bytes: a power of two and a multiple of the page size.
     pub ring_bytes: u32,
     /// Stream only stalls at least this long, in ns.
     pub min_latency_ns: u64,
-    /// `--pid`: only waiters of this process.
+    /// `--pid`: trace only this process.
     pub pid: Option<u32>,
-    /// `--comm`: only waiters of this name, NUL-padded.
+    /// `--comm`: trace only threads with this name, NUL-padded.
     pub comm: Option<[u8; 16]>,
-    /// `--cgroup`: only waiters in this folder of the cgroup2 file system, or below it.
+    /// `--cgroup`: trace only tasks in this folder of the cgroup2 file system, or below it.
     pub cgroup: Option<PathBuf>,
-    /// Whether `--device` was given.
+    /// Whether `--device` is given.
     pub only_devices: bool,
-    /// Whether unstable writes that harm nobody are streamed, too.
+    /// Whether harmless unstable writes are streamed, too.
     pub harmless: bool,
-    /// Whether the kernel is asked to time the programs.
+    /// Whether the kernel measures the run time of programs.
     pub statistics: bool,
 }
 
 impl Settings {
-    /// Whether some tasks are left out.
-    #[must_use]
+    /// Whether only some tasks are traced.
     pub const fn filters_tasks(&self) -> bool {
         self.pid.is_some() || self.comm.is_some() || self.cgroup.is_some()
     }
 }
 
-/// Makes the loader. aya reads the kernel's whole BTF here, wanted or not, and that takes some 20 MiB
-/// for a moment: make it before anything else is kept, so that the agent's peak is not the sum.
-#[must_use]
+/// Creates the loader. aya reads the kernel's BTF here in any case, which takes some 20 MiB for a
+/// moment. Create it before other allocations, to keep the peak low.
 pub fn loader() -> EbpfLoader<'static> {
     let mut loader = EbpfLoader::new();
-    // The programs carry no relocations against the kernel's types.
+    // The programs have no relocations against the kernel's types.
     loader.btf(None);
     loader
 }
 
-/// Loads the object with what the programs are to know. The programs themselves load when they
-/// attach.
-///
-/// # Errors
-/// The object does not suit this kernel, or a map could not be made.
+/// Loads the object and creates its maps. The programs themselves load when they attach.
 pub fn load(
     loader: EbpfLoader<'static>,
     plan: &Plan,
@@ -83,7 +77,7 @@ pub fn load(
     let page_shift = rustix::param::page_size().trailing_zeros();
     let offsets = Offsets { page_shift, ..plan.offsets };
     let wake_at = u64::from(settings.ring_bytes / 4);
-    // From here on it may hold what lives as long as this call.
+    // Shortens the lifetime: the globals are borrowed from this function.
     let mut loader: EbpfLoader<'_> = loader;
     loader
         .map_max_entries("EVENTS", settings.ring_bytes)

@@ -1,4 +1,4 @@
-//! The probes: what this kernel offers, what of it is used, and the programs that run there.
+//! The probes: what this kernel offers, the plan of what attaches, and loading and attaching.
 
 pub mod attach;
 pub mod facts;

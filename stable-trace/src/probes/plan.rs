@@ -1,4 +1,4 @@
-//! The plan: from what this kernel has to what attaches, how, and what does not, and why. Pure.
+//! The plan: which programs attach on this kernel, how, and why others do not. Pure.
 
 mod integrity;
 mod page_mkwrite;
@@ -14,12 +14,12 @@ use super::{
 };
 use crate::kernel::release::Release;
 
-/// Where the fields of the wait tracepoint stand in its record, in bytes.
+/// Offsets of fields in the record of the wait tracepoint, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WaitRecord {
     /// Name of the backing device: 32 bytes.
     pub name_at: u32,
-    /// Inode: 8 bytes.
+    /// Inode number: 8 bytes.
     pub ino_at: u32,
     /// Page index: 8 bytes.
     pub index_at: u32,
@@ -28,20 +28,20 @@ pub struct WaitRecord {
 /// Where a program attaches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Point {
-    /// A classic tracepoint, whose record the program reads.
+    /// A classic tracepoint. The program reads its record.
     Tracepoint {
-        /// Its system.
+        /// The system.
         system: &'static str,
-        /// Its name.
+        /// The name.
         name: &'static str,
-        /// Where its fields are.
+        /// Offsets of its fields.
         record: WaitRecord,
     },
-    /// A raw tracepoint, whose arguments the program gets.
+    /// A raw tracepoint. The program gets its arguments.
     RawTracepoint {
-        /// Its system, for people: it attaches without.
+        /// The system, for output only.
         system: &'static str,
-        /// Its name.
+        /// The name.
         name: &'static str,
     },
     /// The entry of a function of the kernel itself, by trampoline.
@@ -50,23 +50,22 @@ pub enum Point {
     Fexit(&'static str),
     /// The entry of a function, by breakpoint or ftrace.
     Kprobe {
-        /// Its name in the source.
+        /// The name in the source.
         function: &'static str,
-        /// Its symbol.
+        /// The symbol.
         symbol: String,
     },
-    /// The return of a function, with a return address of the kernel's own on the stack.
+    /// The return of a function, by a replaced return address.
     Kretprobe {
-        /// Its name in the source.
+        /// The name in the source.
         function: &'static str,
-        /// Its symbol.
+        /// The symbol.
         symbol: String,
     },
 }
 
 impl Point {
-    /// The probed function, or `system:name` of the tracepoint.
-    #[must_use]
+    /// The probed function, or `system:name` of a tracepoint.
     pub fn function(&self) -> String {
         match self {
             Self::Tracepoint { system, name, .. } | Self::RawTracepoint { system, name } => {
@@ -79,8 +78,7 @@ impl Point {
         }
     }
 
-    /// How.
-    #[must_use]
+    /// The method to attach.
     pub const fn method(&self) -> Method {
         match self {
             Self::Tracepoint { .. } | Self::RawTracepoint { .. } => Method::Tracepoint,
@@ -90,29 +88,29 @@ impl Point {
     }
 }
 
-/// One program that is to attach.
+/// A program to attach.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
-    /// The question it helps to answer.
+    /// The probe's group.
     pub group: Group,
-    /// The program, by its name in the object.
+    /// The program's name in the object.
     pub program: &'static str,
-    /// Where.
+    /// Where it attaches.
     pub point: Point,
 }
 
-/// What attaches on this kernel, and what does not.
+/// The programs to attach on a kernel, and what cannot attach.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// In the order of attaching: what ends something comes before what begins it.
+    /// The steps in the order of attaching: the end of something comes before its beginning.
     pub steps: Vec<Step>,
-    /// What cannot attach, each with its reason.
+    /// The probes that cannot attach, with the reasons.
     pub gaps: Vec<Probe>,
-    /// What the programs read through.
+    /// The offsets for the programs.
     pub offsets: Offsets,
 }
 
-/// One group's part of the plan.
+/// The part of the plan for one group.
 #[derive(Debug, Default)]
 struct Part {
     steps: Vec<Step>,
@@ -136,14 +134,12 @@ impl Part {
 }
 
 impl Plan {
-    /// Whether anything would be seen.
-    #[must_use]
+    /// Whether there is anything to attach.
     pub const fn can_trace(&self) -> bool {
         !self.steps.is_empty()
     }
 
-    /// Whether the ends of waits are seen as returns of the wait function.
-    #[must_use]
+    /// Whether the end of a wait is observed at the return of the wait function.
     pub fn probes_returns(&self) -> bool {
         self.steps.iter().any(|step| {
             step.group == Group::WritebackWait
@@ -151,16 +147,14 @@ impl Plan {
         })
     }
 
-    /// Every probe, as `doctor` shows it before anything attaches: the steps as if they will.
-    #[must_use]
+    /// All probes for `doctor`, as if every step attached.
     pub fn probes(&self) -> Vec<Probe> {
         let outcomes: Vec<_> = self.steps.iter().map(|step| (step, None)).collect();
         self.outcome(&outcomes)
     }
 
-    /// Every probe after attaching, with what came of each step: nothing, or why it failed. A
-    /// function that is probed twice by one method (entry and return) is one probe.
-    #[must_use]
+    /// All probes after attaching. Each step has its outcome: `None`, or why it failed. A function that
+    /// is probed twice by one method (entry and return) is one probe.
     pub fn outcome(&self, steps: &[(&Step, Option<String>)]) -> Vec<Probe> {
         let mut probes: Vec<Probe> = Vec::new();
         for (step, reason) in steps {
@@ -187,25 +181,23 @@ impl Plan {
     }
 }
 
-/// Makes the plan; `only` is `--attach`.
-#[must_use]
-pub fn plan(facts: &Facts, only: Option<Method>) -> Plan {
-    parts(facts, &resolve(facts), only)
+/// Plans for a kernel. `requested` is the method of `--attach`.
+pub fn plan(facts: &Facts, requested: Option<Method>) -> Plan {
+    parts(facts, &resolve(facts), requested)
 }
 
-/// Makes the plan anew for programs that are loaded and read through these offsets: what a module
-/// that was loaded since lets be read, they do not read.
-#[must_use]
-pub fn replan(facts: &Facts, only: Option<Method>, offsets: &Offsets) -> Plan {
-    parts(facts, &Resolved { offsets: *offsets, ..resolve(facts) }, only)
+/// Plans again for programs that are loaded with these offsets. Offsets of modules that were loaded
+/// since are not used.
+pub fn replan(facts: &Facts, requested: Option<Method>, offsets: &Offsets) -> Plan {
+    parts(facts, &Resolved { offsets: *offsets, ..resolve(facts) }, requested)
 }
 
-fn parts(facts: &Facts, resolved: &Resolved, only: Option<Method>) -> Plan {
+fn parts(facts: &Facts, resolved: &Resolved, requested: Option<Method>) -> Plan {
     let parts = [
-        writeback_wait::part(facts, resolved, only),
-        write_begin::part(facts, resolved, only),
-        page_mkwrite::part(facts, resolved, only),
-        integrity::part(facts, resolved, only),
+        writeback_wait::part(facts, resolved, requested),
+        write_begin::part(facts, resolved, requested),
+        page_mkwrite::part(facts, resolved, requested),
+        integrity::part(facts, resolved, requested),
     ];
     let (mut steps, mut gaps) = (Vec::new(), Vec::new());
     for part in parts {
@@ -216,12 +208,12 @@ fn parts(facts: &Facts, resolved: &Resolved, only: Option<Method>) -> Plan {
 }
 
 /// Whether `--attach` allows a method.
-fn allowed(only: Option<Method>, method: Method) -> bool {
-    only.is_none_or(|only| only == method)
+fn allowed(requested: Option<Method>, method: Method) -> bool {
+    requested.is_none_or(|requested| requested == method)
 }
 
-/// Why fentry cannot be used on a function; it needs type information, and aya reaches functions of
-/// the kernel itself only.
+/// Why fentry cannot be used on a function. It needs BTF, and aya supports functions of the kernel
+/// itself only.
 fn fentry_gap(facts: &Facts, function: &str) -> Option<String> {
     if let Some(reason) = facts.refused.get("fentry") {
         return Some(reason.clone());
@@ -253,15 +245,15 @@ fn fentry_gap(facts: &Facts, function: &str) -> Option<String> {
 }
 
 /// "x86-64 supports up to 6 arguments" (`arch_prepare_bpf_trampoline`, `arch/x86/net/bpf_jit_comp.c`,
-/// 5.10 and 6.1), which says ENOTSUPP only when a program attaches.
+/// 5.10 and 6.1). The kernel returns ENOTSUPP only when a program attaches.
 const TRAMPOLINE_ARGUMENTS: usize = 6;
 
-/// Whether a trampoline takes arguments on the stack, too: from 6.6 on.
+/// Whether a trampoline supports arguments on the stack: from 6.6 on.
 fn long_trampolines(facts: &Facts) -> bool {
     Release::parse(&facts.release).is_some_and(|release| release >= Release::new(6, 6))
 }
 
-/// Why a kprobe cannot be used on a function, else its symbol.
+/// The symbol for a kprobe on a function, or why there can be none.
 fn kprobe_symbol(facts: &Facts, function: &str) -> Result<String, String> {
     if let Some(reason) = facts.refused.get("kprobe") {
         return Err(reason.clone());

@@ -197,7 +197,7 @@ fn start(tracer: &Tracer, limits: Limits, metrics: Option<String>) -> Start {
         probes: tracer.probes(),
         devices,
         filtered: tracer.filtered,
-        only_devices: tracer.enricher.identities.only().to_vec(),
+        only_devices: tracer.enricher.identities.selected_disks().to_vec(),
         metrics,
     }
 }

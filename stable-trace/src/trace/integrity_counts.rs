@@ -7,7 +7,7 @@ use stable_trace_analysis::event::IntegritySummary;
 
 use super::tracer::Tracer;
 use crate::{
-    enrich::integrity::{check, disk_of, operation, source},
+    enrich::integrity::{check, disk_number, operation, source},
     metrics::snapshot::IntegrityCount,
 };
 
@@ -38,8 +38,8 @@ impl Tracer {
     pub(super) fn integrity_counts(&mut self) -> Result<Vec<IntegrityCount>, MapError> {
         let mut all = Vec::new();
         for (key, count) in self.counters.integrity_errors()? {
-            let disk = self.enricher.identities.disk(disk_of(&key));
-            if disk.wanted {
+            let disk = self.enricher.identities.disk(disk_number(&key));
+            if disk.selected {
                 let (op, check, source) = (operation(&key), check(&key), source(&key, &disk));
                 let device = disk.device.clone();
                 all.push(IntegrityCount { key, device, op, check, source, count });

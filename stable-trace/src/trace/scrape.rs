@@ -12,7 +12,11 @@ use stable_trace_common::process::ProcessKey;
 use super::tracer::Tracer;
 use crate::{
     collect::map_fill::MapFill,
-    enrich::{context_of, decode::name, grade_of, identity::Identity, place},
+    enrich::{
+        decode::name,
+        identity::{Identity, Location},
+        unstable_write_context, unstable_write_grade,
+    },
     metrics::snapshot::{
         Place, ProcessTime, Program, Snapshot, Stalls, UnstableCount, VerdictCount,
     },
@@ -88,8 +92,8 @@ impl Tracer {
         let mut all = Vec::new();
         for (key, histogram) in self.counters.histograms()? {
             let identity = self.enricher.identities.get(&key.backing);
-            if identity.wanted {
-                let context = self.enricher.stacks.get(key.stack).meaning.context;
+            if identity.selected {
+                let context = self.enricher.stacks.get(key.stack).reason.context;
                 all.push(Stalls { key, context, place: named(&identity), histogram });
             }
         }
@@ -103,7 +107,7 @@ impl Tracer {
             all.push(ProcessTime {
                 key,
                 comm: (!common).then(|| name(&key.comm)),
-                context: self.enricher.stacks.get(key.stack).meaning.context,
+                context: self.enricher.stacks.get(key.stack).reason.context,
                 sum_ns: stalls.sum_ns,
             });
         }
@@ -114,8 +118,9 @@ impl Tracer {
         let mut all = Vec::new();
         for (key, count) in self.counters.unstable_writes()? {
             let identity = self.enricher.identities.get(&key.backing);
-            if identity.wanted {
-                let (context, grade) = (context_of(&key), grade_of(&key, &identity));
+            if identity.selected {
+                let (context, grade) =
+                    (unstable_write_context(&key), unstable_write_grade(&key, &identity));
                 all.push(UnstableCount { key, context, grade, place: named(&identity), count });
             }
         }
@@ -144,7 +149,7 @@ impl Tracer {
     fn fills(&self) -> Vec<MapFill> {
         let mut fills = self.counters.fills();
         fills.extend(self.enricher.stacks.fill());
-        fills.extend(self.ring.waiting().map(|entries| MapFill {
+        fills.extend(self.ring.unread_bytes().map(|entries| MapFill {
             name: "EVENTS".to_owned(),
             entries,
             capacity: self.ring_bytes,
@@ -161,6 +166,6 @@ fn verdict_counts(tally: &VerdictTally) -> Vec<VerdictCount> {
 }
 
 fn named(identity: &Identity) -> Place {
-    let (device, _, fs) = place(identity);
+    let Location { device, fs, .. } = identity.location();
     Place { device, fs }
 }

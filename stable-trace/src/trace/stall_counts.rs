@@ -46,7 +46,7 @@ impl Tracer {
             let backing = identity.backing.as_ref();
             if backing.is_some_and(|backing| backing.disks.contains(&disk)) {
                 let before = earlier.0.get(&key).copied().unwrap_or(Histogram::EMPTY);
-                let context = self.enricher.stacks.get(key.stack).meaning.context;
+                let context = self.enricher.stacks.get(key.stack).reason.context;
                 stalls.entry(context).or_insert(Histogram::EMPTY).merge(&since(&now, &before));
             }
         }

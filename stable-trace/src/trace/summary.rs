@@ -20,7 +20,7 @@ use stable_trace_common::{
 };
 
 use super::{emitter::Emitter, tracer::Tracer};
-use crate::enrich::{context_of, grade_of, place};
+use crate::enrich::{identity::Location, unstable_write_context, unstable_write_grade};
 
 impl Tracer {
     /// Detaches, streams what is left, and counts everything.
@@ -92,11 +92,11 @@ impl Tracer {
     /// Adds a kernel histogram to the place that its stack and its device name.
     fn count(&mut self, key: &HistogramKey, histogram: &Histogram, tally: &mut Tally) {
         let identity = self.enricher.identities.get(&key.backing);
-        if !identity.wanted {
+        if !identity.selected {
             return;
         }
-        let context = self.enricher.stacks.get(key.stack).meaning.context;
-        let (device, _, fs) = place(&identity);
+        let context = self.enricher.stacks.get(key.stack).reason.context;
+        let Location { device, fs, .. } = identity.location();
         tally.add((context, device, fs), histogram);
     }
 
@@ -129,9 +129,14 @@ impl Tracer {
         let mut sums: BTreeMap<(Context, Grade, _, _), u64> = BTreeMap::new();
         for (key, count) in self.counters.unstable_writes()? {
             let identity = self.enricher.identities.get(&key.backing);
-            if identity.wanted {
-                let (device, _, fs) = place(&identity);
-                let sum = sums.entry((context_of(&key), grade_of(&key, &identity), device, fs));
+            if identity.selected {
+                let Location { device, fs, .. } = identity.location();
+                let sum = sums.entry((
+                    unstable_write_context(&key),
+                    unstable_write_grade(&key, &identity),
+                    device,
+                    fs,
+                ));
                 *sum.or_default() += count;
             }
         }

@@ -203,7 +203,7 @@ impl Tracer {
     /// # Errors
     /// What the writer says.
     pub fn tick(&mut self, emitter: &mut Emitter) -> io::Result<()> {
-        self.enricher.identities.follow_mounts();
+        self.enricher.identities.refresh_mounts();
         self.follow_modules();
         self.report(emitter)
     }
@@ -247,7 +247,7 @@ impl Tracer {
         if looked.elapsed() < MODULES_EVERY {
             return;
         }
-        self.enricher.identities.follow_devices();
+        self.enricher.identities.refresh_devices();
         let now = modules::fingerprint();
         self.modules = (now, Instant::now());
         if now == planned {
@@ -262,12 +262,12 @@ impl Tracer {
         };
         let followed = with_tracefs(|tracefs| {
             let facts = gather(tracefs, &symbols, self.btf.as_deref());
-            self.attached.follow(&facts, self.method, tracefs);
+            self.attached.attach_new(&facts, self.method, tracefs);
         });
         if let Err(error) = followed {
             log::warn!("the probes of new modules are missing: {error}");
         }
-        self.enricher.stacks.renew(symbols, now);
+        self.enricher.stacks.set_symbols(symbols, now);
     }
 }
 

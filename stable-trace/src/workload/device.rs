@@ -1,39 +1,23 @@
-//! The block device below a path: whether it is a test disk, and whether anybody uses it.
+//! The block device below a path: whether it is a test disk, and whether it is in use.
 
-use std::fs;
-use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::{
+    fs,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+};
 
-use rustix::fs::{FileType, Mode, OFlags, SeekFrom, fstat, major, minor, open, seek};
-use rustix::io::Errno;
+use rustix::{
+    fs::{FileType, Mode, OFlags, SeekFrom, fstat, open, seek},
+    io::Errno,
+};
 
-use super::error::WorkloadError;
-use super::profile::Profile;
-use super::scratch;
-
-/// Disks stack (LVM on MD on NVMe …), but not deeper than this.
-const DEEPEST: usize = 8;
-
-/// Where the kernel describes devices and mounts; tests have their own.
-struct Kernel<'a> {
-    sys: &'a Path,
-    mountinfo: &'a str,
-}
-
-/// `major:minor`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Number(u32, u32);
-
-impl Number {
-    fn of(dev: u64) -> Self {
-        Self(major(dev), minor(dev))
-    }
-
-    fn parse(text: &str) -> Option<Self> {
-        let (major, minor) = text.trim().split_once(':')?;
-        Some(Self(major.parse().ok()?, minor.parse().ok()?))
-    }
-}
+use super::{error::WorkloadError, profile::Profile, scratch};
+use crate::kernel::{
+    device_stack::{BottomDisk, bottom_disks},
+    device_users::user,
+    mountinfo,
+    sysfs::device_id,
+};
 
 /// Lets profile g go ahead on a disk that exists to be broken.
 ///
@@ -43,91 +27,44 @@ pub fn require_test_disk(path: &Path) -> Result<(), WorkloadError> {
     let stat = scratch::stat(path)
         .map_err(|errno| WorkloadError::Path { path: path.to_owned(), errno })?;
     let is_device = FileType::from_raw_mode(stat.st_mode) == FileType::BlockDevice;
-    let number = Number::of(if is_device { stat.st_rdev } else { stat.st_dev });
-    let mountinfo = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let kernel = Kernel { sys: Path::new("/sys"), mountinfo: &mountinfo };
-    let unknown = |reason: &str| WorkloadError::NotATestDisk {
-        device: path.display().to_string(),
-        reason: reason.to_owned(),
-    };
-    let directory = kernel.directory(number).or_else(|| {
-        // btrfs and its like have device numbers of their own: ask the mount for its source.
-        let source = source_of(&mountinfo, &fs::canonicalize(path).ok()?)?;
-        kernel.directory(Number::of(scratch::stat(&source).ok()?.st_rdev))
+    let dev = device_id(if is_device { stat.st_rdev } else { stat.st_dev });
+    let sysfs = Path::new("/sys");
+    let disks = bottom_disks(sysfs, dev).or_else(|| {
+        // btrfs has a device number of its own: ask its mount for the source.
+        let mounts = mountinfo::read().ok()?;
+        let source = mountinfo::source_device(&mounts, &fs::canonicalize(path).ok()?)?;
+        bottom_disks(sysfs, device_id(scratch::stat(&source).ok()?.st_rdev))
     });
-    let directory = directory.ok_or_else(|| unknown("no block device lies below it"))?;
-    match not_a_test_disk(&directory, DEEPEST) {
+    let disks = disks.ok_or_else(|| WorkloadError::NotATestDisk {
+        device: path.display().to_string(),
+        reason: "no block device lies below it".to_owned(),
+    })?;
+    match first_other_disk(&disks) {
         None => Ok(()),
         Some((device, reason)) => Err(WorkloadError::NotATestDisk { device, reason }),
     }
 }
 
-impl Kernel<'_> {
-    /// The device's directory in sysfs; for a partition its disk's.
-    fn directory(&self, Number(major, minor): Number) -> Option<PathBuf> {
-        let directory =
-            fs::canonicalize(self.sys.join(format!("dev/block/{major}:{minor}"))).ok()?;
-        if directory.join("partition").exists() {
-            return directory.parent().map(Path::to_owned);
-        }
-        Some(directory)
-    }
-
-    /// Who uses the device: a mount or a holder of it, of its disk or of one of its partitions.
-    fn user(&self, number: Number) -> Option<String> {
-        let Number(major, minor) = number;
-        let own = fs::canonicalize(self.sys.join(format!("dev/block/{major}:{minor}"))).ok()?;
-        let mut related = vec![own.clone()];
-        if own.join("partition").exists() {
-            related.extend(own.parent().map(Path::to_owned));
-        } else {
-            related.extend(children(&own).into_iter().filter(|dir| dir.join("partition").exists()));
-        }
-        related.iter().find_map(|directory| {
-            let name = name_of(directory);
-            if let Some(holder) = children(&directory.join("holders")).first() {
-                return Some(format!("{} holds {name}", name_of(holder)));
-            }
-            let number = Number::parse(&fs::read_to_string(directory.join("dev")).ok()?)?;
-            let mount = mount_of(self.mountinfo, number, &name)?;
-            Some(format!("{name} is mounted on {mount}"))
-        })
-    }
+/// Name and description of the first disk that is not known to be a test disk.
+fn first_other_disk(disks: &[BottomDisk]) -> Option<(String, String)> {
+    disks.iter().find_map(|disk| Some((disk.name.clone(), not_a_test_disk(disk)?)))
 }
 
-/// Name and description of the first disk from here down that is not a test disk.
-fn not_a_test_disk(disk: &Path, depth: usize) -> Option<(String, String)> {
-    let name = name_of(disk);
-    let below = children(&disk.join("slaves"));
-    if !below.is_empty() && depth > 0 {
-        return below.iter().find_map(|disk| {
-            let disk = fs::canonicalize(disk).unwrap_or_else(|_| disk.clone());
-            let disk = match disk.parent() {
-                Some(parent) if disk.join("partition").exists() => parent.to_owned(),
-                _ => disk,
-            };
-            not_a_test_disk(&disk, depth - 1)
-        });
-    }
-    let model = fs::read_to_string(disk.join("device/model")).unwrap_or_default();
-    let model = model.trim();
+/// Why a disk is not known to be a test disk; `None` if it is one.
+fn not_a_test_disk(BottomDisk { name, model }: &BottomDisk) -> Option<String> {
     let numbered = |prefix: &str| {
         name.strip_prefix(prefix)
             .is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit()))
     };
-    // A loop device's file takes what it is given; null_blk keeps nothing, or memory.
+    // A loop device's file accepts any data; null_blk discards it, or keeps it in memory.
     if numbered("loop") || numbered("nullb") {
         return None;
     }
-    if model == "scsi_debug" || model == "QEMU NVMe Ctrl" {
-        return None;
+    match model.as_str() {
+        "scsi_debug" | "QEMU NVMe Ctrl" => None,
+        "" => Some("it has no model name".to_owned()),
+        model => Some(format!("its model is {model}")),
     }
-    let reason = if model.is_empty() {
-        "it has no model name".to_owned()
-    } else {
-        format!("its model is {model}")
-    };
-    Some((name, reason))
 }
 
 /// A whole block device that nobody else can mount or claim while this exists.
@@ -149,9 +86,8 @@ impl Claim {
             return Err(WorkloadError::NotABlockDevice(path.to_owned()));
         }
         let in_use = |user| WorkloadError::DeviceInUse { device: path.to_owned(), user };
-        let mountinfo = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        let kernel = Kernel { sys: Path::new("/sys"), mountinfo: &mountinfo };
-        if let Some(user) = kernel.user(Number::of(stat.st_rdev)) {
+        let mounts = mountinfo::read().unwrap_or_default();
+        if let Some(user) = user(Path::new("/sys"), &mounts, device_id(stat.st_rdev)) {
             return Err(in_use(user));
         }
         // The kernel's own answer, which knows other mount namespaces and swap, too.
@@ -188,52 +124,6 @@ impl Claim {
             _ => Err(WorkloadError::Replaced(self.path.clone())),
         }
     }
-}
-
-fn name_of(directory: &Path) -> String {
-    directory.file_name().unwrap_or_default().to_string_lossy().into_owned()
-}
-
-fn children(directory: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
-    entries.filter_map(|entry| Some(entry.ok()?.path())).collect()
-}
-
-/// One line of mountinfo (proc(5)): device number, mount point, source.
-fn mounts(mountinfo: &str) -> impl Iterator<Item = (Option<Number>, PathBuf, PathBuf)> {
-    mountinfo.lines().filter_map(|line| {
-        let (before, after) = line.split_once(" - ")?;
-        let mut before = before.split(' ').skip(2);
-        let number = Number::parse(before.next()?);
-        let point = PathBuf::from(unescape(before.nth(1)?));
-        let source = PathBuf::from(unescape(after.split(' ').nth(1)?));
-        Some((number, point, source))
-    })
-}
-
-/// Blank, tab, newline and backslash stand as octal there.
-fn unescape(text: &str) -> String {
-    [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
-        .iter()
-        .fold(text.to_owned(), |text, (from, to)| text.replace(from, to))
-}
-
-/// The device that the file system at `path` was mounted from.
-fn source_of(mountinfo: &str, path: &Path) -> Option<PathBuf> {
-    mounts(mountinfo)
-        .filter(|(_, point, _)| path.starts_with(point))
-        // Of two mounts on one point the later hides the earlier: `max_by_key` takes the last.
-        .max_by_key(|(_, point, _)| point.components().count())
-        .map(|(_, _, source)| source)
-        .filter(|source| source.starts_with("/dev"))
-}
-
-/// Where a device is mounted, known by its number or by its name as the source.
-fn mount_of(mountinfo: &str, number: Number, name: &str) -> Option<String> {
-    let device = Path::new("/dev").join(name);
-    mounts(mountinfo)
-        .find(|(mounted, _, source)| *mounted == Some(number) || *source == device)
-        .map(|(_, point, _)| point.display().to_string())
 }
 
 #[cfg(test)]

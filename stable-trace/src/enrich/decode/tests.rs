@@ -4,13 +4,13 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// A backing as the kernel writes it: its fields in order, each in the host's byte order.
+/// Encodes a backing: the fields in order, in native byte order.
 fn backing_bytes(backing: &Backing) -> Vec<u8> {
     let Backing { kind, dev, name } = *backing;
     [&kind.to_ne_bytes()[..], &dev.to_ne_bytes(), &name].concat()
 }
 
-/// A stall as the kernel writes it.
+/// Encodes a stall.
 fn stall_bytes(stall: &StallRecord) -> Vec<u8> {
     let StallRecord {
         kind,
@@ -35,7 +35,7 @@ fn stall_bytes(stall: &StallRecord) -> Vec<u8> {
     bytes
 }
 
-/// An unstable write as the kernel writes it.
+/// Encodes an unstable write.
 fn unstable_bytes(write: &UnstableRecord) -> Vec<u8> {
     let UnstableRecord {
         kind,
@@ -93,9 +93,9 @@ prop_compose! {
 }
 
 #[test]
-fn the_layout_is_the_one_that_the_kernel_writes() {
-    // The functions above write the fields one after the other; the compiler lays a record out in
-    // memory, and that is what the programs submit. Both must be the same bytes.
+fn decoding_follows_the_layout_of_the_records() {
+    // The encoders above write the fields one after the other. The programs submit a record as the
+    // compiler lays it out in memory. Both must be the same bytes.
     assert_eq!(offset_of!(StallRecord, end_ns), 8);
     assert_eq!(offset_of!(StallRecord, stack), 48);
     assert_eq!(offset_of!(StallRecord, pid), 56);
@@ -111,13 +111,13 @@ fn the_layout_is_the_one_that_the_kernel_writes() {
 
 proptest! {
     #[test]
-    fn a_stall_is_read_back(stall in any_stall()) {
+    fn a_stall_survives_encoding_and_decoding(stall in any_stall()) {
         let decoded = decode(Bytes::from(stall_bytes(&stall)));
         prop_assert_eq!(decoded, Ok(Record::Stall(stall)));
     }
 
     #[test]
-    fn an_unstable_write_is_read_back(write in any_unstable()) {
+    fn an_unstable_write_survives_encoding_and_decoding(write in any_unstable()) {
         let decoded = decode(Bytes::from(unstable_bytes(&write)));
         prop_assert_eq!(decoded, Ok(Record::Unstable(write)));
     }
@@ -131,7 +131,7 @@ proptest! {
     }
 
     #[test]
-    fn a_record_cut_or_grown_is_malformed(stall in any_stall(), length in 0_usize..300) {
+    fn a_record_of_another_length_is_malformed(stall in any_stall(), length in 0_usize..300) {
         prop_assume!(length != 120);
         let mut bytes = stall_bytes(&stall);
         bytes.resize(length, 0);
@@ -139,7 +139,7 @@ proptest! {
     }
 
     #[test]
-    fn a_record_that_lies_about_its_size_is_malformed(stall in any_stall(), size: u32) {
+    fn a_record_with_a_wrong_size_field_is_malformed(stall in any_stall(), size: u32) {
         prop_assume!(size != StallRecord::SIZE);
         let bytes = stall_bytes(&StallRecord { size, ..stall });
         prop_assert!(decode(Bytes::from(bytes)).is_err());
@@ -149,7 +149,7 @@ proptest! {
     fn an_unknown_kind_is_named(stall in any_stall(), kind: u32) {
         prop_assume!(kind != STALL && kind != UNSTABLE);
         let bytes = stall_bytes(&StallRecord { kind, ..stall });
-        prop_assert_eq!(decode(Bytes::from(bytes)), Err(Malformed::Kind { kind }));
+        prop_assert_eq!(decode(Bytes::from(bytes)), Err(DecodeError::Kind { kind }));
     }
 
     #[test]

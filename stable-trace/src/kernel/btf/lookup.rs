@@ -1,101 +1,105 @@
-//! What is asked of BTF: members, values, functions.
+//! Look-ups in BTF: members, enumerators, functions.
 
 use super::{Btf, Kind, Type, raw};
 
-/// How many words around a type, and pointers and arrays in it, are followed: a kernel has a dozen.
-const DEPTH: u32 = 32;
+/// The most modifiers, pointers and arrays of one type that are followed. A kernel has a dozen.
+const MAX_DEPTH: u32 = 32;
 
-/// How many members one look-up walks over: the largest struct of a kernel has some hundreds, and
-/// anonymous ones within each other must not make it endless.
-const FUEL: u32 = 1 << 16;
+/// The most members that one look-up visits. The largest struct of a kernel has some hundreds;
+/// nested anonymous structs must not make a look-up endless.
+const MAX_VISITS: u32 = 1 << 16;
 
-/// Where a member lies in a struct or union.
+/// A member of a struct or union.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
-    /// Bytes from the start of the outermost struct; of a bit field, to the byte that it begins in.
+    /// Bytes from the start of the outermost struct; for a bit field, to the byte of its first bit.
     pub offset: u32,
-    /// Bytes; of a bit field, of those that it lies in.
+    /// Size in bytes; for a bit field, of the bytes that contain it.
     pub size: u32,
-    /// Which bits, where it is a bit field.
+    /// The bits of a bit field.
     pub bits: Option<Bits>,
-    /// Its type, as C writes it.
+    /// The type in C notation.
     pub type_name: String,
 }
 
-/// A bit field within the bytes that it lies in; on a little-endian machine counted from the lowest
-/// bit of the first byte.
+/// The bits of a bit field. On a little-endian machine they count from the lowest bit of the first
+/// byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bits {
-    /// Its lowest bit.
+    /// The lowest bit.
     pub shift: u32,
-    /// How many.
+    /// The number of bits.
     pub width: u32,
 }
 
 /// A function's prototype.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Function {
-    /// Its type's number: what `attach_btf_id` takes.
+    /// The type's ID, for `attach_btf_id`.
     pub id: u32,
-    /// In order.
+    /// The parameters in order.
     pub parameters: Vec<Parameter>,
-    /// The type that it returns, as C writes it.
+    /// The return type in C notation.
     pub returns: String,
 }
 
 /// A function's parameter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parameter {
-    /// Its name in the kernel's source.
+    /// The name in the kernel's source.
     pub name: String,
-    /// Its type, as C writes it.
+    /// The type in C notation.
     pub type_name: String,
 }
 
 impl Function {
-    /// The place of the first parameter of one of these names, from 0. Names change between
-    /// kernels (`page`, `folio`), and so do places.
-    #[must_use]
+    /// The index of the first parameter with one of these names. Names (`page`, `folio`) and indexes
+    /// differ between kernels.
     pub fn parameter_index(&self, names: &[&str]) -> Option<usize> {
         self.parameters.iter().position(|parameter| names.contains(&parameter.name.as_str()))
     }
 }
 
 impl<'a> Btf<'a> {
-    /// Where a member lies. `structure` is the name of a struct, union or typedef; `path` goes
-    /// through struct members by dots (`bi_iter.bi_sector`), and through anonymous ones by itself.
-    /// A pointer ends the path. None if there is no such thing.
-    #[must_use]
+    /// Finds a member. `structure` names a struct, union or typedef. `path` names members, separated
+    /// by dots (`bi_iter.bi_sector`); anonymous members are not named. A path does not go through
+    /// pointers.
     pub fn member(&self, structure: &str, path: &str) -> Option<Member> {
         let container = |kind| matches!(kind, Kind::Struct | Kind::Union | Kind::Typedef);
-        // Two files of the kernel may have structs of one name: the first that has it, counts.
+        // Several structs may have one name: the first with such a member counts.
         self.named(structure, container).find_map(|(id, _)| self.member_of(id, path))
     }
 
     fn member_of(&self, id: u32, path: &str) -> Option<Member> {
         let mut holder = self.resolve(id)?;
         let mut start: u64 = 0;
-        let mut fuel = FUEL;
+        let mut visits_left = MAX_VISITS;
         let mut names = path.split('.').peekable();
         while let Some(name) = names.next() {
-            let found = self.direct(holder, name, DEPTH, &mut fuel)?;
+            let found = self.direct(holder, name, MAX_DEPTH, &mut visits_left)?;
             start = start.checked_add(found.start)?;
             if names.peek().is_none() {
-                return self.place(&found, start);
+                return self.layout(&found, start);
             }
             holder = self.resolve(found.type_id)?;
         }
         None
     }
 
-    /// A member of that name in a struct, or in the anonymous ones within it.
-    fn direct(&self, holder: Type<'a>, name: &str, depth: u32, fuel: &mut u32) -> Option<Found> {
+    /// A member with this name in a struct, or in anonymous members of the struct.
+    fn direct(
+        &self,
+        holder: Type<'a>,
+        name: &str,
+        depth: u32,
+        visits_left: &mut u32,
+    ) -> Option<Found> {
         if !matches!(holder.kind, Kind::Struct | Kind::Union) {
             return None;
         }
         let depth = depth.checked_sub(1)?;
         for [member, type_id, offset] in holder.elements() {
-            *fuel = fuel.checked_sub(1)?;
+            *visits_left = visits_left.checked_sub(1)?;
             // With the flag, the upper 8 bits are the width of a bit field, 0 if it is none.
             let (start, width) =
                 if holder.flag { (offset & 0xff_ffff, offset >> 24) } else { (offset, 0) };
@@ -105,7 +109,7 @@ impl<'a> Btf<'a> {
             }
             if text.is_empty()
                 && let Some(inner) = self.resolve(type_id)
-                && let Some(found) = self.direct(inner, name, depth, fuel)
+                && let Some(found) = self.direct(inner, name, depth, visits_left)
             {
                 return Some(Found { start: found.start + u64::from(start), ..found });
             }
@@ -113,16 +117,15 @@ impl<'a> Btf<'a> {
         None
     }
 
-    /// Bits to bytes.
-    fn place(&self, found: &Found, start: u64) -> Option<Member> {
+    /// Converts bits to bytes.
+    fn layout(&self, found: &Found, start: u64) -> Option<Member> {
         let type_name = self.type_name(found.type_id);
-        let size = self.size_by_id(found.type_id, DEPTH)?;
+        let size = self.size_by_id(found.type_id, MAX_DEPTH)?;
         let width = match found.width {
             0 => self.old_bit_field(found.type_id),
             width => Some(width),
         };
         let offset = u32::try_from(start / 8).ok()?;
-        // Less than 8.
         let shift = u32::try_from(start % 8).ok()?;
         Some(match width {
             Some(width) => Member {
@@ -135,8 +138,8 @@ impl<'a> Btf<'a> {
         })
     }
 
-    /// The width of a bit field as it was written before `kind_flag`: an integer of fewer bits than
-    /// its bytes have.
+    /// The width of a bit field in BTF without `kind_flag`: an integer of fewer bits than its bytes
+    /// have.
     fn old_bit_field(&self, id: u32) -> Option<u32> {
         let found = self.resolve(id).filter(|found| found.kind == Kind::Int)?;
         let [encoding] = raw::words(found.tail)?;
@@ -144,11 +147,10 @@ impl<'a> Btf<'a> {
         (bits != 0 && u64::from(bits) != u64::from(found.reference) * 8).then_some(bits)
     }
 
-    /// Bytes of a struct, union, enum or typedef.
-    #[must_use]
+    /// The size of a struct, union, enum or typedef in bytes.
     pub fn size_of(&self, name: &str) -> Option<u32> {
         let sized = |kind| kind != Kind::Function;
-        self.named(name, sized).find_map(|(id, _)| self.size_by_id(id, DEPTH))
+        self.named(name, sized).find_map(|(id, _)| self.size_by_id(id, MAX_DEPTH))
     }
 
     fn size_by_id(&self, id: u32, depth: u32) -> Option<u32> {
@@ -158,7 +160,7 @@ impl<'a> Btf<'a> {
             Kind::Int | Kind::Struct | Kind::Union | Kind::Enum | Kind::Enum64 | Kind::Float => {
                 Some(found.reference)
             }
-            // The machine's: the kernel that runs is the one that is described.
+            // The BTF describes the kernel of this machine.
             Kind::Pointer => u32::try_from(size_of::<usize>()).ok(),
             Kind::Array => {
                 let [element, _, count] = raw::words(found.tail)?;
@@ -168,9 +170,8 @@ impl<'a> Btf<'a> {
         }
     }
 
-    /// The value of an enumerator: of the enum of that name, or of whichever has it. An unsigned
-    /// one past `i64::MAX` wraps round.
-    #[must_use]
+    /// The value of an enumerator of the enum with this name, or of any enum. An unsigned value past
+    /// `i64::MAX` wraps.
     pub fn enum_value(&self, enumeration: Option<&str>, name: &str) -> Option<i64> {
         let is_enum = |kind| matches!(kind, Kind::Enum | Kind::Enum64);
         if let Some(enumeration) = enumeration {
@@ -200,8 +201,6 @@ impl<'a> Btf<'a> {
         })
     }
 
-    /// A function's prototype.
-    #[must_use]
     pub fn function(&self, name: &str) -> Option<Function> {
         self.named(name, |kind| kind == Kind::Function).find_map(|(id, found)| {
             let prototype = self.type_by_id(found.reference)?;
@@ -220,15 +219,14 @@ impl<'a> Btf<'a> {
         })
     }
 
-    /// The place of a function's first parameter of one of these names, from 0.
-    #[must_use]
+    /// The index of a function's first parameter with one of these names.
     pub fn param_index(&self, function: &str, names: &[&str]) -> Option<usize> {
         self.function(function)?.parameter_index(names)
     }
 
-    /// A type without the words around it; none for `void` and for an endless chain.
+    /// A type without modifiers; `None` for `void` and for an endless chain.
     fn resolve(&self, mut id: u32) -> Option<Type<'a>> {
-        for _ in 0..DEPTH {
+        for _ in 0..MAX_DEPTH {
             let found = self.type_by_id(id)?;
             if !found.kind.is_modifier() {
                 return Some(found);
@@ -238,10 +236,9 @@ impl<'a> Btf<'a> {
         None
     }
 
-    /// A type as C writes it, as far as it can be written in one line: `const struct folio *`,
-    /// `char[16]`, `int (*)(…)`.
+    /// A type in C notation, on one line: `const struct folio *`, `char[16]`, `int (*)(…)`.
     fn type_name(&self, id: u32) -> String {
-        self.render(id, DEPTH).unwrap_or_else(|| "?".to_owned())
+        self.render(id, MAX_DEPTH).unwrap_or_else(|| "?".to_owned())
     }
 
     fn render(&self, id: u32, depth: u32) -> Option<String> {
@@ -281,9 +278,13 @@ impl<'a> Btf<'a> {
     }
 }
 
-/// A word before a type, or after the star of a pointer.
-fn qualified(word: &str, inner: &str) -> String {
-    if inner.ends_with('*') { format!("{inner}{word}") } else { format!("{word} {inner}") }
+/// Puts a qualifier before a type, or after the star of a pointer.
+fn qualified(qualifier: &str, inner: &str) -> String {
+    if inner.ends_with('*') {
+        format!("{inner}{qualifier}")
+    } else {
+        format!("{qualifier} {inner}")
+    }
 }
 
 fn pointer(inner: &str) -> String {
@@ -294,7 +295,7 @@ fn pointer(inner: &str) -> String {
     }
 }
 
-/// A member as BTF writes it, its place in bits.
+/// A member as BTF encodes it, in bits.
 struct Found {
     start: u64,
     width: u32,

@@ -1,8 +1,8 @@
-//! The running kernel's own description of its types: BTF.
+//! BTF, the running kernel's description of its types: offsets of members, values of enumerators,
+//! names of parameters.
 //!
-//! Where a member lies, what an enum's value is, which parameter is called `folio`: no kernel has
-//! to be the one that we were built for. The bytes are borrowed and can be dropped when everything
-//! has been looked up; what is built over them is 4 bytes a type and 8 a name.
+//! With BTF the programs fit kernels that they were not built for. [`Btf`] borrows the bytes, and adds
+//! 4 bytes a type and 8 a name; both can be dropped after the look-ups.
 
 mod lookup;
 mod raw;
@@ -16,100 +16,90 @@ use raw::{Kind, Type};
 
 pub use lookup::{Bits, Function, Member, Parameter};
 
-/// Where the kernel keeps its own, and next to it those of its modules.
+/// The kernel's own BTF. The files of its modules are in the same folder.
 pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 
-/// What is wrong with BTF.
+/// Why BTF cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum BtfError {
     /// The file cannot be read.
     #[error(
-        "cannot read {}: {source}; the kernel needs CONFIG_DEBUG_INFO_BTF, or give a file with \
-         --btf",
+        "cannot read {} (use a kernel with CONFIG_DEBUG_INFO_BTF, or give a file with --btf)",
         path.display()
     )]
     Read {
         /// The file.
         path: PathBuf,
-        /// What the kernel said.
+        /// The kernel's error.
         #[source]
         source: io::Error,
     },
-    /// It begins with other bytes.
+    /// The file does not begin with the magic of BTF.
     #[error(
-        "this is not raw BTF; give a copy of {VMLINUX}, or out of an ELF file: objcopy \
+        "this is not raw BTF; give a copy of {VMLINUX}, or extract it from an ELF file: objcopy \
          --dump-section .BTF=FILE vmlinux /dev/null"
     )]
     NotBtf,
-    /// It was made for a machine of the other byte order.
-    #[error("this BTF is of a machine of the other byte order; give the one of this kernel")]
+    /// The file is of a machine of the other byte order.
+    #[error("this BTF has the other byte order; give the BTF of this kernel")]
     ByteOrder,
-    /// It ends before what it announces.
-    #[error("this BTF ends too early; is the file whole?")]
+    /// The file ends before its announced length.
+    #[error("this BTF is truncated; copy the file again")]
     Truncated,
-    /// It has another version.
-    #[error("this BTF has version {0}, and version 1 is understood; stable-trace is too old")]
+    /// The version is not supported.
+    #[error("this BTF has version {0}, and only version 1 is supported; use a newer stable-trace")]
     Version(u8),
-    /// It has a kind of type whose length is not known, so nothing after it can be read.
+    /// A kind of type is not supported. Its length is not known, so nothing after it can be read.
     #[error(
-        "type {id} of this BTF is of kind {number}, which is not known; stable-trace is too old"
+        "type {id} of this BTF is of kind {number}, which is not supported; use a newer \
+         stable-trace"
     )]
     Kind {
-        /// The type.
+        /// ID of the type.
         id: u32,
-        /// Its kind.
+        /// Number of the kind.
         number: u32,
     },
 }
 
-/// The types of the kernel, or of a module over those of the kernel.
+/// The types of the kernel, or of a module on top of the kernel's.
 #[derive(Debug)]
 pub struct Btf<'a> {
     base: Option<&'a Btf<'a>>,
     types: &'a [u8],
     strings: &'a [u8],
-    /// Where each type begins in `types`.
+    /// The offset of each type in `types`.
     starts: Vec<u32>,
-    /// The number of the first of them: 1, or for a module the one after the kernel's last.
+    /// The ID of the first type: 1, or for a module the ID after the kernel's last.
     first_id: u32,
-    /// Where our strings begin in the numbering: 0, or for a module after the kernel's.
+    /// The offset of the first string: 0, or for a module the length of the kernel's strings.
     first_string: u32,
-    /// Hash of a name and type of that name, sorted.
+    /// Hashes of names with type IDs, sorted.
     names: Vec<(u32, u32)>,
 }
 
-/// Reads a BTF file as a whole: sysfs does not let it be mapped before 6.16.
-///
-/// # Errors
-/// [`BtfError::Read`] if it cannot be read.
+/// Reads a whole BTF file: sysfs does not support mmap(2) of it before 6.16.
 pub fn read(path: &Path) -> Result<Vec<u8>, BtfError> {
     std::fs::read(path).map_err(|source| BtfError::Read { path: path.to_owned(), source })
 }
 
-/// The file of a module's own types. Those of modules exist from 5.11 on.
-#[must_use]
+/// The BTF file of a module. Modules have them from 5.11 on.
 pub fn module_path(module: &str) -> PathBuf {
     Path::new(VMLINUX).with_file_name(module)
 }
 
 impl<'a> Btf<'a> {
-    /// Understands BTF that stands by itself, as the kernel's does.
-    ///
-    /// # Errors
-    /// [`BtfError`] if the bytes are not BTF, or not whole, or of a newer form.
+    /// Parses the BTF of a kernel.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, BtfError> {
-        Self::over(None, bytes)
+        Self::parse_over(None, bytes)
     }
 
-    /// Understands BTF that goes on where another ends, as a module's does.
-    ///
-    /// # Errors
-    /// As [`Btf::parse`].
+    /// Parses the BTF of a module, which continues the IDs and strings of the kernel's.
     pub fn parse_split(base: &'a Btf<'a>, bytes: &'a [u8]) -> Result<Self, BtfError> {
-        Self::over(Some(base), bytes)
+        Self::parse_over(Some(base), bytes)
     }
 
-    fn over(base: Option<&'a Btf<'a>>, bytes: &'a [u8]) -> Result<Self, BtfError> {
+    fn parse_over(base: Option<&'a Btf<'a>>, bytes: &'a [u8]) -> Result<Self, BtfError> {
         let (types, strings) = raw::sections(bytes)?;
         let length = |bytes: &[u8]| u32::try_from(bytes.len()).map_err(|_| BtfError::Truncated);
         let (first_id, first_string) = match base {
@@ -120,7 +110,7 @@ impl<'a> Btf<'a> {
             ),
         };
         length(types)?;
-        // A type takes some 28 bytes; too small a guess costs a copy, too large a one memory.
+        // A type takes some 28 bytes. A smaller capacity would cost a copy, a larger one memory.
         let starts = Vec::with_capacity(types.len() / 28);
         let mut btf =
             Self { base, types, strings, starts, first_id, first_string, names: Vec::new() };
@@ -128,15 +118,15 @@ impl<'a> Btf<'a> {
         Ok(btf)
     }
 
-    /// Finds where the types begin, and files those that have a name.
+    /// Records the offsets of all types, and the names of those that are looked up by name.
     fn index(&mut self) -> Result<(), BtfError> {
         let mut start = 0;
         let mut id = self.first_id;
         while start < self.types.len() {
             let (found, length) = Type::read(&self.types[start..], id)?;
-            // Checked above: the section is shorter than 4 GiB.
+            // `parse_over` checked: the section is shorter than 4 GiB.
             self.starts.push(u32::try_from(start).map_err(|_| BtfError::Truncated)?);
-            if found.kind.is_sought() {
+            if found.kind.is_indexed() {
                 let name = self.string_bytes(found.name);
                 if !name.is_empty() {
                     self.names.push((hash(name), id));
@@ -150,34 +140,30 @@ impl<'a> Btf<'a> {
         Ok(())
     }
 
-    /// How many types it has, those below it not counted.
-    #[must_use]
+    /// The number of types, without those of the kernel below a module.
     pub fn len(&self) -> usize {
         self.starts.len()
     }
 
-    /// Whether it has none.
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.starts.is_empty()
     }
 
-    /// Bytes that it holds on the heap beside the borrowed ones.
-    #[must_use]
+    /// Heap memory in bytes, without the borrowed bytes.
     pub fn heap_bytes(&self) -> usize {
         self.starts.capacity() * size_of::<u32>() + self.names.capacity() * size_of::<(u32, u32)>()
     }
 
-    /// A type by its number; none for `void` and for numbers that no type has.
+    /// The type with this ID; `None` for `void` and unknown IDs.
     fn type_by_id(&self, id: u32) -> Option<Type<'a>> {
-        let Some(place) = id.checked_sub(self.first_id) else {
+        let Some(index) = id.checked_sub(self.first_id) else {
             return self.base?.type_by_id(id);
         };
-        let start = *self.starts.get(place as usize)? as usize;
+        let start = *self.starts.get(index as usize)? as usize;
         Type::read(self.types.get(start..)?, id).ok().map(|(found, _)| found)
     }
 
-    /// The types of a name and of a kind that is asked for, by number, ours before the kernel's.
+    /// The types with this name and a wanted kind, by ID, a module's before the kernel's.
     fn named<'b>(
         &'b self,
         name: &'b str,
@@ -197,21 +183,21 @@ impl<'a> Btf<'a> {
         }
     }
 
-    /// A string by its place, as text; empty if it is not there.
-    fn string(&self, place: u32) -> &'a str {
-        std::str::from_utf8(self.string_bytes(place)).unwrap_or_default()
+    /// The string at an offset; empty if there is none.
+    fn string(&self, offset: u32) -> &'a str {
+        std::str::from_utf8(self.string_bytes(offset)).unwrap_or_default()
     }
 
-    fn string_bytes(&self, place: u32) -> &'a [u8] {
-        let Some(start) = place.checked_sub(self.first_string) else {
-            return self.base.map_or(&[], |base| base.string_bytes(place));
+    fn string_bytes(&self, offset: u32) -> &'a [u8] {
+        let Some(start) = offset.checked_sub(self.first_string) else {
+            return self.base.map_or(&[], |base| base.string_bytes(offset));
         };
         let rest = self.strings.get(start as usize..).unwrap_or_default();
         rest.iter().position(|byte| *byte == 0).map_or(&[], |end| &rest[..end])
     }
 }
 
-/// FNV-1a: short names, no state, and nobody here makes collisions on purpose.
+/// FNV-1a: fast for short names. The names are trusted, so collisions are chance.
 fn hash(name: &[u8]) -> u32 {
     name.iter().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
 }

@@ -1,14 +1,14 @@
-//! BTF as bytes: the header, and where each type begins.
+//! The encoding of BTF: header and types.
 //!
 //! The layout is that of include/uapi/linux/btf.h, 6.12 (kinds up to `BTF_KIND_ENUM64`), and of
-//! Documentation/bpf/btf.rst. Every read is checked: the bytes may be anything.
+//! Documentation/bpf/btf.rst. Every read is checked, for any bytes.
 
 use super::BtfError;
 
 /// `BTF_MAGIC`.
 const MAGIC: u16 = 0xeb9f;
 
-/// Bytes of `struct btf_type`.
+/// Size of `struct btf_type` in bytes.
 const TYPE_SIZE: usize = 12;
 
 /// `BTF_KIND_*`.
@@ -61,7 +61,7 @@ impl Kind {
         })
     }
 
-    /// Bytes that follow the `btf_type`: a fixed part, and a part for each of its elements.
+    /// The bytes after the `btf_type`: a fixed part, and a part for each element.
     const fn tail(self) -> (usize, usize) {
         match self {
             Self::Int | Self::Variable | Self::DeclTag => (4, 0),
@@ -80,7 +80,7 @@ impl Kind {
         }
     }
 
-    /// Whether it says the same of a type with another word around it.
+    /// Whether the type is another one with a qualifier or another name.
     pub(super) const fn is_modifier(self) -> bool {
         matches!(
             self,
@@ -88,8 +88,8 @@ impl Kind {
         )
     }
 
-    /// Whether anybody looks for it by name.
-    pub(super) const fn is_sought(self) -> bool {
+    /// Whether types of this kind are looked up by name.
+    pub(super) const fn is_indexed(self) -> bool {
         matches!(
             self,
             Self::Struct | Self::Union | Self::Enum | Self::Enum64 | Self::Function | Self::Typedef
@@ -97,22 +97,22 @@ impl Kind {
     }
 }
 
-/// One type, still in its bytes.
+/// One type, with undecoded elements.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Type<'a> {
     pub(super) kind: Kind,
-    /// Place of its name among the strings; 0 where it has none.
+    /// Offset of the name in the strings; 0 without a name.
     pub(super) name: u32,
-    /// What the kind says it is (`kind_flag`): bit fields in a struct, signed values in an enum.
+    /// `kind_flag`: bit fields in a struct, signed values in an enum.
     pub(super) flag: bool,
-    /// The type that it refers to; of one that refers to none, its size in bytes.
+    /// The ID of the type that it refers to; without one, its size in bytes.
     pub(super) reference: u32,
-    /// What follows: members, values, parameters.
+    /// Members, values or parameters.
     pub(super) tail: &'a [u8],
 }
 
 impl<'a> Type<'a> {
-    /// The type at the beginning of these bytes, and how many of them are its own.
+    /// Decodes the type at the start of these bytes, and its length.
     pub(super) fn read(bytes: &'a [u8], id: u32) -> Result<(Self, usize), BtfError> {
         let [name, info, reference] = words(bytes).ok_or(BtfError::Truncated)?;
         let number = info >> 24 & 0x1f;
@@ -123,13 +123,13 @@ impl<'a> Type<'a> {
         Ok((Self { kind, name, flag: info >> 31 == 1, reference, tail }, end))
     }
 
-    /// The elements of the tail, each of `N` words.
+    /// The elements of the tail, of `N` words each.
     pub(super) fn elements<const N: usize>(self) -> impl Iterator<Item = [u32; N]> + use<'a, N> {
         self.tail.chunks_exact(N * 4).filter_map(words)
     }
 }
 
-/// The first words of some bytes, in this machine's order.
+/// The first words of `bytes`, in native byte order.
 pub(super) fn words<const N: usize>(bytes: &[u8]) -> Option<[u32; N]> {
     let mut words = [0; N];
     let mut chunks = bytes.chunks_exact(4);
@@ -139,7 +139,7 @@ pub(super) fn words<const N: usize>(bytes: &[u8]) -> Option<[u32; N]> {
     Some(words)
 }
 
-/// The two sections of a BTF blob: types and strings.
+/// The two sections of BTF: types and strings.
 pub(super) fn sections(bytes: &[u8]) -> Result<(&[u8], &[u8]), BtfError> {
     let magic = bytes.first_chunk().map(|magic| u16::from_ne_bytes(*magic));
     match magic {

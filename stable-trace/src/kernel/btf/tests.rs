@@ -1,4 +1,4 @@
-//! Against bytes made by hand, and against what bpftool says of the running kernel.
+//! With encoded test types, and compared with bpftool on the running kernel.
 
 use std::{collections::HashSet, process::Command};
 
@@ -6,12 +6,12 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Writes BTF as pahole would.
+/// Encodes BTF.
 #[derive(Default)]
 struct Writer {
     types: Vec<u8>,
     strings: Vec<u8>,
-    /// Where the strings of the base end.
+    /// Length of the strings of the base.
     after: u32,
 }
 
@@ -28,9 +28,9 @@ impl Writer {
         if name.is_empty() {
             return 0;
         }
-        let place = self.after + u32::try_from(self.strings.len()).unwrap();
+        let offset = self.after + u32::try_from(self.strings.len()).unwrap();
         self.strings.extend(name.bytes().chain([0]));
-        place
+        offset
     }
 
     fn add(&mut self, kind: u32, flag: bool, name: &str, word: u32, count: u32, tail: &[u32]) {
@@ -109,7 +109,7 @@ fn at(btf: &Btf<'_>, path: &str) -> Option<(u32, u32)> {
 }
 
 #[test]
-fn members_are_found_through_what_is_anonymous() {
+fn members_of_anonymous_members_are_found() {
     let bytes = kernel().bytes();
     let btf = Btf::parse(&bytes).unwrap();
     assert_eq!(btf.len(), 15);
@@ -129,7 +129,7 @@ fn members_are_found_through_what_is_anonymous() {
 }
 
 #[test]
-fn bit_fields_say_which_bits() {
+fn bit_fields_have_shift_and_width() {
     let bytes = kernel().bytes();
     let btf = Btf::parse(&bytes).unwrap();
     let low = btf.member("page", "low").unwrap();
@@ -151,7 +151,7 @@ fn enumerators_are_found_with_and_without_their_enum() {
 }
 
 #[test]
-fn functions_have_parameters_by_name() {
+fn parameters_are_found_by_name() {
     let bytes = kernel().bytes();
     let btf = Btf::parse(&bytes).unwrap();
     let function = btf.function("write_end").unwrap();
@@ -163,7 +163,7 @@ fn functions_have_parameters_by_name() {
 }
 
 #[test]
-fn a_module_goes_on_where_the_kernel_ends() {
+fn a_module_continues_the_types_of_the_kernel() {
     let kernel = kernel();
     let mut module = Writer::over(&kernel);
     module.members(4, false, "scsi_cmnd", 48, &[("page", 7, 0), ("retries", 1, 320)]); // 16
@@ -186,7 +186,7 @@ fn a_module_goes_on_where_the_kernel_ends() {
 }
 
 #[test]
-fn what_is_not_btf_is_refused() {
+fn other_bytes_are_refused() {
     let bytes = kernel().bytes();
     let refused = |bytes: &[u8]| Btf::parse(bytes).unwrap_err();
     assert!(matches!(refused(b""), BtfError::NotBtf));
@@ -204,8 +204,8 @@ fn what_is_not_btf_is_refused() {
     assert!(matches!(refused(&newer.bytes()), BtfError::Kind { id: 1, number: 20 }));
 }
 
-/// Everything that can be asked, of everything.
-fn ask(btf: &Btf<'_>) {
+/// Runs every kind of look-up.
+fn look_up_everything(btf: &Btf<'_>) {
     for name in ["page", "list_t", "pageflags", "write_end", "endless", "unsigned int", ""] {
         for path in ["flags", "second", "lru.second", "none", ""] {
             let _ = btf.member(name, path);
@@ -217,30 +217,30 @@ fn ask(btf: &Btf<'_>) {
 
 proptest! {
     #[test]
-    fn any_bytes_are_taken(bytes: Vec<u8>) {
+    fn parsing_accepts_any_bytes(bytes: Vec<u8>) {
         let _ = Btf::parse(&bytes);
     }
 
     #[test]
-    fn damaged_btf_is_taken(damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..20)) {
+    fn parsing_accepts_damaged_btf(damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..20)) {
         let mut bytes = kernel().bytes();
         for (place, byte) in damage {
             let place = 24 + place.index(bytes.len() - 24);
             bytes[place] = byte;
         }
         if let Ok(btf) = Btf::parse(&bytes) {
-            ask(&btf);
+            look_up_everything(&btf);
             let module = kernel().bytes();
             if let Ok(split) = Btf::parse_split(&btf, &module) {
-                ask(&split);
+                look_up_everything(&split);
             }
         }
     }
 }
 
-/// Anonymous structs within each other, each twice: what is looked for in vain must end.
+/// Each anonymous struct contains the next one twice: a failing look-up must still end.
 #[test]
-fn a_maze_of_anonymous_structs_ends() {
+fn a_look_up_in_nested_anonymous_structs_ends() {
     let mut maze = Writer::new();
     maze.members(4, false, "", 4, &[]);
     for id in 2..31 {
@@ -252,7 +252,7 @@ fn a_maze_of_anonymous_structs_ends() {
 }
 
 #[test]
-fn the_running_kernels_types() {
+fn types_of_the_running_kernel_are_read() {
     let Ok(bytes) = read(Path::new(VMLINUX)) else {
         eprintln!("skipped: no {VMLINUX}");
         return;
@@ -279,7 +279,7 @@ fn the_running_kernels_types() {
     }
 }
 
-/// Every struct, enum and function of the running kernel, as bpftool reads them.
+/// Compares every struct, enum and function of the running kernel with bpftool.
 #[test]
 fn bpftool_agrees() {
     let bytes = read(Path::new(VMLINUX));
@@ -306,7 +306,7 @@ fn bpftool_agrees() {
         if line.starts_with('[') {
             types += 1;
             kind = line.split(' ').nth(1).unwrap();
-            // Of several of one name the first counts, and bpftool says `(anon)` of none.
+            // Of several types with one name the first counts. `(anon)` is a type without a name.
             let first = quoted != "(anon)" && seen.insert((kind, quoted));
             owner = if first { quoted } else { "" };
             if first && kind == "FUNC" {
@@ -314,7 +314,7 @@ fn bpftool_agrees() {
                 assert!(line.starts_with(&format!("[{}]", function.id)), "{line}");
                 functions += 1;
             } else if first && kind == "STRUCT" {
-                // A union or a typedef may have its name as well, and come before it.
+                // A union or a typedef with this name may come before it.
                 let size = btf.size_of(quoted).map(i64::from);
                 assert!(
                     size == number(line, "size=") || !seen.is_disjoint(&others(quoted)),

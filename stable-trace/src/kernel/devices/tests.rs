@@ -1,63 +1,47 @@
-//! Against a sysfs made of plain files.
-
-use std::os::unix::fs::symlink;
-
-use tempfile::TempDir;
+//! With a sysfs of plain files.
 
 use super::*;
+use crate::kernel::test_sysfs::TestSysfs;
 
 const OLD: Release = Release::new(6, 1);
 const NEW: Release = Release::new(6, 12);
 
-/// `sda` with PI and a partition, `nvme0n1` with metadata that nothing checks, `dm-0` that asks for
-/// stable pages, `loop0` that asks for nothing, and `sdb` as 5.4 showed it.
-fn sysfs() -> TempDir {
-    let root = tempfile::tempdir().unwrap();
-    let at = |path: &str| root.path().join(path);
+/// `sda` with PI and a partition, `nvme0n1` with metadata that nothing checks, `dm-0` that requires
+/// stable pages, `loop0` that does not, and `sdb` as 5.4 shows it.
+fn sysfs() -> TestSysfs {
+    let sysfs = TestSysfs::new();
+    for (name, dev) in [
+        ("sda", "8:0"),
+        ("sda/sda1", "8:1"),
+        ("nvme0n1", "259:0"),
+        ("dm-0", "252:0"),
+        ("loop0", "7:0"),
+        ("sdb", "8:16"),
+        ("cciss!c0d0", "104:0"),
+    ] {
+        sysfs.device(name, dev);
+    }
     for (path, text) in [
-        ("sda/dev", "8:0"),
         ("sda/queue/stable_writes", "0"),
         ("sda/integrity/format", "T10-DIF-TYPE1-CRC"),
         ("sda/integrity/tag_size", "2"),
         ("sda/integrity/protection_interval_bytes", "512"),
-        ("sda/sda1/dev", "8:1"),
-        ("sda/sda1/partition", "1"),
-        ("nvme0n1/dev", "259:0"),
         ("nvme0n1/queue/stable_writes", "0"),
         ("nvme0n1/integrity/format", "nop"),
-        ("dm-0/dev", "252:0"),
         ("dm-0/queue/stable_writes", "1"),
         ("dm-0/integrity/format", "none"),
         ("dm-0/dm/name", "vg-root"),
-        ("loop0/dev", "7:0"),
         ("loop0/queue/stable_writes", "0"),
-        ("sdb/dev", "8:16"),
         ("sdb/bdi/stable_pages_required", "1"),
-        ("cciss!c0d0/dev", "104:0"),
         ("broken/size", "0"),
     ] {
-        let path = at("devices").join(path);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, format!("{text}\n")).unwrap();
+        sysfs.file(&format!("devices/{path}"), text);
     }
-    for folder in ["block", "class/block", "dev/block"] {
-        fs::create_dir_all(at(folder)).unwrap();
-    }
-    for name in ["sda", "sda/sda1", "nvme0n1", "dm-0", "loop0", "sdb", "cciss!c0d0", "broken"] {
-        let target = at("devices").join(name);
-        let base = target.file_name().unwrap();
-        if !name.contains('/') {
-            symlink(&target, at("block").join(base)).unwrap();
-        }
-        symlink(&target, at("class/block").join(base)).unwrap();
-        if let Ok(dev) = fs::read_to_string(target.join("dev")) {
-            symlink(&target, at("dev/block").join(dev.trim())).unwrap();
-        }
-    }
-    root
+    sysfs.named("broken", "broken");
+    sysfs
 }
 
-fn device(sysfs: &TempDir, kernel: Release, name: &str) -> Device {
+fn device(sysfs: &TestSysfs, kernel: Release, name: &str) -> Device {
     let devices = list(sysfs.path(), kernel).unwrap();
     devices.into_iter().find(|device| device.device == name).unwrap()
 }
@@ -100,7 +84,7 @@ fn protection_information_is_described() {
 }
 
 #[test]
-fn a_partition_stands_for_its_disk() {
+fn a_partition_resolves_to_its_disk() {
     let sysfs = sysfs();
     let disk = |wanted| resolve_device(sysfs.path(), wanted).unwrap();
     let sda = DiskId { name: "sda".to_owned(), dev: DeviceId::new(8, 0) };
@@ -112,7 +96,7 @@ fn a_partition_stands_for_its_disk() {
 }
 
 #[test]
-fn an_unknown_device_is_told_its_neighbours() {
+fn the_error_for_an_unknown_device_lists_similar_names() {
     let sysfs = sysfs();
     let error = |wanted| resolve_device(sysfs.path(), wanted).unwrap_err().to_string();
     assert_eq!(error("sdz"), "no block device `sdz`; there is sda, sda1, sdb; see lsblk");
@@ -124,7 +108,7 @@ fn an_unknown_device_is_told_its_neighbours() {
 }
 
 #[test]
-fn without_sysfs_there_is_no_list() {
+fn listing_without_sysfs_fails() {
     let root = tempfile::tempdir().unwrap();
     assert!(list(root.path(), NEW).unwrap_err().to_string().contains("is sysfs mounted?"));
 }

@@ -1,37 +1,37 @@
-//! Which hooks this kernel offers, found by trying: each kind of program is loaded for a moment.
+//! Tests which attach methods work on this kernel, by loading an empty program of each type.
 //!
-//! Configuration and version tell too little: a kernel with every option may refuse by policy, as
-//! the one that this was written on refuses fentry.
+//! Configuration and version are not enough: a kernel with every option may refuse by policy.
 
-mod trial;
+mod empty_program;
 
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
-use super::{btf::Btf, privileges::Privileges, release::System};
-use trial::{Program, Step};
+use empty_program::{ProgramType, Stage};
 
-/// Where the kernel lists what performance events can be made of.
+use super::{btf::Btf, privileges::Privileges, release::System};
+
+/// The list of PMUs, the sources of performance events.
 const EVENT_SOURCES: &str = "/sys/bus/event_source/devices";
 
-/// Functions to hook on trial: the first is there for tests of BPF only (`net/bpf/test_run.c`, from
-/// 5.5 on), the second runs once at the end.
-const NEVER_HOT: [&str; 2] = ["bpf_fentry_test1", "kernel_power_off"];
+/// Functions to attach to in a test. The first exists for tests of BPF only (`net/bpf/test_run.c`,
+/// from 5.5 on), the second runs once at power-off.
+const IDLE_FUNCTIONS: [&str; 2] = ["bpf_fentry_test1", "kernel_power_off"];
 
-/// Why a hook is not to be had, and what to do.
+/// Why a method does not work, and the remedy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}; {remedy}")]
 pub struct Refusal {
-    /// What the kernel said or lacks.
+    /// The kernel's error, or the missing feature.
     pub reason: String,
-    /// What would change it.
+    /// What to do.
     pub remedy: String,
 }
 
-/// What this kernel offers.
+/// The methods to attach programs; an error for each that does not work on this kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Hooks {
+pub struct AttachMethods {
     /// fentry and fexit on functions of the kernel itself.
     pub fentry: Result<(), Refusal>,
     /// kprobes and kretprobes, through a performance event.
@@ -42,51 +42,47 @@ pub struct Hooks {
     pub raw_tracepoint: Result<(), Refusal>,
 }
 
-impl Hooks {
-    /// Tries them all. `btf` is the running kernel's.
-    #[must_use]
-    pub fn try_all(btf: Option<&Btf<'_>>) -> Self {
+impl AttachMethods {
+    /// Tests all methods. `btf` is the running kernel's.
+    pub fn probe(btf: Option<&Btf<'_>>) -> Self {
         Self {
-            fentry: try_fentry(btf),
-            kprobe: event_source("kprobe", "CONFIG_KPROBES and CONFIG_KPROBE_EVENTS")
-                .and_then(|()| load(Program::Kprobe)),
-            tracepoint: event_source("tracepoint", "CONFIG_PERF_EVENTS and CONFIG_FTRACE")
-                .and_then(|()| load(Program::Tracepoint)),
-            raw_tracepoint: load(Program::RawTracepoint),
+            fentry: probe_fentry(btf),
+            kprobe: require_pmu("kprobe", "CONFIG_KPROBES and CONFIG_KPROBE_EVENTS")
+                .and_then(|()| load(ProgramType::Kprobe)),
+            tracepoint: require_pmu("tracepoint", "CONFIG_PERF_EVENTS and CONFIG_FTRACE")
+                .and_then(|()| load(ProgramType::Tracepoint)),
+            raw_tracepoint: load(ProgramType::RawTracepoint),
         }
     }
 }
 
-/// Whether fentry works, by loading an empty program and attaching it for a moment to a function
-/// that does not run meanwhile.
-///
-/// # Errors
-/// The refusal: no BTF, no permission, or no trampolines.
-pub fn try_fentry(btf: Option<&Btf<'_>>) -> Result<(), Refusal> {
+/// Loads an empty fentry program, and attaches it for a moment to a function that does not run
+/// meanwhile.
+fn probe_fentry(btf: Option<&Btf<'_>>) -> Result<(), Refusal> {
     let Some(btf) = btf else {
         return Err(Refusal {
             reason: "fentry needs the kernel's BTF, and there is none".to_owned(),
             remedy: "use a kernel with CONFIG_DEBUG_INFO_BTF".to_owned(),
         });
     };
-    let Some(function) = NEVER_HOT.iter().find_map(|name| btf.function(name)) else {
+    let Some(function) = IDLE_FUNCTIONS.iter().find_map(|name| btf.function(name)) else {
         return Err(Refusal {
-            reason: format!("the kernel has none of {} to try fentry on", NEVER_HOT.join(", ")),
+            reason: format!(
+                "the kernel has none of {} to test fentry with",
+                IDLE_FUNCTIONS.join(", ")
+            ),
             remedy: "please report it".to_owned(),
         });
     };
-    load(Program::Fentry { function: function.id })
+    load(ProgramType::Fentry { function: function.id })
 }
 
-/// Whether kprobes can be had as performance events. aya's own test says yes without this.
-///
-/// # Errors
-/// The refusal.
-fn event_source(name: &str, options: &str) -> Result<(), Refusal> {
-    source_below(Path::new(EVENT_SOURCES), name, options)
+/// Whether the kernel has a PMU. aya's own test of kprobes does not check this.
+fn require_pmu(name: &str, options: &str) -> Result<(), Refusal> {
+    require_pmu_in(Path::new(EVENT_SOURCES), name, options)
 }
 
-fn source_below(folder: &Path, name: &str, options: &str) -> Result<(), Refusal> {
+fn require_pmu_in(folder: &Path, name: &str, options: &str) -> Result<(), Refusal> {
     let path: PathBuf = folder.join(name).join("type");
     if path.exists() {
         return Ok(());
@@ -97,38 +93,40 @@ fn source_below(folder: &Path, name: &str, options: &str) -> Result<(), Refusal>
     })
 }
 
-fn load(program: Program) -> Result<(), Refusal> {
-    trial::run(program).map_err(|(step, errno)| refusal(program, step, errno, permitted()))
+fn load(program: ProgramType) -> Result<(), Refusal> {
+    empty_program::load_and_release(program)
+        .map_err(|(stage, errno)| refusal(program, stage, errno, is_privileged()))
 }
 
-/// Whether we hold what the kernel asks for, so that a refusal has another cause.
-fn permitted() -> bool {
+/// Whether this process has the needed capabilities, so that a refusal has another cause.
+fn is_privileged() -> bool {
     let kernel = System::read().version();
     Privileges::read().is_ok_and(|privileges| privileges.missing(kernel).is_empty())
 }
 
-/// What an errno means at that step (`bpf_prog_load`, kernel/bpf/syscall.c, and
+/// Explains the errno of a command (`bpf_prog_load`, kernel/bpf/syscall.c, and
 /// `bpf_check_attach_target`, kernel/bpf/verifier.c, 6.12).
-fn refusal(program: Program, step: Step, errno: Errno, permitted: bool) -> Refusal {
+fn refusal(program: ProgramType, stage: Stage, errno: Errno, is_privileged: bool) -> Refusal {
     let kind = program.name();
-    let did = match step {
-        Step::Load => "load",
-        Step::Attach => "attach",
+    let command = match stage {
+        Stage::Load => "load",
+        Stage::Attach => "attach",
     };
-    let reason = format!("the kernel refuses to {did} a program for {kind}: {}", explain(errno));
+    let reason =
+        format!("the kernel refuses to {command} a program for {kind}: {}", describe(errno));
     let remedy = match errno {
-        Errno::PERM | Errno::ACCESS if permitted => {
-            "a security policy of this machine forbids it (the capabilities are there): ask whoever \
-             runs it, or do without"
+        Errno::PERM | Errno::ACCESS if is_privileged => {
+            "a security policy of this machine forbids it (the capabilities are there): ask its \
+             administrator, or do without"
         }
         Errno::PERM | Errno::ACCESS => "run as root, or give CAP_BPF and CAP_PERFMON",
         Errno::NOSYS => "use a kernel with CONFIG_BPF_SYSCALL",
-        // ENOTSUPP, the kernel's own, which has no name outside of it.
+        // ENOTSUPP, which user space has no name for.
         errno if errno.raw_os_error() == 524 => {
             "use a kernel with BPF trampolines on this machine: CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS"
         }
         Errno::INVAL | Errno::NOTSUP | Errno::TOOBIG => match program {
-            Program::Fentry { .. } => {
+            ProgramType::Fentry { .. } => {
                 "use a kernel from 5.5 on with CONFIG_BPF_JIT and CONFIG_DEBUG_INFO_BTF"
             }
             _ => "use a kernel with CONFIG_BPF_EVENTS",
@@ -138,8 +136,8 @@ fn refusal(program: Program, step: Step, errno: Errno, permitted: bool) -> Refus
     Refusal { reason, remedy: remedy.to_owned() }
 }
 
-/// An errno's name and meaning, as far as bpf(2) has them.
-fn explain(errno: Errno) -> String {
+/// An errno's name, and its meaning for bpf(2).
+fn describe(errno: Errno) -> String {
     let known = match errno {
         Errno::PERM => "EPERM, operation not permitted",
         Errno::ACCESS => "EACCES, permission denied",
@@ -147,7 +145,7 @@ fn explain(errno: Errno) -> String {
         Errno::TOOBIG => "E2BIG, not known to this kernel",
         Errno::NOSYS => "ENOSYS, no bpf(2) in this kernel",
         Errno::NOTSUP => "EOPNOTSUPP, not supported",
-        Errno::BUSY => "EBUSY, somebody else has it",
+        Errno::BUSY => "EBUSY, in use",
         Errno::NOMEM => "ENOMEM, no memory",
         errno if errno.raw_os_error() == 524 => "ENOTSUPP, not supported on this machine",
         other => return other.to_string(),
@@ -161,39 +159,41 @@ mod tests {
     use crate::kernel::btf;
 
     #[test]
-    fn a_missing_event_source_is_named() {
+    fn a_missing_pmu_is_named() {
         let root = tempfile::tempdir().unwrap();
-        let refusal = source_below(root.path(), "kprobe", "CONFIG_KPROBES").unwrap_err();
+        let refusal = require_pmu_in(root.path(), "kprobe", "CONFIG_KPROBES").unwrap_err();
         assert!(refusal.reason.starts_with("no kprobe PMU: "), "{refusal}");
         assert_eq!(refusal.remedy, "use a kernel with CONFIG_KPROBES");
         std::fs::create_dir(root.path().join("kprobe")).unwrap();
         std::fs::write(root.path().join("kprobe/type"), "6\n").unwrap();
-        source_below(root.path(), "kprobe", "CONFIG_KPROBES").unwrap();
+        require_pmu_in(root.path(), "kprobe", "CONFIG_KPROBES").unwrap();
     }
 
     #[test]
-    fn a_refusal_says_what_was_refused_and_what_to_do() {
-        let fentry = Program::Fentry { function: 1 };
-        let refused = refusal(fentry, Step::Load, Errno::PERM, true);
+    fn a_refusal_has_a_reason_and_a_remedy() {
+        let fentry = ProgramType::Fentry { function: 1 };
+        let refused = refusal(fentry, Stage::Load, Errno::PERM, true);
         assert_eq!(
             refused.reason,
             "the kernel refuses to load a program for fentry: EPERM, operation not permitted"
         );
         assert!(refused.remedy.contains("security policy"));
-        assert!(refusal(fentry, Step::Load, Errno::PERM, false).remedy.contains("CAP_BPF"));
-        let arm = refusal(fentry, Step::Attach, Errno::from_raw_os_error(524), true);
+        assert!(refusal(fentry, Stage::Load, Errno::PERM, false).remedy.contains("CAP_BPF"));
+        let arm = refusal(fentry, Stage::Attach, Errno::from_raw_os_error(524), true);
         assert!(arm.reason.contains("attach") && arm.remedy.contains("trampolines"), "{arm}");
-        assert!(refusal(fentry, Step::Load, Errno::INVAL, true).remedy.contains("BTF"));
-        assert!(refusal(Program::Kprobe, Step::Load, Errno::INVAL, true).remedy.contains("EVENTS"));
+        assert!(refusal(fentry, Stage::Load, Errno::INVAL, true).remedy.contains("BTF"));
+        assert!(
+            refusal(ProgramType::Kprobe, Stage::Load, Errno::INVAL, true).remedy.contains("EVENTS")
+        );
     }
 
     #[test]
-    fn the_running_kernels_hooks() {
+    fn attach_methods_of_the_running_kernel_are_tested() {
         let bytes = btf::read(Path::new(btf::VMLINUX)).ok();
         let btf = bytes.as_deref().and_then(|bytes| Btf::parse(bytes).ok());
         let began = std::time::Instant::now();
-        let hooks = Hooks::try_all(btf.as_ref());
-        eprintln!("{hooks:#?} in {:?}", began.elapsed());
-        assert!(try_fentry(None).unwrap_err().reason.contains("BTF"));
+        let methods = AttachMethods::probe(btf.as_ref());
+        eprintln!("{methods:#?} in {:?}", began.elapsed());
+        assert!(probe_fentry(None).unwrap_err().reason.contains("BTF"));
     }
 }

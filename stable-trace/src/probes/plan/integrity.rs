@@ -1,4 +1,5 @@
-//! Group `integrity`: where failed checks are seen, and where it is said what was wrong.
+//! Group `integrity`: the functions where failed checks are observed, and where the failed check is
+//! reported.
 
 use stable_trace_analysis::event::{Group, Method};
 use stable_trace_common::offsets::ABSENT;
@@ -15,19 +16,18 @@ use crate::probes::{
 
 const GROUP: Group = Group::Integrity;
 
-/// Requests, bios and verifications, then who said what. What says why a check failed comes first:
-/// a failure that is seen before it has no reason.
-pub(super) fn part(facts: &Facts, resolved: &Resolved, only: Option<Method>) -> Part {
+/// The reporters of failed checks come first: a failure that is observed before them has no check.
+pub(super) fn part(facts: &Facts, resolved: &Resolved, requested: Option<Method>) -> Part {
     let mut part = Part::default();
     for said in &SAID {
-        reason(facts, resolved, said, only, &mut part);
+        reporter(facts, resolved, said, requested, &mut part);
     }
-    submit(facts, resolved, only, &mut part);
-    let requests = Forms {
+    submit(facts, resolved, requested, &mut part);
+    let requests = Alternatives {
         function: REQUEST,
         tracepoint: REQUEST_TRACEPOINT,
-        // The function is not called for completions in a batch, which are all good; the tracepoint
-        // fires for each of them.
+        // The function is not called for completions in a batch, which are all successful; the
+        // tracepoint fires for each of them.
         order: [Method::Fentry, Method::Tracepoint, Method::Kprobe],
         programs: [
             ["integrity_request", "integrity_request_unrolled"],
@@ -35,8 +35,8 @@ pub(super) fn part(facts: &Facts, resolved: &Resolved, only: Option<Method>) -> 
             ["integrity_request_kprobe", "integrity_request_kprobe_unrolled"],
         ],
     };
-    requests.plan(facts, &resolved.requests, only, &mut part);
-    let bios = Forms {
+    requests.plan(facts, &resolved.requests, requested, &mut part);
+    let bios = Alternatives {
         function: BIO,
         tracepoint: BIO_TRACEPOINT,
         // The tracepoint fires for stacked devices only, the function for every bio.
@@ -47,18 +47,18 @@ pub(super) fn part(facts: &Facts, resolved: &Resolved, only: Option<Method>) -> 
             ["integrity_bio_kprobe", "integrity_bio_kprobe_unrolled"],
         ],
     };
-    bios.plan(facts, &resolved.bios, only, &mut part);
-    verify(facts, resolved, only, &mut part);
+    bios.plan(facts, &resolved.bios, requested, &mut part);
+    verify(facts, resolved, requested, &mut part);
     part
 }
 
-/// The form of a program that this kernel takes.
-fn form(facts: &Facts, [looped, unrolled]: Looped) -> &'static str {
+/// The variant of a program that this kernel accepts.
+fn variant(facts: &Facts, [looped, unrolled]: Looped) -> &'static str {
     if facts.functions.contains_key(LOOP) { looped } else { unrolled }
 }
 
-/// A place that can be probed in three ways.
-struct Forms {
+/// A function that can be probed by three methods.
+struct Alternatives {
     function: &'static str,
     tracepoint: (&'static str, &'static str),
     /// Methods by preference.
@@ -67,23 +67,23 @@ struct Forms {
     programs: [Looped; 3],
 }
 
-impl Forms {
-    /// Takes the first form that works here.
+impl Alternatives {
+    /// Plans the first method that works on this kernel.
     fn plan(
         &self,
         facts: &Facts,
         readable: &Result<(), String>,
-        only: Option<Method>,
+        requested: Option<Method>,
         part: &mut Part,
     ) {
         let (system, name) = self.tracepoint;
         let mut gaps = Vec::new();
-        for method in self.order.into_iter().filter(|method| allowed(only, *method)) {
+        for method in self.order.into_iter().filter(|method| allowed(requested, *method)) {
             let probed = match method {
                 Method::Tracepoint => format!("{system}:{name}"),
                 _ => self.function.to_owned(),
             };
-            let [fentry, tracepoint, kprobe] = self.programs.map(|program| form(facts, program));
+            let [fentry, tracepoint, kprobe] = self.programs.map(|program| variant(facts, program));
             let step = readable.clone().and_then(|()| match method {
                 Method::Fentry => match fentry_gap(facts, self.function) {
                     Some(reason) => Err(reason),
@@ -117,18 +117,18 @@ fn raw_tracepoint_gap(facts: &Facts, tracepoint: &str) -> Option<String> {
     (!known).then(|| format!("this kernel has no tracepoint {tracepoint}"))
 }
 
-/// Where the host verifies what it has read.
-fn verify(facts: &Facts, resolved: &Resolved, only: Option<Method>, part: &mut Part) {
-    let there = VERIFY.iter().find(|verify| facts.functions.contains_key(verify.function));
+/// Plans the probe where the host verifies reads.
+fn verify(facts: &Facts, resolved: &Resolved, requested: Option<Method>, part: &mut Part) {
+    let found = VERIFY.iter().find(|verify| facts.functions.contains_key(verify.function));
     let [Verify { function: newest, .. }, ..] = VERIFY;
-    let function = there.map_or(newest, |verify| verify.function);
-    let method = only.unwrap_or(Method::Fentry);
+    let function = found.map_or(newest, |verify| verify.function);
+    let method = requested.unwrap_or(Method::Fentry);
     if method == Method::Tracepoint {
-        let reason = "there is no tracepoint where the host verifies what it has read";
+        let reason = "there is no tracepoint where the host verifies reads";
         part.gap(GROUP, function, method, reason);
         return;
     }
-    let known = there.ok_or_else(|| super::absent(newest)).and_then(|verify| {
+    let known = found.ok_or_else(|| super::absent(newest)).and_then(|verify| {
         resolved.verified.clone()?;
         known_form(facts, resolved, verify)
     });
@@ -140,21 +140,21 @@ fn verify(facts: &Facts, resolved: &Resolved, only: Option<Method>, part: &mut P
         }
     };
     let mut gaps = Vec::new();
-    if allowed(only, Method::Fentry) {
+    if allowed(requested, Method::Fentry) {
         match fentry_gap(facts, function) {
             None => {
-                part.step(GROUP, form(facts, verify.exit), Point::Fexit(verify.function));
+                part.step(GROUP, variant(facts, verify.exit), Point::Fexit(verify.function));
                 return;
             }
             Some(reason) => gaps.push((Method::Fentry, reason)),
         }
     }
-    if allowed(only, Method::Kprobe) {
+    if allowed(requested, Method::Kprobe) {
         match kprobe_symbol(facts, function) {
             Ok(symbol) => {
                 let function = verify.function;
                 let returns = Point::Kretprobe { function, symbol: symbol.clone() };
-                part.step(GROUP, form(facts, verify.returns), returns);
+                part.step(GROUP, variant(facts, verify.returns), returns);
                 part.step(GROUP, verify.enter, Point::Kprobe { function, symbol });
                 return;
             }
@@ -166,7 +166,7 @@ fn verify(facts: &Facts, resolved: &Resolved, only: Option<Method>, part: &mut P
     }
 }
 
-/// Whether the function has the arguments that its programs read.
+/// Checks that the function has the parameters that its programs read.
 fn known_form(
     facts: &Facts,
     resolved: &Resolved,
@@ -179,7 +179,7 @@ fn known_form(
     };
     if parameters != verify.parameters {
         let parameters = parameters.join(", ");
-        return Err(format!("{function}({parameters}) is a form that is not known"));
+        return Err(format!("{function}({parameters}) has unknown parameters"));
     }
     if verify.parameters.len() == 1 && resolved.offsets.payload_iter == ABSENT {
         return Err("this kernel's BTF has no member bio_integrity_payload.bio_iter".to_owned());
@@ -187,22 +187,23 @@ fn known_form(
     Ok(verify)
 }
 
-/// Who submits. Without it failures are counted all the same, and name no task.
-fn submit(facts: &Facts, resolved: &Resolved, only: Option<Method>, part: &mut Part) {
+/// Plans the probe for the submitting task. Without it failures are counted, but name no task.
+fn submit(facts: &Facts, resolved: &Resolved, requested: Option<Method>, part: &mut Part) {
     let mut gaps = Vec::new();
     for method in [Method::Fentry, Method::Kprobe, Method::Tracepoint] {
-        let wanted = allowed(only, method) && (only.is_some() || method != Method::Tracepoint);
-        if !wanted {
+        let candidate =
+            allowed(requested, method) && (requested.is_some() || method != Method::Tracepoint);
+        if !candidate {
             continue;
         }
-        // Of no use where nothing that failed can be read.
+        // It needs requests that can be read.
         let step = resolved.requests.clone().and_then(|()| match method {
             Method::Fentry => match fentry_gap(facts, SUBMIT) {
                 Some(reason) => Err(reason),
-                // One that is skipped would leave whoever had a bio at that address before.
+                // After a skipped run the task of an earlier bio at the same address would remain.
                 None if facts.preempts_programs() => {
-                    let skipped = "programs at trampolines are preempted here, and skipped for \
-                                   others meanwhile";
+                    let skipped = "programs at trampolines can be preempted on this kernel, and \
+                                   runs are skipped meanwhile";
                     Err(skipped.to_owned())
                 }
                 None => Ok(("integrity_submit", Point::Fentry(SUBMIT))),
@@ -211,7 +212,7 @@ fn submit(facts: &Facts, resolved: &Resolved, only: Option<Method>, part: &mut P
                 ("integrity_submit_kprobe", Point::Kprobe { function: SUBMIT, symbol })
             }),
             Method::Tracepoint => {
-                Err("there is no tracepoint where protection information is made".to_owned())
+                Err("there is no tracepoint where protection information is generated".to_owned())
             }
         });
         match step {
@@ -227,30 +228,36 @@ fn submit(facts: &Facts, resolved: &Resolved, only: Option<Method>, part: &mut P
     }
 }
 
-/// What a driver or the host says of a failed check.
-fn reason(facts: &Facts, resolved: &Resolved, said: &Said, only: Option<Method>, part: &mut Part) {
+/// Plans the probe where a driver or the host reports the failed check.
+fn reporter(
+    facts: &Facts,
+    resolved: &Resolved,
+    said: &Said,
+    requested: Option<Method>,
+    part: &mut Part,
+) {
     let mut offsets = resolved.offsets;
     if said.kept.as_ref().is_some_and(|kept| *(kept.field.slot)(&mut offsets) != ABSENT) {
         // The failure is seen with its reason behind it.
         return;
     }
-    let there = said.names.iter().find(|name| facts.functions.contains_key(**name));
-    let function = match (there, said.names) {
+    let found = said.names.iter().find(|name| facts.functions.contains_key(**name));
+    let function = match (found, said.names) {
         (Some(function), _) | (None, [function, ..]) => *function,
         (None, []) => return,
     };
-    let method = only.unwrap_or(Method::Kprobe);
+    let method = requested.unwrap_or(Method::Kprobe);
     let step = if method == Method::Kprobe {
-        match (there, said.module) {
+        match (found, said.module) {
             (None, Some(module)) => {
                 Err(format!("module {module} is not loaded, or has no function {function}"))
             }
             _ => kprobe_symbol(facts, function),
         }
     } else {
-        Err(format!("which check failed is read at {function} by kprobe only"))
+        Err(format!("the failed check is read at {function} by kprobe only"))
     };
-    // Of no use where nothing that failed can be read.
+    // It needs requests that can be read.
     match resolved.requests.clone().and(step) {
         Ok(symbol) => part.step(GROUP, said.program, Point::Kprobe { function, symbol }),
         Err(reason) => part.gap(GROUP, function, method, reason),

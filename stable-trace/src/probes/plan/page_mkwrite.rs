@@ -1,4 +1,4 @@
-//! Group `page_mkwrite`: where write faults end.
+//! Group `page_mkwrite`: the end of write faults.
 
 use stable_trace_analysis::event::{Group, Method};
 use stable_trace_common::offsets::ABSENT;
@@ -8,10 +8,10 @@ use crate::probes::{facts::Facts, offsets::Resolved, table::PAGE_MKWRITE};
 
 const GROUP: Group = Group::PageMkwrite;
 
-/// One function calls every file system's handler, whatever module is loaded and when.
-pub(super) fn part(facts: &Facts, resolved: &Resolved, only: Option<Method>) -> Part {
+/// One function calls the handlers of all file systems, of modules too.
+pub(super) fn part(facts: &Facts, resolved: &Resolved, requested: Option<Method>) -> Part {
     let mut part = Part::default();
-    let method = only.unwrap_or(Method::Fentry);
+    let method = requested.unwrap_or(Method::Fentry);
     if method == Method::Tracepoint {
         part.gap(GROUP, PAGE_MKWRITE, method, "there is no tracepoint in a write fault");
         return part;
@@ -23,7 +23,7 @@ pub(super) fn part(facts: &Facts, resolved: &Resolved, only: Option<Method>) -> 
             return part;
         }
     };
-    if only != Some(Method::Kprobe) {
+    if requested != Some(Method::Kprobe) {
         match fentry_gap(facts, PAGE_MKWRITE) {
             None => {
                 part.step(GROUP, form.exit, Point::Fexit(PAGE_MKWRITE));
@@ -32,14 +32,14 @@ pub(super) fn part(facts: &Facts, resolved: &Resolved, only: Option<Method>) -> 
             Some(reason) => part.gap(GROUP, PAGE_MKWRITE, Method::Fentry, reason),
         }
     }
-    if only != Some(Method::Fentry) {
+    if requested != Some(Method::Fentry) {
         match kprobe_symbol(facts, PAGE_MKWRITE) {
             Ok(symbol) => {
                 let function = PAGE_MKWRITE;
                 let returns = Point::Kretprobe { function, symbol: symbol.clone() };
                 part.step(GROUP, "page_mkwrite_return", returns);
                 part.step(GROUP, form.enter, Point::Kprobe { function, symbol });
-                // It is seen after all.
+                // The probe attaches, so the earlier method is no gap.
                 part.gaps.clear();
             }
             Err(reason) => part.gap(GROUP, PAGE_MKWRITE, Method::Kprobe, reason),
@@ -70,9 +70,7 @@ fn form(facts: &Facts, resolved: &Resolved) -> Result<Form, String> {
             Ok(Form { exit: "page_mkwrite_exit_1", enter: "page_mkwrite_enter_1" })
         }
         Some(["vmf"]) => Err("this kernel's BTF has no member vm_fault.page".to_owned()),
-        Some(names) => {
-            Err(format!("{PAGE_MKWRITE}({}) is a form that is not known", names.join(", ")))
-        }
+        Some(names) => Err(format!("{PAGE_MKWRITE}({}) has unknown parameters", names.join(", "))),
         None => Err(format!("this kernel's BTF has no function {PAGE_MKWRITE}")),
     }
 }

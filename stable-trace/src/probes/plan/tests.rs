@@ -1,11 +1,11 @@
-//! On made-up kernels, without group `integrity`; the saved facts of real ones are tested with all
-//! groups in `tests/plan`.
+//! With constructed facts, without group `integrity`. `tests/plan` tests the saved facts of real
+//! kernels with all groups.
 
 use stable_trace_analysis::event::Preemption;
 
 use super::*;
 
-/// A kernel as 6.12 has it, in all that the plan asks about.
+/// The facts of a kernel like 6.12.
 fn facts() -> Facts {
     let mut facts =
         Facts { release: "6.12.0".into(), preemption: Preemption::Voluntary, ..Facts::default() };
@@ -51,7 +51,7 @@ fn gaps(plan: &Plan) -> Vec<(String, &str)> {
 }
 
 #[test]
-fn fentry_is_taken_where_it_reaches() {
+fn fentry_is_preferred_for_functions_of_the_kernel() {
     let plan = plan(&facts(), None);
     assert_eq!(
         programs(&plan),
@@ -70,7 +70,7 @@ fn fentry_is_taken_where_it_reaches() {
 }
 
 #[test]
-fn without_fentry_waits_are_seen_by_tracepoints_and_the_rest_by_kprobes() {
+fn without_fentry_waits_use_tracepoints_and_the_rest_kprobes() {
     let plan = plan(&refusing(facts(), "fentry"), None);
     assert_eq!(
         programs(&plan),
@@ -92,14 +92,14 @@ fn without_fentry_waits_are_seen_by_tracepoints_and_the_rest_by_kprobes() {
 }
 
 #[test]
-fn without_both_only_the_tracepoints_are_left() {
+fn without_fentry_and_kprobes_only_tracepoints_attach() {
     let plan = plan(&refusing(refusing(facts(), "fentry"), "kprobe"), None);
     assert_eq!(programs(&plan), ["writeback_wait_switch", "writeback_wait_begin"]);
     assert!(gaps(&plan).contains(&("do_page_mkwrite".into(), "no kprobe here")));
 }
 
 #[test]
-fn a_kretprobe_is_taken_only_if_asked_for() {
+fn a_kretprobe_is_used_only_on_request() {
     let plan = plan(&facts(), Some(Method::Kprobe));
     assert_eq!(
         programs(&plan)[..3],
@@ -111,7 +111,7 @@ fn a_kretprobe_is_taken_only_if_asked_for() {
 }
 
 #[test]
-fn where_programs_are_preempted_none_may_be_skipped() {
+fn with_preempted_programs_no_run_may_be_missed() {
     let seven = Facts { release: "7.3.4".into(), preemption: Preemption::Full, ..facts() };
     let auto = plan(&seven, None);
     assert_eq!(programs(&auto)[..2], ["writeback_wait_switch", "writeback_wait_begin"]);
@@ -132,7 +132,7 @@ fn where_programs_are_preempted_none_may_be_skipped() {
 }
 
 #[test]
-fn before_5_16_a_kretprobe_would_hide_who_waits() {
+fn before_5_16_a_kretprobe_would_hide_the_callers() {
     let mut facts = facts();
     facts.release = "5.10.0-46-amd64".into();
     let plan = plan(&facts, Some(Method::Kprobe));
@@ -141,7 +141,7 @@ fn before_5_16_a_kretprobe_would_hide_who_waits() {
 }
 
 #[test]
-fn half_a_wait_is_not_attached() {
+fn neither_end_of_a_wait_attaches_without_the_other() {
     let plan = plan(&refusing(facts(), "raw_tracepoint"), Some(Method::Tracepoint));
     assert!(!plan.can_trace());
     assert_eq!(
@@ -164,7 +164,7 @@ fn a_field_of_another_size_is_not_read() {
 }
 
 #[test]
-fn without_btf_nothing_is_read_at_a_guess() {
+fn without_btf_no_offset_is_guessed() {
     let mut facts = refusing(refusing(facts(), "btf"), "fentry");
     facts.members.clear();
     facts.constants.clear();
@@ -182,7 +182,7 @@ fn without_btf_nothing_is_read_at_a_guess() {
 }
 
 #[test]
-fn before_6_6_a_trampoline_takes_six_arguments() {
+fn before_6_6_a_trampoline_supports_six_arguments() {
     let mut facts = facts();
     facts.release = "6.1.0-56-amd64".into();
     let auto = plan(&facts, None);
@@ -195,7 +195,7 @@ fn before_6_6_a_trampoline_takes_six_arguments() {
 }
 
 #[test]
-fn a_module_that_is_not_loaded_is_said_once() {
+fn a_module_that_is_not_loaded_is_one_gap() {
     let mut facts = facts();
     facts.functions.remove("btrfs_dirty_pages");
     let plan = plan(&facts, None);

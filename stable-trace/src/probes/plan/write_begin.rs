@@ -1,4 +1,4 @@
-//! Group `write_begin`: where buffered writes give their folio back.
+//! Group `write_begin`: the end of buffered writes, where they release their folio.
 
 use stable_trace_analysis::event::{Group, Method};
 
@@ -11,12 +11,12 @@ use crate::probes::{
 
 const GROUP: Group = Group::WriteBegin;
 
-/// A probe for each function that this kernel has.
-pub(super) fn part(facts: &Facts, resolved: &Resolved, only: Option<Method>) -> Part {
+/// Plans a probe for each function of this kernel.
+pub(super) fn part(facts: &Facts, resolved: &Resolved, requested: Option<Method>) -> Part {
     let mut part = Part::default();
     for write_end in WRITE_ENDS {
         if !superseded(facts, write_end) {
-            one(facts, resolved, only, write_end, &mut part);
+            write_end_probe(facts, resolved, requested, write_end, &mut part);
         }
     }
     part
@@ -24,32 +24,27 @@ pub(super) fn part(facts: &Facts, resolved: &Resolved, only: Option<Method>) -> 
 
 /// Whether another function does this one's work here, so that its absence is no gap.
 fn superseded(facts: &Facts, write_end: &WriteEnd) -> bool {
-    let is_there = |function: &str| facts.functions.contains_key(function);
-    if is_there(write_end.function) {
+    let exists = |function: &str| facts.functions.contains_key(function);
+    if exists(write_end.function) {
         return false;
     }
     let by = |other: &&WriteEnd| other.instead_of == Some(write_end.function);
     write_end.instead_of.is_some()
-        || WRITE_ENDS.iter().filter(by).any(|other| is_there(other.function))
+        || WRITE_ENDS.iter().filter(by).any(|other| exists(other.function))
 }
 
-fn one(
+fn write_end_probe(
     facts: &Facts,
     resolved: &Resolved,
-    only: Option<Method>,
+    requested: Option<Method>,
     write_end: &WriteEnd,
     part: &mut Part,
 ) {
     let WriteEnd { function, module, .. } = *write_end;
     let preferred = if module.is_some() { Method::Kprobe } else { Method::Fentry };
-    let method = only.unwrap_or(preferred);
+    let method = requested.unwrap_or(preferred);
     if method == Method::Tracepoint {
-        part.gap(
-            GROUP,
-            function,
-            method,
-            "there is no tracepoint where a written folio is given back",
-        );
+        part.gap(GROUP, function, method, "there is no tracepoint at the end of a buffered write");
         return;
     }
     let programs = match programs(facts, resolved, write_end) {
@@ -61,21 +56,23 @@ fn one(
     };
     let (by_fentry, by_kprobe) = programs;
     let mut refusals = Vec::new();
-    if allowed(only, Method::Fentry) {
+    if allowed(requested, Method::Fentry) {
         match (fentry_gap(facts, function), by_fentry) {
             (None, Some(program)) => {
                 part.step(GROUP, program, Point::Fentry(function));
                 return;
             }
             (Some(reason), _) => refusals.push((Method::Fentry, reason)),
-            // A module's function that is built in here.
+            // A module's function that is built into this kernel.
             (None, None) => refusals.push((
                 Method::Fentry,
-                format!("{function} is a module's on most kernels, so it is probed by kprobe only"),
+                format!(
+                    "{function} is in a module on most kernels, so it is probed by kprobe only"
+                ),
             )),
         }
     }
-    if allowed(only, Method::Kprobe) {
+    if allowed(requested, Method::Kprobe) {
         match kprobe_symbol(facts, function) {
             Ok(symbol) => {
                 part.step(GROUP, by_kprobe, Point::Kprobe { function, symbol });
@@ -89,7 +86,7 @@ fn one(
     }
 }
 
-/// The programs that read this kernel's form of the function: fentry and kprobe.
+/// The programs that read this kernel's variant of the function: fentry and kprobe.
 fn programs(
     facts: &Facts,
     resolved: &Resolved,
@@ -111,7 +108,7 @@ fn programs(
         None => write_end.always,
     };
     let index = index.ok_or_else(|| {
-        format!("which argument of {function} the folio is, this kernel's BTF does not say")
+        format!("this kernel's BTF does not tell which argument of {function} is the folio")
     })?;
     write_end
         .programs
@@ -119,6 +116,8 @@ fn programs(
         .find(|(at, ..)| *at == index)
         .map(|(_, fentry, kprobe)| (*fentry, *kprobe))
         .ok_or_else(|| {
-            format!("the folio is argument {index} of {function} here: please report it")
+            format!(
+                "the folio is argument {index} of {function}, which is not known; please report it"
+            )
         })
 }

@@ -1,9 +1,9 @@
-//! Group `writeback_wait`: where waits begin and end.
+//! Group `writeback_wait`: the beginning and the end of waits.
 //!
-//! What a call costs that finds no writeback: nothing at its beginning, because the tracepoint is
-//! inside the loop that waits; at its return a trampoline and a failed look-up with fexit, a trap or
-//! an ftrace call and the same with a kretprobe, and nothing with tracepoints, which pay at each
-//! switch of tasks instead. `cargo xtask bench` measures it.
+//! The cost of a call that finds no writeback: nothing at its beginning, because the tracepoint is
+//! inside the loop that waits. At its return, fexit costs a trampoline and a failed look-up, and a
+//! kretprobe a trap or an ftrace call and the same look-up. Tracepoints cost nothing there, but run at
+//! each context switch. `cargo xtask bench` measures it.
 
 use stable_trace_analysis::event::{Group, Method};
 
@@ -15,25 +15,25 @@ use crate::{
 
 const GROUP: Group = Group::WritebackWait;
 
-/// By preference: the return is exact, then the scheduler's view, which needs no return; a
-/// kretprobe is the last resort, because its instances can run out.
+/// Methods by preference: fexit is exact, the scheduler's tracepoint needs no return, and a kretprobe is
+/// the last resort, because its instances can run out.
 const PREFERENCE: [Method; 3] = [Method::Fentry, Method::Tracepoint, Method::Kprobe];
 
-/// The same where programs at trampolines are preempted, and returns may be skipped.
+/// The same if programs at trampolines can be preempted, so that returns may be missed.
 const PREFERENCE_PREEMPTED: [Method; 3] = [Method::Tracepoint, Method::Fentry, Method::Kprobe];
 
-/// Takes the first method that works; if none does, each gap says why.
-pub(super) fn part(facts: &Facts, resolved: &Resolved, only: Option<Method>) -> Part {
+/// Plans the first method that works. If none does, each method has a gap.
+pub(super) fn part(facts: &Facts, resolved: &Resolved, requested: Option<Method>) -> Part {
     let mut gaps = Part::default();
     let preference = if facts.preempts_programs() { PREFERENCE_PREEMPTED } else { PREFERENCE };
-    for method in preference.into_iter().filter(|method| allowed(only, *method)) {
+    for method in preference.into_iter().filter(|method| allowed(requested, *method)) {
         let part = match method {
             Method::Kprobe if kretprobe_hides_callers(facts) => typed_switches(facts, resolved),
             Method::Fentry | Method::Kprobe => returns(facts, resolved, method),
             Method::Tracepoint => switches(facts),
         };
         if part.gaps.is_empty() {
-            // Why a better method was not taken stays in the report, for the function it is about.
+            // The gaps of better methods stay in the report.
             return Part { steps: part.steps, gaps: gaps.gaps };
         }
         gaps.gaps.extend(part.gaps);
@@ -41,14 +41,14 @@ pub(super) fn part(facts: &Facts, resolved: &Resolved, only: Option<Method>) -> 
     gaps
 }
 
-/// The functions that waits sleep in on this kernel.
+/// The functions of this kernel that waits sleep in.
 fn wait_functions(facts: &Facts) -> impl Iterator<Item = &'static str> {
     let line = WAIT_FUNCTIONS.iter().find(|[sink, _]| facts.functions.contains_key(*sink));
     let functions = line.into_iter().flatten().copied();
     functions.filter(|function| facts.functions.contains_key(*function))
 }
 
-/// The beginning at the tracepoint, by its arguments; the end at the return of the function.
+/// Plans the beginning at the tracepoint, by its arguments, and the end at the return of the function.
 fn returns(facts: &Facts, resolved: &Resolved, method: Method) -> Part {
     let mut part = Part::default();
     let begin = begin(facts, resolved);
@@ -79,7 +79,7 @@ fn returns(facts: &Facts, resolved: &Resolved, method: Method) -> Part {
             _ => &["writeback_wait_return"],
         };
         if !facts.preempts_programs() {
-            // Nobody is preempted in the first, so it is never skipped.
+            // The first is never preempted, so never skipped.
             programs = &programs[..1];
         }
         match (point, &begin) {
@@ -98,15 +98,15 @@ fn returns(facts: &Facts, resolved: &Resolved, method: Method) -> Part {
     part
 }
 
-/// Whether a stack ends at a function that carries a kretprobe: the unwinder knows the return
-/// address that a kretprobe puts there only from 5.16 on (`unwind_recover_kretprobe`,
+/// Whether a stack ends at a function with a kretprobe: the unwinder knows the return address that a
+/// kretprobe puts on the stack only from 5.16 on (`unwind_recover_kretprobe`,
 /// arch/x86/include/asm/unwind.h). Without its callers a wait has no context.
 fn kretprobe_hides_callers(facts: &Facts) -> bool {
     Release::parse(&facts.release).is_some_and(|release| release < Release::new(5, 16))
 }
 
-/// The beginning at the tracepoint, by its arguments; the end where the scheduler lets the task
-/// run: what stands in for kretprobes where those would hide what they are for.
+/// Plans the beginning at the tracepoint, by its arguments, and the end where the scheduler runs the task
+/// again. It replaces kretprobes where they would hide the callers.
 fn typed_switches(facts: &Facts, resolved: &Resolved) -> Part {
     let mut part = Part::default();
     let switch = "sched_switch";
@@ -122,7 +122,7 @@ fn typed_switches(facts: &Facts, resolved: &Resolved) -> Part {
     part
 }
 
-/// Why the scheduler cannot tell the end of a wait.
+/// Why the end of a wait cannot be observed at `sched_switch`.
 fn switch_gap(facts: &Facts) -> Result<(), String> {
     match facts.refused.get("raw_tracepoint") {
         Some(reason) => Err(reason.clone()),
@@ -134,16 +134,18 @@ fn switch_gap(facts: &Facts) -> Result<(), String> {
     }
 }
 
-/// From here on a program at a raw tracepoint can be preempted, and is skipped for whoever comes to it
-/// meanwhile (`__DO_TRACE_CALL` under SRCU, include/linux/tracepoint.h, 7.x). Seen: on 7.3 up to half
-/// of the runs, on 6.12 none. A program at a classic tracepoint runs with preemption off on all.
+/// From this version on a program at a raw tracepoint can be preempted, and runs of other tasks are
+/// skipped meanwhile (`__DO_TRACE_CALL` under SRCU, include/linux/tracepoint.h, 7.x). Measured: on 7.3
+/// up to half of the runs, on 6.12 none. A program at a classic tracepoint runs with preemption off on
+/// all kernels.
 const RAW_TRACEPOINTS_PREEMPTED: Release = Release::new(7, 0);
 
-/// The beginning of a wait: by its arguments, which tell the super block; but by its record, which
-/// tells the backing device, where no run may be missed.
+/// Plans the beginning of a wait: by the tracepoint's arguments, which contain the super block. If raw
+/// tracepoints can be skipped, by its record, which contains the backing device.
 fn begin(facts: &Facts, resolved: &Resolved) -> Result<(&'static str, Point), String> {
     let preempted = facts.preempts_programs()
-        && Release::parse(&facts.release).is_none_or(|it| it >= RAW_TRACEPOINTS_PREEMPTED);
+        && Release::parse(&facts.release)
+            .is_none_or(|release| release >= RAW_TRACEPOINTS_PREEMPTED);
     if preempted {
         let record = wait_record(facts)?;
         let name = facts.wait_tracepoint().ok_or_else(no_tracepoint)?;
@@ -154,7 +156,7 @@ fn begin(facts: &Facts, resolved: &Resolved) -> Result<(&'static str, Point), St
     Ok(("writeback_wait_begin_typed", point))
 }
 
-/// The tracepoint whose arguments are read, or why they cannot be.
+/// The tracepoint whose arguments are read, or why they cannot be read.
 fn begin_gap(facts: &Facts, resolved: &Resolved) -> Result<&'static str, String> {
     resolved.identity.clone()?;
     match facts.refused.get("raw_tracepoint") {
@@ -167,8 +169,8 @@ fn no_tracepoint() -> String {
     format!("this kernel has no tracepoint {WAIT_SYSTEM}:folio_wait_writeback")
 }
 
-/// The beginning at the tracepoint, by its record; the end where the scheduler lets the task run.
-/// One is of no use without the other.
+/// Plans the beginning at the tracepoint, by its record, and the end where the scheduler runs the task
+/// again. One is of no use without the other.
 fn switches(facts: &Facts) -> Part {
     let mut part = Part::default();
     let switch = "sched:sched_switch";
@@ -194,7 +196,7 @@ fn switches(facts: &Facts) -> Part {
     part
 }
 
-/// The fields of the tracepoint's record, each of the size that the program reads.
+/// The offsets of the tracepoint's fields, if each has the size that the program reads.
 fn wait_record(facts: &Facts) -> Result<WaitRecord, String> {
     if let Some(reason) = facts.refused.get("tracepoint") {
         return Err(reason.clone());
@@ -202,8 +204,8 @@ fn wait_record(facts: &Facts) -> Result<WaitRecord, String> {
     let name = facts.wait_tracepoint().ok_or_else(no_tracepoint)?;
     let tracepoint = format!("{WAIT_SYSTEM}:{name}");
     let at = |field: &str, bytes: u32| {
-        let places = facts.tracepoints.get(&tracepoint);
-        match places.and_then(|places| places.get(field)) {
+        let fields = facts.tracepoints.get(&tracepoint);
+        match fields.and_then(|fields| fields.get(field)) {
             Some((offset, size)) if *size == bytes => Ok(*offset),
             Some((_, size)) => {
                 Err(format!("field `{field}` of {tracepoint} has {size} bytes here, not {bytes}"))

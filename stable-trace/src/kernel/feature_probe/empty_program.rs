@@ -1,4 +1,4 @@
-//! An empty BPF program, loaded and let go: the two calls of bpf(2) that a trial needs.
+//! Loads and attaches an empty BPF program, by the two commands of bpf(2) for it.
 
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
@@ -14,19 +14,19 @@ const TRACE_FENTRY: u32 = 24;
 /// `mov64 r0, 0` and `exit`.
 const RETURN_ZERO: [[u8; 8]; 2] = [[0xb7, 0, 0, 0, 0, 0, 0, 0], [0x95, 0, 0, 0, 0, 0, 0, 0]];
 
-/// A kind of program, by what it hooks.
+/// The type of a program, by its attach point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Program {
+pub(super) enum ProgramType {
     Kprobe,
     Tracepoint,
     RawTracepoint,
     Fentry {
-        /// The function's type in the kernel's BTF.
+        /// ID of the function's type in the kernel's BTF.
         function: u32,
     },
 }
 
-impl Program {
+impl ProgramType {
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Kprobe => "a kprobe",
@@ -47,15 +47,15 @@ impl Program {
     }
 }
 
-/// How far a trial came.
+/// The command that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum Stage {
     Load,
     Attach,
 }
 
-/// `union bpf_attr` for `BPF_PROG_LOAD`, up to `attach_btf_id` (include/uapi/linux/bpf.h, 5.5). A
-/// kernel that knows less takes it if the rest is zero (`bpf_check_uarg_tail_zero`).
+/// `union bpf_attr` for `BPF_PROG_LOAD`, up to `attach_btf_id` (include/uapi/linux/bpf.h, 5.5). An
+/// older kernel accepts it if the rest is zero (`bpf_check_uarg_tail_zero`).
 #[repr(C)]
 #[derive(Default)]
 struct LoadAttributes {
@@ -81,7 +81,7 @@ struct LoadAttributes {
     attach_btf_id: u32,
 }
 
-/// `union bpf_attr` for `BPF_RAW_TRACEPOINT_OPEN`; fentry is opened by it without a name.
+/// `union bpf_attr` for `BPF_RAW_TRACEPOINT_OPEN`, which attaches fentry if the name is empty.
 #[repr(C)]
 #[derive(Default)]
 struct OpenAttributes {
@@ -90,17 +90,19 @@ struct OpenAttributes {
     padding: u32,
 }
 
-/// Loads an empty program of the kind; one for fentry is attached as well, because a kernel may
-/// lack the trampoline for it and say so only then. Both are gone on return.
-pub(super) fn run(program: Program) -> Result<(), (Step, Errno)> {
-    let loaded = load(program).map_err(|errno| (Step::Load, errno))?;
+/// Loads an empty program, and attaches it if it is for fentry: a kernel without trampolines refuses
+/// only that. Program and link are released on return.
+pub(super) fn load_and_release(program: ProgramType) -> Result<(), (Stage, Errno)> {
+    let loaded = load(program).map_err(|errno| (Stage::Load, errno))?;
     match program {
-        Program::Fentry { .. } => attach(&loaded).map(drop).map_err(|errno| (Step::Attach, errno)),
-        Program::Kprobe | Program::Tracepoint | Program::RawTracepoint => Ok(()),
+        ProgramType::Fentry { .. } => {
+            attach(&loaded).map(drop).map_err(|errno| (Stage::Attach, errno))
+        }
+        ProgramType::Kprobe | ProgramType::Tracepoint | ProgramType::RawTracepoint => Ok(()),
     }
 }
 
-fn load(program: Program) -> Result<OwnedFd, Errno> {
+fn load(program: ProgramType) -> Result<OwnedFd, Errno> {
     let license = c"Dual MIT/GPL";
     let mut attributes = LoadAttributes {
         prog_type: program.number(),
@@ -110,12 +112,12 @@ fn load(program: Program) -> Result<OwnedFd, Errno> {
         prog_name: *b"stable_trace\0\0\0\0",
         ..LoadAttributes::default()
     };
-    if let Program::Fentry { function } = program {
+    if let ProgramType::Fentry { function } = program {
         attributes.expected_attach_type = TRACE_FENTRY;
         attributes.attach_btf_id = function;
     }
-    // SAFETY: the two addresses in it are of constants: as many instructions as it says, and a
-    // string with its end. No log is asked for, so the kernel writes nothing.
+    // SAFETY: the two addresses are those of constants: `insn_cnt` instructions, and a string with
+    // its NUL. No log is requested, so the kernel writes nothing.
     unsafe { bpf(PROG_LOAD, &attributes) }
 }
 
@@ -123,24 +125,24 @@ fn attach(program: &OwnedFd) -> Result<OwnedFd, Errno> {
     // A descriptor is never negative.
     let prog_fd = program.as_raw_fd().cast_unsigned();
     let attributes = OpenAttributes { prog_fd, ..OpenAttributes::default() };
-    // SAFETY: it holds no address.
+    // SAFETY: the attributes contain no address.
     unsafe { bpf(RAW_TRACEPOINT_OPEN, &attributes) }
 }
 
-/// bpf(2) for the commands that make a descriptor.
+/// Calls bpf(2) with a command that returns a file descriptor.
 ///
 /// # Safety
-/// `attributes` must be laid out as `union bpf_attr` is for the command, without padding bytes that
-/// were never written, and every address in it must be good for what the command does with it.
+/// `attributes` must have the layout of `union bpf_attr` for the command and no uninitialised
+/// padding, and every address in it must be valid for the command.
 unsafe fn bpf<T>(command: libc::c_int, attributes: &T) -> Result<OwnedFd, Errno> {
-    // SAFETY: the kernel reads `size_of::<T>()` bytes from a reference to that many; the rest is
-    // the caller's promise.
+    // SAFETY: the kernel reads `size_of::<T>()` bytes of a valid reference; the caller ensures the
+    // rest.
     let result = unsafe {
         libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attributes), size_of::<T>())
     };
     match i32::try_from(result) {
         Ok(fd) if fd >= 0 => {
-            // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
+            // SAFETY: the kernel has just opened this descriptor, and nothing else owns it.
             Ok(unsafe { OwnedFd::from_raw_fd(fd) })
         }
         _ => Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::INVAL)),
@@ -154,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_attributes_are_laid_out_as_the_kernel_has_them() {
+    fn attributes_have_the_layout_of_the_kernel() {
         assert_eq!(size_of::<LoadAttributes>(), 112);
         assert_eq!(offset_of!(LoadAttributes, log_buf), 32);
         assert_eq!(offset_of!(LoadAttributes, prog_name), 48);
