@@ -1,4 +1,4 @@
-//! The options of `stable-trace wac` that describe the workload.
+//! The workload options of `stable-trace wac`.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
