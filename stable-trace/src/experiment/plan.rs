@@ -21,7 +21,7 @@ pub(super) enum Arm {
     Off,
 }
 
-/// The subject of one cell of the table.
+/// File system, profile and file size of one cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Case {
     pub(super) fs: Fs,

@@ -19,7 +19,7 @@ use stable_trace_analysis::{
 
 use super::{
     args::{ExperimentArgs, Fs},
-    block_target::{BlockTarget, own_mounts},
+    block_target::{BlockTarget, enter_private_namespace},
     cell::Runs,
     error::ExperimentError,
     mkfs,
@@ -82,7 +82,7 @@ pub(crate) fn run(
     })?;
     undo_journal::clean(|done| log::warn!("left behind by a killed experiment: {done}"))?;
     let cells = CellWriter::new(output(args)?, args.format);
-    own_mounts()?;
+    enter_private_namespace()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -123,7 +123,7 @@ impl Runner<'_> {
         } else {
             let dir = self.args.path.clone().or_else(|| env::var_os("TMPDIR").map(Into::into));
             let dir = dir.unwrap_or_else(|| SCRATCH_DIR.into());
-            BlockTarget::looped(journal, &dir, self.plan.scratch)?
+            BlockTarget::loop_device(journal, &dir, self.plan.scratch)?
         };
         self.log_progress(&format!("the file systems are made on {}", target.path.display()));
         let point = journal.mount_point();

@@ -4,8 +4,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, CWD, FallocateFlags, Mode, OFlags, Stat, fallocate, fstat, fstatfs, fsync, open,
-    openat, statat, unlinkat,
+    AtFlags, FallocateFlags, Mode, OFlags, Stat, fallocate, fstat, fstatfs, fsync, open, openat,
+    statat, unlinkat,
 };
 use rustix::io::{Errno, pwrite};
 
@@ -154,11 +154,6 @@ fn write_zeros(file: &OwnedFd, size: u64) -> Result<(), Errno> {
     }
     // With delayed allocation a full disk is reported only here.
     fsync(file)
-}
-
-/// Follows symbolic links.
-pub(super) fn stat(path: &Path) -> Result<Stat, Errno> {
-    statat(CWD, path, AtFlags::empty())
 }
 
 #[cfg(test)]

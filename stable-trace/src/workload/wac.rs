@@ -10,8 +10,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use stable_trace_analysis::event::{Workload, WorkloadState};
 
 use super::counters::{Counters, ModeTotals};
-use super::device::{self, Claim};
 use super::error::WorkloadError;
+use super::exclusive_device::ExclusiveDevice;
 use super::plan::{Plan, Target};
 use super::profile::{Mode, Profile};
 use super::region::Region;
@@ -19,6 +19,7 @@ use super::rng::Rng;
 use super::scratch::ScratchFile;
 use super::start_barrier::StartBarrier;
 use super::stop_condition::StopCondition;
+use super::test_disk::require_test_disk;
 use super::worker::{Worker, rewrite_in_flight};
 
 /// Interval of `progress` events.
@@ -41,7 +42,7 @@ pub(super) fn run(
     mut on_event: impl FnMut(Workload),
 ) -> Result<(), WorkloadError> {
     if !plan.confirmed && plan.profiles.contains(&Profile::G) {
-        device::require_test_disk(plan.target.path())?;
+        require_test_disk(plan.target.path())?;
     }
     raise_open_files();
     for &profile in &plan.profiles {
@@ -56,14 +57,14 @@ pub(super) fn run(
 /// The file or device that the workers write. It is removed or released when dropped.
 enum TargetFile {
     Scratch(ScratchFile),
-    Device(Claim),
+    Device(ExclusiveDevice),
 }
 
 impl TargetFile {
     fn new(plan: &Plan) -> Result<Self, WorkloadError> {
         match &plan.target {
             Target::Directory(path) => ScratchFile::create(path, plan.file_size).map(Self::Scratch),
-            Target::Device(path) => Claim::new(path, plan.file_size).map(Self::Device),
+            Target::Device(path) => ExclusiveDevice::claim(path, plan.file_size).map(Self::Device),
         }
     }
 
@@ -78,7 +79,7 @@ impl TargetFile {
     fn open(&self, profile: Profile) -> Result<OwnedFd, WorkloadError> {
         match self {
             Self::Scratch(scratch) => scratch.open(profile),
-            Self::Device(claim) => claim.open(profile),
+            Self::Device(device) => device.open(profile),
         }
     }
 }
