@@ -1,5 +1,5 @@
-//! The block device that the experiment makes file systems on: a named device, or a loop device over a
-//! scratch file.
+//! The block device that the experiment makes file systems on: a named device, or a loop device
+//! over a scratch file.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -37,16 +37,16 @@ pub(super) struct BlockTarget {
     _open: Option<File>,
 }
 
-/// Moves this process to a private mount namespace: its mounts are visible to it and its workload only,
-/// and end with them. Must be called while the process has one thread.
+/// Moves this process to a private mount namespace: its mounts are visible to it and its workload
+/// only, and end with them. Must be called while the process has one thread.
 pub(super) fn enter_private_namespace() -> Result<(), ExperimentError> {
     // An unmount elsewhere propagates here, so that this namespace keeps no file system busy.
     unshare_mounts(MountPropagationFlags::DOWNSTREAM).map_err(ExperimentError::Namespace)
 }
 
 impl BlockTarget {
-    /// Attaches a loop device to a new file of `size` bytes in `dir`, and records both in the journal.
-    /// The file is unlinked, so its space is freed when the device is detached.
+    /// Attaches a loop device to a new file of `size` bytes in `dir`, and records both in the
+    /// journal. The file is unlinked, so its space is freed when the device is detached.
     pub(super) fn loop_device(
         journal: &mut UndoJournal,
         dir: &Path,
@@ -90,7 +90,8 @@ impl BlockTarget {
     /// Takes a device that is not in use and has room for the plan's files.
     pub(super) fn named(name: &str, plan: &Plan) -> Result<Self, ExperimentError> {
         let disk = resolve_device(Path::new("/sys"), name)?;
-        // `queue/stable_writes` belongs to the whole disk, but only the named device is overwritten.
+        // `queue/stable_writes` belongs to the whole disk, but only the named device is
+        // overwritten.
         let path = device_node(name)?;
         let device = ExclusiveDevice::claim(&path, 0)?;
         let file = device.open(Profile::A)?;

@@ -14,8 +14,8 @@ use super::{
     run::Run,
 };
 
-/// The measurements of one file system, profile and file size. A value that could not be measured is
-/// absent.
+/// The measurements of one file system, profile and file size. A value that could not be measured
+/// is absent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename = "cell")]
 pub struct Cell {
@@ -38,21 +38,23 @@ pub struct Cell {
     /// `ops_on / ops_off`, which is also the geometric mean of the pairs' ratios.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ratio: Option<f64>,
-    /// The 95 % confidence interval of `ratio`: Student's t over the logarithms of the pairs' ratios.
+    /// The 95 % confidence interval of `ratio`: Student's t over the logarithms of the pairs'
+    /// ratios.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ci95: Option<[f64; 2]>,
     /// Whether the interval includes 1: then the runs show no difference.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ci95_includes_1: Option<bool>,
-    /// Waits for a stable page (`write_begin`, `page_mkwrite`) on the device, with stable writes on.
+    /// Waits for a stable page (`write_begin`, `page_mkwrite`) on the device, with stable writes
+    /// on.
     pub stalls: u64,
     /// 99th percentile of these waits in ns, interpolated within a power-of-two bucket.
     pub stall_p99_ns: u64,
     /// Such waits with stable writes off; 0 where the setting takes effect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stalls_off: Option<u64>,
-    /// Failed checks of protection information in all runs, on the device or one below it. Absent if
-    /// no probe for them is attached.
+    /// Failed checks of protection information in all runs, on the device or one below it. Absent
+    /// if no probe for them is attached.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub integrity_errors: Option<u64>,
     /// Integrity errors with stable writes on.

@@ -18,7 +18,8 @@ const LOOP_CONFIGURE: Ioctl = 0x4c0a;
 const LOOP_CTL_REMOVE: Ioctl = 0x4c81;
 const LOOP_CTL_GET_FREE: Ioctl = 0x4c82;
 
-/// The kernel detaches the file when the device is closed for the last time, also by a killed process.
+/// The kernel detaches the file when the device is closed for the last time, also by a killed
+/// process.
 const LO_FLAGS_AUTOCLEAR: u32 = 4;
 
 /// Number of attempts: another process may take the free device first.
@@ -53,8 +54,8 @@ fn find_free() -> io::Result<(u32, bool)> {
     Ok((number, before.iter().any(|(name, _)| *name == name_of(number))))
 }
 
-/// Attaches a free device to `file`, after it has called `before_attach` with the device's number and
-/// whether the device existed. The device stays attached as long as it is open or mounted.
+/// Attaches a free device to `file`, after it has called `before_attach` with the device's number
+/// and whether the device existed. The device stays attached as long as it is open or mounted.
 pub(super) fn attach(
     file: &File,
     mut before_attach: impl FnMut(u32, bool) -> io::Result<()>,
@@ -63,8 +64,9 @@ pub(super) fn attach(
         let (number, existed) = find_free()?;
         before_attach(number, existed)?;
         let path = path_of(number);
-        // The device is read-only unless LOOP_CONFIGURE gets a descriptor for writing. That descriptor
-        // is closed afterwards, because without CONFIG_BLK_DEV_WRITE_MOUNTED it prevents a mount.
+        // The device is read-only unless LOOP_CONFIGURE gets a descriptor for writing. That
+        // descriptor is closed afterwards, because without CONFIG_BLK_DEV_WRITE_MOUNTED it prevents
+        // a mount.
         let writing = OpenOptions::new().read(true).write(true).open(&path)?;
         let mut config = Config {
             fd: u32::try_from(file.as_raw_fd()).map_err(io::Error::other)?,
@@ -97,8 +99,8 @@ pub(super) fn path_of(number: u32) -> PathBuf {
     Path::new("/dev").join(name_of(number))
 }
 
-/// Detaches a device if it is attached to `file`, and waits until it is. Removes the device if it did
-/// not exist before. Returns whether it was attached.
+/// Detaches a device if it is attached to `file`, and waits until it is. Removes the device if it
+/// did not exist before. Returns whether it was attached.
 pub(super) fn detach(number: u32, file: &Path, existed: bool) -> io::Result<bool> {
     let folder = sysfs::disk_folder(Path::new("/sys"), &name_of(number));
     let is_attached = || {
@@ -137,8 +139,8 @@ fn control() -> io::Result<File> {
 }
 
 fn ioctl(fd: RawFd, request: Ioctl, argument: libc::c_ulong) -> io::Result<i32> {
-    // SAFETY: of the requests above only LOOP_CONFIGURE takes an address, at which the kernel reads the
-    // `Config` that the caller has borrowed. The others take a number.
+    // SAFETY: of the requests above only LOOP_CONFIGURE takes an address, at which the kernel reads
+    // the `Config` that the caller has borrowed. The others take a number.
     let result = unsafe { libc::ioctl(fd, request, argument) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }

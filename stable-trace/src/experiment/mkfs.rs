@@ -17,8 +17,8 @@ struct Mkfs {
     options: &'static [&'static str],
 }
 
-/// The options prevent discards, which leave mismatching tags on a disk with protection information,
-/// and lazy initialisation, which would write in the background during the runs.
+/// The options prevent discards, which leave mismatching tags on a disk with protection
+/// information, and lazy initialisation, which would write in the background during the runs.
 const fn mkfs(fs: Fs) -> Mkfs {
     match fs {
         Fs::Ext4 => Mkfs {
@@ -52,8 +52,8 @@ pub(super) fn make(fs: Fs, device: &Path) -> Result<(), ExperimentError> {
     command.args(options).arg(device).env("UNIX_IO_NOZEROOUT", "1").stdin(Stdio::null());
     // Not in the foreground process group, so that only this process gets the SIGINT of a Ctrl-C.
     command.process_group(0);
-    // SAFETY: between fork and exec the closure makes one system call: it takes no lock and does not
-    // allocate memory.
+    // SAFETY: between fork and exec the closure makes one system call: it takes no lock and does
+    // not allocate memory.
     unsafe {
         command.pre_exec(|| Ok(set_parent_process_death_signal(Some(Signal::KILL))?));
     }

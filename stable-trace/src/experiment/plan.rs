@@ -76,8 +76,8 @@ impl Plan {
         Ok(plan)
     }
 
-    /// Checks that each file takes at most half of a device of `room` bytes; the rest is for the file
-    /// system's metadata.
+    /// Checks that each file takes at most half of a device of `room` bytes; the rest is for the
+    /// file system's metadata.
     pub(super) fn check_room(&self, room: u64) -> Result<(), ExperimentError> {
         match self.cases.iter().find(|case| case.file_size > room / 2) {
             Some(case) => Err(ExperimentError::TooLarge { file_size: case.file_size, room }),
@@ -86,8 +86,8 @@ impl Plan {
     }
 }
 
-/// The order of the runs of a pair: on, off, then off, on, and so on, so that a drift affects both arms
-/// alike.
+/// The order of the runs of a pair: on, off, then off, on, and so on, so that a drift affects both
+/// arms alike.
 pub(super) const fn arm_order(pair: u32) -> [Arm; 2] {
     if pair.is_multiple_of(2) { [Arm::On, Arm::Off] } else { [Arm::Off, Arm::On] }
 }

@@ -33,8 +33,8 @@ impl Process {
             && !matches!(stat_field(self.pid, STATE).as_deref(), None | Some("Z" | "X"))
     }
 
-    /// Sends SIGTERM and, after `timeout`, SIGKILL. Returns `false` if the process runs after another
-    /// `timeout`.
+    /// Sends SIGTERM and, after `timeout`, SIGKILL. Returns `false` if the process runs after
+    /// another `timeout`.
     pub(super) fn terminate(&self, timeout: Duration) -> bool {
         for signal in [Signal::TERM, Signal::KILL] {
             let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw);

@@ -68,8 +68,8 @@ pub(super) struct RunContext<'a> {
 }
 
 impl RunContext<'_> {
-    /// Runs a case for `duration`, after it has written `setting` to `queue/stable_writes`, if any. On
-    /// error the changes to the system are in the journal.
+    /// Runs a case for `duration`, after it has written `setting` to `queue/stable_writes`, if any.
+    /// On error the changes to the system are in the journal.
     pub(super) async fn run(
         &mut self,
         case: Case,

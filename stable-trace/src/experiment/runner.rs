@@ -66,8 +66,8 @@ pub(crate) fn clean() -> Result<(), ExperimentError> {
     Ok(())
 }
 
-/// Runs the experiment, writes a line for each cell, and undoes all changes, also on error. `interrupted`
-/// is set by signals. Must be called while the process has one thread.
+/// Runs the experiment, writes a line for each cell, and undoes all changes, also on error.
+/// `interrupted` is set by signals. Must be called while the process has one thread.
 pub(crate) fn run(
     args: &ExperimentArgs,
     quiet: bool,
@@ -251,8 +251,8 @@ fn arms_of(
     Ok(measurable_arms(fs, &device, devices::integrity_implies_stable(kernel), writable))
 }
 
-/// The arm of each run with the value to write to `queue/stable_writes`, if any; and the reason if there
-/// is only one arm.
+/// The arm of each run with the value to write to `queue/stable_writes`, if any; and the reason if
+/// there is only one arm.
 fn schedule(arms: MeasurableArms, pairs: u32) -> (Vec<(Arm, Option<Arm>)>, Option<String>) {
     match arms {
         MeasurableArms::Both => {

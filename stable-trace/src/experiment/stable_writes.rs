@@ -37,8 +37,8 @@ pub(super) fn set(disk: &str, arm: Arm) -> Result<(), ExperimentError> {
     })
 }
 
-/// Restores the value `before`; returns whether a write was needed. Does nothing if the disk does not
-/// exist any more.
+/// Restores the value `before`; returns whether a write was needed. Does nothing if the disk does
+/// not exist any more.
 pub(super) fn restore(disk: &str, before: &str) -> io::Result<bool> {
     match read(disk) {
         Some(now) if now != before => fs::write(path(disk), before).map(|()| true),
@@ -68,8 +68,8 @@ const fn value(arm: Arm) -> &'static str {
     }
 }
 
-/// The arms that a file system on this device has. `implied` is whether this kernel keeps pages stable
-/// for every device with checksums; `writable` is the result of [`check_writable`].
+/// The arms that a file system on this device has. `implied` is whether this kernel keeps pages
+/// stable for every device with checksums; `writable` is the result of [`check_writable`].
 pub(super) fn measurable_arms(
     fs: Fs,
     device: &Device,

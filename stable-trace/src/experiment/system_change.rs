@@ -1,5 +1,5 @@
-//! The changes that an experiment makes to the system, and how each is undone. Any process can undo a
-//! change, any number of times.
+//! The changes that an experiment makes to the system, and how each is undone. Any process can undo
+//! a change, any number of times.
 
 use std::{
     fs, io,
@@ -54,8 +54,8 @@ pub(super) enum SystemChange {
 }
 
 impl SystemChange {
-    /// Undoes the change. Returns a description of what was done, `None` if nothing was to do, or the
-    /// reason why the change cannot be undone.
+    /// Undoes the change. Returns a description of what was done, `None` if nothing was to do, or
+    /// the reason why the change cannot be undone.
     pub(super) fn undo(&self) -> Result<Option<String>, String> {
         match self {
             Self::Directory { path } => {

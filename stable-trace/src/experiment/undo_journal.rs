@@ -1,9 +1,9 @@
 //! The undo journal: it records each change to the system before the change is made, so that the
 //! change can be undone however the experiment ends.
 //!
-//! Each experiment has a file in [`JOURNAL_DIR`], which is in memory, like the changes that outlive a
-//! process. An experiment undoes its own changes. Those of a killed experiment are undone by the next
-//! one, or by `--clean`.
+//! Each experiment has a file in [`JOURNAL_DIR`], which is in memory, like the changes that outlive
+//! a process. An experiment undoes its own changes. Those of a killed experiment are undone by the
+//! next one, or by `--clean`.
 
 use std::{
     fs, io,
@@ -30,22 +30,22 @@ struct Contents {
 }
 
 impl Contents {
-    /// Undoes the changes, the last one first, and calls `on_undone` with a description of each. Keeps
-    /// those that cannot be undone.
+    /// Undoes the changes, the last one first, and calls `on_undone` with a description of each.
+    /// Keeps those that cannot be undone.
     fn undo(&mut self, mut on_undone: impl FnMut(&str)) -> Result<(), String> {
         let mut failures = Vec::new();
-        let mut kept = Vec::new();
+        let mut remaining = Vec::new();
         while let Some(change) = self.changes.pop() {
             match change.undo() {
                 Ok(done) => done.iter().for_each(|done| on_undone(done)),
                 Err(why) => {
                     failures.push(why);
-                    kept.push(change);
+                    remaining.push(change);
                 }
             }
         }
-        kept.reverse();
-        self.changes = kept;
+        remaining.reverse();
+        self.changes = remaining;
         if failures.is_empty() { Ok(()) } else { Err(failures.join("; ")) }
     }
 }
@@ -133,8 +133,8 @@ impl Drop for UndoJournal {
     }
 }
 
-/// Undoes the changes of experiments that no longer run, and calls `on_undone` with a description of
-/// each. A change that cannot be undone does not keep the others from being undone.
+/// Undoes the changes of experiments that no longer run, and calls `on_undone` with a description
+/// of each. A change that cannot be undone does not keep the others from being undone.
 pub(super) fn clean(mut on_undone: impl FnMut(&str)) -> Result<(), ExperimentError> {
     let mut failures = Vec::new();
     for path in journal_paths(Path::new(JOURNAL_DIR)) {

@@ -98,8 +98,8 @@ pub struct Child {
 
 impl Child {
     /// Starts `program wac --no-trace --format json` with the options of `args`. Its workers start
-    /// immediately, so probes must be attached before. It writes its progress to the agent's standard
-    /// error unless `quiet`.
+    /// immediately, so probes must be attached before. It writes its progress to the agent's
+    /// standard error unless `quiet`.
     ///
     /// The workload ends with the calling thread: for the kernel that thread is the parent
     /// (`PR_SET_PDEATHSIG`). It must live as long as the workload.
@@ -147,8 +147,8 @@ impl Child {
         }
     }
 
-    /// Sends SIGTERM: a `finished` event follows, then the end of the output. Has no effect on a process
-    /// that has exited or has got the signal before.
+    /// Sends SIGTERM: a `finished` event follows, then the end of the output. Has no effect on a
+    /// process that has exited or has got the signal before.
     pub fn stop(&self) {
         let pid = self.process.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
         if let Some(pid) = pid {
@@ -157,7 +157,8 @@ impl Child {
         }
     }
 
-    /// Waits for the process to exit. Read all messages before: the process may block on a full pipe.
+    /// Waits for the process to exit. Read all messages before: the process may block on a full
+    /// pipe.
     ///
     /// # Errors
     /// [`WorkloadError::Wait`] if the kernel refuses.

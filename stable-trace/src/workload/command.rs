@@ -30,8 +30,8 @@ pub(crate) enum Format {
     Json,
 }
 
-/// Runs the workload in this process until it is complete, until SIGINT, SIGTERM or SIGHUP, or until
-/// standard output cannot be written. Writes progress to standard error unless `quiet`.
+/// Runs the workload in this process until it is complete, until SIGINT, SIGTERM or SIGHUP, or
+/// until standard output cannot be written. Writes progress to standard error unless `quiet`.
 ///
 /// Must be called from the main thread before any other thread exists, because it may change the
 /// user of the process. Removes the scratch file in any case.
@@ -77,8 +77,8 @@ pub(crate) fn run_standalone(
 /// Has the kernel send SIGTERM to this process when the agent that started it ends. Returns `false`
 /// if the agent has ended already. Without the variable [`PARENT_PID_VAR`] it does nothing.
 ///
-/// The child sets the signal itself, after it has changed its user: that change, and the `exec` of a
-/// file with capabilities, clear a signal that the parent sets between `fork` and `exec`.
+/// The child sets the signal itself, after it has changed its user: that change, and the `exec` of
+/// a file with capabilities, clear a signal that the parent sets between `fork` and `exec`.
 pub(super) fn exit_with_parent() -> bool {
     let Ok(parent) = std::env::var(PARENT_PID_VAR) else { return true };
     if let Err(errno) = set_parent_process_death_signal(Some(Signal::TERM)) {

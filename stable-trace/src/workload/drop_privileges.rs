@@ -45,8 +45,8 @@ impl SudoUser {
 
 /// Switches from root to the user who called `sudo`, if that user can write to `target`.
 ///
-/// The kernel keeps credentials per thread, so this must be called before a second thread exists. Of
-/// the user's groups it sets only the primary one. It clears the parent-death signal.
+/// The kernel keeps credentials per thread, so this must be called before a second thread exists.
+/// Of the user's groups it sets only the primary one. It clears the parent-death signal.
 pub(super) fn drop_privileges(target: &Target) -> Result<PrivilegeDrop, WorkloadError> {
     let Some(user) = SudoUser::from_environment().filter(|_| geteuid().is_root()) else {
         return Ok(PrivilegeDrop::NotNeeded);

@@ -13,8 +13,8 @@ pub(super) const CAUSE_COUNT: usize = ERRNO_LIMIT + 1;
 pub(super) struct Cause(usize);
 
 impl Cause {
-    /// The kernel could not provide a page for a store to mapped memory; a `write()` would fail with
-    /// `ENOSPC` or `EIO`.
+    /// The kernel could not provide a page for a store to mapped memory; a `write()` would fail
+    /// with `ENOSPC` or `EIO`.
     pub(super) const SIGBUS: Self = Self(ERRNO_LIMIT);
 
     /// The cause of the counter at `index`.

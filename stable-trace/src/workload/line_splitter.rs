@@ -1,7 +1,7 @@
 //! Splits a byte stream into lines, with a limit on the length of a line.
 //!
-//! `tokio_util::codec::AnyDelimiterCodec` has such a limit, but drops an overlong line instead of its
-//! tail, and `tokio-util` would be a new dependency.
+//! `tokio_util::codec::AnyDelimiterCodec` has such a limit, but drops an overlong line instead of
+//! its tail, and `tokio-util` would be a new dependency.
 
 /// Far above the length of a `workload` event.
 const MAX_LINE_LEN: usize = 64 << 10;

@@ -57,7 +57,8 @@ pub(crate) struct Plan {
 impl Plan {
     /// Validates `args` on a machine with pages of `page_size` bytes.
     ///
-    /// Whether profile g may run without `--yes` depends on the disk, which [`super::wac::run`] checks.
+    /// Whether profile g may run without `--yes` depends on the disk, which [`super::wac::run`]
+    /// checks.
     pub(crate) fn new(args: &WacArgs, page_size: u64) -> Result<Self, WorkloadError> {
         let profiles = parse_profiles(&args.profiles)?;
         let io_size = args.io_size.unwrap_or(page_size);

@@ -30,9 +30,9 @@ pub enum Profile {
     B,
     /// Half as in A, half as in B.
     C,
-    /// C with the file opened `O_DIRECT`. On ext4, xfs and raw devices it gets some `EIO` although no disk
-    /// fails: where a direct write cannot invalidate a mapped page, the kernel marks the address space
-    /// with `EIO` and logs "Page cache invalidation failure on direct I/O".
+    /// C with the file opened `O_DIRECT`. On ext4, xfs and raw devices it gets some `EIO` although
+    /// no disk fails: where a direct write cannot invalidate a mapped page, the kernel marks the
+    /// address space with `EIO` and logs "Page cache invalidation failure on direct I/O".
     D,
     /// A with the file opened `O_DIRECT`.
     E,
@@ -45,8 +45,8 @@ pub enum Profile {
 impl Profile {
     const ALL: [Self; 7] = [Self::A, Self::B, Self::C, Self::D, Self::E, Self::F, Self::G];
 
-    /// The profiles of the 2011 stable-pages patch set, which `--profile all` stands for. `g` causes
-    /// errors, so it must be named.
+    /// The profiles of the 2011 stable-pages patch set, which `--profile all` stands for. `g`
+    /// causes errors, so it must be named.
     pub(super) const PATCH_SET: [Self; 6] = [Self::A, Self::B, Self::C, Self::D, Self::E, Self::F];
 
     pub(crate) const fn name(self) -> &'static str {

@@ -1,5 +1,5 @@
-//! Page-aligned memory that other threads and the disk read while it is written. It is accessed through
-//! raw pointers and atomic stores only; no Rust reference to its bytes exists.
+//! Page-aligned memory that other threads and the disk read while it is written. It is accessed
+//! through raw pointers and atomic stores only; no Rust reference to its bytes exists.
 
 use std::ffi::c_void;
 use std::os::fd::{AsFd, AsRawFd};
@@ -54,12 +54,13 @@ impl Region {
         (self.start.addr(), self.len)
     }
 
-    /// Fills a range with `stamp`. Both ends must be multiples of 8. The range is clipped to the region.
+    /// Fills a range with `stamp`. Both ends must be multiples of 8. The range is clipped to the
+    /// region.
     pub(super) fn fill(&self, offset: usize, len: usize, stamp: u64) {
         let end = offset.saturating_add(len).min(self.len);
         for at in (offset..end).step_by(8) {
-            // SAFETY: `at + 8 <= self.len` because both are multiples of 8, the start is page-aligned,
-            // and this process accesses the words of a region atomically only.
+            // SAFETY: `at + 8 <= self.len` because both are multiples of 8, the start is
+            // page-aligned, and this process accesses the words of a region atomically only.
             let word = unsafe { AtomicU64::from_ptr(self.start.byte_add(at).cast()) };
             word.store(stamp, Relaxed);
         }

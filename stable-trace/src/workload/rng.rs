@@ -1,8 +1,8 @@
 //! The random offsets: `SplitMix64` (Steele, Lea and Flood, 2014).
 //!
 //! The same `--seed` has to give the same offsets in every version. `fastrand` and the default
-//! generators of `rand` do not promise that, and a fixed generator such as that of `rand_xoshiro` would
-//! replace only the five lines of [`Rng::next_u64`].
+//! generators of `rand` do not promise that, and a fixed generator such as that of `rand_xoshiro`
+//! would replace only the five lines of [`Rng::next_u64`].
 
 /// A random stream that is determined by its seed.
 #[derive(Clone, Debug)]

@@ -31,8 +31,8 @@ pub(super) struct ScratchFile {
 }
 
 impl ScratchFile {
-    /// Creates a file of `size` bytes in `directory`, with all blocks allocated. Never opens an existing
-    /// file, and leaves no file behind on error.
+    /// Creates a file of `size` bytes in `directory`, with all blocks allocated. Never opens an
+    /// existing file, and leaves no file behind on error.
     pub(super) fn create(directory: &Path, size: u64) -> Result<Self, WorkloadError> {
         let path = || directory.to_owned();
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -56,8 +56,8 @@ impl ScratchFile {
         self.identity.1
     }
 
-    /// Opens the file for one worker. Each worker has its own open file, because the kernel reports a
-    /// writeback error once for each open file.
+    /// Opens the file for one worker. Each worker has its own open file, because the kernel reports
+    /// a writeback error once for each open file.
     pub(super) fn open(&self, profile: Profile) -> Result<OwnedFd, WorkloadError> {
         let mut flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         if profile.uses_direct_io() {

@@ -1,8 +1,8 @@
-//! Handles SIGBUS, which the kernel sends for a store to mapped memory if it cannot allocate the block
-//! (ENOSPC on a copy-on-write file system) or read the page (EIO).
+//! Handles SIGBUS, which the kernel sends for a store to mapped memory if it cannot allocate the
+//! block (ENOSPC on a copy-on-write file system) or read the page (EIO).
 //!
-//! The handler maps an anonymous page at the address, so that the store completes, and sets a flag. The
-//! worker counts the failure and maps the file again.
+//! The handler maps an anonymous page at the address, so that the store completes, and sets a flag.
+//! The worker counts the failure and maps the file again.
 
 use std::cell::Cell;
 use std::mem::MaybeUninit;
@@ -20,14 +20,14 @@ thread_local! {
 
 static INSTALL: Once = Once::new();
 
-/// Catches every SIGBUS that this thread causes in `region` from now on. The region must outlive the
-/// thread's stores.
+/// Catches every SIGBUS that this thread causes in `region` from now on. The region must outlive
+/// the thread's stores.
 pub(super) fn catch_faults(region: &Region) {
     SPAN.set(region.span());
     INSTALL.call_once(|| {
         let mut action = MaybeUninit::<libc::sigaction>::zeroed();
-        // SAFETY: an all-zero sigaction is valid. The handler calls async-signal-safe functions only,
-        // and uses thread-locals that need neither initialisation nor a destructor.
+        // SAFETY: an all-zero sigaction is valid. The handler calls async-signal-safe functions
+        // only, and uses thread-locals that need neither initialisation nor a destructor.
         unsafe {
             let action = action.assume_init_mut();
             action.sa_sigaction = on_sigbus as *const () as libc::sighandler_t;
@@ -62,8 +62,8 @@ extern "C" fn on_sigbus(signal: i32, info: *mut libc::siginfo_t, _context: *mut 
             return;
         }
     }
-    // A fault elsewhere: the handler returns, the store repeats the fault, and the default action ends
-    // the process.
+    // A fault elsewhere: the handler returns, the store repeats the fault, and the default action
+    // ends the process.
     // SAFETY: signal() is async-signal-safe.
     unsafe { libc::signal(signal, libc::SIG_DFL) };
 }

@@ -14,9 +14,9 @@ use libc::{SIGHUP, SIGINT, SIGTERM, sigset_t};
 ///
 /// Blocks these signals in every thread and waits for them in one thread: the kernel would deliver
 /// them to the main thread first, which may be blocked as long as the workers run (see
-/// [`StopCondition`](super::stop_condition::StopCondition)). For the same reason a signal handler, such
-/// as those of the crate `signal-hook`, might not run in time. Must be called from the main thread
-/// before any other thread exists.
+/// [`StopCondition`](super::stop_condition::StopCondition)). For the same reason a signal handler,
+/// such as those of the crate `signal-hook`, might not run in time. Must be called from the main
+/// thread before any other thread exists.
 pub(super) fn stop_on_signals(stop: Arc<AtomicBool>) -> io::Result<()> {
     let signals = block(&[SIGINT, SIGTERM, SIGHUP])?;
     let wait = move || {

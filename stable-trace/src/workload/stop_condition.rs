@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 /// The end of a profile. Each worker checks it before each write.
 ///
 /// Workers check the deadline themselves because the thread that watches them may be blocked until
-/// they end. Up to 5.10, where 64 threads store to mapped memory, a thread that allocates memory may
-/// wait as long as they run: page faults take `mmap_lock` for reading and spin for it, ahead of a
-/// queued writer, which is woken only by the last reader (`rwsem_optimistic_spin`,
+/// they end. Up to 5.10, where 64 threads store to mapped memory, a thread that allocates memory
+/// may wait as long as they run: page faults take `mmap_lock` for reading and spin for it, ahead of
+/// a queued writer, which is woken only by the last reader (`rwsem_optimistic_spin`,
 /// `kernel/locking/rwsem.c`, 5.10; seen there on xfs with profile b).
 #[derive(Debug)]
 pub(super) struct StopCondition<'a> {

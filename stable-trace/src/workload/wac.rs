@@ -34,8 +34,8 @@ const THREAD_STACK_SIZE: usize = 128 << 10;
 /// Runs the profiles of `plan` one after the other until `stop` is true. For each profile it calls
 /// `on_event` with one `started` event, one `progress` event a second, and one `finished` event.
 ///
-/// Removes the scratch file before it returns. Failed writes are counted, not returned; an error means
-/// that a profile could not start.
+/// Removes the scratch file before it returns. Failed writes are counted, not returned; an error
+/// means that a profile could not start.
 pub(super) fn run(
     plan: &Plan,
     stop: &AtomicBool,

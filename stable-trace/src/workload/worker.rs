@@ -82,8 +82,8 @@ impl Worker<'_> {
         });
     }
 
-    /// Calls `step` with a generation and a random offset until the stop condition is met, and counts
-    /// the outcomes.
+    /// Calls `step` with a generation and a random offset until the stop condition is met, and
+    /// counts the outcomes.
     fn repeat(&mut self, mut step: impl FnMut(&Self, u64, u64) -> Result<(), Failure>) {
         let mut failures = 0_u32;
         let mut generation = 0;
@@ -116,14 +116,14 @@ pub(super) fn rewrite_in_flight(buffer: &Region, len: usize, stop_condition: &St
     }
 }
 
-/// The worker in the upper 16 bits, the generation in the others: each word of a torn page shows which
-/// worker wrote it.
+/// The worker in the upper 16 bits, the generation in the others: each word of a torn page shows
+/// which worker wrote it.
 const fn stamp(worker: u32, generation: u64) -> u64 {
     ((worker as u64) << 48) | (generation & ((1 << 48) - 1))
 }
 
-/// The pause after that many consecutive failures. Without it, a disk that rejects each request at once
-/// would make the workload a busy loop.
+/// The pause after that many consecutive failures. Without it, a disk that rejects each request at
+/// once would make the workload a busy loop.
 fn backoff(failures: u32) -> Option<Duration> {
     let doublings = failures.checked_sub(IMMEDIATE_RETRIES)?;
     let pause = Duration::from_millis(1).checked_mul(1 << doublings.min(16));
