@@ -1,9 +1,9 @@
 //! `stable-trace experiment`: the same workload with stable writes on and off, alternately, and the
 //! ratio of the two.
 //!
-//! [`ExperimentArgs`] are its options, and [`plan::Plan`] is what they mean after validation.
-//! [`runner::run`] measures each [`cell::Cell`], and [`report`] prints it. The [`undo_journal`]
-//! records every change to the system before it is made, so that a later process can undo it.
+//! [`ExperimentArgs`] are its options, and `plan::Plan` is what they mean after validation.
+//! `runner::run` measures each [`cell::Cell`], and `report` prints it. The `undo_journal` records
+//! every change to the system before it is made, so that a later process can undo it.
 
 mod args;
 mod block_target;

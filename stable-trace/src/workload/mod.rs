@@ -1,9 +1,9 @@
 //! `wac`, the write-after-checksum workload: threads rewrite the same pages as fast as they can and
 //! sync each write.
 //!
-//! [`WacArgs`] are its options, and [`Plan`] is what they mean after validation. [`wac::run`] runs
-//! a plan in this process, [`command::run_standalone`] is `stable-trace wac --no-trace`, and
-//! [`child`] runs that command as a child process of the agent.
+//! [`WacArgs`] are its options, and `Plan` is what they mean after validation. `wac::run` runs a
+//! plan in this process, `command::run_standalone` is `stable-trace wac --no-trace`, and [`child`]
+//! runs that command as a child process of the agent.
 
 mod args;
 pub mod child;
