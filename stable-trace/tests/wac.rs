@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use stable_trace::workload::child::{Child, Message};
-use stable_trace::workload::{Sync, WacArgs};
+use stable_trace::workload::{SyncMethod, WacArgs};
 use stable_trace_analysis::event::{Event, Line, Workload, WorkloadState};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_stable-trace");
@@ -178,7 +178,7 @@ fn args(path: &Path) -> WacArgs {
         file_size: 65_536,
         io_size: None,
         duration: Duration::from_hours(1),
-        sync: Sync::SyncFileRange,
+        sync: SyncMethod::SyncFileRange,
         seed: 1,
         device_file: None,
         yes: false,
@@ -209,7 +209,7 @@ async fn output_of_another_program_is_one_garbled_message() {
     let dir = tempfile::tempdir().unwrap();
     let mut child = Child::spawn(Path::new("/bin/echo"), &args(dir.path()), true).unwrap();
     let message = child.next().await.unwrap();
-    assert!(matches!(message, Some(Message::Garbled(_))), "{message:?}");
+    assert!(matches!(message, Some(Message::Malformed(_))), "{message:?}");
     assert_eq!(child.next().await.unwrap(), None);
     assert!(Child::spawn(Path::new("/no/such"), &args(dir.path()), true).is_err());
 }

@@ -7,7 +7,7 @@ use stable_trace_analysis::units::{parse_duration, parse_size};
 
 use crate::{
     trace::AttachMode,
-    workload::{Sync, WacArgs},
+    workload::{SyncMethod, WacArgs},
 };
 
 /// A file system that the experiment can make.
@@ -22,9 +22,8 @@ pub enum Fs {
 }
 
 impl Fs {
-    /// As `mount -t` takes it.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
+    /// The type name, as for `mount -t`.
+    pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Ext4 => "ext4",
             Self::Xfs => "xfs",
@@ -108,8 +107,8 @@ pub struct ExperimentArgs {
     /// Choose the sync after each write
     ///
     /// For `sync_file_range`, mmap workers call `msync`.
-    #[arg(long, value_enum, default_value_t = Sync::SyncFileRange)]
-    pub sync: Sync,
+    #[arg(long, value_enum, default_value_t = SyncMethod::SyncFileRange)]
+    pub sync: SyncMethod,
 
     /// Seed the random offsets
     ///
@@ -158,8 +157,7 @@ pub struct ExperimentArgs {
 
 impl ExperimentArgs {
     /// The options of one run of the workload, on a file in `path`.
-    #[must_use]
-    pub fn wac(&self, profile: &str, file_size: u64, path: PathBuf) -> WacArgs {
+    pub(super) fn wac(&self, profile: &str, file_size: u64, path: PathBuf) -> WacArgs {
         WacArgs {
             profiles: vec![profile.to_owned()],
             path,

@@ -1,5 +1,5 @@
-//! The device that the file systems are made on: one that was named, or a loop device over a
-//! scratch file.
+//! The block device that the experiment makes file systems on: a named device, or a loop device
+//! over a scratch file.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -15,7 +15,7 @@ use rustix::{
 use stable_trace_analysis::units::DeviceId;
 
 use super::{
-    args::Fs, change::Change, error::ExperimentError, loop_device, plan::Plan,
+    args::Fs, error::ExperimentError, loop_device, plan::Plan, system_change::SystemChange,
     undo_journal::UndoJournal,
 };
 use crate::{
@@ -24,57 +24,50 @@ use crate::{
         private_mount::unshare_mounts,
         sysfs::device_id,
     },
-    workload::{Profile, device::Claim},
+    workload::{Profile, exclusive_device::ExclusiveDevice},
 };
 
-/// A block device that may be overwritten.
 #[derive(Debug)]
-pub struct BlockTarget {
-    /// Its node.
-    pub path: PathBuf,
-    /// The disk that it is, or is a partition of.
-    pub disk: DiskId,
-    /// Keeps a loop device's file.
-    _held: Option<File>,
+pub(super) struct BlockTarget {
+    /// The device node.
+    pub(super) path: PathBuf,
+    /// The whole disk, also of a partition.
+    pub(super) disk: DiskId,
+    /// Keeps a loop device attached.
+    _open: Option<File>,
 }
 
-/// Gives this process mounts of its own: what it mounts, only it and its workload see, and it is
-/// gone with them. Call it while there is one thread.
-///
-/// # Errors
-/// The kernel refuses.
-pub fn own_mounts() -> Result<(), ExperimentError> {
-    // An unmount elsewhere reaches this namespace, so that no file system of others stays busy.
+/// Moves this process to a private mount namespace: its mounts are visible to it and its workload
+/// only, and end with them. Must be called while the process has one thread.
+pub(super) fn enter_private_namespace() -> Result<(), ExperimentError> {
+    // An unmount elsewhere propagates here, so that this namespace keeps no file system busy.
     unshare_mounts(MountPropagationFlags::DOWNSTREAM).map_err(ExperimentError::Namespace)
 }
 
 impl BlockTarget {
-    /// A loop device over a new file of `size` bytes, in `folder`. Both are in the journal; the file
-    /// has no name any more, so that nothing is left of it once nobody uses the device.
-    ///
-    /// # Errors
-    /// No file can be made there, or there is no loop device.
-    pub fn looped(
+    /// Attaches a loop device to a new file of `size` bytes in `dir`, and records both in the
+    /// journal. The file is unlinked, so its space is freed when the device is detached.
+    pub(super) fn loop_device(
         journal: &mut UndoJournal,
-        folder: &Path,
+        dir: &Path,
         size: u64,
     ) -> Result<Self, ExperimentError> {
-        // The kernel names the file by its whole path, and so does the journal.
-        let folder = fs::canonicalize(folder).map_err(|source| ExperimentError::File {
-            doing: "put a scratch file in",
-            path: folder.to_owned(),
+        // Canonical, because the journal's path is compared with the kernel's.
+        let dir = fs::canonicalize(dir).map_err(|source| ExperimentError::File {
+            action: "create a scratch file in",
+            path: dir.to_owned(),
             source,
         })?;
-        let path = folder.join(format!(".stable-trace-experiment.{}.img", std::process::id()));
+        let path = dir.join(format!(".stable-trace-experiment.{}.img", std::process::id()));
         let failed = |source| ExperimentError::File {
-            doing: "make the scratch file",
+            action: "create the scratch file",
             path: path.clone(),
             source,
         };
         if path.symlink_metadata().is_ok() {
             return Err(failed(io::ErrorKind::AlreadyExists.into()));
         }
-        journal.enter(Change::File { path: path.clone() }).map_err(failed)?;
+        journal.record(SystemChange::File { path: path.clone() }).map_err(failed)?;
         let mut options = OpenOptions::new();
         let file = options
             .read(true)
@@ -84,59 +77,55 @@ impl BlockTarget {
             .open(&path)
             .map_err(failed)?;
         file.set_len(size).map_err(failed)?;
-        let claim = |number, was_there| {
-            journal.enter(Change::Loop { number, file: path.clone(), was_there })
+        let record = |number, existed| {
+            journal.record(SystemChange::LoopDevice { number, file: path.clone(), existed })
         };
-        let (number, held) = loop_device::over(&file, claim).map_err(ExperimentError::Loop)?;
+        let (number, open) =
+            loop_device::attach(&file, record).map_err(ExperimentError::LoopDevice)?;
         fs::remove_file(&path).map_err(failed)?;
         let disk = resolve_device(Path::new("/sys"), &loop_device::name_of(number))?;
-        Ok(Self { path: loop_device::path_of(number), disk, _held: Some(held) })
+        Ok(Self { path: loop_device::path_of(number), disk, _open: Some(open) })
     }
 
-    /// The device of that name, if nobody uses it and the plan's files fit.
-    ///
-    /// # Errors
-    /// There is none, it is in use, or too small.
-    pub fn named(name: &str, plan: &Plan) -> Result<Self, ExperimentError> {
+    /// Takes a device that is not in use and has room for the plan's files.
+    pub(super) fn named(name: &str, plan: &Plan) -> Result<Self, ExperimentError> {
         let disk = resolve_device(Path::new("/sys"), name)?;
-        // The disk of a partition is what the switch belongs to; overwritten is what was named.
-        let path = node(name)?;
-        let claim = Claim::new(&path, 0)?;
-        let file = claim.open(Profile::A)?;
+        // `queue/stable_writes` belongs to the whole disk, but only the named device is
+        // overwritten.
+        let path = device_node(name)?;
+        let device = ExclusiveDevice::claim(&path, 0)?;
+        let file = device.open(Profile::A)?;
         let size = seek(&file, SeekFrom::End(0)).map_err(|errno| ExperimentError::File {
-            doing: "measure",
+            action: "measure",
             path: path.clone(),
             source: errno.into(),
         })?;
         plan.check_room(size)?;
-        Ok(Self { path, disk, _held: None })
+        Ok(Self { path, disk, _open: None })
     }
 
-    /// Number of the disk.
-    pub const fn dev(&self) -> DeviceId {
+    /// The device number of the disk.
+    pub(super) const fn dev(&self) -> DeviceId {
         self.disk.dev
     }
 
-    /// Mounts a file system that was made on it.
-    ///
-    /// # Errors
-    /// The kernel refuses.
-    pub fn mount(
+    /// Mounts the file system on the device, and records the mount in the journal.
+    pub(super) fn mount(
         &self,
         journal: &mut UndoJournal,
         fs: Fs,
         point: &Path,
     ) -> Result<(), ExperimentError> {
         let failed =
-            |source| ExperimentError::File { doing: "mount on", path: point.to_owned(), source };
-        journal.enter(Change::Mount { point: point.to_owned() }).map_err(failed)?;
+            |source| ExperimentError::File { action: "mount on", path: point.to_owned(), source };
+        journal.record(SystemChange::Mount { point: point.to_owned() }).map_err(failed)?;
         mount(&self.path, point, fs.name(), MountFlags::NOATIME, None)
             .map_err(|errno| ExperimentError::Mount { fs, device: self.path.clone(), errno })
     }
 }
 
-/// The node of a device: the user's path, or what `/dev` has for a name or a number.
-fn node(name: &str) -> Result<PathBuf, ExperimentError> {
+/// The device node for the value of `--device`: a path, `MAJOR:MINOR`, or a kernel name.
+fn device_node(name: &str) -> Result<PathBuf, ExperimentError> {
     let path = if name.starts_with('/') {
         PathBuf::from(name)
     } else if name.contains(':') {

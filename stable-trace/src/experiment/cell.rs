@@ -1,4 +1,4 @@
-//! One line of the outcome: what stable pages cost one workload on one file system. Pure.
+//! One line of the result: the cost of stable pages for one workload on one file system. Pure.
 
 use std::collections::BTreeMap;
 
@@ -14,8 +14,8 @@ use super::{
     run::Run,
 };
 
-/// What was measured of one file system, profile and file size. What could not be measured is
-/// absent.
+/// The measurements of one file system, profile and file size. A value that could not be measured
+/// is absent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename = "cell")]
 pub struct Cell {
@@ -27,7 +27,7 @@ pub struct Cell {
     pub file_size: u64,
     /// Number of workers.
     pub threads: u32,
-    /// Pairs of runs; where there is one arm alone, its runs.
+    /// Number of pairs of runs; with one arm, the number of its runs.
     pub pairs: u32,
     /// Operations a second with stable writes on: the geometric mean over the runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -38,27 +38,29 @@ pub struct Cell {
     /// `ops_on / ops_off`, which is also the geometric mean of the pairs' ratios.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ratio: Option<f64>,
-    /// The 95 % confidence interval of `ratio`: Student's t over the logarithms of the pairs' ratios.
+    /// The 95 % confidence interval of `ratio`: Student's t over the logarithms of the pairs'
+    /// ratios.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ci95: Option<[f64; 2]>,
-    /// Whether the interval includes 1, which is to say that no difference is shown.
+    /// Whether the interval includes 1: then the runs show no difference.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ci95_includes_1: Option<bool>,
-    /// Waits for a stable page (`write_begin`, `page_mkwrite`) on the device, with stable writes on.
+    /// Waits for a stable page (`write_begin`, `page_mkwrite`) on the device, with stable writes
+    /// on.
     pub stalls: u64,
-    /// 99th percentile of these in ns, interpolated within a power-of-two bucket.
+    /// 99th percentile of these waits in ns, interpolated within a power-of-two bucket.
     pub stall_p99_ns: u64,
-    /// Such waits with stable writes off: where the switch works there are none.
+    /// Such waits with stable writes off; 0 where the setting takes effect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stalls_off: Option<u64>,
-    /// Failed checks of protection information in all runs, on the device or one below it. Absent if
-    /// no probe that sees them is attached.
+    /// Failed checks of protection information in all runs, on the device or one below it. Absent
+    /// if no probe for them is attached.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub integrity_errors: Option<u64>,
-    /// Those with stable writes on.
+    /// Integrity errors with stable writes on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub integrity_errors_on: Option<u64>,
-    /// Those with stable writes off.
+    /// Integrity errors with stable writes off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub integrity_errors_off: Option<u64>,
     /// Failed calls of the workload by errno name, in all runs.
@@ -67,32 +69,34 @@ pub struct Cell {
     pub runs_on: Vec<f64>,
     /// The same with stable writes off.
     pub runs_off: Vec<f64>,
-    /// Why there is one arm alone.
+    /// Why there is only one arm.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
 }
 
 /// The runs of one case, in the order of the pairs.
 #[derive(Clone, Debug, Default)]
-pub struct Runs {
-    /// With stable writes on.
-    pub on: Vec<Run>,
-    /// With stable writes off.
-    pub off: Vec<Run>,
+pub(super) struct Runs {
+    on: Vec<Run>,
+    off: Vec<Run>,
 }
 
 impl Runs {
-    /// Adds the next one.
-    pub fn push(&mut self, arm: Arm, run: Run) {
+    pub(super) fn push(&mut self, arm: Arm, run: Run) {
         match arm {
             Arm::On => self.on.push(run),
             Arm::Off => self.off.push(run),
         }
     }
 
-    /// Sums them up. `checks` is whether integrity errors could be seen.
-    #[must_use]
-    pub fn cell(self, case: Case, threads: u32, checks: bool, note: Option<String>) -> Cell {
+    /// Sums up the runs. `integrity_traced` is whether a probe for integrity errors is attached.
+    pub(super) fn into_cell(
+        self,
+        case: Case,
+        threads: u32,
+        integrity_traced: bool,
+        note: Option<String>,
+    ) -> Cell {
         let Self { on, off } = self;
         let (rates_on, rates_off) = (rates(&on), rates(&off));
         let pairs: Vec<_> = rates_on.iter().copied().zip(rates_off.iter().copied()).collect();
@@ -100,12 +104,14 @@ impl Runs {
         let interval = ratio.and_then(|Ratio { ci95, .. }| ci95);
         let stalls_on = stalls(&on);
         let stalls_off = stalls(&off);
-        // Where there is but the one arm, what was seen in it.
+        // With only one arm, its stalls.
         let stalls = if on.is_empty() { stalls_off } else { stalls_on };
-        let seen = |runs: &[Run]| {
-            (checks && !runs.is_empty()).then(|| runs.iter().map(|run| run.integrity_errors).sum())
+        let integrity_errors = |runs: &[Run]| {
+            (integrity_traced && !runs.is_empty())
+                .then(|| runs.iter().map(|run| run.integrity_errors).sum())
         };
-        let (errors_on, errors_off): (Option<u64>, Option<u64>) = (seen(&on), seen(&off));
+        let (errors_on, errors_off): (Option<u64>, Option<u64>) =
+            (integrity_errors(&on), integrity_errors(&off));
         let mut errors = BTreeMap::new();
         for (name, count) in on.iter().chain(&off).flat_map(|run| &run.errors) {
             *errors.entry(name.clone()).or_default() += count;
@@ -124,7 +130,8 @@ impl Runs {
             stalls: stalls.count(),
             stall_p99_ns: quantile_ns(&stalls.buckets, stalls.max_ns, 0.99),
             stalls_off: (!off.is_empty()).then(|| stalls_off.count()),
-            integrity_errors: checks.then(|| errors_on.unwrap_or(0) + errors_off.unwrap_or(0)),
+            integrity_errors: integrity_traced
+                .then(|| errors_on.unwrap_or(0) + errors_off.unwrap_or(0)),
             integrity_errors_on: errors_on,
             integrity_errors_off: errors_off,
             errors,
@@ -152,7 +159,7 @@ mod tests {
     use super::*;
     use crate::{experiment::args::Fs, workload::Profile};
 
-    pub const CASE: Case = Case { fs: Fs::Ext4, profile: Profile::A, file_size: 65_536 };
+    const CASE: Case = Case { fs: Fs::Ext4, profile: Profile::A, file_size: 65_536 };
 
     fn run(rate: f64, durations: &[u64], integrity_errors: u64) -> Run {
         let mut stalls = Histogram::EMPTY;
@@ -164,13 +171,13 @@ mod tests {
     }
 
     #[test]
-    fn both_arms_make_a_ratio() {
+    fn both_arms_give_a_ratio() {
         let mut runs = Runs::default();
         for (on, off) in [(80.0, 100.0), (90.0, 110.0), (70.0, 90.0)] {
             runs.push(Arm::On, run(on, &[3_000_000], 0));
             runs.push(Arm::Off, run(off, &[], 7));
         }
-        let cell = runs.cell(CASE, 64, true, None);
+        let cell = runs.into_cell(CASE, 64, true, None);
         let (on, off) = (cell.ops_on.unwrap(), cell.ops_off.unwrap());
         assert!((cell.ratio.unwrap() - on / off).abs() < 1e-12);
         let [low, high] = cell.ci95.unwrap();
@@ -184,11 +191,11 @@ mod tests {
     }
 
     #[test]
-    fn one_arm_has_no_ratio_and_says_why() {
+    fn one_arm_gives_a_note_and_no_ratio() {
         let mut runs = Runs::default();
         runs.push(Arm::On, run(80.0, &[3_000_000], 0));
         runs.push(Arm::On, run(80.0, &[], 0));
-        let cell = runs.cell(CASE, 64, false, Some("because".to_owned()));
+        let cell = runs.into_cell(CASE, 64, false, Some("because".to_owned()));
         assert_eq!((cell.pairs, cell.stalls, cell.stalls_off), (2, 1, None));
         let json = serde_json::to_value(&cell).unwrap();
         assert_eq!(json["type"], "cell");

@@ -1,4 +1,4 @@
-//! The programs that make file systems.
+//! Makes file systems with the `mkfs` programs.
 
 use std::{
     io,
@@ -17,8 +17,8 @@ struct Mkfs {
     options: &'static [&'static str],
 }
 
-/// Without discards, which leave tags behind that do not match on a disk with protection
-/// information; and with nothing left to be written in the background, which no run asked for.
+/// The options prevent discards, which leave mismatching tags on a disk with protection
+/// information, and lazy initialisation, which would write in the background during the runs.
 const fn mkfs(fs: Fs) -> Mkfs {
     match fs {
         Fs::Ext4 => Mkfs {
@@ -33,11 +33,8 @@ const fn mkfs(fs: Fs) -> Mkfs {
     }
 }
 
-/// Makes sure that the program for a file system is there.
-///
-/// # Errors
-/// [`ExperimentError::NoMkfs`] with the package to install.
-pub fn require(fs: Fs) -> Result<(), ExperimentError> {
+/// Checks that the program for a file system is installed.
+pub(super) fn require(fs: Fs) -> Result<(), ExperimentError> {
     let Mkfs { program, package, .. } = mkfs(fs);
     match Command::new(program).arg("-V").stdin(Stdio::null()).output() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -48,29 +45,26 @@ pub fn require(fs: Fs) -> Result<(), ExperimentError> {
 }
 
 /// Makes a file system on a device, whose contents are lost.
-///
-/// # Errors
-/// The program is missing, or fails.
-pub fn make(fs: Fs, device: &Path) -> Result<(), ExperimentError> {
+pub(super) fn make(fs: Fs, device: &Path) -> Result<(), ExperimentError> {
     let Mkfs { program, package, options } = mkfs(fs);
     let mut command = Command::new(program);
-    // e2fsprogs, lib/ext2fs/unix_io.c: zeros are written, not asked for.
+    // mke2fs writes zeros instead of asking the device to (e2fsprogs, lib/ext2fs/unix_io.c).
     command.args(options).arg(device).env("UNIX_IO_NOZEROOUT", "1").stdin(Stdio::null());
-    // A Ctrl-C is ours to answer: what is half made here is taken back by us.
+    // Not in the foreground process group, so that only this process gets the SIGINT of a Ctrl-C.
     command.process_group(0);
-    // SAFETY: between fork and exec the closure makes one system call: it takes no lock and
-    // allocates nothing.
+    // SAFETY: between fork and exec the closure makes one system call: it takes no lock and does
+    // not allocate memory.
     unsafe {
         command.pre_exec(|| Ok(set_parent_process_death_signal(Some(Signal::KILL))?));
     }
     let output = command.output().map_err(|source| match source.kind() {
         io::ErrorKind::NotFound => ExperimentError::NoMkfs { program, package },
-        _ => ExperimentError::File { doing: "run", path: program.into(), source },
+        _ => ExperimentError::File { action: "run", path: program.into(), source },
     })?;
     if output.status.success() {
         return Ok(());
     }
-    let said = String::from_utf8_lossy(&output.stderr);
-    let last = said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
-    Err(ExperimentError::Mkfs { program, status: output.status, said: last.trim().to_owned() })
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let last = stderr.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("no message");
+    Err(ExperimentError::Mkfs { program, status: output.status, message: last.trim().to_owned() })
 }

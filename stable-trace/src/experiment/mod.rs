@@ -1,25 +1,23 @@
-//! The A/B measurement: the same workload with stable writes on and off, in turn, and what the
-//! difference is.
+//! `stable-trace experiment`: the same workload with stable writes on and off, alternately, and the
+//! ratio of the two.
 //!
-//! [`ExperimentArgs`] are what a user types, [`plan::Plan`] is what that means, [`runner::run`]
-//! does it, [`cell::Cell`] is one line of the outcome and [`report`] prints it. Every change to the
-//! machine goes through the [`undo_journal`], which puts it back, if need be in a later process. The plan,
-//! the statistics and the cells are pure.
+//! [`ExperimentArgs`] are its options, and `plan::Plan` is what they mean after validation.
+//! `runner::run` measures each [`cell::Cell`], and `report` prints it. The `undo_journal` records
+//! every change to the system before it is made, so that a later process can undo it.
 
-pub mod args;
+mod args;
 mod block_target;
 pub mod cell;
-mod change;
-pub mod error;
+mod error;
 mod loop_device;
 mod mkfs;
-pub mod plan;
+mod plan;
 mod process;
-pub mod report;
+mod report;
 mod run;
-pub mod runner;
+pub(crate) mod runner;
 mod stable_writes;
+mod system_change;
 mod undo_journal;
 
 pub use args::ExperimentArgs;
-pub use error::ExperimentError;

@@ -1,4 +1,4 @@
-//! Whether a process is still the one that was meant: a pid is used again, a start time is not.
+//! Identifies a process by its pid and its start time, because a pid is reused.
 
 use std::{
     fs,
@@ -10,40 +10,39 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 
-/// A process, told from any other that ever had its pid since the machine booted.
+/// A process, distinct from any other that has had its pid since boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Process {
-    /// Its id.
-    pub pid: u32,
-    /// When it started, in clock ticks since boot.
+pub(super) struct Process {
+    pub(super) pid: u32,
+    /// Start time, in clock ticks since boot.
     started: u64,
 }
 
-/// How often is looked whether a process has ended.
-const LOOK: Duration = Duration::from_millis(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 impl Process {
-    /// The process that has a pid now; nothing if none has.
-    pub fn of(pid: u32) -> Option<Self> {
-        let started = field(pid, STARTED)?.parse().ok()?;
+    /// The process that has this pid now.
+    pub(super) fn from_pid(pid: u32) -> Option<Self> {
+        let started = stat_field(pid, START_TIME)?.parse().ok()?;
         Some(Self { pid, started })
     }
 
-    /// Whether it still runs. One that is dead and only not waited for does not.
-    pub fn runs(&self) -> bool {
-        Self::of(self.pid) == Some(*self)
-            && !matches!(field(self.pid, STATE).as_deref(), None | Some("Z" | "X"))
+    /// Whether the process runs. A zombie does not.
+    pub(super) fn is_running(&self) -> bool {
+        Self::from_pid(self.pid) == Some(*self)
+            && !matches!(stat_field(self.pid, STATE).as_deref(), None | Some("Z" | "X"))
     }
 
-    /// Tells it to end (SIGTERM), later makes it (SIGKILL); false if it still runs after that.
-    pub fn end(&self, limit: Duration) -> bool {
+    /// Sends SIGTERM and, after `timeout`, SIGKILL. Returns `false` if the process runs after
+    /// another `timeout`.
+    pub(super) fn terminate(&self, timeout: Duration) -> bool {
         for signal in [Signal::TERM, Signal::KILL] {
             let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw);
-            if let (true, Some(pid)) = (self.runs(), pid) {
-                // It may end by itself meanwhile.
+            if let (true, Some(pid)) = (self.is_running(), pid) {
+                // The process may exit before the signal arrives.
                 let _ = kill_process(pid, signal);
             }
-            if until(limit, || !self.runs()) {
+            if wait_until(timeout, || !self.is_running()) {
                 return true;
             }
         }
@@ -51,27 +50,27 @@ impl Process {
     }
 }
 
-/// Waits until something is true, for so long at most; whether it is.
-pub fn until(limit: Duration, mut is_true: impl FnMut() -> bool) -> bool {
-    let deadline = Instant::now() + limit;
+/// Polls a condition until it holds or times out; returns whether it holds.
+pub(super) fn wait_until(timeout: Duration, mut condition: impl FnMut() -> bool) -> bool {
+    let deadline = Instant::now() + timeout;
     loop {
-        if is_true() {
+        if condition() {
             return true;
         }
         if Instant::now() >= deadline {
             return false;
         }
-        thread::sleep(LOOK);
+        thread::sleep(POLL_INTERVAL);
     }
 }
 
-/// Fields of `/proc/PID/stat` after the name (proc(5)): the 3rd and the 22nd of all.
+/// Fields of `/proc/PID/stat` (proc(5)), counted from the first one after the command name.
 const STATE: usize = 0;
-const STARTED: usize = 19;
+const START_TIME: usize = 19;
 
-fn field(pid: u32, index: usize) -> Option<String> {
+fn stat_field(pid: u32, index: usize) -> Option<String> {
     let text = fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("stat")).ok()?;
-    // The name stands in brackets and may have some itself.
+    // The command name is in parentheses and may contain some.
     let (_, rest) = text.rsplit_once(") ")?;
     rest.split_ascii_whitespace().nth(index).map(str::to_owned)
 }
@@ -83,21 +82,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_child_runs_until_it_is_told_to_end() {
+    fn a_child_runs_until_it_is_terminated() {
         let mut child = Command::new("sleep").arg("3600").stdin(Stdio::null()).spawn().unwrap();
-        let process = Process::of(child.id()).unwrap();
-        assert!(process.runs());
-        assert!(process.end(Duration::from_mins(1)));
-        // Nobody has waited for it, so its pid is still its own.
-        assert!(!process.runs());
+        let process = Process::from_pid(child.id()).unwrap();
+        assert!(process.is_running());
+        assert!(process.terminate(Duration::from_mins(1)));
+        // The child is a zombie, so its pid is not reused.
+        assert!(!process.is_running());
         child.wait().unwrap();
-        assert!(!process.runs() && Process::of(u32::MAX).is_none());
+        assert!(!process.is_running() && Process::from_pid(u32::MAX).is_none());
     }
 
     #[test]
-    fn another_process_with_its_pid_is_not_it() {
-        let own = Process::of(std::process::id()).unwrap();
-        assert!(own.runs());
-        assert!(!Process { started: own.started + 1, ..own }.runs());
+    fn a_process_with_another_start_time_is_another_process() {
+        let own = Process::from_pid(std::process::id()).unwrap();
+        assert!(own.is_running());
+        assert!(!Process { started: own.started + 1, ..own }.is_running());
     }
 }

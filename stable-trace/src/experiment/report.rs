@@ -1,4 +1,4 @@
-//! The outcome as people and programs read it: a line a cell.
+//! Writes the result as a table or as JSON, one line for each cell.
 
 use std::{
     fmt::Write as _,
@@ -8,13 +8,13 @@ use std::{
 use stable_trace_analysis::sink::format::duration;
 
 use super::{args::Format, cell::Cell};
-use crate::workload::progress::size;
+use crate::workload::progress::format_size;
 
-/// Writes cells as they come.
-pub struct Report {
+pub(super) struct CellWriter {
     out: Box<dyn Write>,
     format: Format,
-    headed: bool,
+    header_written: bool,
+    /// Of the Markdown table.
     notes: Vec<String>,
 }
 
@@ -31,40 +31,34 @@ const COLUMNS: [&str; 10] = [
     "INTEGRITY",
 ];
 
-/// Beneath the table: what the columns are.
+/// The explanation of the columns, below the table.
 const LEGEND: &str = "ON/s, OFF/s: operations a second with stable writes on and off; ON/OFF: their \
     ratio over the pairs, with its 95 % confidence interval; STALLS, P99: waits for a stable page \
     with stable writes on; INTEGRITY: failed checks with stable writes on / off";
 
-impl Report {
-    /// Writes to `out`.
-    #[must_use]
-    pub fn new(out: Box<dyn Write>, format: Format) -> Self {
-        Self { out, format, headed: false, notes: Vec::new() }
+impl CellWriter {
+    pub(super) fn new(out: Box<dyn Write>, format: Format) -> Self {
+        Self { out, format, header_written: false, notes: Vec::new() }
     }
 
-    /// Writes one cell.
-    ///
-    /// # Errors
-    /// What the writer says.
-    pub fn cell(&mut self, cell: &Cell) -> io::Result<()> {
+    pub(super) fn write_cell(&mut self, cell: &Cell) -> io::Result<()> {
         match self.format {
             Format::Json => {
                 serde_json::to_writer(&mut self.out, cell)?;
                 writeln!(self.out)?;
             }
             Format::Text | Format::Markdown => {
-                if !self.headed {
-                    self.headed = true;
-                    self.row(&COLUMNS.map(str::to_owned))?;
+                if !self.header_written {
+                    self.header_written = true;
+                    self.write_row(&COLUMNS.map(str::to_owned))?;
                     if self.format == Format::Markdown {
                         writeln!(self.out, "|---|---|---:|---:|---:|---:|---|---:|---:|---:|")?;
                     }
                 }
-                self.row(&columns(cell))?;
+                self.write_row(&columns(cell))?;
                 let finding = finding(cell);
                 match self.format {
-                    Format::Markdown => self.note(format!("{}: {finding}", name(cell))),
+                    Format::Markdown => self.add_note(format!("{}: {finding}", name(cell))),
                     _ => writeln!(self.out, "       {finding}")?,
                 }
             }
@@ -72,12 +66,9 @@ impl Report {
         self.out.flush()
     }
 
-    /// Writes what comes after the last cell.
-    ///
-    /// # Errors
-    /// What the writer says.
-    pub fn finish(&mut self) -> io::Result<()> {
-        if self.headed {
+    /// Writes the notes and the legend.
+    pub(super) fn finish(&mut self) -> io::Result<()> {
+        if self.header_written {
             if self.format == Format::Markdown {
                 writeln!(self.out)?;
                 for note in &self.notes {
@@ -89,13 +80,13 @@ impl Report {
         self.out.flush()
     }
 
-    fn note(&mut self, note: String) {
+    fn add_note(&mut self, note: String) {
         if !self.notes.contains(&note) {
             self.notes.push(note);
         }
     }
 
-    fn row(&mut self, row: &[String; 10]) -> io::Result<()> {
+    fn write_row(&mut self, row: &[String; 10]) -> io::Result<()> {
         if self.format == Format::Markdown {
             return writeln!(self.out, "| {} |", row.join(" | "));
         }
@@ -109,7 +100,7 @@ impl Report {
 }
 
 fn name(cell: &Cell) -> String {
-    format!("{} {} {}", cell.fs, cell.profile, size(cell.file_size))
+    format!("{} {} {}", cell.fs, cell.profile, format_size(cell.file_size))
 }
 
 fn columns(cell: &Cell) -> [String; 10] {
@@ -121,7 +112,7 @@ fn columns(cell: &Cell) -> [String; 10] {
     [
         cell.fs.clone(),
         cell.profile.clone(),
-        size(cell.file_size),
+        format_size(cell.file_size),
         rate(cell.ops_on),
         rate(cell.ops_off),
         or_dash(cell.ratio.map(|ratio| format!("{ratio:.3}"))),
@@ -132,25 +123,24 @@ fn columns(cell: &Cell) -> [String; 10] {
     ]
 }
 
-/// What a cell shows, in one sentence.
-#[must_use]
-pub fn finding(cell: &Cell) -> String {
+/// Describes the result of a cell in one sentence.
+fn finding(cell: &Cell) -> String {
     let mut text = match (&cell.note, cell.ratio, cell.ci95) {
         (Some(note), ..) => format!("one arm, no ratio: {note}"),
-        (None, None, _) => "no ratio: a run did not finish one operation".to_owned(),
+        (None, None, _) => "no ratio: a run did not complete one operation".to_owned(),
         (None, Some(_), None) => "no interval: it takes at least two pairs".to_owned(),
         (None, Some(_), Some([low, high])) if low <= 1.0 && 1.0 <= high => {
             "the interval includes 1: no difference is shown".to_owned()
         }
         (None, Some(ratio), Some([low, high])) => {
-            let part = |ratio: f64| (1.0 - ratio).abs() * 100.0;
-            let word = if ratio < 1.0 { "fewer" } else { "more" };
+            let percent = |ratio: f64| (1.0 - ratio).abs() * 100.0;
+            let direction = if ratio < 1.0 { "fewer" } else { "more" };
             let (near, far) = if ratio < 1.0 { (high, low) } else { (low, high) };
             format!(
-                "{:.1} % {word} operations with stable writes on ({:.1} % to {:.1} %)",
-                part(ratio),
-                part(near),
-                part(far)
+                "{:.1} % {direction} operations with stable writes on ({:.1} % to {:.1} %)",
+                percent(ratio),
+                percent(near),
+                percent(far)
             )
         }
     };
@@ -204,20 +194,20 @@ mod tests {
         }
     }
 
-    fn shown(format: Format, cells: &[Cell]) -> String {
+    fn written(format: Format, cells: &[Cell]) -> String {
         let out = Shared::default();
-        let mut report = Report::new(Box::new(out.clone()), format);
+        let mut writer = CellWriter::new(Box::new(out.clone()), format);
         for cell in cells {
-            report.cell(cell).unwrap();
+            writer.write_cell(cell).unwrap();
         }
-        report.finish().unwrap();
+        writer.finish().unwrap();
         let bytes = out.0.borrow().clone();
         String::from_utf8(bytes).unwrap()
     }
 
     #[test]
-    fn a_table_for_people() {
-        let text = shown(Format::Text, &[cell(), cell()]);
+    fn text_is_a_table_with_findings() {
+        let text = written(Format::Text, &[cell(), cell()]);
         let lines: Vec<_> = text.lines().collect();
         assert!(lines[0].starts_with("FS     PROFILE"), "{text}");
         let words: Vec<_> = lines[1].split_whitespace().collect();
@@ -231,8 +221,8 @@ mod tests {
     }
 
     #[test]
-    fn a_table_in_markdown_has_as_many_columns_everywhere() {
-        let text = shown(Format::Markdown, &[cell()]);
+    fn markdown_rows_have_the_same_number_of_columns() {
+        let text = written(Format::Markdown, &[cell()]);
         let rows: Vec<_> = text.lines().filter(|line| line.starts_with('|')).collect();
         assert_eq!(rows.len(), 3);
         assert!(rows.iter().all(|row| row.matches('|').count() == 11), "{text}");
@@ -240,15 +230,15 @@ mod tests {
     }
 
     #[test]
-    fn an_object_a_line() {
-        let text = shown(Format::Json, &[cell(), cell()]);
+    fn json_is_one_object_per_line() {
+        let text = written(Format::Json, &[cell(), cell()]);
         let cells: Vec<Cell> =
             text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(cells, [cell(), cell()]);
     }
 
     #[test]
-    fn a_finding_says_no_more_than_the_numbers() {
+    fn a_finding_follows_from_the_numbers() {
         let includes = Cell { ci95: Some([0.85, 1.0]), ..cell() };
         assert!(finding(&includes).contains("includes 1"));
         let more = Cell { ratio: Some(1.1), ci95: Some([1.05, 1.2]), ..cell() };

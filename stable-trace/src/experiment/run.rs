@@ -1,4 +1,4 @@
-//! One run: mount, rewrite, count, unmount.
+//! One run: mount the file system, run the workload, read the counters, unmount.
 
 use std::{
     collections::BTreeMap,
@@ -21,11 +21,11 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::{
     args::ExperimentArgs,
     block_target::BlockTarget,
-    change::Change,
     error::ExperimentError,
     plan::{Arm, Case},
     process::Process,
     stable_writes,
+    system_change::SystemChange,
     undo_journal::UndoJournal,
 };
 use crate::{
@@ -36,110 +36,108 @@ use crate::{
     workload::child::{Child, Message},
 };
 
-/// How often the ring and the signals are looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// How often the ring buffer is drained and the interrupt flag is checked.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// What one run came to.
+/// The result of one run.
 #[derive(Clone, Debug)]
-pub struct Run {
-    /// Writes with their sync, a second.
-    pub operations_per_second: f64,
+pub(super) struct Run {
+    /// Writes whose sync succeeded.
+    pub(super) operations_per_second: f64,
     /// Failed calls by errno name.
-    pub errors: BTreeMap<String, u64>,
+    pub(super) errors: BTreeMap<String, u64>,
     /// Waits for a stable page on the device.
-    pub stalls: Histogram,
-    /// Failed checks of protection information, on whichever device.
-    pub integrity_errors: u64,
+    pub(super) stalls: Histogram,
+    /// Failed checks of protection information, on all devices.
+    pub(super) integrity_errors: u64,
 }
 
-/// All that a run needs.
-pub struct Bench<'a> {
-    /// The user's options.
-    pub args: &'a ExperimentArgs,
-    /// This program, which is the workload as well.
-    pub program: PathBuf,
-    /// Where the device is.
-    pub target: BlockTarget,
-    /// Where changes are written down.
-    pub journal: &'a mut UndoJournal,
-    /// Attached from the first run to the last: it costs the same in both arms.
-    pub tracer: Tracer,
-    /// Where its lines go.
-    pub stream: Emitter,
+/// The state that all runs share.
+pub(super) struct RunContext<'a> {
+    pub(super) args: &'a ExperimentArgs,
+    /// This executable, which is started again as the workload.
+    pub(super) program: PathBuf,
+    pub(super) target: BlockTarget,
+    pub(super) journal: &'a mut UndoJournal,
+    /// Attached from the first run to the last, so that it costs the same in both arms.
+    pub(super) tracer: Tracer,
+    /// Receives the events of the tracer.
+    pub(super) emitter: Emitter,
     /// Set by a signal.
-    pub told_to_end: Arc<AtomicBool>,
+    pub(super) interrupted: Arc<AtomicBool>,
 }
 
-impl Bench<'_> {
-    /// Runs a case for so long, with the switch in that position, if it can be in any.
-    ///
-    /// # Errors
-    /// What keeps it from being done to the end; what was changed is in the journal.
-    pub async fn run(
+impl RunContext<'_> {
+    /// Runs a case for `duration`, after it has written `setting` to `queue/stable_writes`, if any.
+    /// On error the changes to the system are in the journal.
+    pub(super) async fn run(
         &mut self,
         case: Case,
-        position: Option<Arm>,
+        setting: Option<Arm>,
         duration: Duration,
     ) -> Result<Run, ExperimentError> {
-        // Before the mount, which is when file systems look at it.
-        if let Some(arm) = position {
+        // Before the mount, because file systems read the attribute when they are mounted.
+        if let Some(arm) = setting {
             stable_writes::set(&self.target.disk.name, arm)?;
         }
         let before = self.journal.len();
         let point = self.journal.mount_point();
         self.target.mount(self.journal, case.fs, &point)?;
-        let run = self.rewrite(case, point, duration).await?;
-        self.journal.take_back_to(before)?;
+        let run = self.run_workload(case, point, duration).await?;
+        self.journal.undo_to(before)?;
         Ok(run)
     }
 
-    async fn rewrite(
+    async fn run_workload(
         &mut self,
         case: Case,
         point: PathBuf,
         duration: Duration,
     ) -> Result<Run, ExperimentError> {
         self.drain()?;
-        let (stall_counts, failed) = (self.tracer.stall_counts()?, self.tracer.checks_failed()?);
+        let (stall_counts, checks_failed) =
+            (self.tracer.stall_counts()?, self.tracer.checks_failed()?);
         let wac = ExperimentArgs { duration, ..self.args.clone() };
         let wac = wac.wac(case.profile.name(), case.file_size, point);
         let mut child = Child::spawn(&self.program, &wac, true)?;
-        if let Some(process) = child.pid().and_then(Process::of) {
-            self.journal.enter(Change::Workload { process }).map_err(|source| {
+        if let Some(process) = child.pid().and_then(Process::from_pid) {
+            self.journal.record(SystemChange::Workload { process }).map_err(|source| {
                 ExperimentError::File {
-                    doing: "write the journal for",
+                    action: "write the journal for",
                     path: self.program.clone(),
                     source,
                 }
             })?;
         }
         let mut last = None;
-        let mut look = interval(LOOK_EVERY);
-        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut poll = interval(POLL_INTERVAL);
+        poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 message = child.next() => match message? {
                     Some(Message::Event { workload, .. }) => last = Some(workload),
-                    Some(Message::Garbled(line)) => log::warn!("the workload said: {line}"),
+                    Some(Message::Malformed(line)) => {
+                        log::warn!("the workload wrote a line that is not an event: {line}");
+                    }
                     None => break,
                 },
                 readable = self.tracer.readable() => readable?,
-                _ = look.tick() => {}
+                _ = poll.tick() => {}
             }
             self.drain()?;
-            if self.told_to_end.load(Relaxed) {
+            if self.interrupted.load(Relaxed) {
                 return Err(ExperimentError::Interrupted);
             }
         }
         let status = child.wait().await?;
         self.drain()?;
-        // A Ctrl-C reaches the workload as well, which then ends well and too early.
-        if self.told_to_end.load(Relaxed) {
+        // A Ctrl-C reaches the workload as well, which then exits early and with success.
+        if self.interrupted.load(Relaxed) {
             return Err(ExperimentError::Interrupted);
         }
         let finished = last.filter(|last| last.state == WorkloadState::Finished);
         let Some(finished) = finished.filter(|_| status.success()) else {
-            return Err(ExperimentError::Ended(status));
+            return Err(ExperimentError::WorkloadFailed(status));
         };
         let stalls = self.tracer.stalls_since(&stall_counts, self.target.dev())?;
         let mut stable = Histogram::EMPTY;
@@ -153,25 +151,25 @@ impl Bench<'_> {
             operations_per_second: operations / elapsed,
             errors: finished.errors,
             stalls: stable,
-            integrity_errors: self.tracer.checks_failed()?.saturating_sub(failed),
+            integrity_errors: self.tracer.checks_failed()?.saturating_sub(checks_failed),
         })
     }
 
-    /// Empties the ring.
+    /// Drains the ring buffer.
     fn drain(&mut self) -> Result<(), ExperimentError> {
-        let Self { tracer, stream, .. } = self;
+        let Self { tracer, emitter, .. } = self;
         let drained = (|| -> io::Result<()> {
-            while tracer.drain(stream)? {}
-            tracer.tick(stream)
+            while tracer.drain(emitter)? {}
+            tracer.tick(emitter)
         })();
         drained.map_err(|error| TracerError::Ring(error).into())
     }
 }
 
-/// Passes over all that is streamed: what matters here is counted in the kernel.
-pub struct Nowhere;
+/// Discards the stream: the results come from the counters in the kernel.
+pub(super) struct NullSink;
 
-impl EventSink for Nowhere {
+impl EventSink for NullSink {
     fn line(&mut self, _: &Line) -> io::Result<()> {
         Ok(())
     }

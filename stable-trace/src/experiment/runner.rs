@@ -1,4 +1,4 @@
-//! The experiment from beginning to end.
+//! Runs the experiment: sets up the device, measures all cases, undoes all changes.
 
 use std::{
     env,
@@ -19,15 +19,15 @@ use stable_trace_analysis::{
 
 use super::{
     args::{ExperimentArgs, Fs},
-    block_target::{BlockTarget, own_mounts},
+    block_target::{BlockTarget, enter_private_namespace},
     cell::Runs,
-    change::Change,
     error::ExperimentError,
     mkfs,
-    plan::{Arm, Case, Plan, order},
-    report::Report,
-    run::{Bench, Nowhere},
-    stable_writes::{self, Switching},
+    plan::{Arm, Case, Plan, arm_order},
+    report::CellWriter,
+    run::{NullSink, RunContext},
+    stable_writes::{self, MeasurableArms, measurable_arms},
+    system_change::SystemChange,
     undo_journal::{self, UndoJournal},
 };
 use crate::{
@@ -40,27 +40,24 @@ use crate::{
         emitter::Emitter,
         tracer::{TraceConfig, Tracer},
     },
-    workload::progress::size,
+    workload::progress::format_size,
 };
 
-/// The longest run that warms up: nothing of it is counted.
+/// Longest warm-up run, whose result is dropped.
 const WARM_UP: Duration = Duration::from_secs(2);
 
-/// Where the scratch file goes: on a disk, as a rule, where /tmp may be in memory.
-const SCRATCH_FOLDER: &str = "/var/tmp";
+/// Default directory of the scratch file: /tmp may be in memory.
+const SCRATCH_DIR: &str = "/var/tmp";
 
-/// Room in the ring for what is streamed: integrity errors.
+/// Size of the ring buffer, which carries integrity errors only.
 const RING_BYTES: u32 = 4 << 20;
 
-/// Puts back what an experiment that was killed has left behind, and prints each thing.
-///
-/// # Errors
-/// Something cannot be put back.
-pub fn clean() -> Result<(), ExperimentError> {
+/// Undoes the changes of killed experiments, and prints each.
+pub(crate) fn clean() -> Result<(), ExperimentError> {
     let mut nothing = true;
     undo_journal::clean(|done| {
         nothing = false;
-        // Whether anybody reads it changes nothing.
+        // A closed standard output does not stop the clean-up.
         let _ = writeln!(io::stdout(), "{done}");
     })?;
     if nothing {
@@ -69,36 +66,33 @@ pub fn clean() -> Result<(), ExperimentError> {
     Ok(())
 }
 
-/// Runs it, prints a line a cell, and puts back whatever it changed, however it ends. `told_to_end`
-/// is set by signals. Call it while there is one thread.
-///
-/// # Errors
-/// What keeps it from running to its end. What was measured until then is printed.
-pub fn run(
+/// Runs the experiment, writes a line for each cell, and undoes all changes, also on error.
+/// `interrupted` is set by signals. Must be called while the process has one thread.
+pub(crate) fn run(
     args: &ExperimentArgs,
     quiet: bool,
-    told_to_end: &Arc<AtomicBool>,
+    interrupted: &Arc<AtomicBool>,
 ) -> Result<(), ExperimentError> {
     let plan = Plan::new(args, rustix::param::page_size() as u64)?;
     args.file_systems.iter().try_for_each(|&fs| mkfs::require(fs))?;
     let program = env::current_exe().map_err(|source| ExperimentError::File {
-        doing: "find",
+        action: "find",
         path: "/proc/self/exe".into(),
         source,
     })?;
-    undo_journal::clean(|done| log::warn!("after an experiment that was killed: {done}"))?;
-    let report = Report::new(output(args)?, args.format);
-    own_mounts()?;
+    undo_journal::clean(|done| log::warn!("left behind by a killed experiment: {done}"))?;
+    let cells = CellWriter::new(output(args)?, args.format);
+    enter_private_namespace()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(ExperimentError::Signals)?;
-    let mut journal = UndoJournal::open()?;
-    let runner = Runner { args, plan, program, quiet, told_to_end, report };
+        .map_err(ExperimentError::EventLoop)?;
+    let mut journal = UndoJournal::new()?;
+    let runner = Runner { args, plan, program, quiet, interrupted, cells };
     let outcome = runtime.block_on(runner.measure(&mut journal));
-    // The workload's process is reaped with the runtime, and the device closed with the target.
+    // `measure` has closed the device, and the drop of the runtime reaps the workload.
     drop(runtime);
-    outcome.and(journal.close())
+    outcome.and(journal.undo_all())
 }
 
 fn output(args: &ExperimentArgs) -> Result<Box<dyn Write>, ExperimentError> {
@@ -107,7 +101,7 @@ fn output(args: &ExperimentArgs) -> Result<Box<dyn Write>, ExperimentError> {
         Some(path) => match File::create(path) {
             Ok(file) => Ok(Box::new(file)),
             Err(source) => {
-                Err(ExperimentError::File { doing: "write", path: path.clone(), source })
+                Err(ExperimentError::File { action: "write", path: path.clone(), source })
             }
         },
     }
@@ -118,8 +112,8 @@ struct Runner<'a> {
     plan: Plan,
     program: PathBuf,
     quiet: bool,
-    told_to_end: &'a Arc<AtomicBool>,
-    report: Report,
+    interrupted: &'a Arc<AtomicBool>,
+    cells: CellWriter,
 }
 
 impl Runner<'_> {
@@ -127,61 +121,62 @@ impl Runner<'_> {
         let target = if let Some(name) = &self.args.device {
             BlockTarget::named(name, &self.plan)?
         } else {
-            let folder = self.args.path.clone().or_else(|| env::var_os("TMPDIR").map(Into::into));
-            let folder = folder.unwrap_or_else(|| SCRATCH_FOLDER.into());
-            BlockTarget::looped(journal, &folder, self.plan.scratch)?
+            let dir = self.args.path.clone().or_else(|| env::var_os("TMPDIR").map(Into::into));
+            let dir = dir.unwrap_or_else(|| SCRATCH_DIR.into());
+            BlockTarget::loop_device(journal, &dir, self.plan.scratch)?
         };
-        self.say(&format!("the file systems are made on {}", target.path.display()));
+        self.log_progress(&format!("the file systems are made on {}", target.path.display()));
         let point = journal.mount_point();
-        let failed = |source| ExperimentError::File { doing: "make", path: point.clone(), source };
-        journal.enter(Change::Folder { path: point.clone() }).map_err(failed)?;
+        let failed =
+            |source| ExperimentError::File { action: "create", path: point.clone(), source };
+        journal.record(SystemChange::Directory { path: point.clone() }).map_err(failed)?;
         std::fs::create_dir_all(&point).map_err(failed)?;
-        let answer = self.try_switch(journal, &target)?;
+        let writable = self.check_stable_writes(journal, &target)?;
 
         let tracer = Tracer::attach(&self.config())?;
-        let checks =
+        let integrity_traced =
             tracer.probes().iter().any(|probe| probe.group == Group::Integrity && probe.attached);
-        let mut bench = Bench {
+        let mut context = RunContext {
             args: self.args,
             program: self.program.clone(),
             target,
             journal,
             tracer,
-            stream: Emitter::new(Box::new(Nowhere), Limits::default()),
-            told_to_end: Arc::clone(self.told_to_end),
+            emitter: Emitter::new(Box::new(NullSink), Limits::default()),
+            interrupted: Arc::clone(self.interrupted),
         };
         for case in self.plan.cases.clone() {
-            let switching = switching(case.fs, &bench.target, &answer)?;
-            let (runs, note) = self.case(&mut bench, case, switching).await?;
-            let cell = runs.cell(case, self.args.threads, checks, note);
-            self.report.cell(&cell).map_err(ExperimentError::Write)?;
+            let arms = arms_of(case.fs, &context.target, &writable)?;
+            let (runs, note) = self.run_case(&mut context, case, arms).await?;
+            let cell = runs.into_cell(case, self.args.threads, integrity_traced, note);
+            self.cells.write_cell(&cell).map_err(ExperimentError::Write)?;
         }
-        self.report.finish().map_err(ExperimentError::Write)
+        self.cells.finish().map_err(ExperimentError::Write)
     }
 
-    /// All runs of one case, on a file system made for it.
-    async fn case(
+    /// Makes a file system and does all runs of one case on it.
+    async fn run_case(
         &self,
-        bench: &mut Bench<'_>,
+        context: &mut RunContext<'_>,
         case: Case,
-        switching: Switching,
+        arms: MeasurableArms,
     ) -> Result<(Runs, Option<String>), ExperimentError> {
-        let name = format!("{} {} {}", case.fs, case.profile, size(case.file_size));
-        mkfs::make(case.fs, &bench.target.path)?;
-        let (turns, note) = turns(switching, self.plan.pairs);
-        self.say(&format!("{name}: {} runs of {:?}", turns.len(), self.args.duration));
+        let name = format!("{} {} {}", case.fs, case.profile, format_size(case.file_size));
+        mkfs::make(case.fs, &context.target.path)?;
+        let (schedule, note) = schedule(arms, self.plan.pairs);
+        self.log_progress(&format!("{name}: {} runs of {:?}", schedule.len(), self.args.duration));
         if let Some(note) = &note {
-            self.say(&format!("{name}: {note}"));
+            self.log_progress(&format!("{name}: {note}"));
         }
-        if let Some((_, position)) = turns.first() {
-            bench.run(case, *position, self.args.duration.min(WARM_UP)).await?;
+        if let Some((_, setting)) = schedule.first() {
+            context.run(case, *setting, self.args.duration.min(WARM_UP)).await?;
         }
         let mut runs = Runs::default();
-        for (number, (arm, position)) in (1..).zip(&turns) {
-            let run = bench.run(case, *position, self.args.duration).await?;
-            self.say(&format!(
+        for (number, (arm, setting)) in (1..).zip(&schedule) {
+            let run = context.run(case, *setting, self.args.duration).await?;
+            self.log_progress(&format!(
                 "{name}: run {number} of {}, stable writes {}: {:.0} operations a second, {} stalls",
-                turns.len(),
+                schedule.len(),
                 if *arm == Arm::On { "on" } else { "off" },
                 run.operations_per_second,
                 run.stalls.count(),
@@ -191,25 +186,29 @@ impl Runner<'_> {
         Ok((runs, note))
     }
 
-    /// Whether the switch takes what is written to it. From here on the journal has what it was.
-    fn try_switch(
+    /// Records `queue/stable_writes` in the journal and checks whether it can be written.
+    fn check_stable_writes(
         &self,
         journal: &mut UndoJournal,
         target: &BlockTarget,
     ) -> Result<Result<(), String>, ExperimentError> {
         let disk = &target.disk.name;
         if let Some(before) = stable_writes::read(disk) {
-            journal.enter(Change::Switch { disk: disk.clone(), before }).map_err(|source| {
-                ExperimentError::File { doing: "note", path: stable_writes::path(disk), source }
-            })?;
+            journal.record(SystemChange::StableWrites { disk: disk.clone(), before }).map_err(
+                |source| ExperimentError::File {
+                    action: "record",
+                    path: stable_writes::path(disk),
+                    source,
+                },
+            )?;
         }
-        if self.told_to_end.load(Relaxed) {
+        if self.interrupted.load(Relaxed) {
             return Err(ExperimentError::Interrupted);
         }
-        Ok(stable_writes::answers(disk))
+        Ok(stable_writes::check_writable(disk))
     }
 
-    /// What is traced: everything is counted, and of what is streamed only integrity errors matter.
+    /// Counts all stalls and streams none of them.
     fn config(&self) -> TraceConfig {
         TraceConfig {
             settings: Settings {
@@ -229,38 +228,40 @@ impl Runner<'_> {
         }
     }
 
-    fn say(&self, text: &str) {
+    fn log_progress(&self, text: &str) {
         if !self.quiet {
-            // A terminal that has gone away does not end the experiment.
+            // A closed terminal does not stop the experiment.
             let _ = writeln!(io::stderr(), "experiment: {text}");
         }
     }
 }
 
-/// Which arms a file system has there.
-fn switching(
+/// The arms that a file system on the target has.
+fn arms_of(
     fs: Fs,
     target: &BlockTarget,
-    answer: &Result<(), String>,
-) -> Result<Switching, ExperimentError> {
+    writable: &Result<(), String>,
+) -> Result<MeasurableArms, ExperimentError> {
     let kernel = System::read().version();
     let found = devices::list(Path::new("/sys"), kernel)?;
     let name = &target.disk.name;
     let device: Option<Device> = found.into_iter().find(|device| device.device == *name);
     let unknown = || DevicesError::Unknown { name: name.clone(), similar: Vec::new() };
     let device = device.ok_or_else(unknown)?;
-    Ok(stable_writes::switching(fs, &device, devices::integrity_implies_stable(kernel), answer))
+    Ok(measurable_arms(fs, &device, devices::integrity_implies_stable(kernel), writable))
 }
 
-/// Each run with the arm that it belongs to and the position of the switch, if it has any; and why
-/// there is one arm alone.
-fn turns(switching: Switching, pairs: u32) -> (Vec<(Arm, Option<Arm>)>, Option<String>) {
-    match switching {
-        Switching::Both => {
-            let turns = (0..pairs).flat_map(order).map(|arm| (arm, Some(arm)));
-            (turns.collect(), None)
+/// The arm of each run with the value to write to `queue/stable_writes`, if any; and the reason if
+/// there is only one arm.
+fn schedule(arms: MeasurableArms, pairs: u32) -> (Vec<(Arm, Option<Arm>)>, Option<String>) {
+    match arms {
+        MeasurableArms::Both => {
+            let runs = (0..pairs).flat_map(arm_order).map(|arm| (arm, Some(arm)));
+            (runs.collect(), None)
         }
-        Switching::Only(arm, why) => ((0..pairs).map(|_| (arm, None)).collect(), Some(why)),
+        MeasurableArms::Only(arm, reason) => {
+            ((0..pairs).map(|_| (arm, None)).collect(), Some(reason))
+        }
     }
 }
 
@@ -269,11 +270,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_be_switched_is_run_as_it_is() {
-        let (both, note) = turns(Switching::Both, 5);
+    fn a_single_arm_runs_without_a_write() {
+        let (both, note) = schedule(MeasurableArms::Both, 5);
         assert_eq!((both.len(), note), (10, None));
-        assert!(both.iter().all(|(arm, position)| *position == Some(*arm)));
-        let (one, note) = turns(Switching::Only(Arm::On, "why".to_owned()), 5);
+        assert!(both.iter().all(|(arm, setting)| *setting == Some(*arm)));
+        let (one, note) = schedule(MeasurableArms::Only(Arm::On, "why".to_owned()), 5);
         assert_eq!(one, [(Arm::On, None); 5]);
         assert_eq!(note.as_deref(), Some("why"));
     }

@@ -1,73 +1,64 @@
-//! `queue/stable_writes`: what a file system looks at when it is mounted, and whether this kernel
-//! lets it be switched off.
+//! The sysfs attribute `queue/stable_writes`, which file systems read when they are mounted, and
+//! whether this kernel allows it to be cleared.
 
 use std::{
     fs, io,
     path::{Path, PathBuf},
 };
 
-use stable_trace_analysis::event::Device;
+use stable_trace_analysis::{error_chain::ErrorChain, event::Device};
 
 use super::{args::Fs, error::ExperimentError, plan::Arm};
 use crate::kernel::sysfs;
 
-/// Which arms can be measured.
+/// The arms that can be measured.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Switching {
-    /// Both.
+pub(super) enum MeasurableArms {
     Both,
-    /// This one alone.
-    Only(
-        Arm,
-        /// Why, in one sentence.
-        String,
-    ),
+    /// One arm, and the reason.
+    Only(Arm, String),
 }
 
-/// Where a disk's switch is.
-pub fn path(disk: &str) -> PathBuf {
+pub(super) fn path(disk: &str) -> PathBuf {
     sysfs::disk_folder(Path::new("/sys"), disk).join("queue/stable_writes")
 }
 
-/// What stands there; nothing where there is no such file.
-pub fn read(disk: &str) -> Option<String> {
+/// The value; `None` if the attribute does not exist.
+pub(super) fn read(disk: &str) -> Option<String> {
     sysfs::read(&path(disk))
 }
 
-/// Sets it.
-///
-/// # Errors
-/// The kernel refuses.
-pub fn set(disk: &str, arm: Arm) -> Result<(), ExperimentError> {
+pub(super) fn set(disk: &str, arm: Arm) -> Result<(), ExperimentError> {
     let (path, value) = (path(disk), value(arm));
-    fs::write(&path, value).map_err(|source| ExperimentError::Switch {
+    fs::write(&path, value).map_err(|source| ExperimentError::SetStableWrites {
         path,
         value: value.to_owned(),
         source,
     })
 }
 
-/// Writes what stood there, unless it does; whether it was written. A disk that is gone has nothing
-/// to be written.
-pub fn restore(disk: &str, before: &str) -> io::Result<bool> {
+/// Restores the value `before`; returns whether a write was needed. Does nothing if the disk does
+/// not exist any more.
+pub(super) fn restore(disk: &str, before: &str) -> io::Result<bool> {
     match read(disk) {
         Some(now) if now != before => fs::write(path(disk), before).map(|()| true),
         _ => Ok(false),
     }
 }
 
-/// Whether the switch takes what is written to it. Leaves it as it was found.
-pub fn answers(disk: &str) -> Result<(), String> {
-    let before = read(disk).ok_or_else(|| format!("there is no {}", path(disk).display()))?;
-    let tried = [Arm::On, Arm::Off].into_iter().try_for_each(|arm| {
-        set(disk, arm).map_err(|error| error.to_string())?;
+/// Checks that the attribute keeps both values. Restores the value that it had. The error is the
+/// reason why it does not.
+pub(super) fn check_writable(disk: &str) -> Result<(), String> {
+    let before = read(disk).ok_or_else(|| format!("{} does not exist", path(disk).display()))?;
+    let checked = [Arm::On, Arm::Off].into_iter().try_for_each(|arm| {
+        set(disk, arm).map_err(|error| ErrorChain(&error).to_string())?;
         match read(disk) {
             Some(now) if now == value(arm) => Ok(()),
-            _ => Err(format!("{} does not keep what is written to it", path(disk).display())),
+            _ => Err(format!("{} does not keep a written value", path(disk).display())),
         }
     });
     restore(disk, &before).map_err(|error| error.to_string())?;
-    tried
+    checked
 }
 
 const fn value(arm: Arm) -> &'static str {
@@ -77,30 +68,33 @@ const fn value(arm: Arm) -> &'static str {
     }
 }
 
-/// Which arms a file system on this device has. `answer` is what came of trying the switch,
-/// `implied` whether this kernel has checksums alone keep pages stable.
-#[must_use]
-pub fn switching(fs: Fs, device: &Device, implied: bool, answer: &Result<(), String>) -> Switching {
-    // btrfs waits for a page's writeback whatever the device says, since its checksum is made when
-    // the writeback starts (fs/btrfs/file.c, prepare_one_folio, 6.12; AS_STABLE_WRITES, 6.17).
+/// The arms that a file system on this device has. `implied` is whether this kernel keeps pages
+/// stable for every device with checksums; `writable` is the result of [`check_writable`].
+pub(super) fn measurable_arms(
+    fs: Fs,
+    device: &Device,
+    implied: bool,
+    writable: &Result<(), String>,
+) -> MeasurableArms {
+    // btrfs waits for writeback on every device, because it computes a page's checksum when the
+    // writeback starts (fs/btrfs/file.c, prepare_one_folio, 6.12; AS_STABLE_WRITES, 6.17).
     if fs == Fs::Btrfs {
-        let why =
-            "btrfs has checksums of its own and keeps pages stable whatever the device asks for";
-        return Switching::Only(Arm::On, why.to_owned());
+        let reason = "btrfs has checksums of its own and keeps pages stable on every device";
+        return MeasurableArms::Only(Arm::On, reason.to_owned());
     }
-    match (&device.integrity, answer) {
-        (Some(integrity), _) if implied && device.stable_writes => Switching::Only(
+    match (&device.integrity, writable) {
+        (Some(integrity), _) if implied && device.stable_writes => MeasurableArms::Only(
             Arm::On,
             format!(
-                "{} has protection information ({}), which alone makes this kernel keep pages \
+                "{} has protection information ({}), for which this kernel always keeps pages \
                  stable: stable writes cannot be switched off",
                 device.device, integrity.format
             ),
         ),
-        (_, Ok(())) => Switching::Both,
-        (_, Err(why)) => {
+        (_, Ok(())) => MeasurableArms::Both,
+        (_, Err(reason)) => {
             let arm = if device.stable_writes { Arm::On } else { Arm::Off };
-            Switching::Only(arm, format!("stable writes cannot be switched: {why}"))
+            MeasurableArms::Only(arm, format!("stable writes cannot be switched: {reason}"))
         }
     }
 }
@@ -124,34 +118,38 @@ mod tests {
         }
     }
 
-    fn only(switching: Switching) -> (Arm, String) {
-        match switching {
-            Switching::Only(arm, why) => (arm, why),
-            Switching::Both => panic!("both"),
+    fn only(arms: MeasurableArms) -> (Arm, String) {
+        match arms {
+            MeasurableArms::Only(arm, reason) => (arm, reason),
+            MeasurableArms::Both => panic!("both"),
         }
     }
 
     #[test]
-    fn a_disk_that_checks_can_be_switched_off_on_old_kernels_alone() {
+    fn a_disk_with_checksums_has_both_arms_on_old_kernels_only() {
         let disk = device(true, true);
-        assert_eq!(switching(Fs::Ext4, &disk, false, &Ok(())), Switching::Both);
-        let (arm, why) = only(switching(Fs::Ext4, &disk, true, &Ok(())));
-        assert!(arm == Arm::On && why.contains("T10-DIF-TYPE1-CRC"), "{why}");
-        assert_eq!(switching(Fs::Xfs, &device(false, false), true, &Ok(())), Switching::Both);
+        assert_eq!(measurable_arms(Fs::Ext4, &disk, false, &Ok(())), MeasurableArms::Both);
+        let (arm, reason) = only(measurable_arms(Fs::Ext4, &disk, true, &Ok(())));
+        assert!(arm == Arm::On && reason.contains("T10-DIF-TYPE1-CRC"), "{reason}");
+        assert_eq!(
+            measurable_arms(Fs::Xfs, &device(false, false), true, &Ok(())),
+            MeasurableArms::Both
+        );
     }
 
     #[test]
     fn btrfs_has_one_arm() {
-        let (arm, why) = only(switching(Fs::Btrfs, &device(false, false), true, &Ok(())));
-        assert!(arm == Arm::On && why.contains("checksums of its own"), "{why}");
+        let (arm, reason) = only(measurable_arms(Fs::Btrfs, &device(false, false), true, &Ok(())));
+        assert!(arm == Arm::On && reason.contains("checksums of its own"), "{reason}");
     }
 
     #[test]
-    fn without_a_switch_there_is_the_arm_that_it_is_in() {
-        let answer = Err("there is no switch".to_owned());
+    fn an_unwritable_attribute_leaves_the_current_arm() {
+        let unwritable = Err("there is no switch".to_owned());
         for (stable, arm) in [(true, Arm::On), (false, Arm::Off)] {
-            let (found, why) = only(switching(Fs::Ext4, &device(stable, false), true, &answer));
-            assert!(found == arm && why.contains("there is no switch"), "{why}");
+            let (found, reason) =
+                only(measurable_arms(Fs::Ext4, &device(stable, false), true, &unwritable));
+            assert!(found == arm && reason.contains("there is no switch"), "{reason}");
         }
     }
 }

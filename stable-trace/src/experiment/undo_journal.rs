@@ -1,9 +1,9 @@
-//! The journal of changes: written down before each is made, so that whatever ends the experiment,
-//! somebody can put everything back.
+//! The undo journal: it records each change to the system before the change is made, so that the
+//! change can be undone however the experiment ends.
 //!
-//! It is a file of its own for each experiment in [`FOLDER`], which is in memory, as are the changes
-//! that outlive a process. An experiment puts its changes back itself; those of one that was killed
-//! are put back by the next one, or by `--clean`.
+//! Each experiment has a file in [`JOURNAL_DIR`], which is in memory, like the changes that outlive
+//! a process. An experiment undoes its own changes. Those of a killed experiment are undone by the
+//! next one, or by `--clean`.
 
 use std::{
     fs, io,
@@ -11,172 +11,160 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use stable_trace_analysis::error_chain::ErrorChain;
 
-use super::{change::Change, error::ExperimentError, process::Process};
+use super::{error::ExperimentError, process::Process, system_change::SystemChange};
 
-/// Where the ledgers are.
-pub const FOLDER: &str = "/run/stable-trace";
+const JOURNAL_DIR: &str = "/run/stable-trace";
 
-/// Between the pid of an experiment and the ends of its journal's name.
+/// A journal's name is its experiment's pid between these.
 const PREFIX: &str = "experiment-";
 const SUFFIX: &str = ".json";
 
-/// What stands in the file.
+/// The contents of a journal file.
 #[derive(Debug, Serialize, Deserialize)]
-struct Page {
+struct Contents {
     owner: Process,
     /// In the order in which they were made.
-    changes: Vec<Change>,
+    changes: Vec<SystemChange>,
 }
 
-impl Page {
-    /// Takes the changes back, the last one first. What cannot be is kept, with all before it that
-    /// it may rest on.
-    fn undo(&mut self, mut tell: impl FnMut(&str)) -> Result<(), String> {
+impl Contents {
+    /// Undoes the changes, the last one first, and calls `on_undone` with a description of each.
+    /// Keeps those that cannot be undone.
+    fn undo(&mut self, mut on_undone: impl FnMut(&str)) -> Result<(), String> {
         let mut failures = Vec::new();
-        let mut kept = Vec::new();
+        let mut remaining = Vec::new();
         while let Some(change) = self.changes.pop() {
             match change.undo() {
-                Ok(done) => done.iter().for_each(|done| tell(done)),
+                Ok(done) => done.iter().for_each(|done| on_undone(done)),
                 Err(why) => {
                     failures.push(why);
-                    kept.push(change);
+                    remaining.push(change);
                 }
             }
         }
-        kept.reverse();
-        self.changes = kept;
+        remaining.reverse();
+        self.changes = remaining;
         if failures.is_empty() { Ok(()) } else { Err(failures.join("; ")) }
     }
 }
 
-/// The changes of this process. Dropped, it puts back what is left of them.
+/// The changes of this process. Dropping it undoes them.
 #[derive(Debug)]
-pub struct UndoJournal {
+pub(super) struct UndoJournal {
     path: PathBuf,
-    page: Page,
+    contents: Contents,
 }
 
 impl UndoJournal {
-    /// An empty one.
-    ///
-    /// # Errors
-    /// There is no /proc.
-    pub fn open() -> Result<Self, ExperimentError> {
+    /// Creates an empty journal. Its file is created with the first change.
+    pub(super) fn new() -> Result<Self, ExperimentError> {
         let pid = std::process::id();
-        let owner = Process::of(pid).ok_or_else(|| ExperimentError::File {
-            doing: "find this process in",
+        let owner = Process::from_pid(pid).ok_or_else(|| ExperimentError::File {
+            action: "find this process in",
             path: "/proc".into(),
             source: io::ErrorKind::NotFound.into(),
         })?;
-        let path = Path::new(FOLDER).join(format!("{PREFIX}{pid}{SUFFIX}"));
-        Ok(Self { path, page: Page { owner, changes: Vec::new() } })
+        let path = Path::new(JOURNAL_DIR).join(format!("{PREFIX}{pid}{SUFFIX}"));
+        Ok(Self { path, contents: Contents { owner, changes: Vec::new() } })
     }
 
-    /// A path of this experiment's own in the ledgers' folder, for what it mounts.
-    pub fn mount_point(&self) -> PathBuf {
+    /// The path at which this experiment mounts.
+    pub(super) fn mount_point(&self) -> PathBuf {
         self.path.with_extension("")
     }
 
-    /// Writes a change down. Make it only after this.
-    ///
-    /// # Errors
-    /// The file cannot be written: then do not make the change.
-    pub fn enter(&mut self, change: Change) -> io::Result<()> {
-        self.page.changes.push(change);
-        self.write().inspect_err(|_| drop(self.page.changes.pop()))
+    /// Records a change, which must not be made before. If this fails, the change must not be made.
+    pub(super) fn record(&mut self, change: SystemChange) -> io::Result<()> {
+        self.contents.changes.push(change);
+        self.write().inspect_err(|_| drop(self.contents.changes.pop()))
     }
 
-    /// Takes the last change back.
-    ///
-    /// # Errors
-    /// It cannot be: it stays in the journal.
-    pub fn take_back(&mut self) -> Result<(), ExperimentError> {
-        let Some(change) = self.page.changes.last() else { return Ok(()) };
-        change.undo().map_err(ExperimentError::NotPutBack)?;
-        self.page.changes.pop();
-        self.write().map_err(|source| self.failed(source))
+    /// Number of recorded changes.
+    pub(super) fn len(&self) -> usize {
+        self.contents.changes.len()
     }
 
-    /// How many changes there are.
-    pub fn len(&self) -> usize {
-        self.page.changes.len()
-    }
-
-    /// Takes the last changes back, until so many are left.
-    ///
-    /// # Errors
-    /// One cannot be: it stays in the journal, with those before it.
-    pub fn take_back_to(&mut self, left: usize) -> Result<(), ExperimentError> {
-        while self.len() > left {
-            self.take_back()?;
+    /// Undoes the last changes until `len` are left. A change that cannot be undone stays in the
+    /// journal, with those before it.
+    pub(super) fn undo_to(&mut self, len: usize) -> Result<(), ExperimentError> {
+        while self.len() > len {
+            self.undo_last()?;
         }
         Ok(())
     }
 
-    /// Takes everything back.
-    ///
-    /// # Errors
-    /// What cannot be stays in the journal, for another process.
-    pub fn close(&mut self) -> Result<(), ExperimentError> {
-        let outcome = self.page.undo(|done| log::info!("{done}"));
-        let written = self.write().map_err(|source| self.failed(source));
-        outcome.map_err(ExperimentError::NotPutBack).and(written)
+    fn undo_last(&mut self) -> Result<(), ExperimentError> {
+        let Some(change) = self.contents.changes.last() else { return Ok(()) };
+        change.undo().map_err(ExperimentError::Undo)?;
+        self.contents.changes.pop();
+        self.write().map_err(|source| self.write_error(source))
     }
 
-    fn failed(&self, source: io::Error) -> ExperimentError {
-        ExperimentError::File { doing: "write", path: self.path.clone(), source }
+    /// Undoes all changes. Those that cannot be undone stay in the journal, for another process.
+    pub(super) fn undo_all(&mut self) -> Result<(), ExperimentError> {
+        let undone = self.contents.undo(|done| log::info!("{done}"));
+        let written = self.write().map_err(|source| self.write_error(source));
+        undone.map_err(ExperimentError::Undo).and(written)
     }
 
-    /// What is left to be taken back is what stands in the file; nothing left, no file.
+    fn write_error(&self, source: io::Error) -> ExperimentError {
+        ExperimentError::File { action: "write", path: self.path.clone(), source }
+    }
+
+    /// Writes the journal; removes its file if it is empty.
     fn write(&self) -> io::Result<()> {
-        if self.page.changes.is_empty() {
-            absent(fs::remove_file(&self.path))?;
-            // Other experiments may have ledgers there.
-            let _ = fs::remove_dir(FOLDER);
+        if self.contents.changes.is_empty() {
+            ignore_not_found(fs::remove_file(&self.path))?;
+            // Fails if other experiments have journals there.
+            let _ = fs::remove_dir(JOURNAL_DIR);
             return Ok(());
         }
-        write(&self.path, &self.page)
+        write(&self.path, &self.contents)
     }
 }
 
 impl Drop for UndoJournal {
     fn drop(&mut self) {
-        if let Err(error) = self.close() {
-            log::error!("{error}");
+        if let Err(error) = self.undo_all() {
+            log::error!("{}", ErrorChain(&error));
         }
     }
 }
 
-/// Puts back what experiments that are gone have left behind, and tells of each thing.
-///
-/// # Errors
-/// Something cannot be put back; the rest is.
-pub fn clean(mut tell: impl FnMut(&str)) -> Result<(), ExperimentError> {
+/// Undoes the changes of experiments that no longer run, and calls `on_undone` with a description
+/// of each. A change that cannot be undone does not keep the others from being undone.
+pub(super) fn clean(mut on_undone: impl FnMut(&str)) -> Result<(), ExperimentError> {
     let mut failures = Vec::new();
-    for path in ledgers(Path::new(FOLDER)) {
-        let page = match read(&path) {
-            Ok(page) => page,
+    for path in journal_paths(Path::new(JOURNAL_DIR)) {
+        let contents = match read(&path) {
+            Ok(contents) => contents,
             Err(error) => {
                 failures.push(format!("{}: {error}", path.display()));
                 continue;
             }
         };
-        // One that runs puts its changes back itself; this process has made none yet.
-        let Some(mut page) = page.filter(|page| !page.owner.runs()) else { continue };
-        let undone = page.undo(&mut tell);
-        let written =
-            if undone.is_ok() { absent(fs::remove_file(&path)) } else { write(&path, &page) };
+        // A running experiment undoes its own changes.
+        let Some(mut contents) = contents.filter(|contents| !contents.owner.is_running()) else {
+            continue;
+        };
+        let undone = contents.undo(&mut on_undone);
+        let written = if undone.is_ok() {
+            ignore_not_found(fs::remove_file(&path))
+        } else {
+            write(&path, &contents)
+        };
         failures.extend(undone.err());
         failures.extend(written.err().map(|error| format!("{}: {error}", path.display())));
     }
-    // Empty or not there: whoever is next makes it.
-    let _ = fs::remove_dir(FOLDER);
-    if failures.is_empty() { Ok(()) } else { Err(ExperimentError::NotPutBack(failures.join("; "))) }
+    // Fails if the directory is not empty or does not exist.
+    let _ = fs::remove_dir(JOURNAL_DIR);
+    if failures.is_empty() { Ok(()) } else { Err(ExperimentError::Undo(failures.join("; "))) }
 }
 
-fn ledgers(folder: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+fn journal_paths(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     let mut paths: Vec<_> = entries
         .map(|entry| entry.path())
         .filter(|path| {
@@ -188,8 +176,8 @@ fn ledgers(folder: &Path) -> Vec<PathBuf> {
     paths
 }
 
-/// A page; nothing if it has gone meanwhile.
-fn read(path: &Path) -> io::Result<Option<Page>> {
+/// `None` if the file does not exist any more.
+fn read(path: &Path) -> io::Result<Option<Contents>> {
     match fs::read(path) {
         Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(io::Error::other),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -197,18 +185,18 @@ fn read(path: &Path) -> io::Result<Option<Page>> {
     }
 }
 
-/// In one step: whoever is killed leaves the old page or the new one.
-fn write(path: &Path, page: &Page) -> io::Result<()> {
-    if let Some(folder) = path.parent() {
-        // Whoever has closed the last other journal has removed it.
-        fs::create_dir_all(folder)?;
+/// Replaces the file atomically: a process that is killed leaves the old contents or the new ones.
+fn write(path: &Path, contents: &Contents) -> io::Result<()> {
+    if let Some(dir) = path.parent() {
+        // The last experiment to end removes the directory.
+        fs::create_dir_all(dir)?;
     }
     let new = path.with_extension("new");
-    fs::write(&new, serde_json::to_vec(page)?)?;
+    fs::write(&new, serde_json::to_vec(contents)?)?;
     fs::rename(&new, path)
 }
 
-fn absent(outcome: io::Result<()>) -> io::Result<()> {
+fn ignore_not_found(outcome: io::Result<()>) -> io::Result<()> {
     match outcome {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         outcome => outcome,
@@ -219,49 +207,52 @@ fn absent(outcome: io::Result<()>) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    fn page(changes: Vec<Change>) -> Page {
-        Page { owner: Process::of(std::process::id()).unwrap(), changes }
+    fn contents(changes: Vec<SystemChange>) -> Contents {
+        Contents { owner: Process::from_pid(std::process::id()).unwrap(), changes }
     }
 
     #[test]
-    fn the_last_change_is_taken_back_first() {
-        let folder = tempfile::tempdir().unwrap();
-        let inner = folder.path().join("inner");
+    fn the_last_change_is_undone_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let inner = dir.path().join("inner");
         let file = inner.join("file");
         fs::create_dir(&inner).unwrap();
         fs::write(&file, "").unwrap();
-        let mut page =
-            page(vec![Change::Folder { path: inner.clone() }, Change::File { path: file.clone() }]);
-        let mut told = Vec::new();
-        page.undo(|done| told.push(done.to_owned())).unwrap();
-        assert_eq!(told.len(), 2, "{told:?}");
-        assert!(!inner.exists() && page.changes.is_empty());
+        let mut contents = contents(vec![
+            SystemChange::Directory { path: inner.clone() },
+            SystemChange::File { path: file.clone() },
+        ]);
+        let mut undone = Vec::new();
+        contents.undo(|done| undone.push(done.to_owned())).unwrap();
+        assert_eq!(undone.len(), 2, "{undone:?}");
+        assert!(!inner.exists() && contents.changes.is_empty());
     }
 
     #[test]
-    fn what_cannot_be_taken_back_stays_written_down() {
-        let folder = tempfile::tempdir().unwrap();
-        let (full, empty) = (folder.path().join("full"), folder.path().join("empty"));
+    fn a_change_that_cannot_be_undone_stays_recorded() {
+        let dir = tempfile::tempdir().unwrap();
+        let (full, empty) = (dir.path().join("full"), dir.path().join("empty"));
         fs::create_dir(&full).unwrap();
         fs::write(full.join("precious"), "").unwrap();
         fs::create_dir(&empty).unwrap();
-        let stays = Change::Folder { path: full.clone() };
-        let mut page = page(vec![stays.clone(), Change::Folder { path: empty.clone() }]);
-        let why = page.undo(|_| {}).unwrap_err();
-        assert!(why.contains("full"), "{why}");
-        assert_eq!(page.changes, [stays]);
+        let stays = SystemChange::Directory { path: full.clone() };
+        let mut contents =
+            contents(vec![stays.clone(), SystemChange::Directory { path: empty.clone() }]);
+        let reason = contents.undo(|_| {}).unwrap_err();
+        assert!(reason.contains("full"), "{reason}");
+        assert_eq!(contents.changes, [stays]);
         assert!(!empty.exists());
 
-        let path = folder.path().join("experiment-1.json");
-        write(&path, &page).unwrap();
-        assert_eq!(read(&path).unwrap().unwrap().changes, page.changes);
-        assert_eq!(ledgers(folder.path()), [path]);
+        let path = dir.path().join("experiment-1.json");
+        write(&path, &contents).unwrap();
+        assert_eq!(read(&path).unwrap().unwrap().changes, contents.changes);
+        assert_eq!(journal_paths(dir.path()), [path]);
     }
 
     #[test]
-    fn a_torn_page_is_an_error_and_no_panic() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("experiment-1.json");
+    fn a_truncated_journal_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("experiment-1.json");
         assert!(read(&path).unwrap().is_none());
         fs::write(&path, r#"{"owner":{"pid":1"#).unwrap();
         read(&path).unwrap_err();

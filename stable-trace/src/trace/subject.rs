@@ -89,7 +89,7 @@ impl RunningSubject {
                 Some(Message::Event { time, workload }) => {
                     return Ok(ChildEvent::Workload { time, workload });
                 }
-                Some(Message::Garbled(line)) => {
+                Some(Message::Malformed(line)) => {
                     log::warn!("the workload wrote a line that is not an event: {line}");
                     return Ok(ChildEvent::Ignored);
                 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use stable_trace_analysis::units::{parse_duration, parse_size};
 
-use super::plan::Sync;
+use super::sync::SyncMethod;
 
 /// Options of the workload.
 #[derive(Args, Clone, Debug, PartialEq, Eq)]
@@ -50,8 +50,8 @@ pub struct WacArgs {
     /// Choose the sync after each write
     ///
     /// For `sync_file_range`, mmap workers call `msync`.
-    #[arg(long, value_enum, default_value_t = Sync::SyncFileRange)]
-    pub sync: Sync,
+    #[arg(long, value_enum, default_value_t = SyncMethod::SyncFileRange)]
+    pub sync: SyncMethod,
 
     /// Seed the random offsets
     #[arg(long, value_name = "N", default_value_t = 1)]
@@ -72,15 +72,14 @@ pub struct WacArgs {
 }
 
 impl WacArgs {
-    /// The same options as words of a command line, for the child process.
-    #[must_use]
-    pub fn to_words(&self) -> Vec<OsString> {
-        let mut words: Vec<OsString> = Vec::new();
+    /// Formats the options as command-line arguments, for the child process.
+    pub(super) fn to_arguments(&self) -> Vec<OsString> {
+        let mut arguments: Vec<OsString> = Vec::new();
         let mut option = |name: &str, value: OsString| {
-            // In one word, so that a value such as `-dir` is not read as an option.
-            let mut word = OsString::from(format!("--{name}="));
-            word.push(value);
-            words.push(word);
+            // `--name=value` in one argument: a value such as `-dir` is not parsed as an option.
+            let mut argument = OsString::from(format!("--{name}="));
+            argument.push(value);
+            arguments.push(argument);
         };
         for profile in &self.profiles {
             option("profile", profile.into());
@@ -100,9 +99,9 @@ impl WacArgs {
         }
         option("seed", self.seed.to_string().into());
         if self.yes {
-            words.push("--yes".into());
+            arguments.push("--yes".into());
         }
-        words
+        arguments
     }
 }
 
@@ -117,38 +116,39 @@ mod tests {
         wac: WacArgs,
     }
 
-    fn parse(words: &[&str]) -> WacArgs {
-        Cli::try_parse_from(["wac"].iter().chain(words)).unwrap().wac
+    fn parse(arguments: &[&str]) -> WacArgs {
+        Cli::try_parse_from(["wac"].iter().chain(arguments)).unwrap().wac
     }
 
     #[test]
-    fn defaults_of_the_contract() {
+    fn defaults_are_the_documented_ones() {
         let args = parse(&[]);
         assert_eq!(args.profiles, ["a"]);
         assert_eq!((args.threads, args.file_size), (64, 65_536));
         assert_eq!(args.duration, Duration::from_secs(30));
-        assert_eq!(args.sync, Sync::SyncFileRange);
+        assert_eq!(args.sync, SyncMethod::SyncFileRange);
         assert_eq!(args.io_size, None);
     }
 
     #[test]
-    fn words_parse_back_to_the_same_options() {
-        for words in [
+    fn formatted_options_parse_to_the_same_options() {
+        for arguments in [
             vec![],
             vec!["--profile", "c", "--profile", "D", "--sync", "fsync", "--io-size", "8k"],
             vec!["--path=-odd dir", "--threads", "3", "--duration", "1500us", "--seed", "9"],
             vec!["--device-file", "/dev/null", "--yes", "--sync", "none", "--duration", "1m 2s"],
         ] {
-            let args = parse(&words);
-            let again = args.to_words();
-            let again: Vec<&str> = again.iter().map(|word| word.to_str().unwrap()).collect();
-            assert_eq!(parse(&again), args, "{words:?}");
+            let args = parse(&arguments);
+            let formatted = args.to_arguments();
+            let formatted: Vec<&str> =
+                formatted.iter().map(|argument| argument.to_str().unwrap()).collect();
+            assert_eq!(parse(&formatted), args, "{arguments:?}");
         }
     }
 
     #[test]
-    fn bad_words_are_refused() {
-        for words in [
+    fn invalid_options_are_rejected() {
+        for arguments in [
             vec!["--profile", "h"],
             vec!["--sync", "often"],
             vec!["--duration", "10"],
@@ -156,7 +156,10 @@ mod tests {
             vec!["--threads", "-1"],
             vec!["--path", ".", "--device-file", "/dev/null"],
         ] {
-            assert!(Cli::try_parse_from(["wac"].iter().chain(&words)).is_err(), "{words:?}");
+            assert!(
+                Cli::try_parse_from(["wac"].iter().chain(&arguments)).is_err(),
+                "{arguments:?}"
+            );
         }
     }
 }

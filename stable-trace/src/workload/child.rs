@@ -1,4 +1,4 @@
-//! The workload as a process of its own, so that its waits are not the agent's.
+//! The workload as a child process, so that its stalls are not the agent's.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -16,121 +16,120 @@ use tokio::process::{ChildStdout, Command};
 
 use super::args::WacArgs;
 use super::error::WorkloadError;
-use super::lines::Lines;
+use super::line_splitter::LineSplitter;
 
-/// Tells a workload process whose child it is; see [`super::command::follow_parent`].
-pub const PARENT: &str = "STABLE_TRACE_WAC_PARENT";
+/// The environment variable with the agent's pid; see [`super::command::exit_with_parent`].
+pub(super) const PARENT_PID_VAR: &str = "STABLE_TRACE_WAC_PARENT";
 
-/// What a workload process said on its standard output.
+/// A line that the workload process wrote to its standard output.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Message {
-    /// An event, and when it was said: RFC 3339 in UTC. We may read it much later.
+    /// A `workload` event.
     Event {
-        /// When.
+        /// When the workload wrote the line, which may be much earlier than it is read.
         time: Timestamp,
-        /// What.
+        /// The event.
         workload: Workload,
     },
-    /// A line that is none, as far as it can be printed. Only the first is reported.
-    Garbled(String),
+    /// The beginning of a line that is not a `workload` event, without control characters. Only the
+    /// first such line is reported.
+    Malformed(String),
 }
 
-/// A line of the stream, of which only the event is wanted.
+/// The fields of a stream line that are used here.
 #[derive(Deserialize)]
-struct Said {
+struct StreamLine {
     time: Timestamp,
     #[serde(flatten)]
     event: Event,
 }
 
-/// The event in one line of a workload's JSON stream; `None` if it is not a `workload` event with a
-/// time.
-#[must_use]
-pub fn parse_line(line: &[u8]) -> Option<Message> {
+/// Parses one line of the JSON stream; `None` unless it is a `workload` event with a time.
+fn parse_line(line: &[u8]) -> Option<Message> {
     match serde_json::from_slice(line) {
-        Ok(Said { time, event: Event::Workload(workload) }) => {
+        Ok(StreamLine { time, event: Event::Workload(workload) }) => {
             Some(Message::Event { time, workload })
         }
         _ => None,
     }
 }
 
-/// Lines to messages.
+/// Converts the bytes of the workload's output to messages.
 #[derive(Debug, Default)]
-struct Reader {
-    lines: Lines,
+struct MessageReader {
+    lines: LineSplitter,
     messages: VecDeque<Message>,
-    garbled: bool,
+    /// Whether a malformed line has been reported.
+    malformed: bool,
 }
 
-impl Reader {
+impl MessageReader {
     fn push(&mut self, bytes: &[u8]) {
-        let Self { lines, messages, garbled } = self;
-        lines.push(bytes, |line| messages.extend(message(line, garbled)));
+        let Self { lines, messages, malformed } = self;
+        lines.push(bytes, |line| messages.extend(message(line, malformed)));
     }
 
     fn finish(&mut self) {
-        let Self { lines, messages, garbled } = self;
-        lines.finish(|line| messages.extend(message(line, garbled)));
+        let Self { lines, messages, malformed } = self;
+        lines.finish(|line| messages.extend(message(line, malformed)));
     }
 }
 
-fn message(line: &[u8], garbled: &mut bool) -> Option<Message> {
+fn message(line: &[u8], malformed: &mut bool) -> Option<Message> {
     match parse_line(line) {
         Some(event) => Some(event),
-        None if *garbled || line.is_empty() => None,
+        None if *malformed || line.is_empty() => None,
         None => {
-            *garbled = true;
+            *malformed = true;
             let text = String::from_utf8_lossy(line);
             let text = text.chars().take(120).map(|c| if c.is_control() { '?' } else { c });
-            Some(Message::Garbled(text.collect()))
+            Some(Message::Malformed(text.collect()))
         }
     }
 }
 
-/// A running workload process. Dropped before its end it is told to stop.
+/// A workload process. Dropping it sends SIGTERM.
 #[derive(Debug)]
 pub struct Child {
     process: tokio::process::Child,
     stdout: Option<ChildStdout>,
-    reader: Reader,
+    reader: MessageReader,
 }
 
 impl Child {
-    /// Starts `program wac --no-trace --format json` with the options of `args`. Its workers start at
-    /// once: attach the probes first. Its progress goes to this process's stderr unless `quiet`.
+    /// Starts `program wac --no-trace --format json` with the options of `args`. Its workers start
+    /// immediately, so probes must be attached before. It writes its progress to the agent's
+    /// standard error unless `quiet`.
     ///
-    /// If the thread that calls this ends, the workload ends, too, and removes its scratch file: to
-    /// the kernel the parent is that thread. Call it from one that lives as long as the process.
+    /// The workload ends with the calling thread: for the kernel that thread is the parent
+    /// (`PR_SET_PDEATHSIG`). It must live as long as the workload.
     ///
     /// # Errors
-    /// [`WorkloadError::Child`] if the program cannot be run.
+    /// [`WorkloadError::Spawn`] if the program cannot be run.
     ///
     /// # Panics
     /// Outside a tokio runtime with I/O enabled.
     pub fn spawn(program: &Path, args: &WacArgs, quiet: bool) -> Result<Self, WorkloadError> {
         let mut process = Command::new(program)
-            .args(words(args, quiet))
-            .env(PARENT, std::process::id().to_string())
+            .args(arguments(args, quiet))
+            .env(PARENT_PID_VAR, std::process::id().to_string())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
-            .map_err(|source| WorkloadError::Child { program: program.to_owned(), source })?;
+            .map_err(|source| WorkloadError::Spawn { program: program.to_owned(), source })?;
         let stdout = process.stdout.take();
-        Ok(Self { process, stdout, reader: Reader::default() })
+        Ok(Self { process, stdout, reader: MessageReader::default() })
     }
 
-    /// The process's id; `None` once it was waited for.
-    #[must_use]
+    /// The process id; `None` after [`Child::wait`].
     pub fn pid(&self) -> Option<u32> {
         self.process.id()
     }
 
-    /// What it says next; `None` when it has closed its output, which it does by ending.
-    /// Cancel-safe: nothing is lost if the future is dropped.
+    /// Reads the next message; `None` at the end of the output. Cancel-safe.
     ///
     /// # Errors
-    /// [`WorkloadError::ChildLost`] if its output cannot be read.
+    /// [`WorkloadError::Read`] if the output cannot be read.
     pub async fn next(&mut self) -> Result<Option<Message>, WorkloadError> {
         let mut bytes = [0; 4096];
         loop {
@@ -138,7 +137,7 @@ impl Child {
                 return Ok(Some(message));
             }
             let Some(stdout) = &mut self.stdout else { return Ok(None) };
-            match stdout.read(&mut bytes).await.map_err(WorkloadError::ChildLost)? {
+            match stdout.read(&mut bytes).await.map_err(WorkloadError::Read)? {
                 0 => {
                     self.stdout = None;
                     self.reader.finish();
@@ -148,22 +147,23 @@ impl Child {
         }
     }
 
-    /// Asks it to end (SIGTERM): a `finished` event follows, then the end of its output. Asking
-    /// again, or asking one that has ended, does nothing.
+    /// Sends SIGTERM: a `finished` event follows, then the end of the output. Has no effect on a
+    /// process that has exited or has got the signal before.
     pub fn stop(&self) {
         let pid = self.process.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
         if let Some(pid) = pid {
-            // It may have ended just now; until it is waited for the id stays its own.
+            // The process may have exited, but its pid is not reused before it is waited for.
             let _ = kill_process(pid, Signal::TERM);
         }
     }
 
-    /// Waits for its end. Read its messages until `None` first, or it may wait for a reader.
+    /// Waits for the process to exit. Read all messages before: the process may block on a full
+    /// pipe.
     ///
     /// # Errors
-    /// [`WorkloadError::ChildLost`] if it cannot be waited for.
+    /// [`WorkloadError::Wait`] if the kernel refuses.
     pub async fn wait(&mut self) -> Result<ExitStatus, WorkloadError> {
-        self.process.wait().await.map_err(WorkloadError::ChildLost)
+        self.process.wait().await.map_err(WorkloadError::Wait)
     }
 }
 
@@ -173,13 +173,14 @@ impl Drop for Child {
     }
 }
 
-fn words(args: &WacArgs, quiet: bool) -> Vec<OsString> {
-    let mut words: Vec<OsString> = ["wac", "--no-trace", "--format=json"].map(Into::into).into();
+fn arguments(args: &WacArgs, quiet: bool) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> =
+        ["wac", "--no-trace", "--format=json"].map(Into::into).into();
     if quiet {
-        words.push("--quiet".into());
+        arguments.push("--quiet".into());
     }
-    words.extend(args.to_words());
-    words
+    arguments.extend(args.to_arguments());
+    arguments
 }
 
 #[cfg(test)]
@@ -190,28 +191,28 @@ mod tests {
     const LINE: &[u8] = br#"{"seq":1,"time":"2026-01-01T00:00:00Z","type":"workload","state":"started","profile":"a","threads":4,"file_size":65536,"operations":0,"bytes":0,"errors":{}}"#;
 
     fn messages(bytes: &[u8]) -> Vec<Message> {
-        let mut reader = Reader::default();
+        let mut reader = MessageReader::default();
         reader.push(bytes);
         reader.finish();
         reader.messages.into()
     }
 
     #[test]
-    fn an_event_is_read_and_garbage_is_reported_once() {
+    fn malformed_lines_are_reported_once() {
         let text = [LINE, b"\nnonsense \x1b[0m\n\n{}\n", LINE].concat();
-        let said = messages(&text);
+        let read = messages(&text);
         assert!(matches!(
-            &said[0],
+            &read[0],
             Message::Event { time, workload }
                 if workload.profile == "a" && time.to_string() == "2026-01-01T00:00:00.000000000Z"
         ));
-        assert_eq!(said[1], Message::Garbled("nonsense ?[0m".into()));
-        assert!(matches!(&said[2], Message::Event { .. }));
-        assert_eq!(said.len(), 3);
+        assert_eq!(read[1], Message::Malformed("nonsense ?[0m".into()));
+        assert!(matches!(&read[2], Message::Event { .. }));
+        assert_eq!(read.len(), 3);
     }
 
     #[test]
-    fn another_event_is_none_of_a_workload() {
+    fn other_events_and_events_without_a_time_are_not_messages() {
         let lost =
             br#"{"seq":1,"time":"2026-01-01T00:00:00Z","type":"lost","count":1,"since_seq":0}"#;
         assert_eq!(parse_line(lost), None);
@@ -221,13 +222,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn reading_is_total(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-            let garbled = messages(&bytes).len();
-            prop_assert!(garbled <= 1);
+        fn arbitrary_bytes_give_at_most_one_message(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            let count = messages(&bytes).len();
+            prop_assert!(count <= 1);
         }
 
         #[test]
-        fn a_torn_event_is_no_panic(end in 0..LINE.len()) {
+        fn a_truncated_event_is_not_a_message(end in 0..LINE.len()) {
             prop_assert_eq!(parse_line(&LINE[..end]), None);
         }
     }

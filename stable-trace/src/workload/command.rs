@@ -1,4 +1,4 @@
-//! `stable-trace wac --no-trace`: the workload alone, as a command.
+//! `stable-trace wac --no-trace`: the workload without tracing.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -13,52 +13,50 @@ use stable_trace_analysis::{
 };
 
 use super::args::WacArgs;
-use super::child::PARENT;
+use super::child::PARENT_PID_VAR;
+use super::drop_privileges::{PrivilegeDrop, drop_privileges};
 use super::error::WorkloadError;
-use super::identity::{Identity, give_up_root};
 use super::plan::{Plan, Target};
-use super::progress::Progress;
+use super::progress::ProgressFormatter;
 use super::signals::stop_on_signals;
 use super::{scratch, wac};
 
-/// What standard output carries.
+/// The format of standard output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    /// One line for each profile, when it has finished.
+pub(crate) enum Format {
+    /// One line for each finished profile.
     Text,
-    /// Every event as an object a line.
+    /// One JSON object for each event.
     Json,
 }
 
-/// Runs the workload in this process until it is done, or told to end by SIGINT, SIGTERM or SIGHUP,
-/// or because nobody reads its output any more. Progress goes to stderr unless `quiet`.
+/// Runs the workload in this process until it is complete, until SIGINT, SIGTERM or SIGHUP, or
+/// until standard output cannot be written. Writes progress to standard error unless `quiet`.
 ///
-/// Call it from the main thread before any other exists: it may change the process's user.
-///
-/// # Errors
-/// What keeps the workload from running, one line each. The scratch file is gone in any case.
-pub fn run_standalone(
+/// Must be called from the main thread before any other thread exists, because it may change the
+/// user of the process. Removes the scratch file in any case.
+pub(crate) fn run_standalone(
     args: &WacArgs,
     format: Format,
     quiet: bool,
 ) -> Result<ExitCode, WorkloadError> {
     let plan = Plan::new(args, rustix::param::page_size() as u64)?;
-    let identity = give_up_root(&plan.target)?;
-    if !follow_parent() {
+    let privileges = drop_privileges(&plan.target)?;
+    if !exit_with_parent() {
         return Ok(ExitCode::SUCCESS);
     }
     if !quiet {
-        notes(&plan, identity);
+        print_notes(&plan, privileges);
     }
     let stop = Arc::new(AtomicBool::new(false));
     stop_on_signals(Arc::clone(&stop)).map_err(WorkloadError::Signals)?;
 
-    let mut progress = Progress::new(Instant::now());
+    let mut progress = ProgressFormatter::new(Instant::now());
     let seq = AtomicU64::new(0);
     wac::run(&plan, &stop, |event| {
         let line = progress.line(&event, Instant::now());
         if !quiet {
-            // A terminal that has gone away does not end the workload.
+            // A closed terminal does not stop the workload.
             let _ = writeln!(io::stderr(), "{line}");
         }
         let written = match format {
@@ -69,39 +67,40 @@ pub fn run_standalone(
             Format::Text => Ok(()),
         };
         if written.is_err() {
-            // The reader has gone: so do we, quietly.
+            // The reader has closed the pipe: stop without an error message.
             stop.store(true, Relaxed);
         }
     })?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Makes this process end with the agent that started it, named by the variable [`PARENT`]; without
-/// that variable nothing happens. False if the agent has ended already.
+/// Has the kernel send SIGTERM to this process when the agent that started it ends. Returns `false`
+/// if the agent has ended already. Without the variable [`PARENT_PID_VAR`] it does nothing.
 ///
-/// The child does this for itself, after it has become another user: that change, and an executable
-/// with file capabilities, would undo what a parent sets before `exec`.
-#[must_use]
-pub fn follow_parent() -> bool {
-    let Ok(parent) = std::env::var(PARENT) else { return true };
+/// The child sets the signal itself, after it has changed its user: that change, and the `exec` of
+/// a file with capabilities, clear a signal that the parent sets between `fork` and `exec`.
+pub(super) fn exit_with_parent() -> bool {
+    let Ok(parent) = std::env::var(PARENT_PID_VAR) else { return true };
     if let Err(errno) = set_parent_process_death_signal(Some(Signal::TERM)) {
-        log::warn!("this workload may outlive stable-trace: {errno}");
+        log::warn!(
+            "cannot request a signal at the end of the parent, so this workload may outlive it: {errno}"
+        );
     }
     getppid().map(Pid::as_raw_nonzero).map(|pid| pid.to_string()) == Some(parent)
 }
 
-fn notes(plan: &Plan, identity: Identity) {
-    match identity {
-        Identity::Unchanged => {}
-        Identity::Dropped(user) => eprintln!("wac: runs as user {}, not as root", user.uid),
-        Identity::StillRoot(user) => eprintln!(
+fn print_notes(plan: &Plan, privileges: PrivilegeDrop) {
+    match privileges {
+        PrivilegeDrop::NotNeeded => {}
+        PrivilegeDrop::Dropped(user) => eprintln!("wac: runs as user {}, not as root", user.uid),
+        PrivilegeDrop::StillRoot(user) => eprintln!(
             "wac: stays root, because user {} cannot write to {}",
             user.uid,
             plan.target.path().display()
         ),
     }
     if let Target::Directory(path) = &plan.target
-        && scratch::in_memory(path)
+        && scratch::is_in_memory(path)
     {
         eprintln!(
             "wac: {} is in memory and is never written back, so nothing stalls there: choose a \
@@ -114,6 +113,6 @@ fn notes(plan: &Plan, identity: Identity) {
 fn print_json(event: Workload, seq: u64) -> io::Result<()> {
     let time = Timestamp::now();
     let line = serde_json::to_string(&Line { seq, time, event: Event::Workload(event) })?;
-    // Standard output flushes at the end of a line.
+    // Standard output is line-buffered, so this flushes it.
     writeln!(io::stdout(), "{line}")
 }

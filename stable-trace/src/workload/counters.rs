@@ -1,36 +1,30 @@
-//! What workers count, and the sum that a reporter takes while they run.
+//! Per-worker counters, and their sums, which may be taken while the workers run.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use stable_trace_analysis::event::ModeCount;
 
-use super::errno::{CAUSES, Cause};
+use super::errno::{CAUSE_COUNT, Cause};
 use super::profile::Mode;
 
-/// What a worker asks of the kernel.
+/// The operations of a worker that can fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Call {
-    /// `pwrite`.
+pub(super) enum Call {
     Pwrite,
-    /// `sync_file_range`.
     SyncFileRange,
-    /// `fsync`.
     Fsync,
-    /// `msync`.
     Msync,
-    /// No call: a store to mapped memory.
+    /// A store to mapped memory, which is not a system call.
     Store,
 }
 
 impl Call {
-    /// All of them, in the order of their numbers.
+    /// In the order of their discriminants, which index the counters.
     const ALL: [Self; 5] =
         [Self::Pwrite, Self::SyncFileRange, Self::Fsync, Self::Msync, Self::Store];
 
-    /// As the manual pages have it.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
+    const fn name(self) -> &'static str {
         match self {
             Self::Pwrite => "pwrite",
             Self::SyncFileRange => "sync_file_range",
@@ -41,16 +35,16 @@ impl Call {
     }
 }
 
-/// One worker's counts. Only that worker writes them; anybody may read.
+/// One worker's counters. Only that worker writes them.
 ///
-/// Aligned to two cache lines, because neighbouring lines are prefetched as a pair: workers must not
-/// slow each other by counting.
+/// Aligned to two cache lines, because adjacent lines are prefetched as a pair: without that, the
+/// workers' counters would share cache lines.
 #[derive(Debug)]
 #[repr(align(128))]
-pub struct Counters {
+pub(super) struct Counters {
     operations: AtomicU64,
     bytes: AtomicU64,
-    errors: [[AtomicU64; CAUSES]; Call::ALL.len()],
+    errors: [[AtomicU64; CAUSE_COUNT]; Call::ALL.len()],
 }
 
 impl Default for Counters {
@@ -58,29 +52,28 @@ impl Default for Counters {
         Self {
             operations: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
-            errors: [const { [const { AtomicU64::new(0) }; CAUSES] }; Call::ALL.len()],
+            errors: [const { [const { AtomicU64::new(0) }; CAUSE_COUNT] }; Call::ALL.len()],
         }
     }
 }
 
-/// A plain load and store: with one writer no locked instruction is needed.
+/// With a single writer, a load and a store do without an atomic read-modify-write.
 fn add(counter: &AtomicU64, count: u64) {
     counter.store(counter.load(Relaxed).wrapping_add(count), Relaxed);
 }
 
 impl Counters {
-    /// A write or a round of stores is done: `count` bytes.
-    pub fn wrote(&self, count: u64) {
+    /// Counts `count` bytes given to the kernel.
+    pub(super) fn wrote(&self, count: u64) {
         add(&self.bytes, count);
     }
 
-    /// A write and its sync are done.
-    pub fn completed(&self) {
+    /// Counts a write whose sync has succeeded.
+    pub(super) fn completed(&self) {
         add(&self.operations, 1);
     }
 
-    /// A call failed.
-    pub fn failed(&self, call: Call, cause: Cause) {
+    pub(super) fn failed(&self, call: Call, cause: Cause) {
         let of_call = self.errors.get(call as usize);
         if let Some(counter) = of_call.and_then(|errors| errors.get(cause.index())) {
             add(counter, 1);
@@ -88,20 +81,19 @@ impl Counters {
     }
 }
 
-/// Counts of all workers of one mode.
+/// Sums over the workers of one mode.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Totals {
-    /// Writes with their sync, both successful.
-    pub operations: u64,
-    /// Bytes given to the kernel, those whose sync failed included.
-    pub bytes: u64,
-    /// Failures by call, then by name.
-    pub failed: BTreeMap<String, BTreeMap<String, u64>>,
+pub(super) struct Totals {
+    /// Writes that succeeded and whose sync succeeded.
+    pub(super) operations: u64,
+    /// Bytes given to the kernel, including those whose sync failed.
+    pub(super) bytes: u64,
+    /// Failures by call, then by the name of the cause.
+    pub(super) failed: BTreeMap<String, BTreeMap<String, u64>>,
 }
 
 impl Totals {
-    /// Adds one worker's counts.
-    pub fn add(&mut self, counters: &Counters) {
+    fn add(&mut self, counters: &Counters) {
         self.operations += counters.operations.load(Relaxed);
         self.bytes += counters.bytes.load(Relaxed);
         for (call, errors) in Call::ALL.iter().zip(&counters.errors) {
@@ -119,9 +111,8 @@ impl Totals {
         *of_call.entry(name.to_owned()).or_default() += count;
     }
 
-    /// Failures by name, whatever the call.
-    #[must_use]
-    pub fn errors(&self) -> BTreeMap<String, u64> {
+    /// Failures by the name of the cause, over all calls.
+    pub(super) fn errors(&self) -> BTreeMap<String, u64> {
         let mut errors = BTreeMap::new();
         for (name, count) in self.failed.values().flatten() {
             *errors.entry(name.clone()).or_default() += count;
@@ -129,9 +120,7 @@ impl Totals {
         errors
     }
 
-    /// Adds the counts of another mode.
-    #[must_use]
-    pub fn and(mut self, other: &Self) -> Self {
+    fn merged_with(mut self, other: &Self) -> Self {
         self.operations += other.operations;
         self.bytes += other.bytes;
         for (call, errors) in &other.failed {
@@ -143,18 +132,15 @@ impl Totals {
     }
 }
 
-/// Counts of a whole profile, mode by mode.
+/// Sums of one profile, by mode.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ModeTotals {
-    /// The `pwrite` workers.
-    pub write: Totals,
-    /// The mmap workers.
-    pub mmap: Totals,
+pub(super) struct ModeTotals {
+    write: Totals,
+    mmap: Totals,
 }
 
 impl ModeTotals {
-    /// Sums what `workers` counted so far.
-    pub fn of<'a>(workers: impl IntoIterator<Item = (Mode, &'a Counters)>) -> Self {
+    pub(super) fn of<'a>(workers: impl IntoIterator<Item = (Mode, &'a Counters)>) -> Self {
         let mut totals = Self::default();
         for (mode, counters) in workers {
             match mode {
@@ -165,9 +151,11 @@ impl ModeTotals {
         totals
     }
 
-    /// By the modes' names; only those that any worker has.
-    #[must_use]
-    pub fn by_mode(&self, workers: impl IntoIterator<Item = Mode>) -> BTreeMap<String, ModeCount> {
+    /// The sums by the name of the mode, for the modes of `workers`.
+    pub(super) fn by_mode(
+        &self,
+        workers: impl IntoIterator<Item = Mode>,
+    ) -> BTreeMap<String, ModeCount> {
         let count = |totals: &Totals| ModeCount {
             operations: totals.operations,
             bytes: totals.bytes,
@@ -180,10 +168,9 @@ impl ModeTotals {
         modes.collect()
     }
 
-    /// Both modes together.
-    #[must_use]
-    pub fn sum(&self) -> Totals {
-        self.write.clone().and(&self.mmap)
+    /// The sum over both modes.
+    pub(super) fn sum(&self) -> Totals {
+        self.write.clone().merged_with(&self.mmap)
     }
 }
 
@@ -193,7 +180,7 @@ mod tests {
     use rustix::io::Errno;
 
     #[test]
-    fn modes_are_kept_apart_and_summed() {
+    fn modes_are_counted_separately_and_summed() {
         let (write, mmap) = (Counters::default(), Counters::default());
         write.wrote(4096);
         write.completed();

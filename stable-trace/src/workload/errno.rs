@@ -1,34 +1,34 @@
-//! Names of failures: an errno, or the signal that stands for one in a store to mapped memory.
+//! Names of failures: an errno, or SIGBUS for a store to mapped memory.
+//!
+//! libc's `strerrorname_np` would replace the table, but musl does not have it.
 
-/// Errno numbers of Linux end below this on every architecture that aya supports.
-const ERRNOS: usize = 134;
+/// All errno numbers of Linux are below this on every architecture that aya supports.
+const ERRNO_LIMIT: usize = 134;
 
-/// How many distinct causes there are: usable as the length of an array of counters.
-pub const CAUSES: usize = ERRNOS + 1;
+/// Number of causes: the length of an array of counters by cause.
+pub(super) const CAUSE_COUNT: usize = ERRNO_LIMIT + 1;
 
 /// Why an operation failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cause(usize);
+pub(super) struct Cause(usize);
 
 impl Cause {
-    /// A store to mapped memory had no page to go to: what `ENOSPC` or `EIO` is to a `write()`.
-    pub const SIGBUS: Self = Self(ERRNOS);
+    /// The kernel could not provide a page for a store to mapped memory; a `write()` would fail
+    /// with `ENOSPC` or `EIO`.
+    pub(super) const SIGBUS: Self = Self(ERRNO_LIMIT);
 
-    /// The cause at `index`, for walking an array of counters.
-    #[must_use]
-    pub const fn at(index: usize) -> Self {
+    /// The cause of the counter at `index`.
+    pub(super) const fn at(index: usize) -> Self {
         Self(index)
     }
 
-    /// Smaller than [`CAUSES`].
-    #[must_use]
-    pub const fn index(self) -> usize {
+    /// Less than [`CAUSE_COUNT`].
+    pub(super) const fn index(self) -> usize {
         self.0
     }
 
     /// `ENOSPC`, `EIO`, `EILSEQ` …, `SIGBUS`, or `errno N` for a number without a name.
-    #[must_use]
-    pub fn name(self) -> String {
+    pub(super) fn name(self) -> String {
         if self == Self::SIGBUS {
             return "SIGBUS".to_owned();
         }
@@ -41,8 +41,8 @@ impl Cause {
 
 impl From<rustix::io::Errno> for Cause {
     fn from(errno: rustix::io::Errno) -> Self {
-        // 0 is no errno: a number beyond the table, which no system call returns, reads `errno 0`.
-        let index = usize::try_from(errno.raw_os_error()).ok().filter(|&n| n < ERRNOS);
+        // No system call returns a number beyond the limit; if one did, it is counted as `errno 0`.
+        let index = usize::try_from(errno.raw_os_error()).ok().filter(|&n| n < ERRNO_LIMIT);
         Self(index.unwrap_or(0))
     }
 }
@@ -51,7 +51,7 @@ macro_rules! names {
     ($($name:ident)*) => { &[$((libc::$name, stringify!($name))),*] };
 }
 
-/// The numbers are the architecture's own; of two names for one number the first is used.
+/// Numbers depend on the architecture. Where two names have one number, the first is used.
 static NAMES: &[(i32, &str)] = names! {
     EPERM ENOENT ESRCH EINTR EIO ENXIO E2BIG ENOEXEC EBADF ECHILD EAGAIN ENOMEM EACCES EFAULT
     ENOTBLK EBUSY EEXIST EXDEV ENODEV ENOTDIR EISDIR EINVAL ENFILE EMFILE ENOTTY ETXTBSY EFBIG
@@ -74,7 +74,7 @@ mod tests {
     use rustix::io::Errno;
 
     #[test]
-    fn the_names_that_matter() {
+    fn common_errnos_have_names() {
         for (errno, name) in [
             (Errno::NOSPC, "ENOSPC"),
             (Errno::IO, "EIO"),
@@ -90,17 +90,17 @@ mod tests {
     }
 
     #[test]
-    fn every_name_has_its_place() {
+    fn every_named_errno_has_a_counter() {
         for &(number, name) in NAMES {
             let cause = Cause::from(Errno::from_raw_os_error(number));
             assert_eq!(cause.index(), usize::try_from(number).unwrap());
-            assert!(cause.index() < CAUSES);
+            assert!(cause.index() < CAUSE_COUNT);
             assert_eq!(cause.name(), name);
         }
     }
 
     #[test]
-    fn an_unknown_number_is_still_counted() {
+    fn an_unnamed_number_is_counted() {
         assert_eq!(Cause::at(41).name(), "errno 41");
         assert_eq!(Cause::from(Errno::from_raw_os_error(4000)).index(), 0);
     }

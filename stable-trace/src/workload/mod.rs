@@ -1,32 +1,36 @@
-//! The paired workload: rewrite the same pages as fast as it goes, and sync every write.
+//! `wac`, the write-after-checksum workload: threads rewrite the same pages as fast as they can and
+//! sync each write.
 //!
-//! [`WacArgs`] are what a user types, [`plan::Plan`] is what that means once it was found sane,
-//! [`wac::run`] does it in this process, [`command::run_standalone`] is the whole of
-//! `stable-trace wac --no-trace`, and [`child`] runs that as a process of its own for an agent.
+//! [`WacArgs`] are its options, and `Plan` is what they mean after validation. `wac::run` runs a
+//! plan in this process, `command::run_standalone` is `stable-trace wac --no-trace`, and [`child`]
+//! runs that command as a child process of the agent.
 
-pub mod args;
+mod args;
 pub mod child;
-pub mod command;
-pub mod counters;
-pub mod device;
-pub mod errno;
-pub mod error;
-pub mod identity;
-mod lines;
-pub mod plan;
-pub mod profile;
-pub mod progress;
+pub(crate) mod command;
+mod counters;
+mod drop_privileges;
+mod errno;
+mod error;
+pub(crate) mod exclusive_device;
+mod line_splitter;
+mod plan;
+mod profile;
+pub(crate) mod progress;
 mod region;
-pub mod rng;
-pub mod scratch;
+mod rng;
+mod scratch;
 mod sigbus;
 mod signals;
 mod start_barrier;
 mod stop_condition;
-pub mod wac;
+mod sync;
+mod test_disk;
+mod wac;
 mod worker;
 
 pub use args::WacArgs;
 pub use error::WorkloadError;
-pub use plan::{Plan, Sync, Target};
-pub use profile::{Mode, Profile};
+pub(crate) use plan::Plan;
+pub use profile::Profile;
+pub use sync::SyncMethod;

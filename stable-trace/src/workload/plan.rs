@@ -1,96 +1,76 @@
-//! What the options mean, checked before anything is touched.
+//! Validates the options before the workload changes anything.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::ValueEnum;
-
 use super::args::WacArgs;
 use super::error::WorkloadError;
 use super::profile::Profile;
+use super::sync::SyncMethod;
 
-/// More workers than this measure the scheduler.
-pub const MOST_THREADS: u32 = 4096;
+/// With more workers than this, the workload measures the scheduler.
+const MAX_THREADS: u32 = 4096;
 
-/// Linux cuts a write off just below 2 GiB; half of that leaves no doubt.
-pub const MOST_IO_SIZE: u64 = 1 << 30;
+/// Half of the size at which Linux truncates a write (`MAX_RW_COUNT`, just below 2 GiB).
+const MAX_IO_SIZE: u64 = 1 << 30;
 
-/// The unit of every write, which makes all of them whole words, and whole sectors.
+/// The size of each write is a multiple of this: whole sectors, and whole 64-bit words.
 const SECTOR: u64 = 512;
-
-/// What follows each write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Sync {
-    /// `sync_file_range` that waits before and after; for mmap workers `msync`
-    #[value(name = "sync_file_range")]
-    SyncFileRange,
-    /// `fsync` for all workers
-    Fsync,
-    /// No sync: the kernel decides when to write back
-    None,
-}
 
 /// Where the workload writes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Target {
-    /// A scratch file of its own in this directory.
+pub(crate) enum Target {
+    /// A new scratch file in this directory.
     Directory(PathBuf),
     /// A whole block device, whose contents are lost.
     Device(PathBuf),
 }
 
 impl Target {
-    /// The directory or the device.
-    #[must_use]
-    pub fn path(&self) -> &Path {
+    pub(super) fn path(&self) -> &Path {
         match self {
             Self::Directory(path) | Self::Device(path) => path,
         }
     }
 }
 
-/// A workload that makes sense. Sizes are bytes.
+/// A validated workload. Sizes are in bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Plan {
-    /// They run one after the other, in this order.
-    pub profiles: Vec<Profile>,
-    /// Where.
-    pub target: Target,
-    /// Workers, at least one.
-    pub threads: u32,
-    /// Bytes of the file, or of the part of the device, that is rewritten.
-    pub file_size: u64,
-    /// Bytes of one write: a multiple of 512, at most `file_size`.
-    pub io_size: u64,
-    /// How long each profile runs.
-    pub duration: Duration,
-    /// What follows each write.
-    pub sync: Sync,
-    /// Seed of the random offsets.
-    pub seed: u64,
-    /// The user said `--yes`.
-    pub confirmed: bool,
+pub(crate) struct Plan {
+    /// Run one after the other, in this order.
+    pub(crate) profiles: Vec<Profile>,
+    pub(super) target: Target,
+    /// At least one.
+    pub(super) threads: u32,
+    /// Size of the file, or of the rewritten part of the device.
+    pub(super) file_size: u64,
+    /// Size of one write: a multiple of 512, at most `file_size`.
+    pub(super) io_size: u64,
+    /// Of each profile.
+    pub(super) duration: Duration,
+    pub(super) sync: SyncMethod,
+    pub(super) seed: u64,
+    /// The user passed `--yes`.
+    pub(super) confirmed: bool,
 }
 
 impl Plan {
-    /// Checks `args` on a machine with pages of `page_size` bytes.
+    /// Validates `args` on a machine with pages of `page_size` bytes.
     ///
-    /// Whether profile g may run without `--yes` depends on the disk: [`super::wac::run`] looks.
-    ///
-    /// # Errors
-    /// The first thing about `args` that cannot be done.
-    pub fn new(args: &WacArgs, page_size: u64) -> Result<Self, WorkloadError> {
-        let profiles = expand(&args.profiles)?;
+    /// Whether profile g may run without `--yes` depends on the disk, which [`super::wac::run`]
+    /// checks.
+    pub(crate) fn new(args: &WacArgs, page_size: u64) -> Result<Self, WorkloadError> {
+        let profiles = parse_profiles(&args.profiles)?;
         let io_size = args.io_size.unwrap_or(page_size);
         let (threads, file_size) = (args.threads, args.file_size);
-        if threads == 0 || threads > MOST_THREADS {
-            return Err(WorkloadError::Threads { threads, most: MOST_THREADS });
+        if threads == 0 || threads > MAX_THREADS {
+            return Err(WorkloadError::Threads { threads, max: MAX_THREADS });
         }
         if args.duration.is_zero() {
             return Err(WorkloadError::NoDuration);
         }
-        if io_size == 0 || !io_size.is_multiple_of(SECTOR) || io_size > MOST_IO_SIZE {
-            return Err(WorkloadError::IoSize { io_size, most: MOST_IO_SIZE });
+        if io_size == 0 || !io_size.is_multiple_of(SECTOR) || io_size > MAX_IO_SIZE {
+            return Err(WorkloadError::IoSize { io_size, max: MAX_IO_SIZE });
         }
         if io_size > file_size {
             return Err(WorkloadError::IoLargerThanFile { io_size, file_size });
@@ -99,11 +79,11 @@ impl Plan {
             return Err(WorkloadError::FileSize(file_size));
         }
         for &profile in &profiles {
-            let least = profile.least_threads();
-            if threads < least {
-                return Err(WorkloadError::TooFewThreads { profile, least });
+            let min = profile.min_threads();
+            if threads < min {
+                return Err(WorkloadError::TooFewThreads { profile, min });
             }
-            if profile.direct() && !io_size.is_multiple_of(page_size) {
+            if profile.uses_direct_io() && !io_size.is_multiple_of(page_size) {
                 return Err(WorkloadError::DirectIoSize { profile, io_size, page_size });
             }
         }
@@ -127,19 +107,18 @@ impl Plan {
         })
     }
 
-    /// Places of `io_size` bytes that a write can go to; a shorter tail stays as it is.
-    #[must_use]
-    pub const fn slots(&self) -> u64 {
+    /// Number of offsets that a write can have. A tail shorter than `io_size` is not written.
+    pub(super) const fn slots(&self) -> u64 {
         self.file_size / self.io_size
     }
 }
 
-/// Names to profiles; `all` is the seed's six.
-fn expand(names: &[String]) -> Result<Vec<Profile>, WorkloadError> {
+/// Parses profile names; `all` stands for the profiles of the 2011 stable-pages patch set.
+fn parse_profiles(names: &[String]) -> Result<Vec<Profile>, WorkloadError> {
     let mut profiles = Vec::new();
     for name in names {
         if name.eq_ignore_ascii_case("all") {
-            profiles.extend(Profile::SEED);
+            profiles.extend(Profile::PATCH_SET);
         } else {
             let profile = Profile::from_name(name);
             profiles.push(profile.ok_or_else(|| WorkloadError::UnknownProfile(name.clone()))?);
@@ -160,35 +139,35 @@ mod tests {
             file_size: 65_536,
             io_size: None,
             duration: Duration::from_secs(30),
-            sync: Sync::SyncFileRange,
+            sync: SyncMethod::SyncFileRange,
             seed: 1,
             device_file: None,
             yes: false,
         }
     }
 
-    fn refused(args: &WacArgs) -> String {
+    fn error(args: &WacArgs) -> String {
         Plan::new(args, 4096).unwrap_err().to_string()
     }
 
     #[test]
-    fn the_default_is_sane() {
+    fn defaults_are_valid() {
         let plan = Plan::new(&args(), 4096).unwrap();
         assert_eq!((plan.io_size, plan.slots()), (4096, 16));
         assert_eq!(plan.target, Target::Directory(".".into()));
     }
 
     #[test]
-    fn all_is_a_to_f_in_order() {
+    fn all_stands_for_a_to_f_in_order() {
         let plan = Plan::new(&WacArgs { profiles: vec!["all".into()], ..args() }, 4096).unwrap();
-        assert_eq!(plan.profiles, Profile::SEED);
+        assert_eq!(plan.profiles, Profile::PATCH_SET);
         let plan = WacArgs { profiles: vec!["G".into(), "a".into()], ..args() };
         let plan = Plan::new(&plan, 4096).unwrap();
         assert_eq!(plan.profiles, [Profile::G, Profile::A]);
     }
 
     #[test]
-    fn nonsense_is_refused_with_the_remedy() {
+    fn invalid_options_are_rejected_with_a_remedy() {
         for (args, expected) in [
             (WacArgs { threads: 0, ..args() }, "--threads 0 is out of range"),
             (WacArgs { threads: 5000, ..args() }, "choose 1 to 4096"),
@@ -199,7 +178,7 @@ mod tests {
             (WacArgs { file_size: 0, ..args() }, "larger than --file-size 0"),
             (WacArgs { io_size: Some(131_072), ..args() }, "larger than --file-size 65536"),
             (WacArgs { file_size: u64::MAX, ..args() }, "larger than any file"),
-            (WacArgs { profiles: vec!["x".into()], ..args() }, "`x` is no profile"),
+            (WacArgs { profiles: vec!["x".into()], ..args() }, "`x` is not a profile"),
             (
                 WacArgs { profiles: vec!["c".into()], threads: 1, ..args() },
                 "profile c needs at least 2 threads",
@@ -210,7 +189,7 @@ mod tests {
             ),
             (WacArgs { device_file: Some("/dev/sdz".into()), ..args() }, "add --yes"),
         ] {
-            let text = refused(&args);
+            let text = error(&args);
             assert!(text.contains(expected), "{text} lacks {expected}");
         }
     }
@@ -222,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn large_pages_count_for_direct_io() {
+    fn direct_io_needs_whole_pages_of_any_page_size() {
         let direct = WacArgs { profiles: vec!["e".into()], io_size: Some(4096), ..args() };
         assert!(Plan::new(&direct, 65_536).is_err());
         assert!(Plan::new(&direct, 4096).is_ok());

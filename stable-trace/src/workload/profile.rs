@@ -1,10 +1,10 @@
-//! The seven profiles: who writes, how, and through what kind of open file.
+//! The profiles: how the workers write, and whether with `O_DIRECT`.
 
 use std::fmt;
 
 /// How a worker changes the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Mode {
+pub(crate) enum Mode {
     /// `pwrite`.
     Write,
     /// Stores to a shared mapping.
@@ -12,12 +12,8 @@ pub enum Mode {
 }
 
 impl Mode {
-    /// Both modes, in the order of reports.
-    pub const ALL: [Self; 2] = [Self::Write, Self::Mmap];
-
-    /// The value of the metrics' label `mode`.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
+    /// The value of the label `mode` in metrics.
+    pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Write => "write",
             Self::Mmap => "mmap",
@@ -25,7 +21,7 @@ impl Mode {
     }
 }
 
-/// A profile: `a` to `f` are those of the stable-pages patch set of 2011, `g` is ours.
+/// A profile. `a` to `f` come from the 2011 stable-pages patch set; `g` is an addition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Profile {
     /// `pwrite` and sync.
@@ -34,28 +30,26 @@ pub enum Profile {
     B,
     /// Half as in A, half as in B.
     C,
-    /// C with the file opened `O_DIRECT`. Some `EIO` is its nature on ext4, xfs and raw devices: where a
-    /// direct write cannot drop the page that a mapping keeps, the kernel marks the mapping with `EIO`
-    /// ("Page cache invalidation failure on direct I/O" in its log), though no disk has failed.
+    /// C with the file opened `O_DIRECT`. On ext4, xfs and raw devices it gets some `EIO` although
+    /// no disk fails: where a direct write cannot invalidate a mapped page, the kernel marks the
+    /// address space with `EIO` and logs "Page cache invalidation failure on direct I/O".
     D,
     /// A with the file opened `O_DIRECT`.
     E,
-    /// B with the file opened `O_DIRECT`; a mapping is page cache all the same.
+    /// B with the file opened `O_DIRECT`, although stores to a mapping go through the page cache.
     F,
-    /// `O_DIRECT` writes of one shared buffer that is rewritten while it is in flight.
+    /// `O_DIRECT` writes of one shared buffer that is rewritten while the writes are in flight.
     G,
 }
 
 impl Profile {
-    /// Every profile.
-    pub const ALL: [Self; 7] = [Self::A, Self::B, Self::C, Self::D, Self::E, Self::F, Self::G];
+    const ALL: [Self; 7] = [Self::A, Self::B, Self::C, Self::D, Self::E, Self::F, Self::G];
 
-    /// What `--profile all` stands for: the seed's six. `g` makes errors, so it is asked for by name.
-    pub const SEED: [Self; 6] = [Self::A, Self::B, Self::C, Self::D, Self::E, Self::F];
+    /// The profiles of the 2011 stable-pages patch set, which `--profile all` stands for. `g`
+    /// causes errors, so it must be named.
+    pub(super) const PATCH_SET: [Self; 6] = [Self::A, Self::B, Self::C, Self::D, Self::E, Self::F];
 
-    /// `a` to `g`.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::A => "a",
             Self::B => "b",
@@ -67,28 +61,23 @@ impl Profile {
         }
     }
 
-    /// The profile of that name, whatever its case.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
+    /// Ignores case.
+    pub(super) fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|profile| profile.name().eq_ignore_ascii_case(name))
     }
 
-    /// Whether workers open the file `O_DIRECT`.
-    #[must_use]
-    pub const fn direct(self) -> bool {
+    pub(super) const fn uses_direct_io(self) -> bool {
         matches!(self, Self::D | Self::E | Self::F | Self::G)
     }
 
-    /// Whether all writers share one buffer that changes while it is in flight.
-    #[must_use]
-    pub const fn shared_buffer(self) -> bool {
+    /// Whether all writers share one buffer that is rewritten while it is in flight.
+    pub(super) const fn shares_buffer(self) -> bool {
         matches!(self, Self::G)
     }
 
-    /// What worker number `worker` of `threads` does. Where both modes run, they alternate, so that
-    /// an odd number has one writer more than mmap workers.
-    #[must_use]
-    pub const fn mode(self, worker: u32) -> Mode {
+    /// The mode of worker number `worker`. Where both modes run they alternate, beginning with a
+    /// writer.
+    pub(super) const fn mode(self, worker: u32) -> Mode {
         match self {
             Self::A | Self::E | Self::G => Mode::Write,
             Self::C | Self::D if worker.is_multiple_of(2) => Mode::Write,
@@ -96,9 +85,8 @@ impl Profile {
         }
     }
 
-    /// The fewest workers with which the profile is what its name says.
-    #[must_use]
-    pub const fn least_threads(self) -> u32 {
+    /// The fewest workers with which each of the profile's modes has one.
+    pub(super) const fn min_threads(self) -> u32 {
         match self {
             Self::C | Self::D => 2,
             _ => 1,
@@ -121,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn half_and_half_is_half_and_half() {
+    fn mixed_profiles_split_the_workers_evenly() {
         for profile in [Profile::C, Profile::D] {
             assert_eq!(count(profile, 64, Mode::Write), 32);
             assert_eq!(count(profile, 64, Mode::Mmap), 32);
@@ -132,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn names_go_both_ways() {
+    fn names_parse_back() {
         for profile in Profile::ALL {
             assert_eq!(Profile::from_name(profile.name()), Some(profile));
         }

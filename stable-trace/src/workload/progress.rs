@@ -1,27 +1,26 @@
-//! What a person reads while the workload runs: one line an event.
+//! Formats workload events as text, one line for each event.
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use stable_trace_analysis::event::{Workload, WorkloadState};
 
-/// Turns events into lines; remembers the previous one, for the rate.
+/// Keeps the counts of the previous event, from which it computes rates.
 #[derive(Debug)]
-pub struct Progress {
+pub(crate) struct ProgressFormatter {
     started: Instant,
+    /// Time, operations and bytes.
     previous: (Instant, u64, u64),
 }
 
-impl Progress {
-    /// Before the first event.
-    #[must_use]
-    pub fn new(now: Instant) -> Self {
+impl ProgressFormatter {
+    pub(crate) fn new(now: Instant) -> Self {
         Self { started: now, previous: (now, 0, 0) }
     }
 
-    /// The line for an event that came at `now`, without a newline. Rates are since the previous
-    /// event, those of `finished` over the whole profile.
-    pub fn line(&mut self, event: &Workload, now: Instant) -> String {
+    /// Formats an event that was received at `now`, without a newline. Rates are those since the
+    /// previous event; for `finished`, those of the whole profile.
+    pub(crate) fn line(&mut self, event: &Workload, now: Instant) -> String {
         let Workload { operations, bytes, .. } = *event;
         let (since, from) = match event.state {
             WorkloadState::Started => {
@@ -30,7 +29,7 @@ impl Progress {
                     "wac {}: {} threads rewrite {}",
                     event.profile,
                     event.threads,
-                    size(event.file_size)
+                    format_size(event.file_size)
                 );
             }
             WorkloadState::Progress => (self.previous.0, (self.previous.1, self.previous.2)),
@@ -44,7 +43,7 @@ impl Progress {
             now.duration_since(self.started).as_secs_f64(),
             if event.state == WorkloadState::Finished { ", finished" } else { "" },
             per_second(operations.saturating_sub(from.0), time),
-            size(per_second(bytes.saturating_sub(from.1), time)),
+            format_size(per_second(bytes.saturating_sub(from.1), time)),
         );
         if !event.errors.is_empty() {
             line.push_str(", errors:");
@@ -62,9 +61,8 @@ fn per_second(count: u64, time: Duration) -> u64 {
     u64::try_from(u128::from(count) * 1_000_000_000 / nanos).unwrap_or(u64::MAX)
 }
 
-/// Bytes with a unit, rounded down to one decimal.
-#[must_use]
-pub fn size(bytes: u64) -> String {
+/// Formats bytes with a binary unit, rounded down to one decimal.
+pub(crate) fn format_size(bytes: u64) -> String {
     for (shift, unit) in [(30, "GiB"), (20, "MiB"), (10, "KiB")] {
         if bytes >> shift > 0 {
             let tenths = (u128::from(bytes) * 10) >> shift;
@@ -94,9 +92,9 @@ mod tests {
     }
 
     #[test]
-    fn a_line_an_event() {
+    fn each_event_is_one_line() {
         let start = Instant::now();
-        let mut progress = Progress::new(start);
+        let mut progress = ProgressFormatter::new(start);
         let mut at = |second: u64, event: &Workload| {
             progress.line(event, start + Duration::from_secs(10 + second))
         };
@@ -118,11 +116,11 @@ mod tests {
     }
 
     #[test]
-    fn no_time_no_panic() {
+    fn an_interval_of_zero_does_not_panic() {
         let now = Instant::now();
-        let mut progress = Progress::new(now);
+        let mut progress = ProgressFormatter::new(now);
         progress.line(&event(WorkloadState::Finished, u64::MAX / 4096), now);
-        assert_eq!(size(0), "0 B");
-        assert_eq!(size(1 << 30), "1 GiB");
+        assert_eq!(format_size(0), "0 B");
+        assert_eq!(format_size(1 << 30), "1 GiB");
     }
 }

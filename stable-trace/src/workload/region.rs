@@ -1,5 +1,5 @@
-//! Memory that several threads, or the disk, may look at while it changes: page-aligned, reached
-//! through raw pointers and atomic stores only, never through a Rust reference to its bytes.
+//! Page-aligned memory that other threads and the disk read while it is written. It is accessed
+//! through raw pointers and atomic stores only; no Rust reference to its bytes exists.
 
 use std::ffi::c_void;
 use std::os::fd::{AsFd, AsRawFd};
@@ -11,75 +11,76 @@ use rustix::mm::{MapFlags, MsyncFlags, ProtFlags, mmap, mmap_anonymous, msync, m
 
 use super::error::WorkloadError;
 
-/// A mapping of this process, unmapped when dropped. Offsets and lengths are bytes.
-pub struct Region {
+/// A memory mapping. Offsets and lengths are in bytes.
+pub(super) struct Region {
     start: *mut c_void,
     len: usize,
 }
 
-// SAFETY: a region is an address and a length; all access goes through atomics or system calls.
+// SAFETY: the memory is accessed through atomics and system calls only.
 unsafe impl Send for Region {}
 // SAFETY: as above.
 unsafe impl Sync for Region {}
 
 impl Region {
-    /// Zeroed private memory, aligned as `O_DIRECT` wants it.
-    pub fn anonymous(len: usize) -> Result<Self, WorkloadError> {
+    /// Maps zeroed private memory. Its alignment suits `O_DIRECT`.
+    pub(super) fn anonymous(len: usize) -> Result<Self, WorkloadError> {
         let prot = ProtFlags::READ | ProtFlags::WRITE;
-        // SAFETY: a new mapping at an address of the kernel's choice overlaps nothing.
+        // SAFETY: a new mapping at an address that the kernel chooses overlaps no other.
         let start = unsafe { mmap_anonymous(ptr::null_mut(), len, prot, MapFlags::PRIVATE) }
-            .map_err(|errno| WorkloadError::Map { bytes: len, errno })?;
+            .map_err(|source| WorkloadError::Map { bytes: len, source })?;
         Ok(Self { start, len })
     }
 
-    /// The first `len` bytes of a file, shared with everybody who has it open.
-    pub fn of_file(file: impl AsFd, len: usize) -> Result<Self, WorkloadError> {
+    /// Maps the first `len` bytes of a file, shared.
+    pub(super) fn of_file(file: impl AsFd, len: usize) -> Result<Self, WorkloadError> {
         let prot = ProtFlags::READ | ProtFlags::WRITE;
-        // SAFETY: a new mapping at an address of the kernel's choice overlaps nothing.
+        // SAFETY: a new mapping at an address that the kernel chooses overlaps no other.
         let start = unsafe { mmap(ptr::null_mut(), len, prot, MapFlags::SHARED, file, 0) }
-            .map_err(|errno| WorkloadError::Map { bytes: len, errno })?;
+            .map_err(|source| WorkloadError::Map { bytes: len, source })?;
         Ok(Self { start, len })
     }
 
-    /// Maps the file again over whatever has taken the place of some of its pages.
-    pub fn restore(&self, file: impl AsFd) -> Result<(), Errno> {
+    /// Maps the file again over pages that a SIGBUS handler has replaced.
+    pub(super) fn restore(&self, file: impl AsFd) -> Result<(), Errno> {
         let prot = ProtFlags::READ | ProtFlags::WRITE;
         let flags = MapFlags::SHARED | MapFlags::FIXED;
-        // SAFETY: it replaces just this region's own mapping, to which no reference exists.
+        // SAFETY: the new mapping replaces exactly this region, to which no reference exists.
         unsafe { mmap(self.start, self.len, prot, flags, file, 0) }.map(|_| ())
     }
 
-    /// Address and length, for those who must recognise a fault in it.
-    pub fn span(&self) -> (usize, usize) {
+    /// Address and length.
+    pub(super) fn span(&self) -> (usize, usize) {
         (self.start.addr(), self.len)
     }
 
-    /// Fills a range with `stamp`. Both ends must be multiples of 8; what lies outside the region
-    /// is left out.
-    pub fn fill(&self, offset: usize, len: usize, stamp: u64) {
+    /// Fills a range with `stamp`. Both ends must be multiples of 8. The range is clipped to the
+    /// region.
+    pub(super) fn fill(&self, offset: usize, len: usize, stamp: u64) {
         let end = offset.saturating_add(len).min(self.len);
         for at in (offset..end).step_by(8) {
-            // SAFETY: `at + 8 <= self.len` as both are multiples of 8 (page-aligned start), and
-            // every access of this process to the region's words is atomic.
+            // SAFETY: `at + 8 <= self.len` because both are multiples of 8, the start is
+            // page-aligned, and this process accesses the words of a region atomically only.
             let word = unsafe { AtomicU64::from_ptr(self.start.byte_add(at).cast()) };
             word.store(stamp, Relaxed);
         }
     }
 
-    /// Writes the first `len` bytes of the region to `file` at `offset`, all of them.
-    pub fn write_to(&self, file: impl AsFd, len: usize, offset: u64) -> Result<(), Errno> {
+    /// Writes the first `len` bytes of the region to `file` at `offset`; repeats short writes.
+    pub(super) fn write_to(&self, file: impl AsFd, len: usize, offset: u64) -> Result<(), Errno> {
         let len = len.min(self.len);
         let mut done = 0;
         while done < len {
             let at = i64::try_from(offset + done as u64).map_err(|_| Errno::FBIG)?;
-            // rustix's pwrite takes a slice, and there must be none of bytes that others change.
+            // rustix's pwrite takes a slice, and a slice of memory that other threads write is
+            // undefined behaviour.
             // SAFETY: `done..len` lies within the region, which lives as long as `self`.
             let count = unsafe {
                 let from = self.start.byte_add(done);
                 libc::pwrite(file.as_fd().as_raw_fd(), from, len - done, at)
             };
             match usize::try_from(count) {
-                // Nothing written and no reason given: trying again for ever would not end.
+                // A write of nothing without an error: a retry could loop for ever.
                 Ok(0) => return Err(Errno::IO),
                 Ok(count) => done += count,
                 Err(_) => match last_errno() {
@@ -92,12 +93,12 @@ impl Region {
     }
 
     /// `msync(MS_SYNC | MS_INVALIDATE)` over a range whose start is page-aligned.
-    pub fn sync(&self, offset: usize, len: usize) -> Result<(), Errno> {
+    pub(super) fn sync(&self, offset: usize, len: usize) -> Result<(), Errno> {
         let end = offset.saturating_add(len).min(self.len);
         if offset >= end {
             return Ok(());
         }
-        // SAFETY: the range lies within the mapping, and msync leaves a shared mapping's contents.
+        // SAFETY: the range lies within the mapping, and msync does not change its contents.
         unsafe {
             let flags = MsyncFlags::SYNC | MsyncFlags::INVALIDATE;
             msync(self.start.byte_add(offset), end - offset, flags)
@@ -107,14 +108,14 @@ impl Region {
 
 impl Drop for Region {
     fn drop(&mut self) {
-        // SAFETY: the mapping is this region's own, and nobody borrows it any more.
+        // SAFETY: the region owns the mapping, and nothing borrows the region any more.
         let unmapped = unsafe { munmap(self.start, self.len) };
         debug_assert!(unmapped.is_ok());
     }
 }
 
-/// What the last call of libc in this thread failed with.
-pub fn last_errno() -> Errno {
+/// The errno of the last failed libc call of this thread.
+pub(super) fn last_errno() -> Errno {
     Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
 }
 
@@ -141,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_range_beyond_the_end_is_cut() {
+    fn a_range_beyond_the_end_is_clipped() {
         let region = Region::anonymous(4096).unwrap();
         region.fill(4088, 4096, 1);
         region.sync(8192, 4096).unwrap();

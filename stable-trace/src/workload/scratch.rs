@@ -1,50 +1,48 @@
-//! The file that all workers rewrite: made anew under a name of its own, and gone afterwards.
+//! The scratch file that all workers rewrite.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, CWD, FallocateFlags, Mode, OFlags, Stat, fallocate, fstat, fstatfs, fsync, open,
-    openat, statat, unlinkat,
+    AtFlags, FallocateFlags, Mode, OFlags, Stat, fallocate, fstat, fstatfs, fsync, open, openat,
+    statat, unlinkat,
 };
 use rustix::io::{Errno, pwrite};
 
 use super::error::WorkloadError;
 use super::profile::Profile;
 
-/// How many taken names are tried before giving up.
-const NAMES: u32 = 1000;
+/// Number of file names that are tried.
+const MAX_NAME_ATTEMPTS: u32 = 1000;
 
-/// `TMPFS_MAGIC` and `RAMFS_MAGIC` of linux/magic.h: file systems that never write back.
+/// `TMPFS_MAGIC` and `RAMFS_MAGIC` of linux/magic.h: file systems without writeback.
 const MEMORY_FILE_SYSTEMS: [u32; 2] = [0x0102_1994, 0x8584_58f6];
 
-/// A file of our own. Dropping it removes it.
+/// A new file. Dropping it removes it.
 #[derive(Debug)]
-pub struct Scratch {
-    // Names are taken relative to the open directory: it may be renamed meanwhile.
+pub(super) struct ScratchFile {
+    /// The name is resolved relative to the open directory, which may be renamed meanwhile.
     directory: OwnedFd,
     path: PathBuf,
     name: String,
     file: OwnedFd,
+    /// Device and inode number.
     identity: (u64, u64),
 }
 
-impl Scratch {
-    /// Makes a file of `size` bytes with all its blocks allocated, in `directory`, under a name that
-    /// nobody uses. No file that exists is opened.
-    ///
-    /// # Errors
-    /// The directory is not there, takes no file, or has no room. Nothing stays behind.
-    pub fn create(directory: &Path, size: u64) -> Result<Self, WorkloadError> {
+impl ScratchFile {
+    /// Creates a file of `size` bytes in `directory`, with all blocks allocated. Never opens an
+    /// existing file, and leaves no file behind on error.
+    pub(super) fn create(directory: &Path, size: u64) -> Result<Self, WorkloadError> {
         let path = || directory.to_owned();
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let dir = open(directory, flags, Mode::empty())
             .map_err(|errno| WorkloadError::Path { path: path(), errno })?;
         let (name, file) =
-            create_unused(&dir).map_err(|errno| WorkloadError::Create { path: path(), errno })?;
+            create_new(&dir).map_err(|errno| WorkloadError::Create { path: path(), errno })?;
         let stat = fstat(&file).map_err(|errno| WorkloadError::Create { path: path(), errno })?;
         let identity = identity(&stat);
-        // From here on dropping it removes the file.
+        // From here on, an error drops `scratch`, which removes the file.
         let scratch = Self { directory: dir, path: directory.join(&name), name, file, identity };
         allocate(&scratch.file, size).map_err(|errno| WorkloadError::Allocate {
             path: path(),
@@ -54,27 +52,16 @@ impl Scratch {
         Ok(scratch)
     }
 
-    /// Its path, as far as `--path` told.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Its inode number.
-    #[must_use]
-    pub const fn ino(&self) -> u64 {
+    pub(super) const fn ino(&self) -> u64 {
         self.identity.1
     }
 
-    /// Opens the file once more: every worker has its own, because the kernel reports a failed
-    /// write-back once for every open file.
-    ///
-    /// # Errors
-    /// No `O_DIRECT` here, too many open files, or the file was replaced by another.
-    pub fn open(&self, profile: Profile) -> Result<OwnedFd, WorkloadError> {
+    /// Opens the file for one worker. Each worker has its own open file, because the kernel reports
+    /// a writeback error once for each open file.
+    pub(super) fn open(&self, profile: Profile) -> Result<OwnedFd, WorkloadError> {
         let mut flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        if profile.direct() {
-            // Since 6.6 tmpfs takes the flag and ignores it: no profile that needs it means that.
+        if profile.uses_direct_io() {
+            // tmpfs accepts the flag since 6.6, but still uses the page cache.
             if is_memory_file_system(&self.file) {
                 return Err(self.no_direct_io(profile));
             }
@@ -83,7 +70,7 @@ impl Scratch {
         let file =
             openat(&self.directory, &self.name, flags, Mode::empty()).map_err(
                 |errno| match errno {
-                    Errno::INVAL if profile.direct() => self.no_direct_io(profile),
+                    Errno::INVAL if profile.uses_direct_io() => self.no_direct_io(profile),
                     Errno::LOOP => WorkloadError::Replaced(self.path.clone()),
                     errno => WorkloadError::Open { path: self.path.clone(), errno },
                 },
@@ -100,9 +87,9 @@ impl Scratch {
     }
 }
 
-impl Drop for Scratch {
+impl Drop for ScratchFile {
     fn drop(&mut self) {
-        // Somebody may have put a file of his own in its place: that one is not ours to remove.
+        // Another file may have replaced it; that one is not removed.
         let stat = statat(&self.directory, &self.name, AtFlags::SYMLINK_NOFOLLOW);
         if stat.is_ok_and(|stat| identity(&stat) == self.identity)
             && let Err(errno) = unlinkat(&self.directory, &self.name, AtFlags::empty())
@@ -112,16 +99,15 @@ impl Drop for Scratch {
     }
 }
 
-/// Whether the file system of an open file keeps it in memory only, so that nothing is written back.
-pub fn is_memory_file_system(file: impl AsFd) -> bool {
+/// Whether an open file is on a file system without writeback.
+fn is_memory_file_system(file: impl AsFd) -> bool {
     fstatfs(file).is_ok_and(|stat| {
         u32::try_from(stat.f_type).is_ok_and(|magic| MEMORY_FILE_SYSTEMS.contains(&magic))
     })
 }
 
-/// Whether `directory` is on such a file system.
-#[must_use]
-pub fn in_memory(directory: &Path) -> bool {
+/// Whether `directory` is on a file system without writeback.
+pub(super) fn is_in_memory(directory: &Path) -> bool {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     open(directory, flags, Mode::empty()).is_ok_and(is_memory_file_system)
 }
@@ -130,20 +116,20 @@ fn identity(stat: &Stat) -> (u64, u64) {
     (stat.st_dev, stat.st_ino)
 }
 
-fn create_unused(directory: &OwnedFd) -> Result<(String, OwnedFd), Errno> {
+fn create_new(directory: &OwnedFd) -> Result<(String, OwnedFd), Errno> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut number = 0;
     loop {
         let name = format!(".stable-trace-wac.{}.{number}", std::process::id());
         match openat(directory, &name, flags, Mode::RUSR | Mode::WUSR) {
             Ok(file) => return Ok((name, file)),
-            Err(Errno::EXIST) if number < NAMES => number += 1,
+            Err(Errno::EXIST) if number < MAX_NAME_ATTEMPTS => number += 1,
             Err(errno) => return Err(errno),
         }
     }
 }
 
-/// Gives the file all its blocks, so that no store to its mapping meets a hole on a full disk.
+/// Allocates all blocks, so that no store to a mapping of the file hits a hole on a full disk.
 fn allocate(file: &OwnedFd, size: u64) -> Result<(), Errno> {
     loop {
         match fallocate(file, FallocateFlags::empty(), 0, size) {
@@ -166,13 +152,8 @@ fn write_zeros(file: &OwnedFd, size: u64) -> Result<(), Errno> {
             Err(errno) => return Err(errno),
         }
     }
-    // Delayed allocation would report a full disk only now.
+    // With delayed allocation a full disk is reported only here.
     fsync(file)
-}
-
-/// What a path leads to, symbolic links followed.
-pub(super) fn stat(path: &Path) -> Result<Stat, Errno> {
-    statat(CWD, path, AtFlags::empty())
 }
 
 #[cfg(test)]
@@ -181,10 +162,10 @@ mod tests {
     use std::fs;
 
     #[test]
-    fn it_has_its_size_and_goes_away() {
+    fn the_file_has_its_size_and_is_removed() {
         let dir = tempfile::tempdir().unwrap();
-        let scratch = Scratch::create(dir.path(), 65_536).unwrap();
-        let path = scratch.path().to_owned();
+        let scratch = ScratchFile::create(dir.path(), 65_536).unwrap();
+        let path = scratch.path.clone();
         assert_eq!(fs::metadata(&path).unwrap().len(), 65_536);
         scratch.open(Profile::A).unwrap();
         drop(scratch);
@@ -192,23 +173,23 @@ mod tests {
     }
 
     #[test]
-    fn a_taken_name_is_left_alone() {
+    fn an_existing_file_is_not_touched() {
         let dir = tempfile::tempdir().unwrap();
         let taken = dir.path().join(format!(".stable-trace-wac.{}.0", std::process::id()));
         fs::write(&taken, "precious").unwrap();
-        let scratch = Scratch::create(dir.path(), 4096).unwrap();
-        assert_ne!(scratch.path(), taken);
+        let scratch = ScratchFile::create(dir.path(), 4096).unwrap();
+        assert_ne!(scratch.path, taken);
         drop(scratch);
         assert_eq!(fs::read_to_string(&taken).unwrap(), "precious");
     }
 
     #[test]
-    fn a_file_in_its_place_is_neither_opened_nor_removed() {
+    fn a_replacement_file_is_neither_opened_nor_removed() {
         let dir = tempfile::tempdir().unwrap();
-        let scratch = Scratch::create(dir.path(), 4096).unwrap();
-        let path = scratch.path().to_owned();
+        let scratch = ScratchFile::create(dir.path(), 4096).unwrap();
+        let path = scratch.path.clone();
         fs::remove_file(&path).unwrap();
-        // The old inode is still open, so the new file cannot get its number.
+        // The old inode is still open, so the new file gets another number.
         fs::write(&path, "precious").unwrap();
         assert!(matches!(scratch.open(Profile::A), Err(WorkloadError::Replaced(_))));
         drop(scratch);
@@ -216,18 +197,18 @@ mod tests {
     }
 
     #[test]
-    fn zeros_where_fallocate_is_missing() {
+    fn write_zeros_fills_the_file() {
         let file: OwnedFd = tempfile::tempfile().unwrap().into();
         write_zeros(&file, 100_000).unwrap();
         assert_eq!(fstat(&file).unwrap().st_size, 100_000);
     }
 
     #[test]
-    fn no_directory_no_file() {
-        let error = Scratch::create(Path::new("/no/such/place"), 4096).unwrap_err();
+    fn a_path_that_is_not_a_directory_is_rejected() {
+        let error = ScratchFile::create(Path::new("/no/such/place"), 4096).unwrap_err();
         assert!(error.to_string().contains("is not there"), "{error}");
         let file = tempfile::NamedTempFile::new().unwrap();
-        let error = Scratch::create(file.path(), 4096).unwrap_err();
+        let error = ScratchFile::create(file.path(), 4096).unwrap_err();
         assert!(error.to_string().contains("not a directory"), "{error}");
     }
 }

@@ -1,4 +1,4 @@
-//! The signals that ask the workload to end.
+//! The signals that stop the workload.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -9,20 +9,19 @@ use std::thread;
 
 use libc::{SIGHUP, SIGINT, SIGTERM, sigset_t};
 
-/// Sets `stop` at the first of SIGINT, SIGTERM and SIGHUP; more of them change nothing, so that the
-/// agent's SIGTERM after a Ctrl-C for both does not cost the last event.
+/// Sets `stop` at the first of SIGINT, SIGTERM and SIGHUP. Further signals have no effect, so that
+/// the agent's SIGTERM after a Ctrl-C for both processes does not cost the last event.
 ///
-/// Call it from the main thread before any other exists: from then on these signals are blocked in
-/// every thread, and one thread waits for them. The kernel would hand one to the main thread first,
-/// which may be held for as long as the workers run; see [`StopCondition`](super::stop_condition::StopCondition).
-///
-/// # Errors
-/// If the thread cannot be started, or signals cannot be blocked.
-pub fn stop_on_signals(stop: Arc<AtomicBool>) -> io::Result<()> {
-    let signals = blocked(&[SIGINT, SIGTERM, SIGHUP])?;
+/// Blocks these signals in every thread and waits for them in one thread: the kernel would deliver
+/// them to the main thread first, which may be blocked as long as the workers run (see
+/// [`StopCondition`](super::stop_condition::StopCondition)). For the same reason a signal handler,
+/// such as those of the crate `signal-hook`, might not run in time. Must be called from the main
+/// thread before any other thread exists.
+pub(super) fn stop_on_signals(stop: Arc<AtomicBool>) -> io::Result<()> {
+    let signals = block(&[SIGINT, SIGTERM, SIGHUP])?;
     let wait = move || {
         let mut signal = 0;
-        // SAFETY: the set is initialised, and the number is ours.
+        // SAFETY: the set is initialised, and the kernel writes the number to a local variable.
         while unsafe { libc::sigwait(&raw const signals, &raw mut signal) } == 0 {
             stop.store(true, Relaxed);
         }
@@ -30,10 +29,10 @@ pub fn stop_on_signals(stop: Arc<AtomicBool>) -> io::Result<()> {
     thread::Builder::new().name("wac-signals".to_owned()).spawn(wait).map(|_| ())
 }
 
-/// Blocks signals in this thread and in all that it starts.
-fn blocked(signals: &[i32]) -> io::Result<sigset_t> {
+/// Blocks signals in this thread and in all threads that it starts later.
+fn block(signals: &[i32]) -> io::Result<sigset_t> {
     let mut set = MaybeUninit::<sigset_t>::uninit();
-    // SAFETY: `sigemptyset` initialises the set, which the others then have.
+    // SAFETY: `sigemptyset` initialises the set before the other calls use it.
     let (set, errno) = unsafe {
         libc::sigemptyset(set.as_mut_ptr());
         let mut set = set.assume_init();

@@ -1,56 +1,70 @@
-//! The start barrier. Unlike `std::sync::Barrier` it can be called off, for when a worker that the
-//! others wait for cannot be started.
+//! A start barrier for worker threads. Unlike `std::sync::Barrier` it can be cancelled, which is
+//! needed when one of the threads cannot be spawned.
 
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 #[derive(Clone, Copy, PartialEq)]
 enum State {
     Closed,
     Open,
-    CalledOff,
+    Cancelled,
 }
 
-/// Holds workers back until all of them are there.
-pub struct StartBarrier {
-    inner: Mutex<(usize, State)>,
+struct Inner {
+    state: State,
+    /// Number of threads that have called [`StartBarrier::wait`].
+    arrived: usize,
+}
+
+pub(super) struct StartBarrier {
+    inner: Mutex<Inner>,
     changed: Condvar,
 }
 
 impl StartBarrier {
-    /// A closed barrier.
-    pub const fn new() -> Self {
-        Self { inner: Mutex::new((0, State::Closed)), changed: Condvar::new() }
-    }
-
-    /// Waits for the barrier to open; false if the start was called off.
-    pub fn pass(&self) -> bool {
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        inner.0 += 1;
-        self.changed.notify_all();
-        while inner.1 == State::Closed {
-            inner = self.changed.wait(inner).unwrap_or_else(PoisonError::into_inner);
-        }
-        inner.1 == State::Open
-    }
-
-    /// Waits until `count` workers are at the barrier.
-    pub fn gather(&self, count: usize) {
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        while inner.0 < count {
-            inner = self.changed.wait(inner).unwrap_or_else(PoisonError::into_inner);
+    pub(super) const fn new() -> Self {
+        Self {
+            inner: Mutex::new(Inner { state: State::Closed, arrived: 0 }),
+            changed: Condvar::new(),
         }
     }
 
-    /// Lets all of them go at once.
-    pub fn open(&self) {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner).1 = State::Open;
+    /// Waits until the barrier opens; returns `false` if the start is cancelled.
+    pub(super) fn wait(&self) -> bool {
+        let mut inner = self.lock();
+        inner.arrived += 1;
+        self.changed.notify_all();
+        while inner.state == State::Closed {
+            inner = self.changed.wait(inner).unwrap_or_else(PoisonError::into_inner);
+        }
+        inner.state == State::Open
+    }
+
+    /// Waits until `count` threads have arrived.
+    pub(super) fn wait_for_arrivals(&self, count: usize) {
+        let mut inner = self.lock();
+        while inner.arrived < count {
+            inner = self.changed.wait(inner).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Releases all waiters at once.
+    pub(super) fn open(&self) {
+        self.set(State::Open);
+    }
+
+    /// Cancels the start; current and future waiters return `false`.
+    pub(super) fn cancel(&self) {
+        self.set(State::Cancelled);
+    }
+
+    fn set(&self, state: State) {
+        self.lock().state = state;
         self.changed.notify_all();
     }
 
-    /// Sends whoever waits, or comes later, home.
-    pub fn call_off(&self) {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner).1 = State::CalledOff;
-        self.changed.notify_all();
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -59,17 +73,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn opens_for_all_or_for_none() {
+    fn all_waiters_start_or_none_does() {
         for open in [true, false] {
             let start_barrier = StartBarrier::new();
             std::thread::scope(|scope| {
                 let workers: Vec<_> =
-                    (0..4).map(|_| scope.spawn(|| start_barrier.pass())).collect();
+                    (0..4).map(|_| scope.spawn(|| start_barrier.wait())).collect();
                 if open {
-                    start_barrier.gather(4);
+                    start_barrier.wait_for_arrivals(4);
                     start_barrier.open();
                 } else {
-                    start_barrier.call_off();
+                    start_barrier.cancel();
                 }
                 assert!(workers.into_iter().all(|worker| worker.join().unwrap() == open));
             });

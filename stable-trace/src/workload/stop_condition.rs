@@ -1,45 +1,44 @@
-//! When workers end.
+//! When workers stop.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-/// The end of a profile, for which every worker looks by itself before each write.
+/// The end of a profile. Each worker checks it before each write.
 ///
-/// Nobody has to tell them: up to 5.10, where 64 threads store to mapped memory, a thread that
-/// allocates may wait for as long as they run, and the one that watches them allocates. Page faults
-/// take `mmap_lock` for reading and spin for it, past whoever queues for writing, who gets no turn
-/// before it has been woken, and is woken by the last reader (`rwsem_optimistic_spin`,
+/// Workers check the deadline themselves because the thread that watches them may be blocked until
+/// they end. Up to 5.10, where 64 threads store to mapped memory, a thread that allocates memory
+/// may wait as long as they run: page faults take `mmap_lock` for reading and spin for it, ahead of
+/// a queued writer, which is woken only by the last reader (`rwsem_optimistic_spin`,
 /// `kernel/locking/rwsem.c`, 5.10; seen there on xfs with profile b).
 #[derive(Debug)]
-pub struct StopCondition<'a> {
+pub(super) struct StopCondition<'a> {
     stop: &'a AtomicBool,
-    over: AtomicBool,
+    stopped: AtomicBool,
     deadline: OnceLock<Instant>,
 }
 
 impl<'a> StopCondition<'a> {
-    /// Workers go on until `stop` is true, or [`StopCondition::now`] is called.
-    pub const fn new(stop: &'a AtomicBool) -> Self {
-        Self { stop, over: AtomicBool::new(false), deadline: OnceLock::new() }
+    /// A condition that is met once `stop` is true.
+    pub(super) const fn new(stop: &'a AtomicBool) -> Self {
+        Self { stop, stopped: AtomicBool::new(false), deadline: OnceLock::new() }
     }
 
-    /// Has them end `duration` after `start`, too. Counts once; a time that no clock reaches is none.
-    pub fn after(&self, start: Instant, duration: Duration) {
+    /// Sets the deadline to `duration` after `start`, unless one is set. A deadline that `Instant`
+    /// cannot represent is ignored.
+    pub(super) fn set_deadline(&self, start: Instant, duration: Duration) {
         if let Some(deadline) = start.checked_add(duration) {
             self.deadline.get_or_init(|| deadline);
         }
     }
 
-    /// Has them end now.
-    pub fn now(&self) {
-        self.over.store(true, Relaxed);
+    pub(super) fn stop_now(&self) {
+        self.stopped.store(true, Relaxed);
     }
 
-    /// Whether it is time.
-    pub fn is_due(&self) -> bool {
+    pub(super) fn is_met(&self) -> bool {
         self.stop.load(Relaxed)
-            || self.over.load(Relaxed)
+            || self.stopped.load(Relaxed)
             || self.deadline.get().is_some_and(|deadline| Instant::now() >= *deadline)
     }
 }
@@ -49,22 +48,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whatever_comes_first_ends_it() {
+    fn the_first_of_signal_deadline_and_stop_meets_it() {
         let stop = AtomicBool::new(false);
         let start = Instant::now();
         let stop_condition = StopCondition::new(&stop);
-        assert!(!stop_condition.is_due());
-        stop_condition.after(start, Duration::MAX);
-        assert!(!stop_condition.is_due(), "a time that no clock reaches");
-        stop_condition.after(start, Duration::ZERO);
-        assert!(stop_condition.is_due());
-
-        let told = StopCondition::new(&stop);
-        told.now();
-        assert!(told.is_due());
+        assert!(!stop_condition.is_met());
+        stop_condition.set_deadline(start, Duration::MAX);
+        assert!(!stop_condition.is_met(), "the deadline is beyond the range of Instant");
+        stop_condition.set_deadline(start, Duration::ZERO);
+        assert!(stop_condition.is_met());
 
         let stopped = StopCondition::new(&stop);
+        stopped.stop_now();
+        assert!(stopped.is_met());
+
+        let signalled = StopCondition::new(&stop);
         stop.store(true, Relaxed);
-        assert!(stopped.is_due());
+        assert!(signalled.is_met());
     }
 }

@@ -1,4 +1,4 @@
-//! Runs a plan in this process: profile after profile, workers as threads, counts once a second.
+//! Runs a plan in this process: one profile after the other, with the workers as threads.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -10,78 +10,65 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use stable_trace_analysis::event::{Workload, WorkloadState};
 
 use super::counters::{Counters, ModeTotals};
-use super::device::{self, Claim};
 use super::error::WorkloadError;
+use super::exclusive_device::ExclusiveDevice;
 use super::plan::{Plan, Target};
 use super::profile::{Mode, Profile};
 use super::region::Region;
 use super::rng::Rng;
-use super::scratch::Scratch;
+use super::scratch::ScratchFile;
 use super::start_barrier::StartBarrier;
 use super::stop_condition::StopCondition;
-use super::worker::{Worker, scribble};
+use super::test_disk::require_test_disk;
+use super::worker::{Worker, rewrite_in_flight};
 
-/// How often `progress` comes.
-const PROGRESS: Duration = Duration::from_secs(1);
+/// Interval of `progress` events.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How late a stop may be noticed.
-const TICK: Duration = Duration::from_millis(20);
+/// Interval at which `stop` is checked.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// A worker's loop keeps no more than a few words.
-const STACK: usize = 128 << 10;
+/// Enough for a worker's loop, which has few local variables.
+const THREAD_STACK_SIZE: usize = 128 << 10;
 
-/// What one profile did, mode by mode.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outcome {
-    /// The profile.
-    pub profile: Profile,
-    /// Its final counts.
-    pub totals: ModeTotals,
-    /// From the start barrier to the last worker's end.
-    pub elapsed: Duration,
-}
-
-/// Runs the profiles of `plan` one after the other until they are done or `stop` is true, and tells
-/// `on_event` of each: one `started`, a `progress` each second, one `finished`, whatever ends it.
+/// Runs the profiles of `plan` one after the other until `stop` is true. For each profile it calls
+/// `on_event` with one `started` event, one `progress` event a second, and one `finished` event.
 ///
-/// The scratch file is gone when this returns. Writes that fail are counted, not returned.
-///
-/// # Errors
-/// What keeps a profile from starting; see [`WorkloadError`]. Profiles before it have finished.
-pub fn run(
+/// Removes the scratch file before it returns. Failed writes are counted, not returned; an error
+/// means that a profile could not start.
+pub(super) fn run(
     plan: &Plan,
     stop: &AtomicBool,
     mut on_event: impl FnMut(Workload),
-) -> Result<Vec<Outcome>, WorkloadError> {
+) -> Result<(), WorkloadError> {
     if !plan.confirmed && plan.profiles.contains(&Profile::G) {
-        device::require_test_disk(plan.target.path())?;
+        require_test_disk(plan.target.path())?;
     }
     raise_open_files();
-    let mut outcomes = Vec::new();
     for &profile in &plan.profiles {
         if stop.load(Relaxed) {
             break;
         }
-        outcomes.push(run_profile(plan, profile, stop, &mut on_event)?);
+        run_profile(plan, profile, stop, &mut on_event)?;
     }
-    Ok(outcomes)
+    Ok(())
 }
 
-/// What the workers open, held for as long as they run.
-enum Ground {
-    Scratch(Scratch),
-    Device(Claim),
+/// The file or device that the workers write. It is removed or released when dropped.
+enum TargetFile {
+    Scratch(ScratchFile),
+    Device(ExclusiveDevice),
 }
 
-impl Ground {
-    fn prepare(plan: &Plan) -> Result<Self, WorkloadError> {
+impl TargetFile {
+    fn new(plan: &Plan) -> Result<Self, WorkloadError> {
         match &plan.target {
-            Target::Directory(path) => Scratch::create(path, plan.file_size).map(Self::Scratch),
-            Target::Device(path) => Claim::new(path, plan.file_size).map(Self::Device),
+            Target::Directory(path) => ScratchFile::create(path, plan.file_size).map(Self::Scratch),
+            Target::Device(path) => ExclusiveDevice::claim(path, plan.file_size).map(Self::Device),
         }
     }
 
-    /// Inode of the scratch file.
+    /// Inode number of the scratch file.
     fn ino(&self) -> Option<u64> {
         match self {
             Self::Scratch(scratch) => Some(scratch.ino()),
@@ -92,24 +79,24 @@ impl Ground {
     fn open(&self, profile: Profile) -> Result<OwnedFd, WorkloadError> {
         match self {
             Self::Scratch(scratch) => scratch.open(profile),
-            Self::Device(claim) => claim.open(profile),
+            Self::Device(device) => device.open(profile),
         }
     }
 }
 
-/// What one thread does, with all it needs opened and mapped.
-enum Job<'a> {
+/// The work of one thread, with its file open and its memory mapped.
+enum ThreadTask<'a> {
     Write(Worker<'a>, Arc<Region>),
     Store(Worker<'a>, Region),
-    Scribble(Arc<Region>, usize, &'a StopCondition<'a>),
+    RewriteInFlight(Arc<Region>, usize, &'a StopCondition<'a>),
 }
 
-impl Job<'_> {
-    fn name(&self) -> String {
+impl ThreadTask<'_> {
+    fn thread_name(&self) -> String {
         match self {
             Self::Write(worker, _) => format!("wac-write-{}", worker.number),
             Self::Store(worker, _) => format!("wac-mmap-{}", worker.number),
-            Self::Scribble(..) => "wac-scribble".to_owned(),
+            Self::RewriteInFlight(..) => "wac-scribble".to_owned(),
         }
     }
 
@@ -117,43 +104,46 @@ impl Job<'_> {
         match self {
             Self::Write(worker, buffer) => worker.write(&buffer),
             Self::Store(worker, mapping) => worker.store(&mapping),
-            Self::Scribble(buffer, len, stop_condition) => scribble(&buffer, len, stop_condition),
+            Self::RewriteInFlight(buffer, len, stop_condition) => {
+                rewrite_in_flight(&buffer, len, stop_condition);
+            }
         }
     }
 }
 
-/// Opens and maps what the workers need: all that can fail is done before the first thread exists.
-fn prepare<'a>(
+/// Opens files and maps memory for all threads. What can fail happens here, before the first thread
+/// exists.
+fn prepare_tasks<'a>(
     plan: &Plan,
     profile: Profile,
-    ground: &Ground,
+    target: &TargetFile,
     counters: &'a [Counters],
     stop_condition: &'a StopCondition<'a>,
-) -> Result<Vec<Job<'a>>, WorkloadError> {
-    // A plan's sizes are addressable, as it was checked.
+) -> Result<Vec<ThreadTask<'a>>, WorkloadError> {
+    // `Plan::new` has checked that the sizes fit.
     let io_size = usize::try_from(plan.io_size).unwrap_or(usize::MAX);
     let file_size = usize::try_from(plan.file_size).unwrap_or(usize::MAX);
     let buffer = || Region::anonymous(io_size).map(Arc::new);
-    let shared = profile.shared_buffer().then(buffer).transpose()?;
-    let mut jobs = Vec::new();
+    let shared = profile.shares_buffer().then(buffer).transpose()?;
+    let mut tasks = Vec::new();
     for (number, counters) in (0..).zip(counters) {
-        let file = ground.open(profile)?;
+        let file = target.open(profile)?;
         let (slots, sync) = (plan.slots(), plan.sync);
         let rng = Rng::for_worker(plan.seed, number);
         let worker =
             |file| Worker { number, file, io_size, slots, sync, rng, counters, stop_condition };
-        jobs.push(match (profile.mode(number), &shared) {
+        tasks.push(match (profile.mode(number), &shared) {
             (Mode::Mmap, _) => {
                 let mapping = Region::of_file(&file, file_size)?;
-                Job::Store(worker(file), mapping)
+                ThreadTask::Store(worker(file), mapping)
             }
-            (Mode::Write, Some(shared)) => Job::Write(worker(file), Arc::clone(shared)),
-            (Mode::Write, None) => Job::Write(worker(file), buffer()?),
+            (Mode::Write, Some(shared)) => ThreadTask::Write(worker(file), Arc::clone(shared)),
+            (Mode::Write, None) => ThreadTask::Write(worker(file), buffer()?),
         });
     }
-    // Writers that all wait for the disk rewrite nothing, so that somebody else must.
-    jobs.extend(shared.map(|buffer| Job::Scribble(buffer, io_size, stop_condition)));
-    Ok(jobs)
+    // The writers spend their time waiting for the disk, so another thread rewrites the buffer.
+    tasks.extend(shared.map(|buffer| ThreadTask::RewriteInFlight(buffer, io_size, stop_condition)));
+    Ok(tasks)
 }
 
 fn run_profile(
@@ -161,15 +151,15 @@ fn run_profile(
     profile: Profile,
     stop: &AtomicBool,
     on_event: &mut impl FnMut(Workload),
-) -> Result<Outcome, WorkloadError> {
-    let ground = Ground::prepare(plan)?;
+) -> Result<(), WorkloadError> {
+    let target = TargetFile::new(plan)?;
     let counters: Vec<Counters> = (0..plan.threads).map(|_| Counters::default()).collect();
     let stop_condition = StopCondition::new(stop);
-    let jobs = prepare(plan, profile, &ground, &counters, &stop_condition)?;
+    let tasks = prepare_tasks(plan, profile, &target, &counters, &stop_condition)?;
 
     let totals = || ModeTotals::of((0..).map(|number| profile.mode(number)).zip(&counters));
-    let ino = ground.ino();
-    let mut tell = |state: WorkloadState, totals: &ModeTotals, elapsed: Duration| {
+    let ino = target.ino();
+    let mut emit = |state: WorkloadState, totals: &ModeTotals, elapsed: Duration| {
         let sum = totals.sum();
         on_event(Workload {
             state,
@@ -190,64 +180,71 @@ fn run_profile(
     let start_barrier = StartBarrier::new();
     let elapsed = thread::scope(|scope| {
         let mut threads = Vec::new();
-        for (number, job) in (0..).zip(jobs) {
-            let builder = thread::Builder::new().name(job.name()).stack_size(STACK);
-            let gated = || {
-                if start_barrier.pass() {
-                    job.run();
+        for (number, task) in (0..).zip(tasks) {
+            let builder =
+                thread::Builder::new().name(task.thread_name()).stack_size(THREAD_STACK_SIZE);
+            let body = || {
+                if start_barrier.wait() {
+                    task.run();
                 }
             };
-            threads.push(builder.spawn_scoped(scope, gated).map_err(|source| {
-                start_barrier.call_off();
-                WorkloadError::Spawn { worker: number, source }
+            threads.push(builder.spawn_scoped(scope, body).map_err(|source| {
+                start_barrier.cancel();
+                WorkloadError::SpawnThread { worker: number, source }
             })?);
         }
-        start_barrier.gather(threads.len());
-        // While they run, this thread may not come to tell anything: see `StopCondition`.
-        tell(WorkloadState::Started, &ModeTotals::default(), Duration::ZERO);
+        start_barrier.wait_for_arrivals(threads.len());
+        // While the workers run, this thread may be blocked (see `StopCondition`), so it emits this
+        // event before it opens the barrier.
+        emit(WorkloadState::Started, &ModeTotals::default(), Duration::ZERO);
         let started = Instant::now();
-        stop_condition.after(started, plan.duration);
+        stop_condition.set_deadline(started, plan.duration);
         start_barrier.open();
-        watch(started, plan.duration, stop, || {
-            tell(WorkloadState::Progress, &totals(), started.elapsed());
+        wait_for_end(started, plan.duration, stop, || {
+            emit(WorkloadState::Progress, &totals(), started.elapsed());
         });
-        stop_condition.now();
+        stop_condition.stop_now();
         for (number, thread) in (0..).zip(threads) {
             thread.join().map_err(|_| WorkloadError::WorkerPanicked(number))?;
         }
         Ok(started.elapsed())
     })?;
     let totals = totals();
-    // The file goes first: whoever hears `finished` finds nothing left.
-    drop(ground);
-    tell(WorkloadState::Finished, &totals, elapsed);
-    Ok(Outcome { profile, totals, elapsed })
+    // The scratch file is removed before the reader of `finished` can look for it.
+    drop(target);
+    emit(WorkloadState::Finished, &totals, elapsed);
+    Ok(())
 }
 
-/// Waits for the end, and calls `progress` each second until then.
-fn watch(started: Instant, duration: Duration, stop: &AtomicBool, mut progress: impl FnMut()) {
-    let mut next = PROGRESS;
+/// Waits for `duration` or `stop`, and calls `on_second` each second until then.
+fn wait_for_end(
+    started: Instant,
+    duration: Duration,
+    stop: &AtomicBool,
+    mut on_second: impl FnMut(),
+) {
+    let mut next = PROGRESS_INTERVAL;
     while !stop.load(Relaxed) {
         let elapsed = started.elapsed();
         if elapsed >= duration {
             break;
         }
         if elapsed >= next {
-            progress();
-            // From the clock, not from `next`: a late tick is not made up for by two at once.
-            next = Duration::from_secs(elapsed.as_secs()) + PROGRESS;
+            on_second();
+            // Computed from the clock, not from `next`: a late call is not followed by two at once.
+            next = Duration::from_secs(elapsed.as_secs()) + PROGRESS_INTERVAL;
         }
-        thread::sleep(TICK.min(duration.saturating_sub(elapsed)));
+        thread::sleep(POLL_INTERVAL.min(duration.saturating_sub(elapsed)));
     }
 }
 
-/// Each worker has a file open: allow as many as the hard limit does.
+/// Raises the limit of open files to the hard limit, because each worker has a file open.
 fn raise_open_files() {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current != maximum
         && setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_err()
     {
-        log::debug!("the limit of open files stays at {current:?}");
+        log::debug!("cannot raise the limit of open files from {current:?}");
     }
 }
 
@@ -256,13 +253,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn watching_ends_with_the_duration_or_the_stop() {
+    fn the_wait_ends_with_the_duration_or_with_stop() {
         let stop = AtomicBool::new(false);
         let mut calls = 0;
-        watch(Instant::now(), Duration::from_millis(30), &stop, || calls += 1);
+        wait_for_end(Instant::now(), Duration::from_millis(30), &stop, || calls += 1);
         assert_eq!(calls, 0);
         stop.store(true, Relaxed);
-        watch(Instant::now(), Duration::from_hours(1), &stop, || calls += 1);
+        wait_for_end(Instant::now(), Duration::from_hours(1), &stop, || calls += 1);
         assert_eq!(calls, 0);
     }
 }
