@@ -23,7 +23,7 @@ const MAX_SIMILAR: usize = 6;
 
 /// Why a device cannot be found or listed.
 #[derive(Debug, thiserror::Error)]
-pub enum DevicesError {
+pub(crate) enum DevicesError {
     /// The list cannot be read.
     #[error("cannot list the block devices in {} (is sysfs mounted?)", path.display())]
     List {

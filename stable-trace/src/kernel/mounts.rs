@@ -23,7 +23,7 @@ use super::{
 
 /// Why the mounts are not known.
 #[derive(Debug, thiserror::Error)]
-pub enum MountsError {
+pub(crate) enum MountsError {
     /// The list cannot be read.
     #[error("cannot read {MOUNTINFO} (is /proc mounted?)")]
     Read(#[source] io::Error),

@@ -21,7 +21,7 @@ const PADDING: [&str; 2] = ["__pfx_", "__cfi_"];
 
 /// Why the symbols are not known.
 #[derive(Debug, thiserror::Error)]
-pub enum SymbolsError {
+pub(crate) enum SymbolsError {
     /// The file cannot be read.
     #[error("cannot read {KALLSYMS} (it needs a kernel with CONFIG_KALLSYMS, and /proc mounted)")]
     Read(#[source] io::Error),

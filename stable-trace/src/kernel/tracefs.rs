@@ -26,7 +26,7 @@ const TRACEFS_MAGIC: u64 = 0x7472_6163;
 
 /// Why tracefs cannot be read.
 #[derive(Debug, thiserror::Error)]
-pub enum TracefsError {
+pub(crate) enum TracefsError {
     /// It is not mounted, and this process may not mount it.
     #[error(
         "tracefs is not mounted, and this process may not mount it (run as root, give \

@@ -26,7 +26,7 @@ use super::{
 
 /// Why tracing cannot start.
 #[derive(Debug, thiserror::Error)]
-pub enum AttachError {
+pub(crate) enum AttachError {
     /// The object cannot be loaded.
     #[error("cannot load the eBPF programs (`stable-trace doctor` shows what is missing)")]
     Load(#[source] EbpfError),

@@ -48,7 +48,7 @@ const MODULES_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Why tracing cannot start or go on.
 #[derive(Debug, thiserror::Error)]
-pub enum TracerError {
+pub(crate) enum TracerError {
     /// The kernel's symbols cannot be read.
     #[error(transparent)]
     Symbols(#[from] SymbolsError),
