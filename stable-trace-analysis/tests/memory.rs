@@ -106,12 +106,16 @@ fn worst_case() {
     let (peak, verdicts) = feed(240_000, |seq| {
         let event = match seq % 3 {
             0 => Event::Stall(Stall {
-                ino: seq,
+                ino: Some(seq),
                 index: seq,
                 duration_ns: seq << 16,
                 ..stall.clone()
             }),
-            1 => Event::UnstableWrite(UnstableWrite { ino: seq, index: seq, ..rewrite.clone() }),
+            1 => Event::UnstableWrite(UnstableWrite {
+                ino: Some(seq),
+                index: seq,
+                ..rewrite.clone()
+            }),
             _ => Event::Integrity(IntegrityError { sector: seq, ..error.clone() }),
         };
         line(seq, seq * 5, event)

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use strum::IntoStaticStr;
 
+use super::PathFrom;
 use crate::units::DeviceId;
 
 /// The operation of a request.
@@ -69,6 +70,9 @@ pub enum PageKind {
 pub struct Page {
     /// The kind of its owner.
     pub kind: PageKind,
+    /// The device number of its file's subvolume. Only on btrfs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subvolume_dev: Option<DeviceId>,
     /// Inode of its file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ino: Option<u64>,
@@ -93,7 +97,16 @@ pub struct Page {
 impl Page {
     /// A page that belongs to no known file.
     pub const fn without_file(kind: PageKind) -> Self {
-        Self { kind, ino: None, index: None, device: None, dev: None, fs: None, stable: None }
+        Self {
+            kind,
+            subvolume_dev: None,
+            ino: None,
+            index: None,
+            device: None,
+            dev: None,
+            fs: None,
+            stable: None,
+        }
     }
 }
 
@@ -127,9 +140,13 @@ pub struct IntegrityError {
     /// Type of the file system, if all pages belong to the same one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fs: Option<String>,
-    /// Path of the file, if all pages belong to the same file and its path is certain.
+    /// Path of the file, if all pages belong to the same file and its path is certain, with ` (deleted)` appended
+    /// if its name is gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
+    /// What the path begins at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path_from: Option<PathFrom>,
     /// Process that submitted the request, if the kernel still has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,

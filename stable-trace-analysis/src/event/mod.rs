@@ -18,7 +18,7 @@ use strum::IntoStaticStr;
 
 pub use association::{Association, Latency};
 pub use integrity::{Check, IntegrityError, Operation, Page, PageKind, Source};
-pub use stall::{Context, Stall};
+pub use stall::{Context, PathFrom, Stall};
 pub use start::{Device, Group, Method, Preemption, Probe, Protection, Start};
 pub use summary::{IntegritySummary, StallSummary, Summary, UnstableSummary, VerdictSummary};
 pub use unstable_write::{Grade, UnstableWrite};

@@ -28,6 +28,16 @@ impl Context {
     pub const ALL: [Self; 4] = [Self::WriteBegin, Self::PageMkwrite, Self::Sync, Self::Other];
 }
 
+/// What the path of an event begins at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PathFrom {
+    /// The root of the agent's mount namespace: the path leads to the file.
+    Mount,
+    /// The root of the file system, which is not mounted in the agent's mount namespace.
+    Filesystem,
+}
+
 /// One wait of one task for the writeback of one folio.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stall {
@@ -43,8 +53,18 @@ pub struct Stall {
     pub tid: u32,
     /// Name of the waiter's thread.
     pub comm: String,
-    /// The waiter's cgroup (v2), as an inode number.
-    pub cgroup_id: u64,
+    /// Name of the waiter's process: that of its first thread.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub process: Option<String>,
+    /// The waiter's cgroup, as an inode number; absent where the hierarchy is v1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cgroup_id: Option<u64>,
+    /// Path of that cgroup from the root of the hierarchy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<String>,
+    /// Container id, or uid of a pod, from the path of the cgroup.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
     /// Kernel name of the device.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
@@ -54,13 +74,21 @@ pub struct Stall {
     /// Type of the file system.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fs: Option<String>,
-    /// Inode of the file within its file system.
-    pub ino: u64,
+    /// The device number of the file's subvolume, which is the `st_dev` of its files: inode numbers of
+    /// subvolumes repeat. Only on btrfs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subvolume_dev: Option<DeviceId>,
+    /// Inode of the file within its file system, or its subvolume; absent for swap.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ino: Option<u64>,
     /// Index of the page within the file.
     pub index: u64,
-    /// Path of the file.
+    /// Path of the file, with ` (deleted)` appended if its name is gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
+    /// What the path begins at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path_from: Option<PathFrom>,
     /// Kernel functions, the innermost first; with `--stacks`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stack: Option<Vec<String>>,

@@ -71,8 +71,8 @@ pub struct Report {
     pub(super) timeline: Timeline,
     /// The streamed stalls by context, device and file system.
     pub(super) streamed: Tally,
-    /// The most stalled files, by device number and inode.
-    pub(super) files: Top<(Option<DeviceId>, u64), TopFile>,
+    /// The most stalled files, by device number (of the subvolume, where there is one) and inode.
+    pub(super) files: Top<(Option<DeviceId>, Option<u64>), TopFile>,
     /// The most stalled processes, by pid.
     pub(super) processes: Top<u32, TopProcess>,
     /// The workloads of the run.
@@ -212,7 +212,7 @@ impl Report {
             ino: stall.ino,
             path: stall.path.clone(),
         };
-        let key = (stall.dev, stall.ino);
+        let key = (stall.subvolume_dev.or(stall.dev), stall.ino);
         self.files.add(key, stall.duration_ns, file, |_| {});
         let process = || TopProcess { pid: stall.pid, comm: stall.comm.clone() };
         self.processes

@@ -38,7 +38,7 @@ impl StallTotals {
 pub(super) struct TopFile {
     pub(super) device: Option<Rc<str>>,
     pub(super) fs: Option<Rc<str>>,
-    pub(super) ino: u64,
+    pub(super) ino: Option<u64>,
     pub(super) path: Option<String>,
 }
 

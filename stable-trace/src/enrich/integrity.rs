@@ -44,6 +44,7 @@ impl Enricher {
             pages_total: (record.pages > listed).then_some(record.pages),
             fs: common(pages.iter().map(|page| page.fs.as_ref())).cloned(),
             path: self.path(record),
+            path_from: None,
             pages,
             pid: has_task.then_some(record.pid),
             tid: has_task.then_some(record.tid),
@@ -63,6 +64,7 @@ impl Enricher {
         let fs = fs.or_else(|| Some(name(&run.first.backing.name)));
         let page = |offset| Page {
             kind: PageKind::File,
+            subvolume_dev: None,
             ino: Some(run.first.ino),
             index: Some(run.first.index.saturating_add(offset)),
             device: device.clone(),

@@ -189,6 +189,7 @@ mod tests {
                 pages_total: None,
                 fs: None,
                 path: None,
+                path_from: None,
                 pid: None,
                 tid: None,
                 comm: None,

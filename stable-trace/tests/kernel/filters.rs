@@ -140,7 +140,7 @@ fn one_cgroup() -> Result<()> {
     let (recording, hits) = pair.run(&["--cgroup", &path])?;
 
     let id = grandchild.id()?;
-    only(&recording, |stall| stall.pid == pid && stall.cgroup_id == id)?;
+    only(&recording, |stall| stall.pid == pid && stall.cgroup_id == Some(id))?;
     every_wait_is_accounted_for(recording.summary()?, hits)
 }
 

@@ -158,7 +158,7 @@ fn stalls_of_file(
     waits: usize,
     without_sleep: usize,
 ) -> Result<()> {
-    let of_file: Vec<_> = stalls.iter().filter(|stall| stall.ino == ino).collect();
+    let of_file: Vec<_> = stalls.iter().filter(|stall| stall.ino == Some(ino)).collect();
     let unexpected = of_file.iter().find(|stall| stall.context != context);
     ensure!(unexpected.is_none(), "not {}: {unexpected:?}", context.name());
     let count = of_file.len();

@@ -104,7 +104,7 @@ fn stalls_identify_file_and_process(fs: Fs, scratch: &Scratch, run: &Run) -> Res
         run.recording.stalls().filter(|stall| stall.context == Context::WriteBegin).collect();
     ensure!(!writes.is_empty(), "no stall of a write: {:?}", run.recording.summary()?.stalls);
     let unexpected = writes.iter().find(|stall| {
-        stall.ino != run.ino || stall.index >= 16 || !stall.comm.starts_with("wac-write-")
+        stall.ino != Some(run.ino) || stall.index >= 16 || !stall.comm.starts_with("wac-write-")
     });
     ensure!(unexpected.is_none(), "not of inode {}: {unexpected:?}", run.ino);
     Ok(())

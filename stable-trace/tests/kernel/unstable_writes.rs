@@ -119,7 +119,7 @@ fn holes(fs: Fs, method: &str) -> Result<()> {
                 || write.context != run.context
                 || write.device.as_deref() != Some(device)
                 || write.fs.as_deref() != Some(fs.name())
-                || write.ino != run.ino
+                || write.ino != Some(run.ino)
         });
         ensure!(unexpected.is_none(), "not of inode {} on {device}: {unexpected:?}", run.ino);
         let waited = recording.stalls().find(|stall| {
@@ -195,7 +195,9 @@ fn loop_device_is_a_hole() -> Result<()> {
 
     let device = scratch.disk().name.as_str();
     let unexpected = unstable(&recording).filter(|write| write.pid == pid).find(|write| {
-        write.grade != Grade::Hole || write.device.as_deref() != Some(device) || write.ino != ino
+        write.grade != Grade::Hole
+            || write.device.as_deref() != Some(device)
+            || write.ino != Some(ino)
     });
     ensure!(unexpected.is_none(), "not of inode {ino} on {device}: {unexpected:?}");
     every_one_is_a_line(&recording)

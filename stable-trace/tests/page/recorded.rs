@@ -156,14 +156,19 @@ fn stall(number: u64) -> Stall {
         pid: 41,
         tid: 42 + u32::try_from(number % 7).unwrap_or(0),
         comm: format!("writer-{}", number % 7),
-        cgroup_id: 1,
+        process: None,
+        cgroup_id: Some(1),
+        cgroup: None,
+        container: None,
         device: Some("sda".into()),
         dev: Some(DeviceId::new(8, 0)),
         fs: Some("ext4".into()),
-        ino: 12 + number % 20,
+        subvolume_dev: None,
+        ino: Some(12 + number % 20),
         index: mixed % 16,
         path: (number % 20 == 3)
             .then(|| "/srv/a-folder-with-a-long-name-without-any-break/and-a-file-in-it.db".into()),
+        path_from: None,
         stack: None,
     }
 }
@@ -176,13 +181,18 @@ fn unstable() -> UnstableWrite {
         pid: 41,
         tid: 42,
         comm: HOSTILE.into(),
-        cgroup_id: 1,
+        process: None,
+        cgroup_id: Some(1),
+        cgroup: None,
+        container: None,
         device: Some("sda".into()),
         dev: Some(DeviceId::new(8, 0)),
         fs: Some("ext4".into()),
-        ino: 12,
+        subvolume_dev: None,
+        ino: Some(12),
         index: 3,
         path: None,
+        path_from: None,
         stack: None,
     }
 }
@@ -190,6 +200,7 @@ fn unstable() -> UnstableWrite {
 fn error(number: u64) -> IntegrityError {
     let page = Page {
         kind: PageKind::File,
+        subvolume_dev: None,
         ino: Some(12),
         index: Some(3),
         device: Some("sda".into()),
@@ -210,6 +221,7 @@ fn error(number: u64) -> IntegrityError {
         pages_total: None,
         fs: Some("ext4".into()),
         path: None,
+        path_from: None,
         pid: None,
         tid: None,
         comm: None,

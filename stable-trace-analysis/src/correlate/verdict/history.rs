@@ -88,14 +88,14 @@ impl History {
     }
 
     pub(super) fn add_stall(&mut self, event: EventRef, stall: &Stall) {
-        let file = stall.dev.map(|dev| FileId { dev, ino: stall.ino });
+        let file = FileId::new(stall.subvolume_dev, stall.dev, stall.ino);
         let disk = stall.device.as_deref().and_then(|device| self.disks.resolve(device));
         let page = file.map(|file| PageId { file, index: stall.index });
         self.stalls.add(event, [page.map(Key::Page), file.map(Key::File), disk.map(Key::Disk)]);
     }
 
     pub(super) fn add_rewrite(&mut self, event: EventRef, write: &UnstableWrite) {
-        let file = write.dev.map(|dev| FileId { dev, ino: write.ino });
+        let file = FileId::new(write.subvolume_dev, write.dev, write.ino);
         let page = file.map(|file| PageId { file, index: write.index });
         self.rewrites.add(event, [page.map(Key::Page), file.map(Key::File), None]);
     }

@@ -10,8 +10,20 @@ use crate::{correlate::disks::Disk, units::DeviceId};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct FileId {
+    /// Of the subvolume where the file system has subvolumes, else of the file system.
     pub(super) dev: DeviceId,
     pub(super) ino: u64,
+}
+
+impl FileId {
+    /// The file of an event; `None` if its device or its inode is not known.
+    pub(super) fn new(
+        subvolume_dev: Option<DeviceId>,
+        dev: Option<DeviceId>,
+        ino: Option<u64>,
+    ) -> Option<Self> {
+        Some(Self { dev: subvolume_dev.or(dev)?, ino: ino? })
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

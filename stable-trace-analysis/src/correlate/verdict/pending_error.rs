@@ -64,7 +64,7 @@ impl PendingError {
                 PageKind::File if file_pages.len() < MAX_FILE_PAGES => {
                     let device = page.device.as_deref();
                     named = named.or(Some((device, page.fs.as_deref())));
-                    let file = page.dev.zip(page.ino).map(|(dev, ino)| FileId { dev, ino });
+                    let file = FileId::new(page.subvolume_dev, page.dev, page.ino);
                     let id = file.zip(page.index).map(|(file, index)| PageId { file, index });
                     let disk = device.and_then(|device| disks.resolve(device));
                     file_pages.push(FilePage { id, disk, stable: page.stable });

@@ -22,6 +22,11 @@ pub(super) fn or_dash(name: Option<&str>) -> &str {
     name.unwrap_or("–")
 }
 
+/// The inode of a file, or what stands for it where there is none.
+pub(super) fn inode(ino: Option<u64>) -> String {
+    ino.map_or_else(|| "a file without an inode".to_owned(), |ino| format!("inode {ino}"))
+}
+
 /// A signed duration.
 pub(super) fn lag(ns: i64) -> String {
     let sign = if ns < 0 { "−" } else { "+" };

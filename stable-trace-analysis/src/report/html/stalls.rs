@@ -4,7 +4,7 @@ use maud::{Markup, PreEscaped, html};
 
 use super::{
     PlotError, heat_map,
-    labels::{grouped, or_dash},
+    labels::{grouped, inode, or_dash},
     latency_chart,
 };
 use crate::{
@@ -131,7 +131,7 @@ fn group_label(line: &StallSummary) -> String {
 pub(super) fn most_stalled(report: &Report) -> Markup {
     let files: Vec<_> = report.files.first(MAX_ROWS).into_iter().map(|(file, totals)| {
         let name = html! {
-            @if let Some(path) = &file.path { (path) } @else { "inode " (file.ino) }
+            @if let Some(path) = &file.path { (path) } @else { (inode(file.ino)) }
             " " small { (or_dash(file.device.as_deref())) " " (file.fs.as_deref().unwrap_or("")) }
         };
         (name, totals)

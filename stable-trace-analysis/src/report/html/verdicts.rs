@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use maud::{Markup, html};
 
-use super::labels::{grouped, lag, or_dash, time_of_day};
+use super::labels::{grouped, inode, lag, or_dash, time_of_day};
 use crate::{
     event::{
         Association, Cause, Event, Group, IntegrityError, Line, PageKind, Stall, UnstableWrite,
@@ -198,13 +198,13 @@ fn stall_line(stall: &Stall) -> Markup {
     html! {
         (stall.comm) "[" (stall.tid) "] stalled " b { (duration(stall.duration_ns)) } " in "
         code { (stall.function) } " (" (stall.context.name()) "), page " (stall.index)
-        " of inode " (stall.ino) " on " (or_dash(stall.device.as_deref()))
+        " of " (inode(stall.ino)) " on " (or_dash(stall.device.as_deref()))
     }
 }
 
 fn unstable_write_line(write: &UnstableWrite) -> Markup {
     html! {
-        (write.comm) "[" (write.tid) "] was given page " (write.index) " of inode " (write.ino)
+        (write.comm) "[" (write.tid) "] was given page " (write.index) " of " (inode(write.ino))
         " on " (or_dash(write.device.as_deref())) " under writeback (" b { (write.grade.name()) } ", "
         (write.context.name()) ")"
     }

@@ -21,7 +21,7 @@ pub(super) struct Row<'a> {
     function: &'a str,
     device: Option<&'a str>,
     fs: Option<&'a str>,
-    ino: u64,
+    ino: Option<u64>,
     index: u64,
     path: Option<&'a str>,
     comm: &'a str,
@@ -78,7 +78,11 @@ impl<'a> Row<'a> {
             Column::Function => sanitize(self.function),
             Column::Device => sanitize(self.device.unwrap_or("-")),
             Column::Fs => sanitize(self.fs.unwrap_or("-")),
-            Column::File => self.path.map_or_else(|| self.ino.to_string(), sanitize),
+            Column::File => match (self.path, self.ino) {
+                (Some(path), _) => sanitize(path),
+                (None, Some(ino)) => ino.to_string(),
+                (None, None) => "-".to_owned(),
+            },
             Column::Page => self.index.to_string(),
             Column::Task => format!("{}[{}]", sanitize(self.comm), self.tid),
         }

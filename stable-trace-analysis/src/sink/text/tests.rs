@@ -28,13 +28,18 @@ fn stall() -> Stall {
         pid: 41,
         tid: 42,
         comm: "wac\x1b".into(),
-        cgroup_id: 1,
+        process: None,
+        cgroup_id: Some(1),
+        cgroup: None,
+        container: None,
         device: Some("loop0".into()),
         dev: Some(crate::units::DeviceId::new(7, 0)),
         fs: Some("ext4".into()),
-        ino: 12,
+        subvolume_dev: None,
+        ino: Some(12),
         index: 3,
         path: None,
+        path_from: None,
         stack: None,
     }
 }
@@ -42,6 +47,7 @@ fn stall() -> Stall {
 fn error() -> IntegrityError {
     let page = |index| Page {
         kind: PageKind::File,
+        subvolume_dev: None,
         ino: Some(12),
         index: Some(index),
         device: None,
@@ -62,6 +68,7 @@ fn error() -> IntegrityError {
         pages_total: None,
         fs: None,
         path: None,
+        path_from: None,
         pid: None,
         tid: None,
         comm: None,
