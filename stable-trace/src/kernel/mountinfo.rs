@@ -15,12 +15,17 @@ pub(super) const MOUNTINFO: &str = "/proc/self/mountinfo";
 pub(crate) struct Mount {
     /// `st_dev` of the files of the mount.
     pub(crate) dev: DeviceId,
+    /// The directory of the file system that the mount shows: `/` for the whole file system, a
+    /// subdirectory for a bind mount, `/SUBVOLUME` for a btrfs subvolume.
+    pub(crate) root: String,
     /// Where it is mounted.
     pub(crate) point: String,
     /// Type of the file system.
     pub(crate) fs: String,
     /// The source as the file system names it, such as `/dev/sda1`.
     pub(crate) source: String,
+    /// Whether nothing can be written through it: the mount or the file system is read-only.
+    pub(crate) read_only: bool,
 }
 
 /// Reads the mounts of this process.
@@ -39,14 +44,21 @@ fn parse_line(line: &str) -> Option<Mount> {
     let (before, after) = line.split_once(" - ")?;
     let mut before = before.split(' ').skip(2);
     let dev = before.next()?.parse().ok()?;
-    let point = unescape(before.nth(1)?);
+    let root = unescape(before.next()?);
+    let point = unescape(before.next()?);
+    let mount_options = before.next().unwrap_or_default();
     let mut after = after.split(' ');
-    Some(Mount {
-        dev,
-        point,
-        fs: unescape(after.next()?),
-        source: unescape(after.next().unwrap_or_default()),
-    })
+    let fs = unescape(after.next()?);
+    let source = unescape(after.next().unwrap_or_default());
+    let super_options = after.next().unwrap_or_default();
+    let read_only = is_read_only(mount_options) || is_read_only(super_options);
+    Some(Mount { dev, root, point, fs, source, read_only })
+}
+
+/// `show_mountinfo` writes `ro` or `rw` as an option of its own, both for the mount and for the file
+/// system.
+fn is_read_only(options: &str) -> bool {
+    options.split(',').any(|option| option == "ro")
 }
 
 /// Undoes `mangle_path` (`fs/seq_file.c`), which writes space, tab, line end, backslash and hash as
@@ -95,6 +107,29 @@ mod tests {
         assert_eq!(mounts[1].point, "/mnt/my disk");
         assert_eq!(unescape("a\\040b\\134c\\9\\04"), "a b\\c\\9\\04");
         assert_eq!(unescape("\\777"), "\\777");
+    }
+
+    #[test]
+    fn the_root_within_the_file_system_is_parsed() {
+        let mounts = parse(
+            "21 1 8:1 / / rw - ext4 /dev/sda1 rw\n\
+             22 21 8:1 /var/a\\040b /srv rw - ext4 /dev/sda1 rw\n\
+             23 21 0:40 /home /home rw - btrfs /dev/sdb rw,subvol=/home\n",
+        );
+        let roots: Vec<_> = mounts.iter().map(|mount| mount.root.as_str()).collect();
+        assert_eq!(roots, ["/", "/var/a b", "/home"]);
+    }
+
+    #[test]
+    fn a_mount_is_read_only_by_itself_or_by_its_file_system() {
+        let mounts = parse(
+            "21 1 8:1 / / rw,relatime - ext4 /dev/sda1 rw,errors=remount-ro\n\
+             22 21 7:0 / /snap/a ro,nodev - squashfs /dev/loop0 ro\n\
+             23 21 8:1 / /view ro - ext4 /dev/sda1 rw\n\
+             24 21 7:1 / /mnt rw - ext4 /dev/loop1 ro\n",
+        );
+        let read_only: Vec<_> = mounts.iter().map(|mount| mount.read_only).collect();
+        assert_eq!(read_only, [false, true, true, true]);
     }
 
     #[test]
