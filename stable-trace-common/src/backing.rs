@@ -1,13 +1,19 @@
 //! The file system or device that a folio belongs to.
 
-/// Bytes of a backing device's or a file-system type's name: `__entry->name` of the tracepoint
-/// `writeback:folio_wait_writeback` (include/trace/events/writeback.h, 6.18).
-pub const NAME_LEN: usize = 32;
+/// Bytes of a file-system type's name that are kept. The longest of 6.18 has 14 (`binfmt_misc`,
+/// `selinuxfs`, `configfs`, `rpc_pipefs`).
+pub const FS_LEN: usize = 16;
 
-/// [`Backing::kind`]: `name` is a backing device's (`8:0`, `btrfs-1`), as the tracepoint gives it.
+/// Bytes of a device's name that are kept.
+pub const NAME_LEN: usize = 16;
+
+/// [`Backing::kind`]: `name` is a backing device's (`8:0`, `btrfs-1`), as the tracepoint
+/// `writeback:folio_wait_writeback` gives it (include/trace/events/writeback.h, 6.18); `fs` is empty.
 pub const BY_BDI: u32 = 0;
-/// [`Backing::kind`]: `dev` is the `s_dev` of the super block and `name` the file-system type; for a
-/// block device's own page cache `dev` is the device and `name` is `bdev`.
+/// [`Backing::kind`]: read from the super block: `dev` is its `s_dev`, `fs` its type and `name` its
+/// `s_id`, which for a file system on a block device is the device's name (`loop0p1`), also where
+/// `s_dev` is anonymous as in btrfs. For a block device's own page cache `dev` is the device, `fs` is
+/// `bdev` and `name` is empty; for swap `dev` is the device of the swap area and `fs` is `swap`.
 pub const BY_DEV: u32 = 1;
 
 /// The file system or device that a folio belongs to.
@@ -18,13 +24,15 @@ pub struct Backing {
     pub kind: u32,
     /// The kernel's own `dev_t`: 12 bits of major, 20 bits of minor; 0 if `kind` is [`BY_BDI`].
     pub dev: u32,
-    /// NUL-padded.
+    /// Type of the file system, NUL-padded.
+    pub fs: [u8; FS_LEN],
+    /// Name of the device, NUL-padded.
     pub name: [u8; NAME_LEN],
 }
 
 impl Backing {
     /// Neither a file system nor a device.
-    pub const NONE: Self = Self { kind: BY_BDI, dev: 0, name: [0; NAME_LEN] };
+    pub const NONE: Self = Self { kind: BY_BDI, dev: 0, fs: [0; FS_LEN], name: [0; NAME_LEN] };
 
     /// Major and minor number (`MAJOR` and `MINOR` of `include/linux/kdev_t.h`).
     #[must_use]
@@ -39,7 +47,7 @@ pub const fn dev_t(major: u32, minor: u32) -> u32 {
     (major << 20) | (minor & 0xf_ffff)
 }
 
-const _: () = assert!(size_of::<Backing>() == 8 + NAME_LEN);
+const _: () = assert!(size_of::<Backing>() == 8 + FS_LEN + NAME_LEN);
 
 #[cfg(test)]
 mod tests {

@@ -69,6 +69,8 @@ counters! {
     IntegrityFull => "an integrity error was not counted",
     /// Failed pages that were not stored: a stacked device may count the same failure again.
     FailedPagesFull => "a device above may count an integrity error once more",
+    /// Paths that the ring buffer had no room for.
+    PathsLost => "an event may lack its path",
     /// Submitters, verifications or logged checks that were not stored: a map was full.
     SubmittersFull => "an integrity error may lack who submitted it, or its check",
 }
@@ -86,7 +88,7 @@ mod tests {
         for (index, counter) in (0..COUNTERS).zip(Counter::ALL) {
             assert_eq!(*counter as u32, index);
         }
-        assert_eq!(COUNTERS, 21);
+        assert_eq!(COUNTERS, 22);
     }
 
     #[test]

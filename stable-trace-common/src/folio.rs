@@ -12,11 +12,33 @@ pub struct Folio {
     pub index: u64,
     /// The file system or device that the file is on.
     pub backing: Backing,
+    /// The anonymous device of the file's btrfs subvolume: inode numbers of subvolumes repeat. 0 on
+    /// other file systems, and if it is not known.
+    pub subvolume: u32,
+    /// Always 0.
+    pub padding: u32,
 }
 
 impl Folio {
     /// A folio that could not be identified.
-    pub const UNKNOWN: Self = Self { ino: 0, index: 0, backing: Backing::NONE };
+    pub const UNKNOWN: Self =
+        Self { ino: 0, index: 0, backing: Backing::NONE, subvolume: 0, padding: 0 };
 }
 
-const _: () = assert!(size_of::<Folio>() == 16 + size_of::<Backing>());
+/// Offsets of btrfs's structures, in bytes, for the map `BTRFS_OFFSETS`. btrfs may be a module, and
+/// loaded after the programs, so they are not in [`Offsets`](crate::offsets::Offsets).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BtrfsOffsets {
+    /// 1 if the others are known.
+    pub known: u32,
+    /// `btrfs_inode.vfs_inode`
+    pub vfs_inode: u32,
+    /// `btrfs_inode.root`
+    pub root: u32,
+    /// `btrfs_root.anon_dev`
+    pub anon_dev: u32,
+}
+
+const _: () = assert!(size_of::<BtrfsOffsets>() == 16);
+const _: () = assert!(size_of::<Folio>() == 16 + size_of::<Backing>() + 8);

@@ -7,7 +7,7 @@
 //! The modules depend on each other in one direction. From the bottom up:
 //!
 //! 1. [`backing`], [`counter`], [`device_filter`], [`offsets`], [`stack`], [`task`]
-//! 2. [`folio`], [`histogram`], [`process`], [`unstable`]
+//! 2. [`folio`], [`histogram`], [`path`], [`process`], [`unstable`]
 //! 3. [`integrity`], [`waiter`]
 //! 4. [`record`]
 #![no_std]
@@ -19,6 +19,7 @@ pub mod folio;
 pub mod histogram;
 pub mod integrity;
 pub mod offsets;
+pub mod path;
 pub mod process;
 pub mod record;
 pub mod stack;
@@ -41,6 +42,7 @@ macro_rules! pod {
 #[cfg(feature = "user")]
 pod!(
     backing::Backing,
+    folio::BtrfsOffsets,
     device_filter::FilterDecision,
     histogram::Histogram,
     histogram::HistogramKey,

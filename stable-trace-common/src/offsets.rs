@@ -107,6 +107,23 @@ offsets! {
     inode_rdev: Identity, Member(&["inode.i_rdev"]);
     sb_dev: Identity, Member(&["super_block.s_dev"]);
     sb_type: Identity, Member(&["super_block.s_type"]);
+    /// The name of the file system's device.
+    sb_id: Optional, Member(&["super_block.s_id"]);
+    sb_root: Optional, Member(&["super_block.s_root"]);
+    inode_generation: Optional, Member(&["inode.i_generation"]);
+    inode_nlink: Optional, Member(&["inode.i_nlink"]);
+    /// The list of the inode's dentries: a pointer to the first one's `d_alias`.
+    inode_dentry: Optional, Member(&["inode.i_dentry"]);
+    /// 7.x moved it out of its union.
+    dentry_alias: Optional, Member(&["dentry.d_u.d_alias", "dentry.d_alias"]);
+    dentry_parent: Optional, Member(&["dentry.d_parent"]);
+    dentry_inode: Optional, Member(&["dentry.d_inode"]);
+    dentry_name: Optional, Member(&["dentry.d_name.name"]);
+    /// Null if the dentry is in no directory any more (`d_unhashed`, include/linux/dcache.h).
+    dentry_hashed: Optional, Member(&["dentry.d_hash.pprev"]);
+    /// The swap entry of a folio in the swap cache. Up to 6.5 it is the folio's private word.
+    folio_swap: Optional, Member(&["folio.swap", "folio.private", "page.private"]);
+    swap_bdev: Optional, Member(&["swap_info_struct.bdev"]);
     sb_iflags: Stability, Member(&["super_block.s_iflags"]);
     fs_type_name: Identity, Member(&["file_system_type.name"]);
     vmf_page: Optional, Member(&["vm_fault.page"]);
@@ -139,6 +156,7 @@ offsets! {
     disk_major: Pages, Member(&["gendisk.major"]);
     disk_minor: Pages, Member(&["gendisk.first_minor"]);
     disk_queue: Bios, Member(&["gendisk.queue"]);
+    bdev_dev: Optional, Member(&["block_device.bd_dev"]);
     bdev_disk: Optional, Member(&["block_device.bd_disk"]);
     bio_next: Pages, Member(&["bio.bi_next"]);
     /// Up to 5.11.

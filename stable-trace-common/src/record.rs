@@ -20,6 +20,9 @@ pub const UNSTABLE: u32 = 2;
 /// `kind` of an [`IntegrityRecord`].
 pub const INTEGRITY: u32 = 3;
 
+/// `kind` of a [`PathRecord`](crate::path::PathRecord).
+pub const PATH: u32 = 4;
+
 /// One finished stall.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,11 +51,15 @@ pub struct StallRecord {
     pub comm: [u8; COMM_LEN],
     /// The file system or device that the folio belongs to.
     pub backing: Backing,
+    /// The anonymous device of the file's btrfs subvolume; 0 if there is none.
+    pub subvolume: u32,
+    /// Always 0.
+    pub padding: u32,
 }
 
 impl StallRecord {
     /// Its size in bytes.
-    #[expect(clippy::cast_possible_truncation, reason = "120")]
+    #[expect(clippy::cast_possible_truncation, reason = "128")]
     pub const SIZE: u32 = size_of::<Self>() as u32;
 
     /// The wait as a finished stall.
@@ -73,6 +80,8 @@ impl StallRecord {
             tid,
             comm: waiter.comm,
             backing: waiter.folio.backing,
+            subvolume: waiter.folio.subvolume,
+            padding: 0,
         }
     }
 }
@@ -103,11 +112,15 @@ pub struct UnstableRecord {
     pub comm: [u8; COMM_LEN],
     /// Key of its count in `UNSTABLE_WRITES`.
     pub key: UnstableKey,
+    /// The anonymous device of the file's btrfs subvolume; 0 if there is none.
+    pub subvolume: u32,
+    /// Always 0.
+    pub padding: u32,
 }
 
 impl UnstableRecord {
     /// Its size in bytes.
-    #[expect(clippy::cast_possible_truncation, reason = "120")]
+    #[expect(clippy::cast_possible_truncation, reason = "128")]
     pub const SIZE: u32 = size_of::<Self>() as u32;
 }
 
@@ -142,7 +155,7 @@ pub struct IntegrityRecord {
 
 impl IntegrityRecord {
     /// Its size in bytes.
-    #[expect(clippy::cast_possible_truncation, reason = "656")]
+    #[expect(clippy::cast_possible_truncation, reason = "720")]
     pub const SIZE: u32 = size_of::<Self>() as u32;
 }
 
@@ -150,6 +163,7 @@ const _: () = assert!(
     size_of::<IntegrityRecord>()
         == 8 + 4 * 8 + 8 + COMM_LEN + size_of::<IntegrityKey>() + RUNS * size_of::<PageRun>()
 );
-const _: () = assert!(size_of::<StallRecord>() == 8 + 6 * 8 + 8 + COMM_LEN + size_of::<Backing>());
 const _: () =
-    assert!(size_of::<UnstableRecord>() == 8 + 5 * 8 + 8 + COMM_LEN + size_of::<UnstableKey>());
+    assert!(size_of::<StallRecord>() == 8 + 6 * 8 + 8 + COMM_LEN + size_of::<Backing>() + 8);
+const _: () =
+    assert!(size_of::<UnstableRecord>() == 8 + 5 * 8 + 8 + COMM_LEN + size_of::<UnstableKey>() + 8);

@@ -15,6 +15,8 @@ pub const AWAKE: u64 = 2;
 pub struct Waiter {
     /// The folio under writeback.
     pub folio: Folio,
+    /// Address of the folio's inode; 0 if not known.
+    pub inode: u64,
     /// When the tracepoint fired: `CLOCK_MONOTONIC` in ns.
     pub begin_ns: u64,
     /// When the task was last switched in: `CLOCK_MONOTONIC` in ns; 0 if it was not.
@@ -31,4 +33,4 @@ pub struct Waiter {
     pub comm: [u8; COMM_LEN],
 }
 
-const _: () = assert!(size_of::<Waiter>() == size_of::<Folio>() + 6 * 8 + COMM_LEN);
+const _: () = assert!(size_of::<Waiter>() == size_of::<Folio>() + 7 * 8 + COMM_LEN);

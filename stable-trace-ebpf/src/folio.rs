@@ -1,13 +1,29 @@
 //! What the programs read of a folio: its head, its state, its identity.
 
-use aya_ebpf::helpers::bpf_probe_read_kernel_str_bytes;
+use aya_ebpf::{Global, helpers::bpf_probe_read_kernel_str_bytes, macros::map, maps::Array};
 use stable_trace_common::{
-    backing::{BY_DEV, NAME_LEN},
-    folio::Folio,
+    backing::{BY_DEV, FS_LEN, NAME_LEN},
+    folio::{BtrfsOffsets, Folio},
     offsets::ABSENT,
 };
 
-use crate::members::{member, offset, offsets};
+use crate::members::{member, offset, offsets, read};
+
+/// Where btrfs's structures have their members. The agent fills it when btrfs is loaded.
+#[map]
+static BTRFS_OFFSETS: Array<BtrfsOffsets> = Array::with_max_entries(1, 0);
+
+/// The address of `struct swap_info_struct *swap_info[MAX_SWAPFILES]` (mm/swapfile.c, 5.10 to 7.3), from
+/// `/proc/kallsyms`; 0 if it is not known.
+#[unsafe(no_mangle)]
+static SWAP_INFO: Global<u64> = Global::new(0);
+
+/// `SWP_TYPE_SHIFT`, include/linux/swapops.h, 5.10 to 7.3: `BITS_PER_XA_VALUE - MAX_SWAPFILES_SHIFT` on
+/// 64-bit machines.
+const SWAP_TYPE_SHIFT: u32 = 58;
+
+/// `(1 << MAX_SWAPFILES_SHIFT) - 1`, include/linux/swap.h, 5.10 to 7.3.
+const SWAP_TYPES: u64 = 31;
 
 /// Set in `super_block.s_iflags` if the file system required stable pages when it was mounted:
 /// `SB_I_STABLE_WRITES`, include/linux/fs.h, 5.10 to 7.3. A macro, so BTF does not have it.
@@ -73,25 +89,71 @@ pub(crate) fn stable_required(mapping: u64) -> bool {
     flags.is_some_and(|flags| flags & SB_I_STABLE_WRITES != 0)
 }
 
-/// Identifies a folio: file system, file and page index. Writes to `out` instead of returning: a BPF
-/// stack has no room for a second copy.
+/// Identifies a folio: file system, file and page index. Returns the address of its inode, 0 for swap.
+/// Writes to `out` instead of returning: a BPF stack has no room for a second copy.
 #[inline(always)]
-pub(crate) fn identify(folio: u64, mapping: u64, out: &mut Folio) -> Option<()> {
-    out.index = member(folio, &offsets().folio_index)?;
+pub(crate) fn identify(folio: u64, mapping: u64, out: &mut Folio) -> Option<u64> {
     let inode: u64 = member(mapping, &offsets().mapping_host)?;
+    if inode == 0 {
+        identify_swap(folio, out);
+        return Some(0);
+    }
+    out.index = member(folio, &offsets().folio_index)?;
     out.ino = member(inode, &offsets().inode_ino)?;
     let sb: u64 = member(inode, &offsets().inode_sb)?;
     out.backing.kind = BY_DEV;
     out.backing.dev = member(sb, &offsets().sb_dev)?;
     let name: u64 =
         member(sb, &offsets().sb_type).and_then(|fs| member(fs, &offsets().fs_type_name))?;
+    out.backing.fs = [0; FS_LEN];
     out.backing.name = [0; NAME_LEN];
     // SAFETY: the helper takes any address, and writes no further than the buffer's end.
-    unsafe { bpf_probe_read_kernel_str_bytes(name as *const u8, &mut out.backing.name) }.ok()?;
+    unsafe { bpf_probe_read_kernel_str_bytes(name as *const u8, &mut out.backing.fs) }.ok()?;
     // The helper leaves the bytes after the NUL as they were: zero.
-    if out.backing.name.starts_with(b"bdev\0") {
+    if out.backing.fs.starts_with(b"bdev\0") {
         // The page cache of a block device. All of these share one super block.
         out.backing.dev = member(inode, &offsets().inode_rdev)?;
+        return Some(inode);
     }
-    Some(())
+    let id = offset(&offsets().sb_id);
+    if id != ABSENT {
+        let id = (sb + u64::from(id)) as *const u8;
+        // SAFETY: the helper takes any address, and writes no further than the buffer's end.
+        let _ = unsafe { bpf_probe_read_kernel_str_bytes(id, &mut out.backing.name) };
+    }
+    if out.backing.fs.starts_with(b"btrfs\0") {
+        out.subvolume = subvolume(inode).unwrap_or(0);
+    }
+    Some(inode)
+}
+
+/// The anonymous device of a btrfs inode's subvolume, which `stat` gives as the device of its files
+/// (`btrfs_getattr`, fs/btrfs/inode.c, 5.10 to 7.3).
+#[inline(always)]
+fn subvolume(inode: u64) -> Option<u32> {
+    let known = BTRFS_OFFSETS.get(0).filter(|known| known.known != 0)?;
+    // `BTRFS_I`, fs/btrfs/btrfs_inode.h.
+    let root: u64 = read(inode - u64::from(known.vfs_inode) + u64::from(known.root)).ok()?;
+    read(root + u64::from(known.anon_dev)).ok()
+}
+
+/// Identifies a folio of the swap cache, whose address space has no inode: by its swap entry, which is
+/// the number of the swap area and the page's offset in it (`swp_type`, `swp_offset`,
+/// include/linux/swapops.h, 5.10 to 7.3).
+#[inline(always)]
+fn identify_swap(folio: u64, out: &mut Folio) {
+    out.backing.kind = BY_DEV;
+    out.backing.fs = *b"swap\0\0\0\0\0\0\0\0\0\0\0\0";
+    let Some(entry) = member::<u64>(folio, &offsets().folio_swap) else {
+        return;
+    };
+    out.index = entry & ((1 << SWAP_TYPE_SHIFT) - 1);
+    let areas = SWAP_INFO.load();
+    if areas != 0
+        && let Ok(area) = read::<u64>(areas + 8 * (entry >> SWAP_TYPE_SHIFT & SWAP_TYPES))
+        && let Some(bdev) = member(area, &offsets().swap_bdev)
+        && let Some(dev) = member(bdev, &offsets().bdev_dev)
+    {
+        out.backing.dev = dev;
+    }
 }

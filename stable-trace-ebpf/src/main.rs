@@ -9,7 +9,7 @@
 //! one direction. From the bottom up:
 //!
 //! 1. [`maps`], [`members`]
-//! 2. [`filter`], [`folio`], [`stack`]
+//! 2. [`filter`], [`folio`], [`path`], [`stack`]
 //! 3. [`process`], then [`stall`]; [`unstable`]
 //! 4. [`wait`]
 //! 5. the programs: [`writeback_wait`], [`tracepoint`], [`write_begin`], [`page_mkwrite`], [`integrity`]
@@ -39,6 +39,7 @@ mod integrity;
 mod maps;
 mod members;
 mod page_mkwrite;
+mod path;
 mod process;
 mod stack;
 mod stall;

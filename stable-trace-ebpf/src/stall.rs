@@ -15,7 +15,7 @@ use stable_trace_common::{
 
 use crate::{
     maps::{EVENTS, count, wake_up},
-    process,
+    path, process,
 };
 
 /// Every stall, by device and stack, complete even if the stream loses records.
@@ -47,6 +47,7 @@ pub(crate) fn finished(waiter: &Waiter) {
         count(Counter::BelowThreshold);
         return;
     }
+    path::send(waiter.inode, &waiter.folio);
     let Some(mut entry) = EVENTS.reserve::<StallRecord>(0) else {
         count(Counter::Lost);
         return;

@@ -1,17 +1,36 @@
-//! The method `tracepoint`: for kernels without kprobes that do not permit fentry.
+//! The wait tracepoint by its record, and the switches of tasks.
+//!
+//! The record has no super block. It is read where the kernel has no BTF, and where a program that reads
+//! the tracepoint's arguments can be preempted, so that its runs for other tasks are skipped: there such
+//! a program only identifies the folio for the one that reads the record, which is never skipped.
 
 use aya_ebpf::{
     Global,
+    bindings::BPF_ANY,
     helpers::bpf_get_current_task,
-    macros::{raw_tracepoint, tracepoint},
+    macros::{map, raw_tracepoint, tracepoint},
+    maps::LruHashMap,
     programs::{RawTracePointContext, TracePointContext},
 };
 use stable_trace_common::{
-    backing::{BY_BDI, Backing, NAME_LEN},
+    backing::{BY_BDI, Backing, FS_LEN, NAME_LEN},
     folio::Folio,
 };
 
-use crate::wait;
+use crate::{folio, wait};
+
+/// A folio that a task is about to wait for.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct IdentifiedFolio {
+    folio: Folio,
+    /// Address of its inode; 0 for swap.
+    inode: u64,
+}
+
+/// What [`writeback_wait_identify`] has found, by `task_struct`.
+#[map]
+static IDENTIFIED: LruHashMap<u64, IdentifiedFolio> = LruHashMap::with_max_entries(16_384, 0);
 
 /// Offset in bytes of the backing device's name in the record of the wait tracepoint, from
 /// `events/writeback/…/format` of the running kernel.
@@ -39,12 +58,62 @@ fn writeback_wait_begin(ctx: TracePointContext) -> u32 {
         )
     };
     if let (Ok(name), Ok(ino), Ok(index)) = read {
-        let backing = Backing { kind: BY_BDI, dev: 0, name };
         // SAFETY: no pointer is involved.
         let task = unsafe { bpf_get_current_task() };
-        wait::entered(&ctx, task, &Folio { ino, index, backing });
+        let backing = Backing { kind: BY_BDI, dev: 0, fs: [0; FS_LEN], name };
+        let mut waited = Folio { ino, index, backing, subvolume: 0, padding: 0 };
+        let mut inode = 0;
+        // SAFETY: only programs in this task write the value.
+        if let Some(identified) = unsafe { IDENTIFIED.get(task) } {
+            // Of an earlier wait if every identifying program was skipped for this one. The record of a
+            // wait for swap has another index.
+            if identified.folio.ino == ino
+                && (identified.folio.index == index || identified.inode == 0)
+            {
+                waited = identified.folio;
+                inode = identified.inode;
+            }
+            // Fails only if the entry was evicted just now.
+            let _ = IDENTIFIED.remove(task);
+        }
+        wait::entered(&ctx, task, &waited, inode);
     }
     0
+}
+
+/// Makes programs that identify the folio of a wait before [`writeback_wait_begin`] runs. Three: each
+/// may be skipped while another task is preempted inside it on the same CPU.
+macro_rules! identify_probes {
+    ($($name:ident)*) => {
+        $(
+            /// `TP_PROTO(struct folio *folio, struct address_space *mapping)` of
+            /// `writeback:folio_wait_writeback` (5.16 to 7.3).
+            #[raw_tracepoint]
+            fn $name(ctx: RawTracePointContext) -> i32 {
+                identify(&ctx);
+                0
+            }
+        )*
+    };
+}
+
+identify_probes!(
+    writeback_wait_identify
+    writeback_wait_identify_again
+    writeback_wait_identify_again_again
+);
+
+#[inline(always)]
+fn identify(ctx: &RawTracePointContext) {
+    let mut identified = IdentifiedFolio { folio: Folio::UNKNOWN, inode: 0 };
+    if let Some(inode) = folio::identify(ctx.arg(0), ctx.arg(1), &mut identified.folio) {
+        identified.inode = inode;
+        // SAFETY: no pointer is involved.
+        let task = unsafe { bpf_get_current_task() };
+        // An LRU map evicts another entry if it is full; a wait without an entry keeps the identity of
+        // its record.
+        let _ = IDENTIFIED.insert(task, identified, u64::from(BPF_ANY));
+    }
 }
 
 /// `sched_switch`, `TP_PROTO(bool preempt, struct task_struct *prev, struct task_struct *next, …)`

@@ -20,7 +20,7 @@ use stable_trace_common::{
 use crate::{
     filter, folio,
     maps::{EVENTS, checks_integrity, count, wake_up},
-    stack,
+    path, stack,
 };
 
 /// Unstable writes, by device, context and whether stable pages were required.
@@ -64,16 +64,16 @@ pub(crate) fn folio_written(ctx: &impl EbpfContext, folio: u64, context: u32, ou
         return;
     };
     let mut page = Folio::UNKNOWN;
-    if folio::identify(folio, mapping, &mut page).is_none() {
+    let Some(inode) = folio::identify(folio, mapping, &mut page) else {
         return;
-    }
+    };
     let required = u32::from(folio::stable_required(mapping));
-    report(ctx, &page, &UnstableKey { backing: page.backing, context, required });
+    report(ctx, &page, inode, &UnstableKey { backing: page.backing, context, required });
 }
 
 /// Counts an unstable write that the filters include, and streams it unless it is harmless.
 #[inline(always)]
-fn report(ctx: &impl EbpfContext, page: &Folio, key: &UnstableKey) {
+fn report(ctx: &impl EbpfContext, page: &Folio, inode: u64, key: &UnstableKey) {
     let pid_tgid = bpf_get_current_pid_tgid();
     let comm = filter::current_comm();
     if !filter::includes_task(pid_tgid, &comm) || !filter::includes_device(&page.backing) {
@@ -87,6 +87,7 @@ fn report(ctx: &impl EbpfContext, page: &Folio, key: &UnstableKey) {
     }
     let (pid, tid) = process_and_thread(pid_tgid);
     let stack = stack::store_current(ctx);
+    path::send(inode, page);
     let Some(mut entry) = EVENTS.reserve::<UnstableRecord>(0) else {
         count(Counter::Lost);
         return;
@@ -105,6 +106,8 @@ fn report(ctx: &impl EbpfContext, page: &Folio, key: &UnstableKey) {
         tid,
         comm,
         key: *key,
+        subvolume: page.subvolume,
+        padding: 0,
     });
     entry.submit(wake_up());
     count(Counter::UnstableStreamed);

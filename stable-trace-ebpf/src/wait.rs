@@ -41,9 +41,10 @@ static WAITERS: HashMap<u64, Waiter> = HashMap::with_max_entries(16_384, 0);
 #[unsafe(no_mangle)]
 static RETURNS_PROBED: Global<u32> = Global::new(0);
 
-/// The current task has found its folio under writeback.
+/// The current task has found its folio under writeback. `inode`: the address of the folio's inode; 0 if
+/// not known.
 #[inline(always)]
-pub(crate) fn entered(ctx: &impl EbpfContext, task: u64, folio: &Folio) {
+pub(crate) fn entered(ctx: &impl EbpfContext, task: u64, folio: &Folio, inode: u64) {
     let pid_tgid = bpf_get_current_pid_tgid();
     let comm = filter::current_comm();
     if !filter::includes_task(pid_tgid, &comm) || !filter::includes_device(&folio.backing) {
@@ -79,6 +80,7 @@ pub(crate) fn entered(ctx: &impl EbpfContext, task: u64, folio: &Folio) {
             count(Counter::WithoutSleep);
         }
         waiter.folio = *folio;
+        waiter.inode = inode;
         waiter.begin_ns = now;
         waiter.end_ns = 0;
         waiter.stack = stack;
@@ -87,6 +89,7 @@ pub(crate) fn entered(ctx: &impl EbpfContext, task: u64, folio: &Folio) {
     }
     let waiter = Waiter {
         folio: *folio,
+        inode,
         begin_ns: now,
         end_ns: 0,
         stack,

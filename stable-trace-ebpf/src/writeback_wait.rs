@@ -20,10 +20,10 @@ use crate::{folio, wait};
 #[raw_tracepoint]
 fn writeback_wait_begin_typed(ctx: RawTracePointContext) -> i32 {
     let mut waited = Folio::UNKNOWN;
-    if folio::identify(ctx.arg(0), ctx.arg(1), &mut waited).is_some() {
+    if let Some(inode) = folio::identify(ctx.arg(0), ctx.arg(1), &mut waited) {
         // SAFETY: no pointer is involved.
         let task = unsafe { bpf_get_current_task() };
-        wait::entered(&ctx, task, &waited);
+        wait::entered(&ctx, task, &waited, inode);
     }
     0
 }

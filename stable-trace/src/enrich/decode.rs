@@ -2,10 +2,11 @@
 
 use bytes::{Buf, Bytes, TryGetError};
 use stable_trace_common::{
-    backing::{Backing, NAME_LEN},
+    backing::{Backing, FS_LEN, NAME_LEN},
     folio::Folio,
     integrity::{IntegrityKey, PageRun, RUNS},
-    record::{INTEGRITY, IntegrityRecord, STALL, StallRecord, UNSTABLE, UnstableRecord},
+    path::PathRecord,
+    record::{INTEGRITY, IntegrityRecord, PATH, STALL, StallRecord, UNSTABLE, UnstableRecord},
     task::COMM_LEN,
     unstable::UnstableKey,
 };
@@ -19,6 +20,23 @@ pub(crate) enum Record {
     Unstable(UnstableRecord),
     /// An integrity failure.
     Integrity(Box<IntegrityRecord>),
+    /// The names of a file, for the events after it.
+    Path(FileNames),
+}
+
+/// The names of a file from the kernel's dentries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FileNames {
+    /// The file system.
+    pub(crate) backing: Backing,
+    /// The anonymous device of the file's btrfs subvolume; 0 if there is none.
+    pub(crate) subvolume: u32,
+    /// Inode of the file.
+    pub(crate) ino: u64,
+    /// The flags of [`PathRecord::flags`].
+    pub(crate) flags: u32,
+    /// The names from the file's own to that below the root, each with a NUL.
+    pub(crate) names: Bytes,
 }
 
 /// Why bytes are no record. The ring keeps record boundaries, so the next record is not affected.
@@ -63,6 +81,7 @@ pub(crate) fn decode(record: Bytes) -> Result<Record, DecodeError> {
         STALL => StallRecord::SIZE,
         UNSTABLE => UnstableRecord::SIZE,
         INTEGRITY => IntegrityRecord::SIZE,
+        PATH => PathRecord::SIZE,
         kind => return Err(DecodeError::Kind { kind }),
     };
     if size != expected || have != expected as usize {
@@ -71,6 +90,7 @@ pub(crate) fn decode(record: Bytes) -> Result<Record, DecodeError> {
     match kind {
         STALL => stall(kind, size, rest).map(Record::Stall),
         UNSTABLE => unstable(kind, size, rest).map(Record::Unstable),
+        PATH => names(rest).map(Record::Path),
         _ => integrity(kind, size, rest).map(Box::new).map(Record::Integrity),
     }
     .map_err(short)
@@ -91,6 +111,8 @@ fn stall(kind: u32, size: u32, mut rest: Bytes) -> Result<StallRecord, TryGetErr
         tid: rest.try_get_u32_ne()?,
         comm: array::<COMM_LEN>(&mut rest)?,
         backing: backing(&mut rest)?,
+        subvolume: rest.try_get_u32_ne()?,
+        padding: rest.try_get_u32_ne()?,
     })
 }
 
@@ -112,6 +134,8 @@ fn unstable(kind: u32, size: u32, mut rest: Bytes) -> Result<UnstableRecord, Try
             context: rest.try_get_u32_ne()?,
             required: rest.try_get_u32_ne()?,
         },
+        subvolume: rest.try_get_u32_ne()?,
+        padding: rest.try_get_u32_ne()?,
     })
 }
 
@@ -145,6 +169,8 @@ fn integrity(kind: u32, size: u32, mut rest: Bytes) -> Result<IntegrityRecord, T
                         ino: rest.try_get_u64_ne()?,
                         index: rest.try_get_u64_ne()?,
                         backing: backing(&mut rest)?,
+                        subvolume: rest.try_get_u32_ne()?,
+                        padding: rest.try_get_u32_ne()?,
                     },
                 };
             }
@@ -153,10 +179,23 @@ fn integrity(kind: u32, size: u32, mut rest: Bytes) -> Result<IntegrityRecord, T
     })
 }
 
+/// The fields of a path after its kind and size, in the order of [`PathRecord`].
+fn names(mut rest: Bytes) -> Result<FileNames, TryGetError> {
+    let backing = backing(&mut rest)?;
+    let subvolume = rest.try_get_u32_ne()?;
+    let flags = rest.try_get_u32_ne()?;
+    let ino = rest.try_get_u64_ne()?;
+    let length = rest.try_get_u64_ne()?;
+    // A record of this kind has room for all names: a larger length is cut.
+    rest.truncate(usize::try_from(length).unwrap_or(usize::MAX));
+    Ok(FileNames { backing, subvolume, ino, flags, names: rest })
+}
+
 fn backing(rest: &mut Bytes) -> Result<Backing, TryGetError> {
     Ok(Backing {
         kind: rest.try_get_u32_ne()?,
         dev: rest.try_get_u32_ne()?,
+        fs: array::<FS_LEN>(rest)?,
         name: array::<NAME_LEN>(rest)?,
     })
 }

@@ -1,8 +1,10 @@
 //! The state that turns records into events.
 
+use stable_trace_common::backing::{BY_DEV, Backing};
+
 use super::{
-    identity::{Identities, Identity},
-    paths::Paths,
+    identity::{Identities, device_id, subvolume_dev},
+    paths::{File, FilePath, Paths},
     stacks::Stacks,
 };
 
@@ -20,9 +22,20 @@ pub(crate) struct Enricher {
 
 impl Enricher {
     /// The path of a file that a process waits for or writes to.
-    pub(super) fn path_of(&mut self, identity: &Identity, ino: u64, pid: u32) -> Option<String> {
-        let dev = identity.backing.as_ref()?.dev;
-        self.paths.find((dev, ino), Some(pid))
+    pub(super) fn path_of(
+        &mut self,
+        backing: &Backing,
+        subvolume: u32,
+        ino: u64,
+        pid: Option<u32>,
+    ) -> Option<FilePath> {
+        let dev = if backing.kind == BY_DEV {
+            device_id(backing)
+        } else {
+            self.identities.get(backing).backing.as_ref()?.dev
+        };
+        let file = File { dev, subvolume: subvolume_dev(subvolume), ino };
+        self.paths.find(file, pid, self.identities.mounts())
     }
 
     /// The frames for an event, with `--stacks`.

@@ -16,6 +16,7 @@ use stable_trace_common::{
 use super::decode::name;
 use crate::kernel::{
     device_stack::checks_integrity,
+    mountinfo::Mount,
     mounts::{BackingDevice, Mounts},
     sysfs::{block_folder, entries, link_name},
 };
@@ -147,6 +148,11 @@ impl Identities {
         all
     }
 
+    /// The agent's mounts.
+    pub(super) fn mounts(&self) -> &[Mount] {
+        self.mounts.all()
+    }
+
     /// The identity of a backing.
     pub(crate) fn get(&mut self, backing: &Backing) -> Rc<Identity> {
         if let Some(identity) = self.cache.get(backing) {
@@ -203,19 +209,32 @@ impl Identities {
     }
 
     fn identify(&self, backing: &Backing) -> Identity {
-        let text = name(&backing.name);
+        let device = name(&backing.name);
         let backing = if backing.kind == BY_DEV {
-            let found = self.mounts.by_dev(device_id(backing));
-            // The type is the kernel's: the mounts may be those of another namespace.
-            found.map(|device| BackingDevice { fs: Some(text), ..device })
+            Some(self.by_super_block(device_id(backing), name(&backing.fs), device))
         } else {
-            self.mounts.by_bdi_name(&text)
+            self.mounts.by_bdi_name(&device)
         };
         let disks = backing.as_ref().map(|device| device.disks.as_slice()).unwrap_or_default();
         let selected = self.selects(disks);
         let integrity_checked =
             disks.iter().any(|disk| checks_integrity(&self.sysfs, &self.mounts, *disk));
         Identity { backing, selected, integrity_checked }
+    }
+
+    /// The device of a file system, by what its super block has. `name` is the device's name in the
+    /// kernel, or for a file system without a device whatever names it.
+    fn by_super_block(&self, dev: DeviceId, fs: String, name: String) -> BackingDevice {
+        let found = self.mounts.by_dev(dev).or_else(|| self.mounts.by_block_name(&name));
+        match found {
+            // The type is the kernel's: the mounts may be those of another namespace.
+            Some(device) => BackingDevice { fs: Some(fs), ..device },
+            // The device is gone, or it is a file system without one in another mount namespace.
+            None => {
+                let device = if name.is_empty() { dev.to_string() } else { name };
+                BackingDevice { device, dev, fs: Some(fs), disks: Vec::new() }
+            }
+        }
     }
 
     /// Fills the map of file systems and devices below which integrity is checked.
@@ -238,6 +257,14 @@ impl Identities {
 pub(super) const fn device_id(backing: &Backing) -> DeviceId {
     let (major, minor) = backing.numbers();
     DeviceId::new(major, minor)
+}
+
+/// The device number of a btrfs subvolume; `None` where there is none.
+pub(super) const fn subvolume_dev(subvolume: u32) -> Option<DeviceId> {
+    if subvolume == 0 {
+        return None;
+    }
+    Some(DeviceId::new(subvolume >> 20, subvolume & 0xf_ffff))
 }
 
 /// The numbers of all block devices, sorted.

@@ -15,8 +15,8 @@ use stable_trace_common::{
 use super::{
     decode::name,
     enricher::Enricher,
-    identity::{Disk, Location, device_id},
-    paths::File,
+    identity::{Disk, Location, subvolume_dev},
+    paths::FilePath,
 };
 
 /// The most pages of one run that an event lists. `pages_total` has the number of all pages.
@@ -32,6 +32,7 @@ impl Enricher {
         let pages: Vec<_> = record.runs.iter().flat_map(|run| self.pages(run)).collect();
         let listed = pages.len() as u64;
         let has_task = record.tid != 0;
+        let (path, path_from) = self.path(record).map(FilePath::into_fields).unwrap_or_default();
         Some(Event::Integrity(IntegrityError {
             op: operation(&record.key),
             device: disk.device.clone(),
@@ -43,8 +44,8 @@ impl Enricher {
             status: "EILSEQ".to_owned(),
             pages_total: (record.pages > listed).then_some(record.pages),
             fs: common(pages.iter().map(|page| page.fs.as_ref())).cloned(),
-            path: self.path(record),
-            path_from: None,
+            path,
+            path_from,
             pages,
             pid: has_task.then_some(record.pid),
             tid: has_task.then_some(record.tid),
@@ -61,10 +62,10 @@ impl Enricher {
         }
         let identity = self.identities.get(&run.first.backing);
         let Location { device, dev, fs } = identity.location();
-        let fs = fs.or_else(|| Some(name(&run.first.backing.name)));
+        let fs = fs.or_else(|| Some(name(&run.first.backing.fs)));
         let page = |offset| Page {
             kind: PageKind::File,
-            subvolume_dev: None,
+            subvolume_dev: subvolume_dev(run.first.subvolume),
             ino: Some(run.first.ino),
             index: Some(run.first.index.saturating_add(offset)),
             device: device.clone(),
@@ -76,17 +77,17 @@ impl Enricher {
     }
 
     /// The path, if all pages are of one file.
-    fn path(&mut self, record: &IntegrityRecord) -> Option<String> {
+    fn path(&mut self, record: &IntegrityRecord) -> Option<FilePath> {
         let runs = || record.runs.iter().filter(|run| run.count > 0);
         let listed: u64 = runs().map(|run| run.count).sum();
         if listed < record.pages {
             return None;
         }
-        let file = |run: &PageRun| -> Option<File> {
-            (run.kind == FILE).then(|| (device_id(&run.first.backing), run.first.ino))
+        let file = |run: &PageRun| {
+            (run.kind == FILE).then_some((run.first.backing, run.first.subvolume, run.first.ino))
         };
-        let file = common(runs().map(file))?;
-        self.paths.find(file, (record.pid != 0).then_some(record.pid))
+        let (backing, subvolume, ino) = common(runs().map(file))?;
+        self.path_of(&backing, subvolume, ino, (record.pid != 0).then_some(record.pid))
     }
 }
 

@@ -9,7 +9,8 @@ use stable_trace_common::{
 use super::{
     decode::name,
     enricher::Enricher,
-    identity::{Identity, Location},
+    identity::{Identity, Location, subvolume_dev},
+    paths::FilePath,
 };
 
 /// The function of a stall whose stack matches no rule.
@@ -24,6 +25,8 @@ impl Enricher {
         }
         let stack = self.stacks.get(record.stack);
         let Location { device, dev, fs } = identity.location();
+        let found = self.path_of(&record.backing, record.subvolume, record.ino, Some(record.pid));
+        let (path, path_from) = found.map(FilePath::into_fields).unwrap_or_default();
         Some(Event::Stall(Stall {
             context: stack.reason.context,
             function: stack.reason.function.clone().unwrap_or_else(|| UNNAMED_WAIT.to_owned()),
@@ -38,10 +41,10 @@ impl Enricher {
             device,
             dev,
             fs,
-            path: self.path_of(&identity, record.ino, record.pid),
-            path_from: None,
-            subvolume_dev: None,
-            ino: Some(record.ino),
+            path,
+            path_from,
+            subvolume_dev: subvolume_dev(record.subvolume),
+            ino: inode(record.ino),
             index: record.index,
             stack: self.frames(&stack.frames),
         }))
@@ -56,6 +59,9 @@ impl Enricher {
         let stack = self.stacks.get(record.stack);
         let context = unstable_write_context(&record.key);
         let Location { device, dev, fs } = identity.location();
+        let found =
+            self.path_of(&record.key.backing, record.subvolume, record.ino, Some(record.pid));
+        let (path, path_from) = found.map(FilePath::into_fields).unwrap_or_default();
         Some(Event::UnstableWrite(UnstableWrite {
             context,
             grade: unstable_write_grade(&record.key, &identity),
@@ -70,14 +76,19 @@ impl Enricher {
             device,
             dev,
             fs,
-            path: self.path_of(&identity, record.ino, record.pid),
-            path_from: None,
-            subvolume_dev: None,
-            ino: Some(record.ino),
+            path,
+            path_from,
+            subvolume_dev: subvolume_dev(record.subvolume),
+            ino: inode(record.ino),
             index: record.index,
             stack: self.frames(&stack.frames),
         }))
     }
+}
+
+/// The inode of an event: a page of swap has none.
+fn inode(ino: u64) -> Option<u64> {
+    (ino != 0).then_some(ino)
 }
 
 /// The context of an unstable write.

@@ -130,6 +130,17 @@ impl Mounts {
         source.and_then(|source| self.btrfs_on(source)).or_else(|| self.without_block_device(dev))
     }
 
+    /// The block device with this name in the kernel.
+    pub(crate) fn by_block_name(&self, name: &str) -> Option<BackingDevice> {
+        if name.is_empty() || name.starts_with('.') {
+            return None;
+        }
+        let folder = self.sysfs.join("class/block").join(sysfs::folder_name(name));
+        let dev = sysfs::read_dev(&folder.join("dev"))?;
+        let disks = vec![self.disk_of(dev)];
+        Some(BackingDevice { device: name.to_owned(), dev, fs: None, disks })
+    }
+
     /// The only mounted device of a disk and its partitions; the disk if several are mounted.
     fn mounted_on_disk(&self, disk: DeviceId) -> Option<BackingDevice> {
         let device = self.block_name(disk)?;

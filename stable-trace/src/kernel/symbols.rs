@@ -54,6 +54,9 @@ pub(crate) struct Symbols {
     /// Sorted by address; symbols of one address are in the kernel's order.
     entries: Vec<Entry>,
     modules: Vec<Box<str>>,
+    /// The address of the variable `swap_info`; 0 if the kernel does not list it
+    /// (`CONFIG_KALLSYMS_ALL`).
+    swap_info: u64,
 }
 
 /// The function at an address.
@@ -95,6 +98,8 @@ impl Symbols {
             }
             if let Some((address, name, module)) = parse_line(&line) {
                 symbols.push(address, name, module);
+            } else if let Some(address) = swap_info(&line) {
+                symbols.swap_info = address;
             }
         }
         symbols.names.shrink_to_fit();
@@ -158,6 +163,11 @@ impl Symbols {
         let limit = entry.address.saturating_add(MAX_FUNCTION_BYTES);
         let end = self.entries.get(next).map_or(limit, |entry| entry.address.min(limit));
         Some(entry.address..end)
+    }
+
+    /// The address of `struct swap_info_struct *swap_info[]` (mm/swapfile.c); 0 if it is not known.
+    pub(crate) const fn swap_info(&self) -> u64 {
+        self.swap_info
     }
 
     /// Whether a function has exactly this name.
@@ -238,6 +248,13 @@ fn parse_line(line: &[u8]) -> Option<(u64, &str, Option<&str>)> {
     };
     let padding = PADDING.iter().any(|prefix| name.starts_with(prefix));
     (!name.is_empty() && !padding).then_some((address, name, module))
+}
+
+/// The address of `swap_info`, if the line is of this variable of the kernel itself.
+fn swap_info(line: &[u8]) -> Option<u64> {
+    let address = line.trim_ascii_end().strip_suffix(b" swap_info")?;
+    // The type is `b` or `d`.
+    parse_hexadecimal(address.split_last_chunk::<2>()?.0)
 }
 
 fn parse_hexadecimal(digits: &[u8]) -> Option<u64> {

@@ -8,7 +8,7 @@ use std::{
 
 use aya::{
     Btf, Ebpf, EbpfError, EbpfLoader,
-    maps::{CgroupArray, MapError},
+    maps::{Array, CgroupArray, MapError},
     programs::{FEntry, FExit, KProbe, Program, ProgramError, RawTracePoint, TracePoint},
     sys::Stats,
 };
@@ -16,9 +16,10 @@ use stable_trace_analysis::{
     error_chain::ErrorChain,
     event::{Group, Method, Probe},
 };
+use stable_trace_common::folio::BtrfsOffsets;
 
 use super::{
-    facts::{Facts, WaitText},
+    facts::{Addresses, Facts},
     kretprobe::{self, Kretprobe, KretprobeError},
     load::{Settings, load},
     plan::{Plan, Point, Step, replan},
@@ -98,14 +99,15 @@ pub(crate) struct Attached {
 pub(crate) fn attach(
     loader: EbpfLoader<'static>,
     plan: Plan,
-    wait_text: &WaitText,
+    addresses: &Addresses,
     settings: &Settings,
     tracefs: &Path,
 ) -> Result<Attached, AttachError> {
     if !plan.can_trace() {
         return Err(AttachError::Nothing(reasons(&plan.gaps)));
     }
-    let mut ebpf = load(loader, &plan, wait_text, settings).map_err(AttachError::Load)?;
+    let mut ebpf = load(loader, &plan, addresses, settings).map_err(AttachError::Load)?;
+    set_btrfs_offsets(&mut ebpf, plan.btrfs)?;
     if let Some(path) = &settings.cgroup {
         set_cgroup(&mut ebpf, path)?;
     }
@@ -149,6 +151,12 @@ impl Attached {
         let new: Vec<_> = new.collect();
         self.plan.steps.extend(new);
         self.plan.gaps = plan.gaps;
+        // Kept if btrfs was removed: nothing is mounted that would use them.
+        if plan.btrfs.known != 0
+            && let Err(error) = set_btrfs_offsets(&mut self.ebpf, plan.btrfs)
+        {
+            log::warn!("subvolumes of btrfs are not told apart: {}", first_lines(&error));
+        }
         self.attach_from(attached, tracefs);
     }
 
@@ -316,6 +324,15 @@ fn load_once(program: &mut KProbe) -> Result<(), ProgramError> {
         Err(ProgramError::AlreadyLoaded) => Ok(()),
         outcome => outcome,
     }
+}
+
+/// Writes the offsets by which the programs find the subvolume of a btrfs inode. Before they attach: a wait
+/// must not be identified without its subvolume.
+fn set_btrfs_offsets(ebpf: &mut Ebpf, offsets: BtrfsOffsets) -> Result<(), AttachError> {
+    let failed = |source| AttachError::Map { name: "BTRFS_OFFSETS", source };
+    let slots = ebpf.map_mut("BTRFS_OFFSETS").ok_or(failed(MapError::ElementNotFound))?;
+    let mut slots = Array::<_, BtrfsOffsets>::try_from(slots).map_err(failed)?;
+    slots.set(0, offsets, 0).map_err(failed)
 }
 
 fn set_cgroup(ebpf: &mut Ebpf, path: &Path) -> Result<(), AttachError> {

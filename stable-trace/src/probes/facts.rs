@@ -60,9 +60,14 @@ pub struct Facts {
     pub refused: BTreeMap<String, String>,
 }
 
-/// The address ranges of the functions that waits sleep in. They differ from boot to boot, so they are
-/// not in [`Facts`].
-pub(crate) type WaitText = Vec<Range<u64>>;
+/// Addresses that the programs need. They differ from boot to boot, so they are not in [`Facts`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Addresses {
+    /// The machine code of the functions that waits sleep in.
+    pub(crate) wait_text: Vec<Range<u64>>,
+    /// The table of swap areas; 0 if it is not known.
+    pub(crate) swap_info: u64,
+}
 
 /// The tracepoints that are used, and the fields that are read.
 const TRACEPOINT_FIELDS: [(&str, &[&str]); 5] = [
@@ -136,8 +141,13 @@ impl Facts {
     }
 }
 
+/// Finds the addresses that the programs need.
+pub(crate) fn addresses(symbols: &Symbols) -> Addresses {
+    Addresses { wait_text: wait_text(symbols), swap_info: symbols.swap_info() }
+}
+
 /// Finds the one or two functions that waits sleep in.
-pub(crate) fn wait_text(symbols: &Symbols) -> WaitText {
+fn wait_text(symbols: &Symbols) -> Vec<Range<u64>> {
     let functions = table::WAIT_FUNCTIONS.iter().find(|[sink, _]| symbols.contains(sink));
     functions.into_iter().flatten().filter_map(|name| symbols.range(name)).collect()
 }

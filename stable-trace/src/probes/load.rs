@@ -6,7 +6,7 @@ use aya::{Ebpf, EbpfError, EbpfLoader};
 use stable_trace_common::offsets::Offsets;
 
 use super::{
-    facts::WaitText,
+    facts::Addresses,
     plan::{Plan, Point},
 };
 
@@ -54,7 +54,7 @@ pub(crate) fn loader() -> EbpfLoader<'static> {
 pub(crate) fn load(
     loader: EbpfLoader<'static>,
     plan: &Plan,
-    wait_text: &WaitText,
+    addresses: &Addresses,
     settings: &Settings,
 ) -> Result<Ebpf, EbpfError> {
     let record = plan.steps.iter().find_map(|step| match &step.point {
@@ -62,7 +62,7 @@ pub(crate) fn load(
         _ => None,
     });
     let mut text = [0_u64; 4];
-    for (pair, range) in text.chunks_mut(2).zip(wait_text) {
+    for (pair, range) in text.chunks_mut(2).zip(&addresses.wait_text) {
         pair.copy_from_slice(&[range.start, range.end]);
     }
     let pid = settings.pid.unwrap_or(0);
@@ -89,6 +89,7 @@ pub(crate) fn load(
         .override_global("STREAM_HARMLESS", &harmless, true)
         .override_global("RETURNS_PROBED", &returns, true)
         .override_global("WAKE_AT_BYTES", &wake_at, true)
+        .override_global("SWAP_INFO", &addresses.swap_info, true)
         .override_global("OFFSETS", &offsets, true)
         .override_global("WAIT_TEXT", &text, true);
     if let Some(record) = &record {

@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use stable_trace_common::offsets::{ABSENT, Offsets, Purpose, Row, Source};
+use stable_trace_common::{
+    folio::BtrfsOffsets,
+    offsets::{ABSENT, Offsets, Purpose, Row, Source},
+};
 
-use super::facts::Facts;
+use super::{facts::Facts, table::BTRFS_MEMBERS};
 
 /// The offsets, and for each purpose that lacks one the reason, for a person to read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,6 +64,17 @@ pub fn resolve(facts: &Facts) -> Resolved {
     let bios = bios.and(device);
     let stability = identity.clone().and(stability);
     Resolved { offsets, identity, stability, requests, bios, verified }
+}
+
+/// The offsets of btrfs's structures; not `known` unless btrfs is loaded and BTF describes it.
+pub(crate) fn btrfs(facts: &Facts) -> BtrfsOffsets {
+    let [vfs_inode, root, anon_dev] = BTRFS_MEMBERS.map(|name| facts.members.get(name).copied());
+    match (vfs_inode, root, anon_dev) {
+        (Some(vfs_inode), Some(root), Some(anon_dev)) => {
+            BtrfsOffsets { known: 1, vfs_inode, root, anon_dev }
+        }
+        _ => BtrfsOffsets::default(),
+    }
 }
 
 /// Looks up one offset.

@@ -6,11 +6,11 @@ mod write_begin;
 mod writeback_wait;
 
 use stable_trace_analysis::event::{Group, Method, Probe};
-use stable_trace_common::offsets::Offsets;
+use stable_trace_common::{folio::BtrfsOffsets, offsets::Offsets};
 
 use super::{
     facts::Facts,
-    offsets::{Resolved, resolve},
+    offsets::{Resolved, btrfs, resolve},
 };
 use crate::kernel::release::Release;
 
@@ -108,6 +108,8 @@ pub struct Plan {
     pub gaps: Vec<Probe>,
     /// The offsets for the programs.
     pub offsets: Offsets,
+    /// The offsets of btrfs's structures.
+    pub btrfs: BtrfsOffsets,
 }
 
 /// The part of the plan for one group.
@@ -227,7 +229,7 @@ fn parts(facts: &Facts, resolved: &Resolved, requested: Option<Method>) -> Plan 
         steps.extend(part.steps);
         gaps.extend(part.gaps);
     }
-    Plan { steps, gaps, offsets: resolved.offsets }
+    Plan { steps, gaps, offsets: resolved.offsets, btrfs: btrfs(facts) }
 }
 
 /// Whether `--attach` allows a method.

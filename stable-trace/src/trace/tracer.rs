@@ -37,7 +37,7 @@ use crate::{
     },
     probes::{
         attach::{AttachError, Attached, attach},
-        facts::{Facts, wait_text},
+        facts::{Facts, addresses},
         load::{Settings, loader},
         plan::plan,
     },
@@ -111,11 +111,11 @@ impl Tracer {
         let loader = loader();
         let modules = modules::fingerprint();
         let symbols = Symbols::load()?;
-        let wait_text = wait_text(&symbols);
+        let addresses = addresses(&symbols);
         let mut attached = with_tracefs(|tracefs| {
             let facts = gather(tracefs, &symbols, config.btf.as_deref());
             let plan = plan(&facts, config.method);
-            attach(loader, plan, &wait_text, &config.settings, tracefs)
+            attach(loader, plan, &addresses, &config.settings, tracefs)
         })??;
         let logger = EbpfLogger::init(&mut attached.ebpf)
             .inspect_err(|error| {
@@ -181,6 +181,7 @@ impl Tracer {
                     Record::Stall(record) => (record.end_ns, enricher.stall(record)),
                     Record::Unstable(record) => (record.time_ns, enricher.unstable_write(record)),
                     Record::Integrity(record) => (record.time_ns, enricher.integrity(record)),
+                    Record::Path(names) => return enricher.paths.learn(names),
                 };
                 if let Some(event) = event
                     && outcome.is_ok()

@@ -13,6 +13,7 @@ mod event_loss;
 mod experiment;
 mod filters;
 mod harness;
+mod identity;
 mod integrity;
 mod laboratory;
 mod metrics;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         ("recording", recording::tests()),
         ("cli_errors", cli_errors::tests()),
         ("stalls", stalls::tests()),
+        ("identity", identity::tests()),
         ("workload_failures", workload_failures::tests()),
         ("stable_pages_patchset", stable_pages_patchset::tests()),
         ("stall_contexts", stall_contexts::tests()),

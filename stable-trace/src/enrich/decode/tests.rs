@@ -6,8 +6,8 @@ use super::*;
 
 /// Encodes a backing: the fields in order, in native byte order.
 fn backing_bytes(backing: &Backing) -> Vec<u8> {
-    let Backing { kind, dev, name } = *backing;
-    [&kind.to_ne_bytes()[..], &dev.to_ne_bytes(), &name].concat()
+    let Backing { kind, dev, fs, name } = *backing;
+    [&kind.to_ne_bytes()[..], &dev.to_ne_bytes(), &fs, &name].concat()
 }
 
 /// Encodes a stall.
@@ -25,6 +25,8 @@ fn stall_bytes(stall: &StallRecord) -> Vec<u8> {
         tid,
         comm,
         backing,
+        subvolume,
+        padding,
     } = *stall;
     let mut bytes = [kind, size].map(u32::to_ne_bytes).concat();
     bytes
@@ -32,6 +34,7 @@ fn stall_bytes(stall: &StallRecord) -> Vec<u8> {
     bytes.extend([pid, tid].map(u32::to_ne_bytes).concat());
     bytes.extend(comm);
     bytes.extend(backing_bytes(&backing));
+    bytes.extend([subvolume, padding].map(u32::to_ne_bytes).concat());
     bytes
 }
 
@@ -49,45 +52,51 @@ fn unstable_bytes(write: &UnstableRecord) -> Vec<u8> {
         tid,
         comm,
         key: UnstableKey { backing, context, required },
+        subvolume,
+        padding,
     } = *write;
     let mut bytes = [kind, size].map(u32::to_ne_bytes).concat();
     bytes.extend([time_ns, ino, index, cgroup_id, stack].map(u64::to_ne_bytes).concat());
     bytes.extend([pid, tid].map(u32::to_ne_bytes).concat());
     bytes.extend(comm);
     bytes.extend(backing_bytes(&backing));
-    bytes.extend([context, required].map(u32::to_ne_bytes).concat());
+    bytes.extend([context, required, subvolume, padding].map(u32::to_ne_bytes).concat());
     bytes
 }
 
 prop_compose! {
-    fn any_backing()(kind: u32, dev: u32, name: [u8; NAME_LEN]) -> Backing {
-        Backing { kind, dev, name }
+    fn any_backing()(
+        kind: u32, dev: u32, fs: [u8; FS_LEN], name: [u8; NAME_LEN],
+    ) -> Backing {
+        Backing { kind, dev, fs, name }
     }
 }
 
 prop_compose! {
     fn any_stall()(
         words in any::<[u64; 6]>(), pid: u32, tid: u32, comm: [u8; COMM_LEN], backing in any_backing(),
+        subvolume: u32, padding: u32,
     ) -> StallRecord {
         let [end_ns, duration_ns, ino, index, cgroup_id, stack] = words;
         StallRecord {
             kind: STALL, size: StallRecord::SIZE,
-            end_ns, duration_ns, ino, index, cgroup_id, stack, pid, tid, comm, backing,
+            end_ns, duration_ns, ino, index, cgroup_id, stack, pid, tid, comm, backing, subvolume,
+            padding,
         }
     }
 }
 
 prop_compose! {
     fn any_unstable()(
-        words in any::<[u64; 5]>(), halves in any::<[u32; 4]>(), comm: [u8; COMM_LEN],
+        words in any::<[u64; 5]>(), halves in any::<[u32; 6]>(), comm: [u8; COMM_LEN],
         backing in any_backing(),
     ) -> UnstableRecord {
         let [time_ns, ino, index, cgroup_id, stack] = words;
-        let [pid, tid, context, required] = halves;
+        let [pid, tid, context, required, subvolume, padding] = halves;
         UnstableRecord {
             kind: UNSTABLE, size: UnstableRecord::SIZE,
             time_ns, ino, index, cgroup_id, stack, pid, tid, comm,
-            key: UnstableKey { backing, context, required },
+            key: UnstableKey { backing, context, required }, subvolume, padding,
         }
     }
 }
@@ -101,12 +110,16 @@ fn decoding_follows_the_layout_of_the_records() {
     assert_eq!(offset_of!(StallRecord, pid), 56);
     assert_eq!(offset_of!(StallRecord, comm), 64);
     assert_eq!(offset_of!(StallRecord, backing), 80);
-    assert_eq!(StallRecord::SIZE, 120);
+    assert_eq!(offset_of!(StallRecord, subvolume), 120);
+    assert_eq!(StallRecord::SIZE, 128);
     assert_eq!(offset_of!(UnstableRecord, stack), 40);
     assert_eq!(offset_of!(UnstableRecord, comm), 56);
     assert_eq!(offset_of!(UnstableRecord, key), 72);
     assert_eq!(offset_of!(UnstableKey, context), 40);
-    assert_eq!(UnstableRecord::SIZE, 120);
+    assert_eq!(offset_of!(UnstableRecord, subvolume), 120);
+    assert_eq!(UnstableRecord::SIZE, 128);
+    assert_eq!(offset_of!(PathRecord, flags), 52);
+    assert_eq!(offset_of!(PathRecord, names), 72);
 }
 
 proptest! {

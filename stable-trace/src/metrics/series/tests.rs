@@ -5,7 +5,7 @@ use stable_trace_analysis::{
     event::{Device, Group, Method, ModeCount, Probe, Protection},
     units::DeviceId,
 };
-use stable_trace_common::backing::{BY_DEV, Backing, NAME_LEN, dev_t};
+use stable_trace_common::backing::{BY_DEV, Backing, dev_t};
 
 use super::*;
 use crate::{
@@ -22,7 +22,7 @@ fn registry() -> Registry {
 }
 
 fn backing(number: u32) -> Backing {
-    Backing { kind: BY_DEV, dev: dev_t(8, number), name: [0; NAME_LEN] }
+    Backing { kind: BY_DEV, dev: dev_t(8, number), ..Backing::NONE }
 }
 
 fn device_fs(number: u32) -> DeviceFs {

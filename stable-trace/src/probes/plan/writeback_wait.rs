@@ -28,9 +28,12 @@ pub(super) fn part(facts: &Facts, resolved: &Resolved, requested: Option<Method>
     let preference = if facts.preempts_programs() { PREFERENCE_PREEMPTED } else { PREFERENCE };
     for method in preference.into_iter().filter(|method| allowed(requested, *method)) {
         let part = match method {
-            Method::Kprobe if kretprobe_hides_callers(facts) => typed_switches(facts, resolved),
+            // The end by the scheduler replaces kretprobes where they would hide the callers.
+            Method::Kprobe if kretprobe_hides_callers(facts) => {
+                switches(facts, begin(facts, resolved))
+            }
             Method::Fentry | Method::Kprobe => returns(facts, resolved, method),
-            Method::Tracepoint => switches(facts),
+            Method::Tracepoint => switches(facts, begin_or_record(facts, resolved)),
         };
         if part.gaps.is_empty() {
             // The gaps of better methods stay in the report.
@@ -89,7 +92,7 @@ fn returns(facts: &Facts, resolved: &Resolved, method: Method) -> Part {
             (Ok(_), Err(reason)) => part.gap(GROUP, function, method, reason.as_str()),
         }
     }
-    if let Ok((program, point)) = begin {
+    for (program, point) in begin.into_iter().flatten() {
         part.step(GROUP, program, point);
     }
     part
@@ -100,23 +103,6 @@ fn returns(facts: &Facts, resolved: &Resolved, method: Method) -> Part {
 /// arch/x86/include/asm/unwind.h). Without its callers a wait has no context.
 fn kretprobe_hides_callers(facts: &Facts) -> bool {
     Release::parse(&facts.release).is_some_and(|release| release < Release::new(5, 16))
-}
-
-/// Plans the beginning at the tracepoint, by its arguments, and the end where the scheduler runs the task
-/// again. It replaces kretprobes where they would hide the callers.
-fn typed_switches(facts: &Facts, resolved: &Resolved) -> Part {
-    let mut part = Part::default();
-    let switch = "sched_switch";
-    match begin_gap(facts, resolved).and_then(|name| switch_gap(facts).map(|()| name)) {
-        Ok(name) => {
-            let point = Point::RawTracepoint { system: "sched", name: switch };
-            part.step(GROUP, "writeback_wait_switch", point);
-            let point = Point::RawTracepoint { system: WAIT_SYSTEM, name };
-            part.step(GROUP, "writeback_wait_begin_typed", point);
-        }
-        Err(reason) => part.gap(GROUP, "sched:sched_switch", Method::Tracepoint, reason),
-    }
-    part
 }
 
 /// Why the end of a wait cannot be observed at `sched_switch`.
@@ -137,20 +123,47 @@ fn switch_gap(facts: &Facts) -> Result<(), String> {
 /// all kernels.
 const RAW_TRACEPOINTS_PREEMPTED: Release = Release::new(7, 0);
 
-/// Plans the beginning of a wait: by the tracepoint's arguments, which contain the super block. If raw
-/// tracepoints can be skipped, by its record, which contains the backing device.
-fn begin(facts: &Facts, resolved: &Resolved) -> Result<(&'static str, Point), String> {
-    let preempted = facts.preempts_programs()
-        && Release::parse(&facts.release)
-            .is_none_or(|release| release >= RAW_TRACEPOINTS_PREEMPTED);
-    if preempted {
-        let record = wait_record(facts)?;
-        let name = facts.wait_tracepoint().ok_or_else(no_tracepoint)?;
-        let point = Point::Tracepoint { system: WAIT_SYSTEM, name, record };
-        return Ok(("writeback_wait_begin", point));
+/// Whether runs of a program at a raw tracepoint can be skipped.
+pub(super) fn preempts_raw_tracepoints(facts: &Facts) -> bool {
+    facts.preempts_programs()
+        && Release::parse(&facts.release).is_none_or(|release| release >= RAW_TRACEPOINTS_PREEMPTED)
+}
+
+/// The programs that identify a folio for the program that reads the record.
+const IDENTIFY: [&str; 3] = [
+    "writeback_wait_identify",
+    "writeback_wait_identify_again",
+    "writeback_wait_identify_again_again",
+];
+
+/// Plans the beginning of a wait, in the order of attaching: by the tracepoint's arguments, which lead to
+/// the super block. Where raw tracepoints can be skipped, by its record, which has only the backing
+/// device; the programs that read the arguments run before it then, and identify the folio.
+fn begin(facts: &Facts, resolved: &Resolved) -> Result<Vec<(&'static str, Point)>, String> {
+    let typed =
+        begin_gap(facts, resolved).map(|name| Point::RawTracepoint { system: WAIT_SYSTEM, name });
+    if !preempts_raw_tracepoints(facts) {
+        return Ok(vec![("writeback_wait_begin_typed", typed?)]);
     }
-    let point = Point::RawTracepoint { system: WAIT_SYSTEM, name: begin_gap(facts, resolved)? };
-    Ok(("writeback_wait_begin_typed", point))
+    let (record, name) = (wait_record(facts)?, facts.wait_tracepoint().ok_or_else(no_tracepoint)?);
+    let mut steps: Vec<_> = match typed {
+        Ok(point) => IDENTIFY.map(|program| (program, point.clone())).into(),
+        Err(_) => Vec::new(),
+    };
+    steps.push(("writeback_wait_begin", Point::Tracepoint { system: WAIT_SYSTEM, name, record }));
+    Ok(steps)
+}
+
+/// As [`begin`]; where the arguments cannot be read, by the record alone.
+fn begin_or_record(
+    facts: &Facts,
+    resolved: &Resolved,
+) -> Result<Vec<(&'static str, Point)>, String> {
+    begin(facts, resolved).or_else(|_| {
+        let (record, name) =
+            (wait_record(facts)?, facts.wait_tracepoint().ok_or_else(no_tracepoint)?);
+        Ok(vec![("writeback_wait_begin", Point::Tracepoint { system: WAIT_SYSTEM, name, record })])
+    })
 }
 
 /// The tracepoint whose arguments are read, or why they cannot be read.
@@ -166,23 +179,23 @@ fn no_tracepoint() -> String {
     format!("this kernel has no tracepoint {WAIT_SYSTEM}:folio_wait_writeback")
 }
 
-/// Plans the beginning at the tracepoint, by its record, and the end where the scheduler runs the task
-/// again. One is of no use without the other.
-fn switches(facts: &Facts) -> Part {
+/// Plans the beginning at the tracepoint, and the end where the scheduler runs the task again. One is of
+/// no use without the other.
+fn switches(facts: &Facts, begin: Result<Vec<(&'static str, Point)>, String>) -> Part {
     let mut part = Part::default();
     let switch = "sched:sched_switch";
-    let begin = wait_record(facts);
     let end = switch_gap(facts);
-    let name = facts.wait_tracepoint().unwrap_or("folio_wait_writeback");
-    let wait = format!("{WAIT_SYSTEM}:{name}");
     match (begin, end) {
-        (Ok(record), Ok(())) => {
+        (Ok(begin), Ok(())) => {
             let point = Point::RawTracepoint { system: "sched", name: "sched_switch" };
             part.step(GROUP, "writeback_wait_switch", point);
-            let point = Point::Tracepoint { system: WAIT_SYSTEM, name, record };
-            part.step(GROUP, "writeback_wait_begin", point);
+            for (program, point) in begin {
+                part.step(GROUP, program, point);
+            }
         }
         (begin, end) => {
+            let name = facts.wait_tracepoint().unwrap_or("folio_wait_writeback");
+            let wait = format!("{WAIT_SYSTEM}:{name}");
             let useless = |other: &str| format!("of no use without {other}");
             let begin = begin.err().unwrap_or_else(|| useless(switch));
             let end = end.err().unwrap_or_else(|| useless(&wait));

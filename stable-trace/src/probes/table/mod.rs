@@ -109,12 +109,18 @@ pub(crate) fn members() -> impl Iterator<Item = &'static str> {
     names.flatten().copied()
 }
 
+/// The members by which the subvolume of a btrfs inode is found (fs/btrfs/btrfs_inode.h and ctree.h, 5.10
+/// to 7.3), in the order of [`BtrfsOffsets`](stable_trace_common::folio::BtrfsOffsets).
+pub(crate) const BTRFS_MEMBERS: [&str; 3] =
+    ["btrfs_inode.vfs_inode", "btrfs_inode.root", "btrfs_root.anon_dev"];
+
 /// All members of module types that the plan uses, with their modules.
 pub(crate) fn module_members() -> impl Iterator<Item = (&'static str, &'static str)> {
-    sources().filter_map(|source| match source {
+    let of_probes = sources().filter_map(|source| match source {
         Source::ModuleMember(module, name) => Some((*module, *name)),
         _ => None,
-    })
+    });
+    of_probes.chain(BTRFS_MEMBERS.map(|name| ("btrfs", name)))
 }
 
 /// All bit fields that the plan uses.
