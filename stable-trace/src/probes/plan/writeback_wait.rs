@@ -137,13 +137,17 @@ fn switch_gap(facts: &Facts) -> Result<(), String> {
 /// all kernels.
 const RAW_TRACEPOINTS_PREEMPTED: Release = Release::new(7, 0);
 
+/// Whether runs of a program at a raw tracepoint can be skipped.
+pub(super) fn preempts_raw_tracepoints(facts: &Facts) -> bool {
+    facts.preempts_programs()
+        && Release::parse(&facts.release)
+            .is_none_or(|release| release >= RAW_TRACEPOINTS_PREEMPTED)
+}
+
 /// Plans the beginning of a wait: by the tracepoint's arguments, which contain the super block. If raw
 /// tracepoints can be skipped, by its record, which contains the backing device.
 fn begin(facts: &Facts, resolved: &Resolved) -> Result<(&'static str, Point), String> {
-    let preempted = facts.preempts_programs()
-        && Release::parse(&facts.release)
-            .is_none_or(|release| release >= RAW_TRACEPOINTS_PREEMPTED);
-    if preempted {
+    if preempts_raw_tracepoints(facts) {
         let record = wait_record(facts)?;
         let name = facts.wait_tracepoint().ok_or_else(no_tracepoint)?;
         let point = Point::Tracepoint { system: WAIT_SYSTEM, name, record };
