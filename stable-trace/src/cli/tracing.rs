@@ -20,7 +20,8 @@ use stable_trace_analysis::{
 
 use super::{
     options::{
-        Color, DoctorArgs, Format, ListenAddress, RunArgs, ScopeArgs, TraceArgs, TracedWacArgs, TracingArgs,
+        Color, DoctorArgs, Format, ListenAddress, RunArgs, ScopeArgs, TraceArgs, TracedWacArgs,
+        TracingArgs,
     },
     output::open_sink,
     signals::exit_on_second_signal,
@@ -29,8 +30,8 @@ use crate::{
     doctor,
     experiment::{self, ExperimentArgs},
     kernel::{
-        devices::resolve_device, pid_namespace, privileges::Privileges, release::System, symbols::Symbols,
-        tracefs::with_tracefs,
+        devices::resolve_device, pid_namespace, privileges::Privileges, release::System,
+        symbols::Symbols, tracefs::with_tracefs,
     },
     probes::{
         load::{Scope, Settings},
@@ -118,7 +119,7 @@ fn planned_probes() -> Vec<Probe> {
 
 impl ScopeArgs {
     /// The scope without a filter of tasks.
-    const fn of_command(&self) -> Scope {
+    const fn of_command(self) -> Scope {
         if self.all { Scope::Everybody } else { Scope::Command }
     }
 }

@@ -34,11 +34,7 @@ pub(crate) enum FilterError {
 
 /// Which stalls the filters select; `None` if there are no filters. `follows`: the programs follow
 /// descendants.
-pub(super) fn describe(
-    settings: &Settings,
-    follows: bool,
-    devices: &[DeviceId],
-) -> Option<String> {
+pub(super) fn describe(settings: &Settings, follows: bool, devices: &[DeviceId]) -> Option<String> {
     let mut filters = Vec::new();
     match settings.scope {
         Scope::Process(pid) if follows => filters.push(format!("--pid {pid} and its descendants")),

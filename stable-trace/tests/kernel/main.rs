@@ -21,6 +21,7 @@ mod oracle;
 mod paired_workload;
 mod probes;
 mod recording;
+mod scope;
 mod stable_pages_patchset;
 mod stall_contexts;
 mod stalls;
@@ -59,6 +60,7 @@ fn main() -> ExitCode {
         ("event_loss", event_loss::tests()),
         ("metrics", metrics::tests()),
         ("filters", filters::tests()),
+        ("scope", scope::tests()),
         ("termination", termination::tests()),
         ("experiment", experiment::tests()),
         ("oracle", oracle::tests()),

@@ -220,17 +220,15 @@ impl<W: Write> SummaryWriter<'_, W> {
 
 /// What the filters left out of a run without stalls.
 fn nothing_matched(filtered: &WaitsFiltered) -> String {
-    let left_out: Vec<_> = [
-        (filtered.tasks, "of other processes"),
-        (filtered.devices, "for other devices"),
-    ]
-    .into_iter()
-    .filter(|(count, _)| *count > 0)
-    .map(|(count, whose)| match count {
-        1 => format!("1 wait {whose}"),
-        _ => format!("{count} waits {whose}"),
-    })
-    .collect();
+    let left_out: Vec<_> =
+        [(filtered.tasks, "of other processes"), (filtered.devices, "for other devices")]
+            .into_iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, whose)| match count {
+                1 => format!("1 wait {whose}"),
+                _ => format!("{count} waits {whose}"),
+            })
+            .collect();
     let left_out = match (&left_out[..], filtered.tasks + filtered.devices) {
         ([], _) => "there were no other waits either".to_owned(),
         (_, 1) => format!("{} was left out", left_out.join("")),

@@ -140,8 +140,7 @@ const RAW_TRACEPOINTS_PREEMPTED: Release = Release::new(7, 0);
 /// Whether runs of a program at a raw tracepoint can be skipped.
 pub(super) fn preempts_raw_tracepoints(facts: &Facts) -> bool {
     facts.preempts_programs()
-        && Release::parse(&facts.release)
-            .is_none_or(|release| release >= RAW_TRACEPOINTS_PREEMPTED)
+        && Release::parse(&facts.release).is_none_or(|release| release >= RAW_TRACEPOINTS_PREEMPTED)
 }
 
 /// Plans the beginning of a wait: by the tracepoint's arguments, which contain the super block. If raw
