@@ -73,6 +73,12 @@ counters! {
     PathsLost => "an event may lack its path",
     /// Submitters, verifications or logged checks that were not stored: a map was full.
     SubmittersFull => "an integrity error may lack who submitted it, or its check",
+    /// Waits of tasks that `--pid`, `--comm`, `--cgroup` or the scope of `run` leaves out.
+    OtherTasks,
+    /// Waits for devices that `--device` leaves out.
+    OtherDevices,
+    /// New processes that were not followed: the map `FOLLOWED` was full.
+    FollowedFull => "a process was not followed: its stalls are left out",
 }
 
 /// Entries of the map `COUNTERS`.
@@ -88,7 +94,7 @@ mod tests {
         for (index, counter) in (0..COUNTERS).zip(Counter::ALL) {
             assert_eq!(*counter as u32, index);
         }
-        assert_eq!(COUNTERS, 22);
+        assert_eq!(COUNTERS, 25);
     }
 
     #[test]

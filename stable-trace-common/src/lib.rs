@@ -6,7 +6,7 @@
 //!
 //! The modules depend on each other in one direction. From the bottom up:
 //!
-//! 1. [`backing`], [`counter`], [`device_filter`], [`offsets`], [`stack`], [`task`]
+//! 1. [`backing`], [`counter`], [`device_filter`], [`follow`], [`offsets`], [`stack`], [`task`]
 //! 2. [`folio`], [`histogram`], [`path`], [`process`], [`unstable`]
 //! 3. [`integrity`], [`waiter`]
 //! 4. [`record`]
@@ -16,6 +16,7 @@ pub mod backing;
 pub mod counter;
 pub mod device_filter;
 pub mod folio;
+pub mod follow;
 pub mod histogram;
 pub mod integrity;
 pub mod offsets;
@@ -44,6 +45,7 @@ pod!(
     backing::Backing,
     folio::BtrfsOffsets,
     device_filter::FilterDecision,
+    follow::Seed,
     histogram::Histogram,
     histogram::HistogramKey,
     integrity::IntegrityKey,

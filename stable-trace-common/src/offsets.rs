@@ -194,6 +194,20 @@ offsets! {
     /// Absent unless [`Offsets::disk_name`] and [`Offsets::request_bytes`] are known.
     nvme_status: Optional, ModuleMember("nvme_core", "nvme_request.status");
     task_in_iowait: Optional, BitField("task_struct.in_iowait");
+    task_comm: Optional, Member(&["task_struct.comm"]);
+    task_group_leader: Optional, Member(&["task_struct.group_leader"]);
+    task_pid: Optional, Member(&["task_struct.pid"]);
+    task_tgid: Optional, Member(&["task_struct.tgid"]);
+    /// Shared by the threads of a process, and kept when one of them calls `execve`.
+    task_signal: Optional, Member(&["task_struct.signal"]);
+    task_thread_pid: Optional, Member(&["task_struct.thread_pid"]);
+    pid_level: Optional, Member(&["pid.level"]);
+    /// An array of `upid`, one for each PID namespace from the initial one inward.
+    pid_numbers: Optional, Member(&["pid.numbers"]);
+    upid_bytes: Optional, Size("upid");
+    upid_nr: Optional, Member(&["upid.nr"]);
+    upid_ns: Optional, Member(&["upid.ns"]);
+    pidns_inum: Optional, Member(&["pid_namespace.ns.inum"]);
 }
 
 const _: () = assert!(size_of::<Offsets>() == Offsets::TABLE.len() * size_of::<u32>());

@@ -2,14 +2,21 @@
 
 use aya_ebpf::{
     Global,
-    helpers::bpf_get_current_comm,
+    helpers::{bpf_get_current_comm, bpf_get_current_task},
     macros::map,
     maps::{CgroupArray, HashMap},
 };
 use stable_trace_common::{
     backing::Backing,
+    counter::Counter,
     device_filter::FilterDecision,
     task::{COMM_LEN, process_and_thread},
+};
+
+use crate::{
+    follow,
+    maps::count,
+    members::{member, offsets},
 };
 
 /// The agent's decisions for `--device`. A file system or device that is not in the map is followed:
@@ -21,12 +28,12 @@ static DEVICE_FILTER: HashMap<Backing, FilterDecision> = HashMap::with_max_entri
 #[map]
 static CGROUPS: CgroupArray = CgroupArray::with_max_entries(1, 0);
 
-/// Only waiters of this process (`tgid`); 0 for all.
+/// Only waiters of this process (`tgid`); 0 for all. Only where descendants cannot be followed.
 #[unsafe(no_mangle)]
 static ONLY_PID: Global<u32> = Global::new(0);
 
-/// Only waiters whose thread has this name, NUL-padded; all zero for all. Two words, because comparing
-/// words takes fewer instructions than comparing bytes.
+/// Only waiters whose thread or process has this name, NUL-padded; all zero for all. Two words, because
+/// comparing words takes fewer instructions than comparing bytes.
 #[unsafe(no_mangle)]
 static ONLY_COMM: Global<[u64; 2]> = Global::new([0; 2]);
 
@@ -44,19 +51,46 @@ pub(crate) fn current_comm() -> [u8; COMM_LEN] {
     bpf_get_current_comm().unwrap_or([0; COMM_LEN])
 }
 
+/// Whether a wait of the current task passes all filters. Counts one that does not.
+#[inline(always)]
+pub(crate) fn includes_wait(pid_tgid: u64, comm: &[u8; COMM_LEN], backing: &Backing) -> bool {
+    if !includes_task(pid_tgid, comm) {
+        count(Counter::OtherTasks);
+        return false;
+    }
+    if !includes_device(backing) {
+        count(Counter::OtherDevices);
+        return false;
+    }
+    true
+}
+
 /// Whether the user asked for the current task.
 #[inline(always)]
 pub(crate) fn includes_task(pid_tgid: u64, comm: &[u8; COMM_LEN]) -> bool {
+    // SAFETY: no pointer is involved.
+    let task = unsafe { bpf_get_current_task() };
+    let (process, _) = process_and_thread(pid_tgid);
+    if follow::is_on() && !follow::follows(task, process) {
+        return false;
+    }
     let pid = ONLY_PID.load();
-    if pid != 0 && process_and_thread(pid_tgid).0 != pid {
+    if pid != 0 && process != pid {
         return false;
     }
     let name = ONLY_COMM.load();
-    if name != [0; 2] && words(comm) != name {
+    if name != [0; 2] && words(comm) != name && process_name(task) != Some(name) {
         return false;
     }
     // An error means that the slot is empty. With `--cgroup` the agent always fills it.
     ONLY_CGROUP.load() == 0 || CGROUPS.current_task_under_cgroup(0).unwrap_or(false)
+}
+
+/// The name of a task's process, which is that of its first thread, as two words; `None` without BTF.
+#[inline(always)]
+fn process_name(task: u64) -> Option<[u64; 2]> {
+    let leader: u64 = member(task, &offsets().task_group_leader)?;
+    member(leader, &offsets().task_comm)
 }
 
 /// Whether the user asked for the device, as far as the agent has decided.

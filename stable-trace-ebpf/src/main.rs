@@ -9,10 +9,11 @@
 //! one direction. From the bottom up:
 //!
 //! 1. [`maps`], [`members`]
-//! 2. [`filter`], [`folio`], [`path`], [`stack`]
-//! 3. [`process`], then [`stall`]; [`unstable`]
-//! 4. [`wait`]
-//! 5. the programs: [`writeback_wait`], [`tracepoint`], [`write_begin`], [`page_mkwrite`], [`integrity`]
+//! 2. [`folio`], [`follow`], [`path`], [`stack`]
+//! 3. [`filter`]
+//! 4. [`process`], then [`stall`]; [`unstable`]
+//! 5. [`wait`]
+//! 6. the programs: [`writeback_wait`], [`tracepoint`], [`write_begin`], [`page_mkwrite`], [`integrity`]
 //!
 //! # Preemption
 //!
@@ -35,6 +36,7 @@
 
 mod filter;
 mod folio;
+mod follow;
 mod integrity;
 mod maps;
 mod members;

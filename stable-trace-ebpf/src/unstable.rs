@@ -71,17 +71,20 @@ pub(crate) fn folio_written(ctx: &impl EbpfContext, folio: u64, context: u32, ou
     report(ctx, &page, inode, &UnstableKey { backing: page.backing, context, required });
 }
 
-/// Counts an unstable write that the filters include, and streams it unless it is harmless.
+/// Counts an unstable write that the filters include, and streams it unless it is harmless. A verdict
+/// rests on the writes that are not harmless: no filter of tasks hides them.
 #[inline(always)]
 fn report(ctx: &impl EbpfContext, page: &Folio, inode: u64, key: &UnstableKey) {
     let pid_tgid = bpf_get_current_pid_tgid();
     let comm = filter::current_comm();
-    if !filter::includes_task(pid_tgid, &comm) || !filter::includes_device(&page.backing) {
+    let harmless = key.required == 0 && !checks_integrity(key.backing.dev);
+    if harmless && !filter::includes_task(pid_tgid, &comm)
+        || !filter::includes_device(&page.backing)
+    {
         return;
     }
     count_write(key);
-    let checked = checks_integrity(key.backing.dev);
-    if key.required == 0 && !checked && STREAM_HARMLESS.load() == 0 {
+    if harmless && STREAM_HARMLESS.load() == 0 {
         count(Counter::UnstableHarmless);
         return;
     }

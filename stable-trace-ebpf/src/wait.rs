@@ -47,7 +47,7 @@ static RETURNS_PROBED: Global<u32> = Global::new(0);
 pub(crate) fn entered(ctx: &impl EbpfContext, task: u64, folio: &Folio, inode: u64) {
     let pid_tgid = bpf_get_current_pid_tgid();
     let comm = filter::current_comm();
-    if !filter::includes_task(pid_tgid, &comm) || !filter::includes_device(&folio.backing) {
+    if !filter::includes_wait(pid_tgid, &comm, &folio.backing) {
         return;
     }
     // Read before the stack is walked: the task already waits during the walk.

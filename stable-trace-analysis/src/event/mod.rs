@@ -20,7 +20,9 @@ pub use association::{Association, Latency};
 pub use integrity::{Check, IntegrityError, Operation, Page, PageKind, Source};
 pub use stall::{Context, PathFrom, Stall};
 pub use start::{Device, Group, Method, Preemption, Probe, Protection, Start};
-pub use summary::{IntegritySummary, StallSummary, Summary, UnstableSummary, VerdictSummary};
+pub use summary::{
+    IntegritySummary, StallSummary, Summary, UnstableSummary, VerdictSummary, WaitsFiltered,
+};
 pub use unstable_write::{Grade, UnstableWrite};
 pub use verdict::{Cause, Verdict};
 pub use workload::{ModeCount, Workload, WorkloadState};

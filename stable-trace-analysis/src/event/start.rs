@@ -32,7 +32,11 @@ pub struct Start {
     pub probes: Vec<Probe>,
     /// Every block device at the start of the run.
     pub devices: Vec<Device>,
-    /// Whether a filter excludes waiters and writers: `--pid`, `--comm`, `--cgroup`.
+    /// Which stalls the filters select, as in `--pid 4711 and its descendants`; absent for all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<String>,
+    /// Whether a filter excludes unstable writes that a verdict rests on. Up to version 0.1 the filters
+    /// of tasks did; now none does.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub filtered: bool,
     /// `major:minor` of the disks of `--device`; empty if all devices are traced.

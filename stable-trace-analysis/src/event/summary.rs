@@ -37,6 +37,17 @@ pub struct StallSummary {
     pub buckets: Vec<u64>,
 }
 
+/// Waits that the filters left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaitsFiltered {
+    /// Which stalls the filters select, as in `--pid 4711 and its descendants`.
+    pub scope: String,
+    /// Number of times that the wait tracepoint fired for other tasks.
+    pub tasks: u64,
+    /// The same for other devices; a wait that slept counts once.
+    pub devices: u64,
+}
+
 /// The totals of a run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
@@ -72,11 +83,14 @@ pub struct Summary {
     /// Waits whose writeback ended before the task slept: not a stall.
     pub waits_without_sleep: u64,
     /// Number of times that a waiter woke up and found its folio under writeback again: still the
-    /// same stall. The sum of this, `stalls_total`, `waits_without_sleep` and `waits_unfinished` is
-    /// the number of times that the wait tracepoint fired.
+    /// same stall. The sum of this, `stalls_total`, `waits_without_sleep`, `waits_unfinished` and
+    /// `waits_filtered` is the number of times that the wait tracepoint fired.
     pub waits_repeated: u64,
     /// Waits that had not ended at the end of the run: not a stall of this run.
     pub waits_unfinished: u64,
+    /// Waits that the filters left out; absent without filters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits_filtered: Option<WaitsFiltered>,
     /// Events that the ring buffer dropped.
     pub events_lost: u64,
     /// Records that could not be decoded.

@@ -113,6 +113,9 @@ pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) tracing: TracingArgs,
 
+    #[command(flatten)]
+    pub(crate) scope: ScopeArgs,
+
     /// Send SIGTERM to the command after this time
     #[arg(long, value_name = "DUR", value_parser = parse_duration)]
     pub(crate) duration: Option<Duration>,
@@ -132,7 +135,21 @@ pub(crate) struct TracedWacArgs {
     pub(crate) no_trace: bool,
 
     #[command(flatten)]
+    pub(crate) scope: ScopeArgs,
+
+    #[command(flatten)]
     pub(crate) tracing: TracingArgs,
+}
+
+/// The option of the commands that start a process.
+#[derive(Args, Clone, Copy, Debug)]
+#[command(next_help_heading = "Tracing")]
+pub(crate) struct ScopeArgs {
+    /// Trace the stalls of all processes
+    ///
+    /// The default is the command and its descendants, unless --pid, --comm or --cgroup is given.
+    #[arg(short, long)]
+    pub(crate) all: bool,
 }
 
 #[derive(Args, Debug)]
@@ -188,11 +205,13 @@ pub(crate) struct TracingArgs {
     #[arg(long = "device", value_name = "NAME")]
     pub(crate) devices: Vec<String>,
 
-    /// Trace only waiters of this process
+    /// Trace only this process and its descendants
+    ///
+    /// A pid of the caller's PID namespace.
     #[arg(long, value_name = "PID")]
     pub(crate) pid: Option<u32>,
 
-    /// Trace only waiters with this thread name
+    /// Trace only waiters with this thread or process name
     #[arg(long, value_name = "NAME")]
     pub(crate) comm: Option<String>,
 

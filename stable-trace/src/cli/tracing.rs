@@ -20,7 +20,8 @@ use stable_trace_analysis::{
 
 use super::{
     options::{
-        Color, DoctorArgs, Format, ListenAddress, RunArgs, TraceArgs, TracedWacArgs, TracingArgs,
+        Color, DoctorArgs, Format, ListenAddress, RunArgs, ScopeArgs, TraceArgs, TracedWacArgs,
+        TracingArgs,
     },
     output::open_sink,
     signals::exit_on_second_signal,
@@ -29,10 +30,13 @@ use crate::{
     doctor,
     experiment::{self, ExperimentArgs},
     kernel::{
-        devices::resolve_device, privileges::Privileges, release::System, symbols::Symbols,
-        tracefs::with_tracefs,
+        devices::resolve_device, pid_namespace, privileges::Privileges, release::System,
+        symbols::Symbols, tracefs::with_tracefs,
     },
-    probes::{load::Settings, plan::plan},
+    probes::{
+        load::{Scope, Settings},
+        plan::plan,
+    },
     trace::{
         self, Options,
         endpoint::{self, ListenOptions},
@@ -44,19 +48,20 @@ use crate::{
 
 /// `stable-trace` and `stable-trace trace`.
 pub(super) fn trace(args: &TraceArgs, color: Color) -> anyhow::Result<ExitCode> {
-    start(&args.tracing, color, args.duration, Subject::Machine)
+    start(&args.tracing, Scope::Everybody, color, args.duration, Subject::Machine)
 }
 
 /// `stable-trace run`.
 pub(super) fn run(args: RunArgs, color: Color) -> anyhow::Result<ExitCode> {
     let subject = Subject::Command(args.command);
-    start(&args.tracing, color, args.duration, subject)
+    let scope = args.scope.of_command();
+    start(&args.tracing, scope, color, args.duration, subject)
 }
 
 /// `stable-trace wac`.
 pub(super) fn wac(args: Box<TracedWacArgs>, color: Color, quiet: bool) -> anyhow::Result<ExitCode> {
-    let TracedWacArgs { wac, tracing, .. } = *args;
-    start(&tracing, color, None, Subject::Workload { args: wac, quiet })
+    let TracedWacArgs { wac, tracing, scope, .. } = *args;
+    start(&tracing, scope.of_command(), color, None, Subject::Workload { args: wac, quiet })
 }
 
 /// `stable-trace experiment`.
@@ -112,13 +117,22 @@ fn planned_probes() -> Vec<Probe> {
     }
 }
 
+impl ScopeArgs {
+    /// The scope without a filter of tasks.
+    const fn of_command(self) -> Scope {
+        if self.all { Scope::Everybody } else { Scope::Command }
+    }
+}
+
+/// Traces a subject. `scope` applies unless the options select tasks.
 fn start(
     args: &TracingArgs,
+    scope: Scope,
     color: Color,
     duration: Option<Duration>,
     subject: Subject,
 ) -> anyhow::Result<ExitCode> {
-    let config = trace_config(args)?;
+    let config = trace_config(args, scope)?;
     let limits = Limits { window: checked_window(args.window)?, ..Limits::default() };
     Privileges::read()?.require(System::read().version())?;
     let fail_on = args.fail_on;
@@ -149,7 +163,7 @@ fn start(
 }
 
 /// Checks the options before anything attaches.
-fn trace_config(args: &TracingArgs) -> anyhow::Result<TraceConfig> {
+fn trace_config(args: &TracingArgs, scope: Scope) -> anyhow::Result<TraceConfig> {
     let disks = args
         .devices
         .iter()
@@ -161,7 +175,12 @@ fn trace_config(args: &TracingArgs) -> anyhow::Result<TraceConfig> {
         ring_bytes: ring_bytes(args.ring_size)?,
         min_latency_ns: u64::try_from(args.min_latency.as_nanos())
             .context("--min-latency: too long")?,
-        pid: args.pid.map(filter::pid).transpose()?,
+        scope: match args.pid {
+            Some(pid) => Scope::Process(filter::pid(pid)?),
+            None if args.comm.is_some() || args.cgroup.is_some() => Scope::Everybody,
+            None => scope,
+        },
+        pid_namespace: pid_namespace::nested(),
         comm: args.comm.as_deref().map(filter::comm).transpose()?,
         cgroup: args.cgroup.as_deref().map(filter::cgroup).transpose()?,
         only_devices: !disks.is_empty(),

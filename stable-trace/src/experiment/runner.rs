@@ -35,7 +35,7 @@ use crate::{
         devices::{self, DevicesError},
         release::System,
     },
-    probes::load::Settings,
+    probes::load::{Scope, Settings},
     trace::{
         emitter::Emitter,
         tracer::{TraceConfig, Tracer},
@@ -215,7 +215,8 @@ impl Runner<'_> {
                 statistics: false,
                 ring_bytes: RING_BYTES,
                 min_latency_ns: u64::MAX,
-                pid: None,
+                scope: Scope::Everybody,
+                pid_namespace: None,
                 comm: None,
                 cgroup: None,
                 only_devices: false,

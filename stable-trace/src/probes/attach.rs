@@ -142,6 +142,11 @@ impl Attached {
         self.plan.probes_returns()
     }
 
+    /// Whether processes are followed.
+    pub(crate) fn follows(&self) -> bool {
+        self.plan.follows()
+    }
+
     /// Plans again, and attaches the new steps: the probes of modules that were loaded since. `requested`
     /// is `--attach`.
     pub(crate) fn attach_new(&mut self, facts: &Facts, requested: Option<Method>, tracefs: &Path) {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use aya::{Ebpf, EbpfError, EbpfLoader};
-use stable_trace_common::offsets::Offsets;
+use stable_trace_common::{follow::MAX_FOLLOWED, offsets::Offsets};
 
 use super::{
     facts::Addresses,
@@ -20,9 +20,11 @@ pub(crate) struct Settings {
     pub(crate) ring_bytes: u32,
     /// Stream only stalls at least this long, in ns.
     pub(crate) min_latency_ns: u64,
-    /// `--pid`: trace only this process.
-    pub(crate) pid: Option<u32>,
-    /// `--comm`: trace only threads with this name, NUL-padded.
+    /// Whose stalls are traced.
+    pub(crate) scope: Scope,
+    /// The agent's PID namespace, by inode number; `None` for the initial one.
+    pub(crate) pid_namespace: Option<u32>,
+    /// `--comm`: trace only threads and processes with this name, NUL-padded.
     pub(crate) comm: Option<[u8; 16]>,
     /// `--cgroup`: trace only tasks in this folder of the cgroup2 file system, or below it.
     pub(crate) cgroup: Option<PathBuf>,
@@ -34,11 +36,14 @@ pub(crate) struct Settings {
     pub(crate) statistics: bool,
 }
 
-impl Settings {
-    /// Whether only some tasks are traced.
-    pub(crate) const fn filters_tasks(&self) -> bool {
-        self.pid.is_some() || self.comm.is_some() || self.cgroup.is_some()
-    }
+/// Whose stalls are traced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scope {
+    Everybody,
+    /// `--pid`: this process, in the agent's PID namespace, and its descendants.
+    Process(u32),
+    /// The process that the agent starts, and its descendants.
+    Command,
 }
 
 /// Creates the loader. aya reads the kernel's BTF here in any case, which takes some 20 MiB for a
@@ -65,7 +70,14 @@ pub(crate) fn load(
     for (pair, range) in text.chunks_mut(2).zip(&addresses.wait_text) {
         pair.copy_from_slice(&[range.start, range.end]);
     }
-    let pid = settings.pid.unwrap_or(0);
+    let follows = plan.follows();
+    let follow = u32::from(follows);
+    let followed = if follows { MAX_FOLLOWED } else { 1 };
+    let pid = match settings.scope {
+        Scope::Process(pid) if !follows => pid,
+        _ => 0,
+    };
+    let namespace = settings.pid_namespace.unwrap_or(0);
     let comm = settings.comm.map_or([0; 2], |comm| {
         let (words, _) = comm.as_chunks::<8>();
         [u64::from_ne_bytes(words[0]), u64::from_ne_bytes(words[1])]
@@ -82,6 +94,10 @@ pub(crate) fn load(
     loader
         .map_max_entries("EVENTS", settings.ring_bytes)
         .override_global("MIN_LATENCY_NS", &settings.min_latency_ns, true)
+        .map_max_entries("FOLLOWED", followed)
+        .map_max_entries("SEEDS", followed)
+        .override_global("FOLLOW", &follow, true)
+        .override_global("PIDNS_INUM", &namespace, true)
         .override_global("ONLY_PID", &pid, true)
         .override_global("ONLY_COMM", &comm, true)
         .override_global("ONLY_CGROUP", &only_cgroup, true)

@@ -1,5 +1,6 @@
 //! The plan: which programs attach on this kernel, how, and why others do not. Pure.
 
+mod follow;
 mod integrity;
 mod page_mkwrite;
 mod write_begin;

@@ -63,7 +63,9 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<ExitCode> {
     if !stream_is_open(written)? {
         return Ok(ExitCode::SUCCESS);
     }
-    let mut subject = RunningSubject::start(subject)?;
+    let mut subject = tracer
+        .follow_children(|| RunningSubject::start(subject))
+        .context("cannot follow the command")??;
     let mut exit_status = None;
     let mut finished_workloads = Vec::new();
     let mut workload_counts = WorkloadCounts::default();
@@ -187,7 +189,9 @@ fn start_event(tracer: &Tracer, limits: Limits, metrics: Option<String>) -> Star
         window_ns: u64::try_from(limits.window.as_nanos()).ok(),
         probes: tracer.probes(),
         devices,
-        filtered: tracer.filtered,
+        // The programs filter no unstable write that a verdict rests on.
+        filtered: false,
+        scope: tracer.scope.clone(),
         only_devices: tracer.enricher.identities.selected_disks().to_vec(),
         metrics,
     }

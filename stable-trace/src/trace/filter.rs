@@ -1,8 +1,14 @@
-//! Checks `--pid`, `--comm` and `--cgroup` before anything attaches.
+//! Checks `--pid`, `--comm` and `--cgroup` before anything attaches, and describes the filters.
 
 use std::path::{Path, PathBuf};
 
+use stable_trace_analysis::units::DeviceId;
 use stable_trace_common::task::COMM_LEN;
+
+use crate::{
+    kernel::{mountinfo, pid_namespace},
+    probes::load::{Scope, Settings},
+};
 
 /// Why a filter option is refused.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -11,21 +17,47 @@ pub(crate) enum FilterError {
     Pid(u32),
     #[error("--pid {given}: this is a thread of process {process}; give --pid {process}")]
     Thread { given: u32, process: u32 },
+    #[error(
+        "--pid {0}: /proc shows the pids of another PID namespace; mount it anew (`mount -t proc proc /proc`)"
+    )]
+    Proc(u32),
     #[error("--comm {0}: the kernel keeps 15 bytes of a thread's name; give at most 15")]
     CommTooLong(String),
     /// The name is empty or contains a NUL.
     #[error("--comm {0:?}: no thread can have this name")]
     Comm(String),
-    #[error(
-        "--cgroup {0}: no such directory; give one below the cgroup2 mount, such as /sys/fs/cgroup/system.slice"
-    )]
-    NoCgroup(PathBuf),
-    #[error("--cgroup {0}: not in a cgroup2 file system (`mount -t cgroup2` shows where it is)")]
-    NotCgroup2(PathBuf),
+    #[error("--cgroup {path}: no such directory; {advice}")]
+    NoCgroup { path: PathBuf, advice: String },
+    #[error("--cgroup {path}: not in the unified hierarchy (cgroup2); {advice}")]
+    NotCgroup2 { path: PathBuf, advice: String },
 }
 
-/// Checks `--pid`: the id of a running process.
+/// Which stalls the filters select; `None` if there are no filters. `follows`: the programs follow
+/// descendants.
+pub(super) fn describe(settings: &Settings, follows: bool, devices: &[DeviceId]) -> Option<String> {
+    let mut filters = Vec::new();
+    match settings.scope {
+        Scope::Process(pid) if follows => filters.push(format!("--pid {pid} and its descendants")),
+        Scope::Process(pid) => filters.push(format!("--pid {pid}")),
+        Scope::Command if follows => filters.push("the command and its descendants".to_owned()),
+        Scope::Command | Scope::Everybody => {}
+    }
+    if let Some(comm) = settings.comm {
+        let name = String::from_utf8_lossy(&comm);
+        filters.push(format!("--comm {}", name.trim_end_matches('\0')));
+    }
+    if let Some(path) = &settings.cgroup {
+        filters.push(format!("--cgroup {}", path.display()));
+    }
+    filters.extend(devices.iter().map(|device| format!("--device {device}")));
+    (!filters.is_empty()).then(|| filters.join(", "))
+}
+
+/// Checks `--pid`: the id of a running process in this process's PID namespace.
 pub(crate) fn pid(pid: u32) -> Result<u32, FilterError> {
+    if !pid_namespace::is_mounted() {
+        return Err(FilterError::Proc(pid));
+    }
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"));
     let status = status.map_err(|_| FilterError::Pid(pid))?;
     let process = status
@@ -54,14 +86,25 @@ const CGROUP2_MAGIC: u64 = 0x6367_7270;
 
 /// Checks `--cgroup`: a directory of the unified hierarchy (cgroup v2).
 pub(crate) fn cgroup(path: &Path) -> Result<PathBuf, FilterError> {
+    let Ok(statfs) = rustix::fs::statfs(path) else {
+        return Err(FilterError::NoCgroup { path: path.to_owned(), advice: cgroup_advice() });
+    };
     if !path.is_dir() {
-        return Err(FilterError::NoCgroup(path.to_owned()));
+        return Err(FilterError::NoCgroup { path: path.to_owned(), advice: cgroup_advice() });
     }
-    let statfs = rustix::fs::statfs(path).map_err(|_| FilterError::NoCgroup(path.to_owned()))?;
     if u64::try_from(statfs.f_type) == Ok(CGROUP2_MAGIC) {
         Ok(path.to_owned())
     } else {
-        Err(FilterError::NotCgroup2(path.to_owned()))
+        Err(FilterError::NotCgroup2 { path: path.to_owned(), advice: cgroup_advice() })
+    }
+}
+
+/// Where the unified hierarchy is: beside those of v1 it has a mount of its own.
+fn cgroup_advice() -> String {
+    let mounts = mountinfo::read().unwrap_or_default();
+    match mounts.into_iter().find(|mount| mount.fs == "cgroup2") {
+        Some(mount) => format!("give a directory below {}", mount.point),
+        None => "none is mounted here (`mount -t cgroup2 none /mnt` mounts it)".to_owned(),
     }
 }
 
@@ -88,11 +131,9 @@ mod tests {
     #[test]
     fn a_directory_outside_cgroup2_is_refused() {
         let directory = tempfile::tempdir().unwrap();
-        assert_eq!(
-            cgroup(directory.path()),
-            Err(FilterError::NotCgroup2(directory.path().to_owned()))
-        );
-        let absent = directory.path().join("absent");
-        assert_eq!(cgroup(&absent), Err(FilterError::NoCgroup(absent.clone())));
+        let refused = cgroup(directory.path());
+        assert!(matches!(refused, Err(FilterError::NotCgroup2 { .. })), "{refused:?}");
+        let refused = cgroup(&directory.path().join("absent"));
+        assert!(matches!(refused, Err(FilterError::NoCgroup { .. })), "{refused:?}");
     }
 }

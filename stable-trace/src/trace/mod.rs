@@ -6,6 +6,7 @@ pub(crate) mod emitter;
 pub(crate) mod endpoint;
 mod event_loop;
 pub(crate) mod filter;
+mod follow;
 mod integrity_counts;
 mod scrape;
 mod stall_counts;

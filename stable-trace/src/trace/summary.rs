@@ -9,7 +9,7 @@ use rustix::{
 };
 use stable_trace_analysis::{
     correlate::tally::Tally,
-    event::{Context, Grade, Summary, UnstableSummary},
+    event::{Context, Grade, Summary, UnstableSummary, WaitsFiltered},
     units::MonotonicTime,
 };
 use stable_trace_common::{
@@ -35,8 +35,10 @@ impl Tracer {
         self.report_losses(emitter)?;
 
         let mut tally = Tally::default();
+        // The programs leave out what the agent has decided on by then.
+        let mut other_devices = self.counters.counter(Counter::OtherDevices)?;
         for (key, histogram) in self.counters.histograms()? {
-            self.count(&key, &histogram, &mut tally);
+            other_devices += self.count(&key, &histogram, &mut tally);
         }
         let mut below = self.counters.counter(Counter::BelowThreshold)?;
         // A task that runs again and has not blocked since: its wait is over, and the detached
@@ -53,7 +55,9 @@ impl Tracer {
                 _ if waiter.end_ns == 0 => without_sleep += 1,
                 _ => {
                     let record = StallRecord::from_waiter(&waiter);
-                    below += self.count_ended_wait(&record, &mut tally, emitter)?;
+                    let left_out = self.count_ended_wait(&record, &mut tally, emitter)?;
+                    below += left_out.below_threshold;
+                    other_devices += left_out.other_devices;
                 }
             }
         }
@@ -75,6 +79,7 @@ impl Tracer {
             waits_repeated: self.counters.counter(Counter::Repeated)?,
             waits_unfinished: unfinished,
             waits_without_sleep: without_sleep,
+            waits_filtered: self.waits_filtered(other_devices)?,
             events_lost: self.lost()?,
             records_malformed: self.malformed,
             map_failures: self.map_failures()?,
@@ -89,39 +94,47 @@ impl Tracer {
         Ok(summary)
     }
 
-    /// Adds a kernel histogram to the tally of its context, device and file system.
-    fn count(&mut self, key: &HistogramKey, histogram: &Histogram, tally: &mut Tally) {
+    /// The waits that the filters left out; `None` without filters.
+    fn waits_filtered(&self, devices: u64) -> Result<Option<WaitsFiltered>, MapError> {
+        let Some(scope) = self.scope.clone() else { return Ok(None) };
+        let tasks = self.counters.counter(Counter::OtherTasks)?;
+        Ok(Some(WaitsFiltered { scope, tasks, devices }))
+    }
+
+    /// Adds a kernel histogram to the tally of its context, device and file system. Returns how many
+    /// stalls `--device` leaves out.
+    fn count(&mut self, key: &HistogramKey, histogram: &Histogram, tally: &mut Tally) -> u64 {
         let identity = self.enricher.identities.get(&key.backing);
         if !identity.selected {
-            return;
+            return histogram.count();
         }
         let context = self.enricher.stacks.get(key.stack).reason.context;
         let Location { device, fs, .. } = identity.location();
         tally.add((context, device, fs), histogram);
+        0
     }
 
-    /// Counts and streams a wait that has ended but was not yet counted by the programs. Returns how
-    /// many waits below the threshold this adds: 0 or 1.
+    /// Counts and streams a wait that has ended but was not yet counted by the programs.
     fn count_ended_wait(
         &mut self,
         record: &StallRecord,
         tally: &mut Tally,
         emitter: &mut Emitter,
-    ) -> Result<u64, FinishError> {
+    ) -> Result<LeftOut, FinishError> {
         let mut histogram = Histogram::EMPTY;
         histogram.record(record.duration_ns);
-        self.count(
+        let other_devices = self.count(
             &HistogramKey { backing: record.backing, stack: record.stack },
             &histogram,
             tally,
         );
         if record.duration_ns < self.min_latency_ns {
-            return Ok(1);
+            return Ok(LeftOut { below_threshold: 1, other_devices });
         }
         if let Some(stall) = self.enricher.stall(record) {
             emitter.emit_at(MonotonicTime::from_ns(record.end_ns), stall)?;
         }
-        Ok(0)
+        Ok(LeftOut { below_threshold: 0, other_devices })
     }
 
     /// The unstable writes by context, grade, device and file system.
@@ -162,6 +175,12 @@ impl Tracer {
         }
         Ok(failures)
     }
+}
+
+/// How many of one wait are not streamed: 0 or 1.
+struct LeftOut {
+    below_threshold: u64,
+    other_devices: u64,
 }
 
 /// Why a run has no summary.

@@ -18,7 +18,7 @@ use stable_trace_analysis::{
 };
 use stable_trace_common::counter::Counter;
 
-use super::emitter::Emitter;
+use super::{emitter::Emitter, filter, follow::Seeds};
 use crate::{
     collect::{maps::CounterMaps, ring::Ring, stacks::StackMap},
     enrich::{
@@ -38,8 +38,8 @@ use crate::{
     probes::{
         attach::{AttachError, Attached, attach},
         facts::{Facts, addresses},
-        load::{Settings, loader},
-        plan::plan,
+        load::{Scope, Settings, loader},
+        plan::{Plan, plan},
     },
 };
 
@@ -64,6 +64,16 @@ pub(crate) enum TracerError {
     /// An eBPF map cannot be read or written.
     #[error("cannot read or write an eBPF map (please report it)")]
     Map(#[from] MapError),
+    /// `--pid` names a process that the programs cannot recognise.
+    #[error(
+        "--pid {pid}: stable-trace is in a PID namespace whose pids it cannot translate: {reason} (run it in the initial PID namespace)"
+    )]
+    PidNamespace {
+        /// The pid.
+        pid: u32,
+        /// Why not.
+        reason: String,
+    },
     /// The ring buffer cannot be read.
     #[error("cannot read the ring buffer")]
     Ring(#[source] io::Error),
@@ -92,8 +102,10 @@ pub(crate) struct Tracer {
     pub(super) enricher: Enricher,
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
     pub(super) min_latency_ns: u64,
-    /// Whether a filter selects waiters and writers.
-    pub(super) filtered: bool,
+    /// The processes that the programs follow; `None` if they follow none.
+    seeds: Option<Seeds>,
+    /// Which stalls the filters select; `None` for all.
+    pub(super) scope: Option<String>,
     pub(super) ring_bytes: u64,
     pub(super) attached_at: Instant,
     method: Option<Method>,
@@ -114,9 +126,12 @@ impl Tracer {
         let addresses = addresses(&symbols);
         let mut attached = with_tracefs(|tracefs| {
             let facts = gather(tracefs, &symbols, config.btf.as_deref());
-            let plan = plan(&facts, config.method);
-            attach(loader, plan, &addresses, &config.settings, tracefs)
+            let mut plan = plan(&facts, config.method);
+            plan_following(&mut plan, &facts, &config.settings)?;
+            Ok::<_, TracerError>(attach(loader, plan, &addresses, &config.settings, tracefs)?)
         })??;
+        let seeds = seeds(&mut attached, &config.settings)?;
+        let scope = filter::describe(&config.settings, attached.follows(), &config.disks);
         let logger = EbpfLogger::init(&mut attached.ebpf)
             .inspect_err(|error| {
                 log::debug!(
@@ -149,7 +164,8 @@ impl Tracer {
             },
             logger,
             min_latency_ns: config.settings.min_latency_ns,
-            filtered: config.settings.filters_tasks(),
+            seeds,
+            scope,
             ring_bytes: u64::from(config.settings.ring_bytes),
             attached_at: Instant::now(),
             method: config.method,
@@ -159,6 +175,14 @@ impl Tracer {
             malformed: 0,
             attached,
         })
+    }
+
+    /// Follows the processes that this process creates while `create` runs, if it follows any.
+    pub(super) fn follow_children<T>(&mut self, create: impl FnOnce() -> T) -> Result<T, MapError> {
+        match &mut self.seeds {
+            Some(seeds) => seeds.add_children(create),
+            None => Ok(create()),
+        }
     }
 
     /// Every probe of the plan, attached or not.
@@ -258,6 +282,39 @@ impl Tracer {
         }
         self.enricher.stacks.set_symbols(symbols, modules);
     }
+}
+
+/// Plans to follow the processes of the scope. If that is not possible, warns or fails.
+fn plan_following(plan: &mut Plan, facts: &Facts, settings: &Settings) -> Result<(), TracerError> {
+    if settings.scope == Scope::Everybody {
+        return Ok(());
+    }
+    let nested = settings.pid_namespace.is_some();
+    match (plan.follow(facts, nested), settings.scope) {
+        (Ok(()), _) | (_, Scope::Everybody) => {}
+        (Err(reason), Scope::Process(pid)) if nested => {
+            return Err(TracerError::PidNamespace { pid, reason });
+        }
+        (Err(reason), Scope::Process(pid)) => {
+            log::warn!("--pid {pid}: its descendants are not followed: {reason}");
+        }
+        (Err(reason), Scope::Command) => {
+            log::warn!("stalls of all processes are counted, as with --all: {reason}");
+        }
+    }
+    Ok(())
+}
+
+/// Names the process of `--pid` to the attached programs.
+fn seeds(attached: &mut Attached, settings: &Settings) -> Result<Option<Seeds>, TracerError> {
+    if !attached.follows() {
+        return Ok(None);
+    }
+    let mut seeds = Seeds::new(map(&mut attached.ebpf, "SEEDS")?.try_into()?);
+    if let Scope::Process(pid) = settings.scope {
+        seeds.add_tree(pid)?;
+    }
+    Ok(Some(seeds))
 }
 
 /// Gathers the facts of the running kernel; its types come from `btf_file`, or else from the kernel.

@@ -22,6 +22,7 @@ mod oracle;
 mod paired_workload;
 mod probes;
 mod recording;
+mod scope;
 mod stable_pages_patchset;
 mod stall_contexts;
 mod stalls;
@@ -61,6 +62,7 @@ fn main() -> ExitCode {
         ("event_loss", event_loss::tests()),
         ("metrics", metrics::tests()),
         ("filters", filters::tests()),
+        ("scope", scope::tests()),
         ("termination", termination::tests()),
         ("experiment", experiment::tests()),
         ("oracle", oracle::tests()),

@@ -118,6 +118,7 @@ fn start() -> Start {
         preemption: None,
         min_latency_ns: Some(1_000_000),
         window_ns: Some(5_000_000_000),
+        scope: None,
         filtered: false,
         only_devices: Vec::new(),
         metrics: None,

@@ -38,6 +38,7 @@ fn system(start: &Start, report: &Report) -> Markup {
             @if let Some(preemption) = preemption { div { dt { "Preemption" } dd { (preemption) } } }
             div { dt { "stable-trace" } dd { (start.version) ", format " (start.format) } }
             @if let Some(ns) = start.min_latency_ns { div { dt { "Stall threshold" } dd { (duration(ns)) } } }
+            @if let Some(scope) = &start.scope { div { dt { "Traced tasks and devices" } dd { (scope) } } }
             @if start.filtered { div { dt { "Traced tasks" } dd { "filtered by --pid, --comm or --cgroup" } } }
             @if !start.only_devices.is_empty() { div { dt { "Traced devices" } dd { "only " (joined(&start.only_devices)) } } }
             @if let Some(ns) = start.window_ns { div { dt { "Correlation window" } dd { (duration(ns)) } } }

@@ -9,7 +9,7 @@ use super::{
     workload_errors,
 };
 use crate::{
-    event::{Association, Grade, StallSummary, Summary, Workload},
+    event::{Association, Grade, StallSummary, Summary, WaitsFiltered, Workload},
     sink::{
         bucket_range::BucketRange,
         format::{duration, p_value, sanitize},
@@ -52,7 +52,12 @@ impl<W: Write> SummaryWriter<'_, W> {
         writeln!(self.out)?;
         self.write_line(Tone::Strong, &title)?;
         if summary.stalls.is_empty() {
-            return Ok(());
+            return match &summary.waits_filtered {
+                Some(filtered) => {
+                    self.write_line(Tone::Plain, &format!("  {}", nothing_matched(filtered)))
+                }
+                None => Ok(()),
+            };
         }
         let range = BucketRange::of(summary.stalls.iter().map(|line| line.buckets.as_slice()));
         let inline = self
@@ -211,6 +216,25 @@ impl<W: Write> SummaryWriter<'_, W> {
         }
         self.write_line(Tone::Faint, &cost)
     }
+}
+
+/// What the filters left out of a run without stalls.
+fn nothing_matched(filtered: &WaitsFiltered) -> String {
+    let left_out: Vec<_> =
+        [(filtered.tasks, "of other processes"), (filtered.devices, "for other devices")]
+            .into_iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, whose)| match count {
+                1 => format!("1 wait {whose}"),
+                _ => format!("{count} waits {whose}"),
+            })
+            .collect();
+    let left_out = match (&left_out[..], filtered.tasks + filtered.devices) {
+        ([], _) => "there were no other waits either".to_owned(),
+        (_, 1) => format!("{} was left out", left_out.join("")),
+        _ => format!("{} were left out", left_out.join(" and ")),
+    };
+    format!("no stall matched {}: {left_out}", sanitize(&filtered.scope))
 }
 
 fn association(line: &Association) -> String {
