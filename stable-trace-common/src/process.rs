@@ -1,4 +1,4 @@
-//! Stall time by thread name and stack.
+//! Stall time by process name and stack.
 
 use crate::task::COMM_LEN;
 
@@ -6,17 +6,17 @@ use crate::task::COMM_LEN;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ProcessKey {
-    /// Name of the waiter's thread, NUL-padded.
-    pub comm: [u8; COMM_LEN],
+    /// Name of the waiter's process, NUL-padded.
+    pub process: [u8; COMM_LEN],
     /// Id of the stack of its waits. The agent derives the context from it.
     pub stack: u64,
 }
 
 impl ProcessKey {
     /// The sum of all stalls that have no entry of their own because the map is full. The agent creates
-    /// it before it attaches the programs. Stalls of a thread with an empty name and an unknown stack are
+    /// it before it attaches the programs. Stalls of a process with an empty name and an unknown stack are
     /// in it too.
-    pub const OVERFLOW: Self = Self { comm: [0; COMM_LEN], stack: 0 };
+    pub const OVERFLOW: Self = Self { process: [0; COMM_LEN], stack: 0 };
 }
 
 /// Stall time: in the kernel that of one CPU, in the agent the sum over the CPUs.

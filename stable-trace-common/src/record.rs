@@ -49,6 +49,8 @@ pub struct StallRecord {
     pub tid: u32,
     /// Name of the waiter's thread, NUL-padded.
     pub comm: [u8; COMM_LEN],
+    /// Name of the waiter's process, NUL-padded: that of its group leader.
+    pub process: [u8; COMM_LEN],
     /// The file system or device that the folio belongs to.
     pub backing: Backing,
     /// The anonymous device of the file's btrfs subvolume; 0 if there is none.
@@ -59,7 +61,7 @@ pub struct StallRecord {
 
 impl StallRecord {
     /// Its size in bytes.
-    #[expect(clippy::cast_possible_truncation, reason = "128")]
+    #[expect(clippy::cast_possible_truncation, reason = "144")]
     pub const SIZE: u32 = size_of::<Self>() as u32;
 
     /// The wait as a finished stall.
@@ -79,6 +81,7 @@ impl StallRecord {
             pid,
             tid,
             comm: waiter.comm,
+            process: waiter.process,
             backing: waiter.folio.backing,
             subvolume: waiter.folio.subvolume,
             padding: 0,
@@ -110,6 +113,8 @@ pub struct UnstableRecord {
     pub tid: u32,
     /// Name of the writer's thread, NUL-padded.
     pub comm: [u8; COMM_LEN],
+    /// Name of the writer's process, NUL-padded: that of its group leader.
+    pub process: [u8; COMM_LEN],
     /// Key of its count in `UNSTABLE_WRITES`.
     pub key: UnstableKey,
     /// The anonymous device of the file's btrfs subvolume; 0 if there is none.
@@ -120,7 +125,7 @@ pub struct UnstableRecord {
 
 impl UnstableRecord {
     /// Its size in bytes.
-    #[expect(clippy::cast_possible_truncation, reason = "128")]
+    #[expect(clippy::cast_possible_truncation, reason = "144")]
     pub const SIZE: u32 = size_of::<Self>() as u32;
 }
 
@@ -164,6 +169,7 @@ const _: () = assert!(
         == 8 + 4 * 8 + 8 + COMM_LEN + size_of::<IntegrityKey>() + RUNS * size_of::<PageRun>()
 );
 const _: () =
-    assert!(size_of::<StallRecord>() == 8 + 6 * 8 + 8 + COMM_LEN + size_of::<Backing>() + 8);
-const _: () =
-    assert!(size_of::<UnstableRecord>() == 8 + 5 * 8 + 8 + COMM_LEN + size_of::<UnstableKey>() + 8);
+    assert!(size_of::<StallRecord>() == 8 + 6 * 8 + 8 + 2 * COMM_LEN + size_of::<Backing>() + 8);
+const _: () = assert!(
+    size_of::<UnstableRecord>() == 8 + 5 * 8 + 8 + 2 * COMM_LEN + size_of::<UnstableKey>() + 8
+);

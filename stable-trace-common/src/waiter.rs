@@ -31,6 +31,8 @@ pub struct Waiter {
     pub cgroup_id: u64,
     /// Name of the thread, NUL-padded.
     pub comm: [u8; COMM_LEN],
+    /// Name of the process, NUL-padded: that of its group leader, or of the thread if that cannot be read.
+    pub process: [u8; COMM_LEN],
 }
 
-const _: () = assert!(size_of::<Waiter>() == size_of::<Folio>() + 7 * 8 + COMM_LEN);
+const _: () = assert!(size_of::<Waiter>() == size_of::<Folio>() + 7 * 8 + 2 * COMM_LEN);

@@ -1,22 +1,53 @@
-//! Stall time by thread name: complete even if the stream loses records.
+//! Process names, and stall time by process name: complete even if the stream loses records.
 
-use aya_ebpf::{bindings::BPF_NOEXIST, macros::map, maps::PerCpuHashMap};
+use core::ffi::c_void;
+
+use aya_ebpf::{
+    bindings::BPF_NOEXIST, helpers::generated::bpf_probe_read_kernel, macros::map,
+    maps::PerCpuHashMap,
+};
 use stable_trace_common::{
+    offsets::ABSENT,
     process::{ProcessKey, ProcessStalls},
+    task::{COMM_LEN, process_and_thread},
     waiter::Waiter,
 };
 
-/// Stall time by thread name and stack. If it is full, stalls are added to [`ProcessKey::OVERFLOW`].
+use crate::members::{member, offset, offsets};
+
+/// Stall time by process name and stack. If it is full, stalls are added to [`ProcessKey::OVERFLOW`].
 #[map]
 static PROCESS_STALLS: PerCpuHashMap<ProcessKey, ProcessStalls> =
     PerCpuHashMap::with_max_entries(4_096, 0);
 
-/// Adds a finished stall to its thread's name.
+/// Replaces the name of a thread of the current process by that of the group leader, unless the kernel's
+/// types are not known. `task` is the current task.
+#[inline(always)]
+pub(crate) fn leader_name(task: u64, pid_tgid: u64, name: &mut [u8; COMM_LEN]) {
+    let (process, thread) = process_and_thread(pid_tgid);
+    let comm = offset(&offsets().task_comm);
+    if process == thread || comm == ABSENT {
+        return;
+    }
+    // `group_leader` is changed only by `de_thread` (fs/exec.c, 5.10 to 7.3), in the new leader itself.
+    let Some(leader) = member::<u64>(task, &offsets().task_group_leader) else {
+        return;
+    };
+    let address = leader + u64::from(comm);
+    // Not `read`: it copies an array byte by byte.
+    // SAFETY: the helper writes `COMM_LEN` bytes, and takes any address to read from. The group leader
+    // lives as long as its threads, so the read succeeds; otherwise the name becomes empty.
+    let _ = unsafe {
+        bpf_probe_read_kernel(name.as_mut_ptr().cast(), COMM_LEN as u32, address as *const c_void)
+    };
+}
+
+/// Adds a finished stall to its process's name.
 ///
 /// Not inlined: its frame would not fit beside its caller's.
 #[inline(never)]
 pub(crate) fn add_stall(waiter: &Waiter, duration_ns: u64) {
-    let key = ProcessKey { comm: waiter.comm, stack: waiter.stack };
+    let key = ProcessKey { process: waiter.process, stack: waiter.stack };
     if add(&key, duration_ns) {
         return;
     }

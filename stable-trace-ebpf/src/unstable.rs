@@ -20,7 +20,7 @@ use stable_trace_common::{
 use crate::{
     filter, folio,
     maps::{EVENTS, checks_integrity, count, wake_up},
-    path, stack,
+    path, process, stack,
 };
 
 /// Unstable writes, by device, context and whether stable pages were required.
@@ -95,7 +95,7 @@ fn report(ctx: &impl EbpfContext, page: &Folio, inode: u64, key: &UnstableKey) {
         count(Counter::Lost);
         return;
     };
-    entry.write(UnstableRecord {
+    let record = entry.write(UnstableRecord {
         kind: UNSTABLE,
         size: UnstableRecord::SIZE,
         // SAFETY: no pointer is involved.
@@ -108,10 +108,14 @@ fn report(ctx: &impl EbpfContext, page: &Folio, inode: u64, key: &UnstableKey) {
         pid,
         tid,
         comm,
+        process: comm,
         key: *key,
         subvolume: page.subvolume,
         padding: 0,
     });
+    // SAFETY: no pointer is involved.
+    let task = unsafe { bpf_get_current_task() };
+    process::leader_name(task, pid_tgid, &mut record.process);
     entry.submit(wake_up());
     count(Counter::UnstableStreamed);
 }

@@ -28,7 +28,7 @@ use crate::{
     filter,
     maps::count,
     members::{offset, offsets, read},
-    stack, stall,
+    process, stack, stall,
 };
 
 /// Tasks that wait, by the address of their `task_struct`: `sched_switch` has it as an argument, and it
@@ -87,7 +87,7 @@ pub(crate) fn entered(ctx: &impl EbpfContext, task: u64, folio: &Folio, inode: u
         waiter.phase = ENTERED;
         return;
     }
-    let waiter = Waiter {
+    let mut waiter = Waiter {
         folio: *folio,
         inode,
         begin_ns: now,
@@ -98,7 +98,9 @@ pub(crate) fn entered(ctx: &impl EbpfContext, task: u64, folio: &Folio, inode: u
         // SAFETY: no pointer is involved.
         cgroup_id: unsafe { bpf_get_current_cgroup_id() },
         comm,
+        process: comm,
     };
+    process::leader_name(task, pid_tgid, &mut waiter.process);
     if WAITERS.insert(task, waiter, u64::from(BPF_ANY)).is_err() {
         count(Counter::WaitersFull);
         let (_, thread) = process_and_thread(pid_tgid);

@@ -94,8 +94,7 @@ fn workload() -> Vec<Panel> {
             )),
         Panel::stacked_areas(
             "wac threads waiting, by context",
-            "Mean number of waiting wac threads. Each thread has its own name, and at most 50 \
-             names have a series: the others are counted in `other` and missing here.",
+            "Mean number of waiting wac threads.",
         )
         .unit("short")
         .no_value(NO_WORKLOAD)

@@ -57,7 +57,7 @@ impl CounterMaps {
         sums(&self.unstable, 0, |sum, count| *sum += count)
     }
 
-    /// Stall time by thread name and stack, summed over the CPUs.
+    /// Stall time by process name and stack, summed over the CPUs.
     pub(crate) fn processes(&self) -> Result<Vec<(ProcessKey, ProcessStalls)>, MapError> {
         let mut all = sums(&self.processes, ProcessStalls::EMPTY, ProcessStalls::merge)?;
         all.retain(|(_, stalls)| stalls.stalls > 0);

@@ -110,6 +110,7 @@ fn stall(kind: u32, size: u32, mut rest: Bytes) -> Result<StallRecord, TryGetErr
         pid: rest.try_get_u32_ne()?,
         tid: rest.try_get_u32_ne()?,
         comm: array::<COMM_LEN>(&mut rest)?,
+        process: array::<COMM_LEN>(&mut rest)?,
         backing: backing(&mut rest)?,
         subvolume: rest.try_get_u32_ne()?,
         padding: rest.try_get_u32_ne()?,
@@ -129,6 +130,7 @@ fn unstable(kind: u32, size: u32, mut rest: Bytes) -> Result<UnstableRecord, Try
         pid: rest.try_get_u32_ne()?,
         tid: rest.try_get_u32_ne()?,
         comm: array::<COMM_LEN>(&mut rest)?,
+        process: array::<COMM_LEN>(&mut rest)?,
         key: UnstableKey {
             backing: backing(&mut rest)?,
             context: rest.try_get_u32_ne()?,

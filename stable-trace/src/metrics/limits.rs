@@ -17,7 +17,7 @@ pub(super) const STALLS: usize = 52;
 /// The most label sets of stalls that are declared at 0 before the first stall.
 pub(super) const STALLS_DECLARED: usize = 24;
 
-/// Thread names with series of their own: at most one series a context.
+/// Process names with series of their own: at most one series a context.
 pub(super) const PROCESSES: usize = 50;
 
 /// Label sets of unstable writes. Six more take the overflow.

@@ -62,7 +62,7 @@ pub(super) struct Registry {
     /// Mounted file systems whose series were declared at 0.
     declared: BTreeSet<DeviceFsLabels>,
     processes: BoundedCounters<ProcessKey, (String, Context), u64>,
-    /// Thread names with series of their own.
+    /// Process names with series of their own.
     comms: BTreeSet<String>,
     unstable: BoundedCounters<UnstableKey, UnstableLabels, u64>,
     /// Number of series of unstable writes that were declared at 0.

@@ -22,7 +22,7 @@ pub struct Snapshot {
     pub stalls: Vec<Stalls>,
     /// Mounted file systems, whose series start at 0.
     pub mounted: Vec<DeviceFs>,
-    /// Stall time by thread name.
+    /// Stall time by process name.
     pub processes: Vec<ProcessTime>,
     /// Unstable writes.
     pub unstable: Vec<UnstableCount>,
@@ -72,13 +72,13 @@ pub struct Stalls {
     pub histogram: Histogram,
 }
 
-/// Stall time of one thread name and stack.
+/// Stall time of one process name and stack.
 #[derive(Clone, Debug)]
 pub struct ProcessTime {
     /// Key of the kernel's map.
     pub key: ProcessKey,
-    /// The thread's name; `None` for the sum of names that the full map did not take.
-    pub comm: Option<String>,
+    /// The process's name; `None` for the sum of names that the full map did not take.
+    pub name: Option<String>,
     /// What the task was doing.
     pub context: Context,
     /// Stall time in ns.

@@ -103,7 +103,7 @@ impl Tracer {
             let common = key == ProcessKey::OVERFLOW;
             all.push(ProcessTime {
                 key,
-                comm: (!common).then(|| name(&key.comm)),
+                name: (!common).then(|| name(&key.process)),
                 context: self.enricher.stacks.get(key.stack).reason.context,
                 sum_ns: stalls.sum_ns,
             });

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
+use rustix::thread::set_name;
 use stable_trace_analysis::{
     event::{Event, Line, Workload, WorkloadState},
     units::Timestamp,
@@ -44,6 +45,10 @@ pub(crate) fn run_standalone(
     let privileges = drop_privileges(&plan.target)?;
     if !exit_with_parent() {
         return Ok(ExitCode::SUCCESS);
+    }
+    // The stalls of the workload have a process name of their own: this is the process's first thread.
+    if let Err(errno) = set_name(c"wac") {
+        log::debug!("the workload keeps the program's name: {errno}");
     }
     if !quiet {
         print_notes(&plan, privileges);

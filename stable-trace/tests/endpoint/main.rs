@@ -153,8 +153,8 @@ fn snapshot(number: u64) -> Snapshot {
             histogram,
         }],
         processes: vec![ProcessTime {
-            key: ProcessKey { comm: *b"a\"b\\c\nd.........", stack: 1 },
-            comm: Some(special.to_owned()),
+            key: ProcessKey { process: *b"a\"b\\c\nd.........", stack: 1 },
+            name: Some(special.to_owned()),
             context: Context::WriteBegin,
             sum_ns: 1_500,
         }],

@@ -21,6 +21,7 @@ mod nested_faults;
 mod oracle;
 mod paired_workload;
 mod probes;
+mod processes;
 mod recording;
 mod scope;
 mod stable_pages_patchset;
@@ -61,6 +62,7 @@ fn main() -> ExitCode {
         ("probes", probes::tests()),
         ("event_loss", event_loss::tests()),
         ("metrics", metrics::tests()),
+        ("processes", processes::tests()),
         ("filters", filters::tests()),
         ("scope", scope::tests()),
         ("termination", termination::tests()),

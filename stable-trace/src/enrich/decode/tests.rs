@@ -24,6 +24,7 @@ fn stall_bytes(stall: &StallRecord) -> Vec<u8> {
         pid,
         tid,
         comm,
+        process,
         backing,
         subvolume,
         padding,
@@ -33,6 +34,7 @@ fn stall_bytes(stall: &StallRecord) -> Vec<u8> {
         .extend([end_ns, duration_ns, ino, index, cgroup_id, stack].map(u64::to_ne_bytes).concat());
     bytes.extend([pid, tid].map(u32::to_ne_bytes).concat());
     bytes.extend(comm);
+    bytes.extend(process);
     bytes.extend(backing_bytes(&backing));
     bytes.extend([subvolume, padding].map(u32::to_ne_bytes).concat());
     bytes
@@ -51,6 +53,7 @@ fn unstable_bytes(write: &UnstableRecord) -> Vec<u8> {
         pid,
         tid,
         comm,
+        process,
         key: UnstableKey { backing, context, required },
         subvolume,
         padding,
@@ -59,6 +62,7 @@ fn unstable_bytes(write: &UnstableRecord) -> Vec<u8> {
     bytes.extend([time_ns, ino, index, cgroup_id, stack].map(u64::to_ne_bytes).concat());
     bytes.extend([pid, tid].map(u32::to_ne_bytes).concat());
     bytes.extend(comm);
+    bytes.extend(process);
     bytes.extend(backing_bytes(&backing));
     bytes.extend([context, required, subvolume, padding].map(u32::to_ne_bytes).concat());
     bytes
@@ -74,28 +78,31 @@ prop_compose! {
 
 prop_compose! {
     fn any_stall()(
-        words in any::<[u64; 6]>(), pid: u32, tid: u32, comm: [u8; COMM_LEN], backing in any_backing(),
-        subvolume: u32, padding: u32,
+        words in any::<[u64; 6]>(), ids in any::<[u32; 4]>(), names in any::<[[u8; COMM_LEN]; 2]>(),
+        backing in any_backing(),
     ) -> StallRecord {
         let [end_ns, duration_ns, ino, index, cgroup_id, stack] = words;
+        let [comm, process] = names;
+        let [pid, tid, subvolume, padding] = ids;
         StallRecord {
             kind: STALL, size: StallRecord::SIZE,
-            end_ns, duration_ns, ino, index, cgroup_id, stack, pid, tid, comm, backing, subvolume,
-            padding,
+            end_ns, duration_ns, ino, index, cgroup_id, stack, pid, tid, comm, process, backing,
+            subvolume, padding,
         }
     }
 }
 
 prop_compose! {
     fn any_unstable()(
-        words in any::<[u64; 5]>(), halves in any::<[u32; 6]>(), comm: [u8; COMM_LEN],
+        words in any::<[u64; 5]>(), halves in any::<[u32; 6]>(), names in any::<[[u8; COMM_LEN]; 2]>(),
         backing in any_backing(),
     ) -> UnstableRecord {
         let [time_ns, ino, index, cgroup_id, stack] = words;
+        let [comm, process] = names;
         let [pid, tid, context, required, subvolume, padding] = halves;
         UnstableRecord {
             kind: UNSTABLE, size: UnstableRecord::SIZE,
-            time_ns, ino, index, cgroup_id, stack, pid, tid, comm,
+            time_ns, ino, index, cgroup_id, stack, pid, tid, comm, process,
             key: UnstableKey { backing, context, required }, subvolume, padding,
         }
     }
@@ -109,15 +116,17 @@ fn decoding_follows_the_layout_of_the_records() {
     assert_eq!(offset_of!(StallRecord, stack), 48);
     assert_eq!(offset_of!(StallRecord, pid), 56);
     assert_eq!(offset_of!(StallRecord, comm), 64);
-    assert_eq!(offset_of!(StallRecord, backing), 80);
-    assert_eq!(offset_of!(StallRecord, subvolume), 120);
-    assert_eq!(StallRecord::SIZE, 128);
+    assert_eq!(offset_of!(StallRecord, process), 80);
+    assert_eq!(offset_of!(StallRecord, backing), 96);
+    assert_eq!(offset_of!(StallRecord, subvolume), 136);
+    assert_eq!(StallRecord::SIZE, 144);
     assert_eq!(offset_of!(UnstableRecord, stack), 40);
     assert_eq!(offset_of!(UnstableRecord, comm), 56);
-    assert_eq!(offset_of!(UnstableRecord, key), 72);
+    assert_eq!(offset_of!(UnstableRecord, process), 72);
+    assert_eq!(offset_of!(UnstableRecord, key), 88);
     assert_eq!(offset_of!(UnstableKey, context), 40);
-    assert_eq!(offset_of!(UnstableRecord, subvolume), 120);
-    assert_eq!(UnstableRecord::SIZE, 128);
+    assert_eq!(offset_of!(UnstableRecord, subvolume), 136);
+    assert_eq!(UnstableRecord::SIZE, 144);
     assert_eq!(offset_of!(PathRecord, flags), 52);
     assert_eq!(offset_of!(PathRecord, names), 72);
 }
@@ -139,13 +148,13 @@ proptest! {
     fn any_bytes_are_a_record_or_malformed(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
         let length = bytes.len();
         if decode(Bytes::from(bytes)).is_ok() {
-            prop_assert_eq!(length, 120);
+            prop_assert_eq!(length, 136);
         }
     }
 
     #[test]
     fn a_record_of_another_length_is_malformed(stall in any_stall(), length in 0_usize..300) {
-        prop_assume!(length != 120);
+        prop_assume!(length != 136);
         let mut bytes = stall_bytes(&stall);
         bytes.resize(length, 0);
         prop_assert!(decode(Bytes::from(bytes)).is_err());

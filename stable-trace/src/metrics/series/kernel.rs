@@ -62,7 +62,7 @@ impl Registry {
         let mut processes: Vec<_> = snapshot.processes.iter().collect();
         processes.sort_by_key(|process| Reverse(process.sum_ns));
         for process in processes {
-            let comm = match &process.comm {
+            let comm = match &process.name {
                 Some(comm) if self.comms.contains(comm) => comm,
                 Some(comm)
                     if process.key != ProcessKey::OVERFLOW
@@ -78,7 +78,7 @@ impl Registry {
         }
         let mut family = Family::counter(
             "stable_trace_process_stall_seconds_total",
-            "Time that threads with this name waited for writeback.",
+            "Time that processes with this name waited for writeback.",
         );
         for ((comm, context), sum_ns) in self.processes.sums() {
             let labels = [("comm", comm.as_str()), ("context", context.name())];

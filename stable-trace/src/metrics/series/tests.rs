@@ -41,8 +41,8 @@ fn stalls(number: u32, stack: u64, context: Context, durations: &[u64]) -> Stall
 fn process(name: &str, context: Context, sum_ns: u64) -> ProcessTime {
     let mut comm = [0; 16];
     comm[..name.len()].copy_from_slice(name.as_bytes());
-    let key = ProcessKey { comm, stack: context as u64 + 1 };
-    ProcessTime { key, comm: Some(name.to_owned()), context, sum_ns }
+    let key = ProcessKey { process: comm, stack: context as u64 + 1 };
+    ProcessTime { key, name: Some(name.to_owned()), context, sum_ns }
 }
 
 /// Series with their values, parsed from an encoded scrape.
@@ -119,7 +119,7 @@ fn known_series_start_at_zero() {
     assert_eq!(series.keys().find(holes), None);
 }
 
-/// 10,000 thread names, hundreds of devices: more of everything than the limits allow.
+/// 10,000 process names, hundreds of devices: more of everything than the limits allow.
 fn oversized(round: u32) -> Snapshot {
     let contexts = Context::ALL;
     let stalls = (0..300).flat_map(|number| {

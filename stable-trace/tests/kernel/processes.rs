@@ -1,0 +1,79 @@
+//! Names of waiters: process and thread, the labels of metrics, cgroups.
+
+use std::os::unix::fs::symlink;
+
+use anyhow::{Result, ensure};
+
+use crate::harness::{Agent, Disk, Fs, Scrape, Scratch, Test, Wac, program, wait_until};
+
+/// Stalls that a test waits for before it stops the workload.
+const MANY: u64 = 1_000;
+
+/// The metric with a series for each process name.
+const BY_PROCESS: &str = "stable_trace_process_stall_seconds_total";
+
+pub(crate) fn tests() -> Vec<Test> {
+    let anywhere = |name: &str, body: fn() -> Result<()>| {
+        Test::anywhere(name, body).requires_traced_loop_device()
+    };
+    vec![
+        anywhere("a_thread_pool_leaves_room_for_another_process", thread_pool),
+        anywhere("an_event_names_process_and_thread", process_and_thread),
+    ]
+}
+
+fn scratch() -> Result<Scratch> {
+    Scratch::with_stable_writes(Fs::Ext4, Disk::loop_device(64)?, true)
+}
+
+/// Sixty-four threads with names of their own, then a process with another name.
+fn thread_pool() -> Result<()> {
+    let scratch = scratch()?;
+    let device = &scratch.disk().name;
+    let mut agent = Agent::start(["--min-latency=0", "--listen=127.0.0.1:0", "--device", device])?;
+    let mut wac = Wac::spawn_paused(scratch.path(), "a")?;
+    wac.start()?;
+    agent.await_stalls(MANY)?;
+    wac.stop()?;
+    let pool = Scrape::of(&agent)?;
+
+    // A program's name is that of the link by which it is run.
+    let folder = tempfile::tempdir()?;
+    let writer = folder.path().join("dbwriter");
+    symlink("/usr/bin/dd", &writer)?;
+    let writer = writer.to_string_lossy().into_owned();
+    let output = format!("of={}", scratch.path().join("file").display());
+    let words = ["if=/dev/zero", &output, "bs=1M", "count=16", "conv=fsync", "status=none"];
+    wait_until(|| {
+        program::run(&writer, &words)?;
+        let scrape = Scrape::of(&agent)?;
+        let own = scrape.sum(BY_PROCESS, &[("comm", "dbwriter")]);
+        Ok((own <= 0.0).then(|| format!("no series for dbwriter: {}", scrape.page)))
+    })?;
+    agent.stop()?;
+
+    let threads: Vec<_> = pool.all().filter(|(name, _)| name.contains("wac-write")).collect();
+    ensure!(threads.is_empty(), "threads have series: {threads:?}");
+    let all = pool.sum(BY_PROCESS, &[]);
+    let process = pool.sum(BY_PROCESS, &[("comm", "wac")]);
+    ensure!(process > 0.9 * all, "wac has {process} s of {all} s: {}", pool.page);
+    Ok(())
+}
+
+fn process_and_thread() -> Result<()> {
+    let scratch = scratch()?;
+    let mut wac = Wac::spawn_paused(scratch.path(), "c")?;
+    let pid = wac.pid();
+    let mut agent = Agent::start(["--min-latency=0", "--pid", &pid.to_string()])?;
+    wac.start()?;
+    agent.await_stalls(MANY)?;
+    wac.stop()?;
+    let recording = agent.stop()?;
+    for stall in recording.stalls().filter(|stall| stall.tid != pid) {
+        ensure!(
+            stall.comm.starts_with("wac-") && stall.process.as_deref() == Some("wac"),
+            "{stall:?}"
+        );
+    }
+    Ok(())
+}
