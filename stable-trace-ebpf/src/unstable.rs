@@ -78,8 +78,8 @@ fn report(ctx: &impl EbpfContext, page: &Folio, inode: u64, key: &UnstableKey) {
     let pid_tgid = bpf_get_current_pid_tgid();
     let comm = filter::current_comm();
     let harmless = key.required == 0 && !checks_integrity(key.backing.dev);
-    if harmless && !filter::includes_task(pid_tgid, &comm)
-        || !filter::includes_device(&page.backing)
+    if harmless
+        && !(filter::includes_task(pid_tgid, &comm) && filter::includes_device(&page.backing))
     {
         return;
     }

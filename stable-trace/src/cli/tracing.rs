@@ -164,11 +164,10 @@ fn start(
 
 /// Checks the options before anything attaches.
 fn trace_config(args: &TracingArgs, scope: Scope) -> anyhow::Result<TraceConfig> {
-    let disks = args
+    let devices = args
         .devices
         .iter()
         .map(|device| resolve_device(Path::new("/sys"), device))
-        .map(|disk| disk.map(|disk| disk.dev))
         .collect::<Result<Vec<_>, _>>()
         .context("--device")?;
     let settings = Settings {
@@ -183,7 +182,7 @@ fn trace_config(args: &TracingArgs, scope: Scope) -> anyhow::Result<TraceConfig>
         pid_namespace: pid_namespace::nested(),
         comm: args.comm.as_deref().map(filter::comm).transpose()?,
         cgroup: args.cgroup.as_deref().map(filter::cgroup).transpose()?,
-        only_devices: !disks.is_empty(),
+        only_devices: !devices.is_empty(),
         harmless: args.harmless,
         statistics: !args.no_program_statistics,
     };
@@ -195,7 +194,7 @@ fn trace_config(args: &TracingArgs, scope: Scope) -> anyhow::Result<TraceConfig>
     Ok(TraceConfig {
         settings,
         method: args.attach.method(),
-        disks,
+        devices,
         stacks: args.stacks,
         btf: args.btf.clone(),
     })

@@ -1,7 +1,7 @@
 //! The file systems and devices of folios. Each is looked up once, and again after a mount.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap, HashSet},
     path::{Path, PathBuf},
     rc::Rc,
 };
@@ -15,9 +15,11 @@ use stable_trace_common::{
 
 use super::decode::name;
 use crate::kernel::{
+    device_family::covers,
     device_stack::checks_integrity,
+    hidden_disks,
     mountinfo::Mount,
-    mounts::{BackingDevice, Mounts},
+    mounts::{BackingDevice, Mounts, Refresh},
     sysfs::{block_folder, entries, link_name},
 };
 
@@ -29,12 +31,16 @@ pub(crate) struct Identities {
     disks: HashMap<DeviceId, Rc<Disk>>,
     /// All block devices at the last check.
     devices: Vec<DeviceId>,
-    /// The disks of `--device`; empty for all.
-    selected_disks: Vec<DeviceId>,
+    /// The devices of `--device`; empty for all.
+    selected_devices: Vec<DeviceId>,
     /// The map by which the programs skip devices that are not selected.
     device_filter: KernelMap<MapData, Backing, FilterDecision>,
     /// The map by which the programs know the devices below which integrity is checked.
     checked: KernelMap<MapData, u32, u32>,
+    /// The keys of that map.
+    checked_devices: HashSet<DeviceId>,
+    /// What [`Self::mounted`] returned last, until mounts or devices change.
+    mounted: Option<Vec<(String, String)>>,
 }
 
 /// A file system or device.
@@ -60,6 +66,11 @@ pub(crate) struct Location {
 }
 
 impl Identity {
+    /// Whether its unstable writes are shown: `--device` never hides what a verdict rests on.
+    pub(crate) const fn shows_unstable_writes(&self) -> bool {
+        self.selected || self.integrity_checked
+    }
+
     /// Device and file system.
     pub(crate) fn location(&self) -> Location {
         let Some(BackingDevice { device, dev, fs, .. }) = &self.backing else {
@@ -76,18 +87,16 @@ pub(crate) struct Disk {
     pub(crate) device: Option<String>,
     /// Its number.
     pub(crate) dev: DeviceId,
-    /// Whether `--device` selects it.
-    pub(crate) selected: bool,
     /// The driver, if it is one that supports protection information.
     pub(crate) driver: Option<Source>,
 }
 
 impl Identities {
-    /// Takes the mounts, the disks of `--device` (none for all), and the maps
+    /// Takes the mounts, the devices of `--device` (none for all), and the maps
     /// `DEVICE_FILTER` and `CHECKED_DEVICES`.
     pub(crate) fn new(
         mounts: Mounts,
-        selected_disks: Vec<DeviceId>,
+        selected_devices: Vec<DeviceId>,
         device_filter: KernelMap<MapData, Backing, FilterDecision>,
         checked: KernelMap<MapData, u32, u32>,
     ) -> Self {
@@ -98,25 +107,60 @@ impl Identities {
             sysfs,
             cache: HashMap::new(),
             disks: HashMap::new(),
-            selected_disks,
+            selected_devices,
             device_filter,
             checked,
+            checked_devices: HashSet::new(),
+            mounted: None,
         };
-        created.update_checked_devices();
+        created.update_all_checked_devices();
         created
     }
 
-    /// Looks all devices up again if something was mounted or unmounted. A device that is no longer
-    /// mounted keeps its identity until another mount has its name.
-    pub(crate) fn refresh_mounts(&mut self) {
-        match self.mounts.refresh() {
-            Ok(false) => return,
-            Ok(true) => {}
-            Err(error) => log::warn!("{}", ErrorChain(&error)),
+    /// Looks the file systems up again of which a mount came or went. One that is no longer mounted
+    /// keeps its identity until another mount has its name.
+    pub(crate) fn refresh_mounts(&mut self, reason: Refresh) {
+        let changed = match self.mounts.refresh(reason) {
+            Ok(changed) if changed.is_empty() => return,
+            Ok(changed) => changed,
+            Err(error) => return log::warn!("{}", ErrorChain(&error)),
+        };
+        // Most mounts of a storm are of no block device, and have nothing below that could be
+        // looked up.
+        let on_device = |dev: &DeviceId| {
+            let source = self.mounts.first_of(*dev).map(|mount| mount.source.as_str());
+            dev.major != 0
+                || self.checked_devices.contains(dev)
+                || source.is_some_and(|source| source.starts_with("/dev/"))
+        };
+        let on_devices: Vec<_> = changed.iter().copied().filter(on_device).collect();
+        let mut related = changed;
+        for dev in on_devices {
+            self.update_checked_device(dev);
+            related.insert(self.mounts.disk_of(dev));
         }
-        self.update_checked_devices();
-        self.disks.clear();
-        let backings: Vec<_> = self.cache.keys().copied().collect();
+        self.mounted = None;
+        self.identify_again(|backing, identity| is_related(&related, backing, identity));
+    }
+
+    /// Follows block devices that came or went. Reads a folder, so it is too slow for every record.
+    pub(crate) fn refresh_devices(&mut self) {
+        let devices = block_devices(&self.sysfs);
+        if devices != self.devices {
+            self.devices = devices;
+            self.update_all_checked_devices();
+            self.disks.clear();
+            self.mounted = None;
+            // A new device may be part of the stack of an old one.
+            self.identify_again(|_, _| true);
+        }
+    }
+
+    /// Identifies the cached file systems anew that are wanted. One whose type is no longer known
+    /// keeps its identity.
+    fn identify_again(&mut self, wanted: impl Fn(&Backing, &Identity) -> bool) {
+        let cached = self.cache.iter().filter(|(backing, identity)| wanted(backing, identity));
+        let backings: Vec<_> = cached.map(|(backing, _)| *backing).collect();
         for backing in backings {
             let identity = self.identify(&backing);
             if identity.backing.as_ref().is_some_and(|device| device.fs.is_some()) {
@@ -125,22 +169,22 @@ impl Identities {
         }
     }
 
-    /// Updates the map of checked devices if block devices came or went. Reads a folder, so it is too
-    /// slow for every record.
-    pub(crate) fn refresh_devices(&mut self) {
-        let devices = block_devices(&self.sysfs);
-        if devices != self.devices {
-            self.devices = devices;
-            self.update_checked_devices();
-            self.disks.clear();
-        }
+    /// The file systems that are mounted read-write on selected devices: device and type.
+    pub(crate) fn mounted(&mut self) -> &[(String, String)] {
+        let mounted = self.mounted.take().unwrap_or_else(|| self.list_mounted());
+        self.mounted.insert(mounted)
     }
 
-    /// The mounted file systems on selected disks: device and type.
-    pub(crate) fn mounted(&self) -> Vec<(String, String)> {
-        let backings = self.mounts.all().iter().filter_map(|mount| self.mounts.by_dev(mount.dev));
+    fn list_mounted(&self) -> Vec<(String, String)> {
+        // A read-only file system, such as a snap, is announced when it stalls first.
+        let mounts = self.mounts.all().iter().filter(|mount| !mount.read_only);
+        let devs: BTreeSet<_> = mounts
+            .filter(|mount| mount.dev.major != 0 || mount.source.starts_with("/dev/"))
+            .map(|mount| mount.dev)
+            .collect();
+        let backings = devs.into_iter().filter_map(|dev| self.mounts.by_dev(dev));
         let backings =
-            backings.filter(|found| !found.disks.is_empty() && self.selects(&found.disks));
+            backings.filter(|found| !found.members.is_empty() && self.selects(&found.members));
         let mut all: Vec<_> =
             backings.filter_map(|found| Some((found.device, found.fs?))).collect();
         all.sort_unstable();
@@ -159,45 +203,46 @@ impl Identities {
             return Rc::clone(identity);
         }
         // It may have been mounted since the last refresh.
-        self.refresh_mounts();
+        self.refresh_mounts(Refresh::Lookup);
         let identity = self.identify(backing);
         self.insert(*backing, identity)
     }
 
-    /// The disk with this number.
-    pub(crate) fn disk(&mut self, dev: DeviceId) -> Rc<Disk> {
-        if let Some(disk) = self.disks.get(&dev) {
+    /// The disk with this number. For a path of a multipath device it is that device.
+    pub(crate) fn disk(&mut self, number: DeviceId) -> Rc<Disk> {
+        if let Some(disk) = self.disks.get(&number) {
             return Rc::clone(disk);
         }
+        let dev = hidden_disks::head_of(&self.sysfs, Path::new("/proc"), number).unwrap_or(number);
         let folder = block_folder(&self.sysfs, dev);
         let subsystem = link_name(&folder.join("device/subsystem"));
         let disk = Rc::new(Disk {
             device: self.mounts.block_name(dev),
             dev,
-            selected: self.selects(&[dev]),
             driver: match subsystem.as_deref() {
                 Some("scsi") => Some(Source::Scsi),
                 Some(name) if name.starts_with("nvme") => Some(Source::Nvme),
                 _ => None,
             },
         });
-        self.disks.insert(dev, Rc::clone(&disk));
+        self.disks.insert(number, Rc::clone(&disk));
         disk
     }
 
-    /// The disks of `--device`; empty for all.
-    pub(crate) fn selected_disks(&self) -> &[DeviceId] {
-        &self.selected_disks
+    /// The devices of `--device`; empty for all.
+    pub(crate) fn selected_devices(&self) -> &[DeviceId] {
+        &self.selected_devices
     }
 
-    /// Whether `--device` selects a file system on these disks.
-    fn selects(&self, disks: &[DeviceId]) -> bool {
-        let selected = &self.selected_disks;
-        selected.is_empty() || disks.iter().any(|disk| selected.contains(disk))
+    /// Whether `--device` selects a file system on these block devices.
+    fn selects(&self, members: &[DeviceId]) -> bool {
+        let selected = &self.selected_devices;
+        let covered = |dev: &DeviceId| covers(&self.sysfs, &self.mounts, selected, *dev);
+        selected.is_empty() || members.iter().any(covered)
     }
 
     fn insert(&mut self, backing: Backing, identity: Identity) -> Rc<Identity> {
-        if !self.selected_disks.is_empty() {
+        if !self.selected_devices.is_empty() {
             // The programs skip what is not selected. If the map is full, the agent skips it.
             let decision =
                 if identity.selected { FilterDecision::INCLUDE } else { FilterDecision::EXCLUDE };
@@ -215,10 +260,10 @@ impl Identities {
         } else {
             self.mounts.by_bdi_name(&device)
         };
-        let disks = backing.as_ref().map(|device| device.disks.as_slice()).unwrap_or_default();
-        let selected = self.selects(disks);
+        let members = backing.as_ref().map(|device| device.members.as_slice()).unwrap_or_default();
+        let selected = self.selects(members);
         let integrity_checked =
-            disks.iter().any(|disk| checks_integrity(&self.sysfs, &self.mounts, *disk));
+            members.iter().any(|dev| checks_integrity(&self.sysfs, &self.mounts, *dev));
         Identity { backing, selected, integrity_checked }
     }
 
@@ -232,25 +277,47 @@ impl Identities {
             // The device is gone, or it is a file system without one in another mount namespace.
             None => {
                 let device = if name.is_empty() { dev.to_string() } else { name };
-                BackingDevice { device, dev, fs: Some(fs), disks: Vec::new() }
+                BackingDevice { device, dev, fs: Some(fs), disks: Vec::new(), members: Vec::new() }
             }
         }
     }
 
     /// Fills the map of file systems and devices below which integrity is checked.
-    fn update_checked_devices(&mut self) {
-        let mounted = self.mounts.all().iter().map(|mount| mount.dev);
-        let blocks = block_devices(&self.sysfs);
-        for dev in mounted.chain(blocks) {
-            if checks_integrity(&self.sysfs, &self.mounts, dev) {
-                // If the map is full, unstable writes are still counted, and graded by the agent.
-                let _ = self.checked.insert(dev_t(dev.major, dev.minor), 1, 0);
-            } else {
-                // Most are not in the map.
-                let _ = self.checked.remove(&dev_t(dev.major, dev.minor));
-            }
+    fn update_all_checked_devices(&mut self) {
+        let mounted = self.mounts.all().iter();
+        let mounted = mounted
+            .filter(|mount| mount.dev.major != 0 || mount.source.starts_with("/dev/"))
+            .map(|mount| mount.dev);
+        let gone = self.checked_devices.iter().copied();
+        let all: BTreeSet<_> = mounted.chain(self.devices.iter().copied()).chain(gone).collect();
+        for dev in all {
+            self.update_checked_device(dev);
         }
     }
+
+    fn update_checked_device(&mut self, dev: DeviceId) {
+        let key = dev_t(dev.major, dev.minor);
+        if checks_integrity(&self.sysfs, &self.mounts, dev) {
+            // If the map is full, unstable writes are still counted, and graded by the agent.
+            let _ = self.checked.insert(key, 1, 0);
+            self.checked_devices.insert(dev);
+        } else if self.checked_devices.remove(&dev) {
+            let _ = self.checked.remove(&key);
+        }
+    }
+}
+
+/// Whether a cached identity may have changed with mounts of these devices and disks.
+fn is_related(changed: &BTreeSet<DeviceId>, backing: &Backing, identity: &Identity) -> bool {
+    if backing.kind == BY_DEV && changed.contains(&device_id(backing)) {
+        return true;
+    }
+    // The name of a backing device is a number, or `btrfs-N`, of which only the identity tells the
+    // members.
+    let named = name(&backing.name).parse().is_ok_and(|dev| changed.contains(&dev));
+    let Some(found) = &identity.backing else { return true };
+    let mut devices = found.members.iter().chain(&found.disks).chain([&found.dev]);
+    named || devices.any(|dev| changed.contains(dev))
 }
 
 /// The device number in a backing.

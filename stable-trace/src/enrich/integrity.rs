@@ -23,17 +23,14 @@ use super::{
 const MAX_LISTED_PAGES: u64 = 64;
 
 impl Enricher {
-    /// Turns a record into an integrity error; `None` if `--device` excludes it.
-    pub(crate) fn integrity(&mut self, record: &IntegrityRecord) -> Option<Event> {
+    /// Turns a record into an integrity error. No filter hides one.
+    pub(crate) fn integrity(&mut self, record: &IntegrityRecord) -> Event {
         let disk = self.identities.disk(disk_number(&record.key));
-        if !disk.selected {
-            return None;
-        }
         let pages: Vec<_> = record.runs.iter().flat_map(|run| self.pages(run)).collect();
         let listed = pages.len() as u64;
         let has_task = record.tid != 0;
         let (path, path_from) = self.path(record).map(FilePath::into_fields).unwrap_or_default();
-        Some(Event::Integrity(IntegrityError {
+        Event::Integrity(IntegrityError {
             op: operation(&record.key),
             device: disk.device.clone(),
             dev: Some(disk.dev),
@@ -50,7 +47,7 @@ impl Enricher {
             pid: has_task.then_some(record.pid),
             tid: has_task.then_some(record.tid),
             comm: has_task.then(|| name(&record.comm)),
-        }))
+        })
     }
 
     /// The pages of a run.

@@ -50,10 +50,11 @@ impl Enricher {
         }))
     }
 
-    /// Turns a record into an unstable write; `None` if `--device` excludes it.
+    /// Turns a record into an unstable write; `None` if `--device` excludes it, and no device below
+    /// checks integrity.
     pub(crate) fn unstable_write(&mut self, record: &UnstableRecord) -> Option<Event> {
         let identity = self.identities.get(&record.key.backing);
-        if !identity.selected {
+        if !identity.shows_unstable_writes() {
             return None;
         }
         let stack = self.stacks.get(record.stack);

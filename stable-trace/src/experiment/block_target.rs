@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     kernel::{
-        devices::{DevicesError, DiskId, resolve_device},
+        devices::{DevicesError, DiskId, resolve_disk},
         private_mount::unshare_mounts,
         sysfs::device_id,
     },
@@ -83,13 +83,13 @@ impl BlockTarget {
         let (number, open) =
             loop_device::attach(&file, record).map_err(ExperimentError::LoopDevice)?;
         fs::remove_file(&path).map_err(failed)?;
-        let disk = resolve_device(Path::new("/sys"), &loop_device::name_of(number))?;
+        let disk = resolve_disk(Path::new("/sys"), &loop_device::name_of(number))?;
         Ok(Self { path: loop_device::path_of(number), disk, _open: Some(open) })
     }
 
     /// Takes a device that is not in use and has room for the plan's files.
     pub(super) fn named(name: &str, plan: &Plan) -> Result<Self, ExperimentError> {
-        let disk = resolve_device(Path::new("/sys"), name)?;
+        let disk = resolve_disk(Path::new("/sys"), name)?;
         // `queue/stable_writes` belongs to the whole disk, but only the named device is
         // overwritten.
         let path = device_node(name)?;

@@ -223,7 +223,7 @@ impl Runner<'_> {
                 harmless: false,
             },
             method: self.args.attach.method(),
-            disks: Vec::new(),
+            devices: Vec::new(),
             stacks: false,
             btf: None,
         }

@@ -3,49 +3,72 @@
 //! A device that checks integrity requires stable pages itself. A device stacked on it need not: a
 //! loop device never does, whatever its backing file lies on.
 
-use std::{os::unix::fs::MetadataExt as _, path::Path};
+use std::{collections::BTreeSet, os::unix::fs::MetadataExt as _, path::Path};
 
 use stable_trace_analysis::units::DeviceId;
 
 use super::{mounts::Mounts, sysfs};
 
-/// The deepest stack that is followed (LVM on MD on NVMe is 3). It ends a circle of links.
+/// The deepest stack that is followed to its disks (LVM on MD on NVMe is 3). It ends a circle of
+/// links.
 const MAX_DEPTH: u32 = 8;
 
 /// Whether the device, or a device below it, has protection information.
 pub(crate) fn checks_integrity(sysfs: &Path, mounts: &Mounts, dev: DeviceId) -> bool {
-    checks_integrity_within(sysfs, mounts, dev, MAX_DEPTH)
+    with_lower_devices(sysfs, mounts, dev).into_iter().any(|dev| {
+        let format = sysfs::read(&sysfs::block_folder(sysfs, dev).join("integrity/format"));
+        format.is_some_and(|format| !matches!(format.as_str(), "" | "none" | "nop"))
+    })
 }
 
-fn checks_integrity_within(sysfs: &Path, mounts: &Mounts, dev: DeviceId, depth: u32) -> bool {
-    let Some(depth) = depth.checked_sub(1) else { return false };
-    let checks = |dev| checks_integrity_within(sysfs, mounts, dev, depth);
+/// A device and every device that it is made of: the disk of a partition, the parts of a mapped
+/// device or an array, the device that holds a loop device's file. A file system with a device number
+/// of its own, such as btrfs, is made of its members.
+pub(crate) fn with_lower_devices(
+    sysfs: &Path,
+    mounts: &Mounts,
+    dev: DeviceId,
+) -> BTreeSet<DeviceId> {
+    let mut found = BTreeSet::new();
+    let mut next = vec![dev];
+    while let Some(dev) = next.pop() {
+        // False in a circle of links, too.
+        if found.insert(dev) {
+            next.extend(next_lower_devices(sysfs, mounts, dev));
+        }
+    }
+    found
+}
+
+fn next_lower_devices(sysfs: &Path, mounts: &Mounts, dev: DeviceId) -> Vec<DeviceId> {
     let folder = sysfs::block_folder(sysfs, dev);
     if !folder.exists() {
-        // A file system with a device number of its own, such as btrfs.
-        let below = mounts.by_dev(dev).map(|backing| backing.disks).unwrap_or_default();
-        return below.into_iter().any(|disk| disk != dev && checks(disk));
+        return mounts.by_dev(dev).map(|backing| backing.members).unwrap_or_default();
     }
     let disk = mounts.disk_of(dev);
     if disk != dev {
-        return checks(disk);
-    }
-    let format = sysfs::read(&folder.join("integrity/format"));
-    if format.is_some_and(|format| !matches!(format.as_str(), "" | "none" | "nop")) {
-        return true;
+        return vec![disk];
     }
     let slaves = sysfs::entries(&folder.join("slaves")).unwrap_or_default().into_iter();
     let slaves = slaves.filter_map(|(_, slave)| sysfs::read_dev(&slave.join("dev")));
-    let file = sysfs::loop_backing_file(&folder).and_then(|path| device_of(&path));
-    slaves.chain(file).any(checks)
+    let file = sysfs::loop_backing_file(&folder);
+    slaves.chain(file.and_then(|path| device_of(mounts, &path))).collect()
 }
 
-/// The device that a file is or lies on. A file that was deleted under its loop device has no name
-/// to be found by.
-fn device_of(path: &str) -> Option<DeviceId> {
-    let metadata = std::fs::metadata(path).ok()?;
-    let dev = if metadata.rdev() != 0 { metadata.rdev() } else { metadata.dev() };
-    Some(sysfs::device_id(dev))
+/// The device that a file is, or the number of the file system that it lies on. A file that was
+/// deleted under its loop device, or that is in a btrfs subvolume, is found by the mount that its path
+/// leads to.
+fn device_of(mounts: &Mounts, path: &str) -> Option<DeviceId> {
+    let found = std::fs::metadata(path).ok();
+    if let Some(found) = &found
+        && found.rdev() != 0
+    {
+        return Some(sysfs::device_id(found.rdev()));
+    }
+    // A subvolume of btrfs has a number of its own (`btrfs_getattr`, fs/btrfs/inode.c, 6.12), which
+    // no mount shows.
+    let number = found.map(|found| sysfs::device_id(found.dev()));
+    number.filter(|dev| mounts.by_dev(*dev).is_some()).or_else(|| mounts.dev_at(Path::new(path)))
 }
 
 /// A disk that is not stacked on another.

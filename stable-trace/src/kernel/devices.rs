@@ -112,8 +112,21 @@ fn integrity(folder: &Path) -> Option<Protection> {
 }
 
 /// Resolves `--device`: a kernel's name (`sda`, `sda1`), a `MAJOR:MINOR`, a device mapper's name, or
-/// a path such as `/dev/disk/by-id/…`. A partition resolves to its disk.
-pub(crate) fn resolve_device(sysfs: &Path, device: &str) -> Result<DiskId, DevicesError> {
+/// a path such as `/dev/disk/by-id/…`.
+pub(crate) fn resolve_device(sysfs: &Path, device: &str) -> Result<DeviceId, DevicesError> {
+    resolve(sysfs, device, |folder| sysfs::read_dev(&folder.join("dev")))
+}
+
+/// Resolves the same names to a disk. A partition resolves to its disk.
+pub(crate) fn resolve_disk(sysfs: &Path, device: &str) -> Result<DiskId, DevicesError> {
+    resolve(sysfs, device, disk)
+}
+
+fn resolve<T>(
+    sysfs: &Path,
+    device: &str,
+    read: impl FnOnce(&Path) -> Option<T>,
+) -> Result<T, DevicesError> {
     let number = if device.starts_with('/') {
         path_number(sysfs, Path::new(device))?
     } else {
@@ -123,8 +136,8 @@ pub(crate) fn resolve_device(sysfs: &Path, device: &str) -> Result<DiskId, Devic
         Some(dev) => Some(sysfs::block_folder(sysfs, dev)),
         None => folder_by_name(sysfs, device),
     };
-    match folder.and_then(|folder| disk(&folder)) {
-        Some(disk) => Ok(disk),
+    match folder.and_then(|folder| read(&folder)) {
+        Some(found) => Ok(found),
         None => Err(DevicesError::Unknown {
             name: device.to_owned(),
             similar: most_similar(device, &device_names(sysfs)?),

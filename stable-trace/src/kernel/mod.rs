@@ -4,10 +4,12 @@
 //! Everything here reads facts. The plan of the probes decides what follows from them.
 
 pub(crate) mod btf;
+pub(crate) mod device_family;
 pub(crate) mod device_stack;
 pub(crate) mod device_users;
 pub(crate) mod devices;
 pub(crate) mod feature_probe;
+pub(crate) mod hidden_disks;
 pub(crate) mod lockdown;
 pub(crate) mod memlock;
 pub(crate) mod modules;

@@ -11,7 +11,7 @@ use stable_trace_analysis::units::DeviceId;
 pub(super) const MOUNTINFO: &str = "/proc/self/mountinfo";
 
 /// One line of mountinfo.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Mount {
     /// `st_dev` of the files of the mount.
     pub(crate) dev: DeviceId,
@@ -78,13 +78,16 @@ fn unescape(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
+/// The mount that a path leads to.
+pub(super) fn mount_at<'a>(mounts: &'a [Mount], path: &Path) -> Option<&'a Mount> {
+    let mounts = mounts.iter().filter(|mount| path.starts_with(&mount.point));
+    // Of two mounts on one point the later hides the earlier: `max_by_key` takes the last.
+    mounts.max_by_key(|mount| Path::new(&mount.point).components().count())
+}
+
 /// The device that the file system at `path` is mounted from; `None` if its source is no device.
 pub(crate) fn source_device(mounts: &[Mount], path: &Path) -> Option<PathBuf> {
-    mounts
-        .iter()
-        .filter(|mount| path.starts_with(&mount.point))
-        // Of two mounts on one point the later hides the earlier: `max_by_key` takes the last.
-        .max_by_key(|mount| Path::new(&mount.point).components().count())
+    mount_at(mounts, path)
         .map(|mount| PathBuf::from(&mount.source))
         .filter(|source| source.starts_with("/dev"))
 }

@@ -192,7 +192,7 @@ fn start_event(tracer: &Tracer, limits: Limits, metrics: Option<String>) -> Star
         // The programs filter no unstable write that a verdict rests on.
         filtered: false,
         scope: tracer.scope.clone(),
-        only_devices: tracer.enricher.identities.selected_disks().to_vec(),
+        only_devices: tracer.enricher.identities.selected_devices().to_vec(),
         metrics,
     }
 }

@@ -12,7 +12,7 @@ use crate::{
 };
 
 impl Tracer {
-    /// The integrity errors of the selected devices, summed over kernel keys of the same name.
+    /// The integrity errors of all devices, summed over kernel keys of the same name.
     pub(super) fn integrity_errors(&mut self) -> Result<Vec<IntegritySummary>, MapError> {
         let mut sums: BTreeMap<_, u64> = BTreeMap::new();
         for IntegrityCount { device, op, check, source, count, .. } in self.integrity_counts()? {
@@ -28,16 +28,14 @@ impl Tracer {
         Ok(lines.collect())
     }
 
-    /// The integrity errors of the selected devices, one entry a key of the kernel's map.
+    /// The integrity errors of all devices, one entry a key of the kernel's map.
     pub(super) fn integrity_counts(&mut self) -> Result<Vec<IntegrityCount>, MapError> {
         let mut all = Vec::new();
         for (key, count) in self.counters.integrity_errors()? {
             let disk = self.enricher.identities.disk(disk_number(&key));
-            if disk.selected {
-                let (op, check, source) = (operation(&key), check(&key), source(&key, &disk));
-                let device = disk.device.clone();
-                all.push(IntegrityCount { key, device, op, check, source, count });
-            }
+            let (op, check, source) = (operation(&key), check(&key), source(&key, &disk));
+            let device = disk.device.clone();
+            all.push(IntegrityCount { key, device, op, check, source, count });
         }
         Ok(all)
     }

@@ -64,11 +64,12 @@ impl Tracer {
         let lost = self.lost()?;
         let stalls = self.stalls()?;
         let maps = self.fills();
-        let mounted = self.enricher.identities.mounted().into_iter();
+        let mounted = self.enricher.identities.mounted().iter();
+        let mounted = mounted
+            .map(|(device, fs)| DeviceFs { device: Some(device.clone()), fs: Some(fs.clone()) })
+            .collect();
         Ok(Snapshot {
-            mounted: mounted
-                .map(|(device, fs)| DeviceFs { device: Some(device), fs: Some(fs) })
-                .collect(),
+            mounted,
             processes: self.processes()?,
             unstable: self.unstable_counts()?,
             integrity: self.integrity_counts()?,
@@ -115,7 +116,7 @@ impl Tracer {
         let mut all = Vec::new();
         for (key, count) in self.counters.unstable_writes()? {
             let identity = self.enricher.identities.get(&key.backing);
-            if identity.selected {
+            if identity.shows_unstable_writes() {
                 let (context, grade) =
                     (unstable_write_context(&key), unstable_write_grade(&key, &identity));
                 all.push(UnstableCount {

@@ -142,7 +142,7 @@ impl Tracer {
         let mut sums: BTreeMap<(Context, Grade, _, _), u64> = BTreeMap::new();
         for (key, count) in self.counters.unstable_writes()? {
             let identity = self.enricher.identities.get(&key.backing);
-            if identity.selected {
+            if identity.shows_unstable_writes() {
                 let Location { device, fs, .. } = identity.location();
                 let sum = sums.entry((
                     unstable_write_context(&key),

@@ -31,7 +31,7 @@ use crate::{
     kernel::{
         btf::{self, Btf},
         memlock, modules,
-        mounts::{Mounts, MountsError},
+        mounts::{Mounts, MountsError, Refresh},
         symbols::{Symbols, SymbolsError},
         tracefs::{TracefsError, with_tracefs},
     },
@@ -86,8 +86,8 @@ pub(crate) struct TraceConfig {
     pub(crate) settings: Settings,
     /// `--attach`: the only method to use; `None` for any.
     pub(crate) method: Option<Method>,
-    /// `--device`, resolved to disks.
-    pub(crate) disks: Vec<DeviceId>,
+    /// `--device`.
+    pub(crate) devices: Vec<DeviceId>,
     /// `--stacks`.
     pub(crate) stacks: bool,
     /// `--btf`: the file to read the kernel's types from.
@@ -131,7 +131,7 @@ impl Tracer {
             Ok::<_, TracerError>(attach(loader, plan, &addresses, &config.settings, tracefs)?)
         })??;
         let seeds = seeds(&mut attached, &config.settings)?;
-        let scope = filter::describe(&config.settings, attached.follows(), &config.disks);
+        let scope = filter::describe(&config.settings, attached.follows(), &config.devices);
         let logger = EbpfLogger::init(&mut attached.ebpf)
             .inspect_err(|error| {
                 log::debug!(
@@ -155,7 +155,7 @@ impl Tracer {
                 stacks: Stacks::new(symbols, StackMap::new(map(ebpf, "STACKS")?.try_into()?)),
                 identities: Identities::new(
                     Mounts::load()?,
-                    config.disks.clone(),
+                    config.devices.clone(),
                     map(ebpf, "DEVICE_FILTER")?.try_into()?,
                     map(ebpf, "CHECKED_DEVICES")?.try_into()?,
                 ),
@@ -204,7 +204,9 @@ impl Tracer {
                 let (time_ns, event) = match &record {
                     Record::Stall(record) => (record.end_ns, enricher.stall(record)),
                     Record::Unstable(record) => (record.time_ns, enricher.unstable_write(record)),
-                    Record::Integrity(record) => (record.time_ns, enricher.integrity(record)),
+                    Record::Integrity(record) => {
+                        (record.time_ns, Some(enricher.integrity(record)))
+                    }
                     Record::Path(names) => return enricher.paths.learn(names),
                 };
                 if let Some(event) = event
@@ -229,7 +231,7 @@ impl Tracer {
     /// Does the periodic work of an attached run: follows mounts, devices and modules, and reports
     /// losses.
     pub(crate) fn tick(&mut self, emitter: &mut Emitter) -> io::Result<()> {
-        self.enricher.identities.refresh_mounts();
+        self.enricher.identities.refresh_mounts(Refresh::Periodic);
         self.follow_modules();
         self.report_losses(emitter)
     }

@@ -27,7 +27,8 @@ const LOSS_WITHIN_NS: u64 = 1_000_000_000;
 pub(super) struct DiskProperties {
     pub(super) requires_stable_pages: bool,
     pub(super) checks_integrity: bool,
-    /// Whether the run traces writes to it (`--device`).
+    /// Whether the run traces writes to it: `--device` hides none on a disk that checks integrity, or
+    /// on devices above it.
     pub(super) traced: bool,
 }
 
@@ -79,7 +80,8 @@ impl History {
                 let properties = DiskProperties {
                     requires_stable_pages: device.stable_writes,
                     checks_integrity: device.integrity.is_some(),
-                    traced: start.only_devices.is_empty()
+                    traced: device.integrity.is_some()
+                        || start.only_devices.is_empty()
                         || start.only_devices.contains(&device.dev),
                 };
                 self.disk_properties.insert(disk, properties);

@@ -84,9 +84,22 @@ fn protection_information_is_described() {
 }
 
 #[test]
-fn a_partition_resolves_to_its_disk() {
+fn a_partition_stays_a_partition() {
     let sysfs = sysfs();
-    let disk = |wanted| resolve_device(sysfs.path(), wanted).unwrap();
+    let device = |wanted| resolve_device(sysfs.path(), wanted).unwrap();
+    for wanted in ["sda", "8:0"] {
+        assert_eq!(device(wanted), DeviceId::new(8, 0), "{wanted}");
+    }
+    for wanted in ["sda1", "8:1"] {
+        assert_eq!(device(wanted), DeviceId::new(8, 1), "{wanted}");
+    }
+    assert_eq!(device("vg-root"), DeviceId::new(252, 0));
+}
+
+#[test]
+fn the_disk_of_a_partition_is_found() {
+    let sysfs = sysfs();
+    let disk = |wanted| resolve_disk(sysfs.path(), wanted).unwrap();
     let sda = DiskId { name: "sda".to_owned(), dev: DeviceId::new(8, 0) };
     for wanted in ["sda", "sda1", "8:0", "8:1"] {
         assert_eq!(disk(wanted), sda, "{wanted}");
