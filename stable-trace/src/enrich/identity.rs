@@ -271,15 +271,13 @@ impl Identities {
     /// kernel, or for a file system without a device whatever names it.
     fn by_super_block(&self, dev: DeviceId, fs: String, name: String) -> BackingDevice {
         let found = self.mounts.by_dev(dev).or_else(|| self.mounts.by_block_name(&name));
-        match found {
-            // The type is the kernel's: the mounts may be those of another namespace.
-            Some(device) => BackingDevice { fs: Some(fs), ..device },
-            // The device is gone, or it is a file system without one in another mount namespace.
-            None => {
-                let device = if name.is_empty() { dev.to_string() } else { name };
-                BackingDevice { device, dev, fs: Some(fs), disks: Vec::new(), members: Vec::new() }
-            }
-        }
+        // Without a device it is gone, or its file system has none and is mounted elsewhere only.
+        let found = found.unwrap_or_else(|| {
+            let device = if name.is_empty() { dev.to_string() } else { name };
+            BackingDevice { device, dev, fs: None, disks: Vec::new(), members: Vec::new() }
+        });
+        // The type is the kernel's: the mounts may be those of another namespace.
+        BackingDevice { fs: Some(fs), ..found }
     }
 
     /// Fills the map of file systems and devices below which integrity is checked.

@@ -214,7 +214,7 @@ fn a_change_is_reported_once() {
         let mut mounts = Mounts::open(Path::new("/proc/thread-self/mountinfo")).unwrap();
         let is_there = |mounts: &Mounts| mounts.all().iter().any(|mount| mount.point == point);
         assert!(is_there(&mounts));
-        let mut refresh = |mounts: &mut Mounts| {
+        let refresh = |mounts: &mut Mounts| {
             mounts.read_took = Duration::ZERO;
             mounts.refresh(Refresh::Lookup).unwrap()
         };

@@ -3,7 +3,7 @@
 
 use stable_trace_analysis::event::Preemption;
 
-use super::*;
+use super::{writeback_wait::IDENTIFY, *};
 
 /// The facts of a kernel like 6.12.
 fn facts() -> Facts {
@@ -76,7 +76,7 @@ fn without_fentry_waits_use_tracepoints_and_the_rest_kprobes() {
         programs(&plan),
         [
             "writeback_wait_switch",
-            "writeback_wait_begin",
+            "writeback_wait_begin_typed",
             "generic_write_end_5_kprobe",
             "block_write_end_5_kprobe",
             "iomap_write_end_4_kprobe",
@@ -94,7 +94,7 @@ fn without_fentry_waits_use_tracepoints_and_the_rest_kprobes() {
 #[test]
 fn without_fentry_and_kprobes_only_tracepoints_attach() {
     let plan = plan(&refusing(refusing(facts(), "fentry"), "kprobe"), None);
-    assert_eq!(programs(&plan), ["writeback_wait_switch", "writeback_wait_begin"]);
+    assert_eq!(programs(&plan), ["writeback_wait_switch", "writeback_wait_begin_typed"]);
     assert!(gaps(&plan).contains(&("do_page_mkwrite".into(), "no kprobe here")));
 }
 
@@ -114,10 +114,13 @@ fn a_kretprobe_is_used_only_on_request() {
 fn with_preempted_programs_no_run_may_be_missed() {
     let seven = Facts { release: "7.3.4".into(), preemption: Preemption::Full, ..facts() };
     let auto = plan(&seven, None);
-    assert_eq!(programs(&auto)[..2], ["writeback_wait_switch", "writeback_wait_begin"]);
+    let identifies = IDENTIFY.iter().copied();
+    let begin: Vec<_> = identifies.chain(["writeback_wait_begin"]).collect();
+    assert_eq!(programs(&auto)[0], "writeback_wait_switch");
+    assert_eq!(programs(&auto)[1..5], begin);
     let plan = plan(&seven, Some(Method::Fentry));
     assert_eq!(
-        programs(&plan)[..7],
+        programs(&plan)[..6],
         [
             "writeback_wait_end",
             "writeback_wait_end_again",
@@ -125,9 +128,9 @@ fn with_preempted_programs_no_run_may_be_missed() {
             "writeback_wait_end_killable",
             "writeback_wait_end_killable_again",
             "writeback_wait_end_killable_again_again",
-            "writeback_wait_begin",
         ]
     );
+    assert_eq!(programs(&plan)[6..10], begin);
     assert!(plan.probes_returns());
 }
 
@@ -155,7 +158,8 @@ fn neither_end_of_a_wait_attaches_without_the_other() {
 
 #[test]
 fn a_field_of_another_size_is_not_read() {
-    let mut facts = refusing(facts(), "fentry");
+    let mut facts = refusing(refusing(facts(), "btf"), "fentry");
+    facts.members.clear();
     let record = facts.tracepoints.get_mut("writeback:folio_wait_writeback").unwrap();
     record.insert("ino".into(), (40, 4));
     let plan = plan(&facts, Some(Method::Tracepoint));

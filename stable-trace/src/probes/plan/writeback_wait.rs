@@ -130,7 +130,7 @@ pub(super) fn preempts_raw_tracepoints(facts: &Facts) -> bool {
 }
 
 /// The programs that identify a folio for the program that reads the record.
-const IDENTIFY: [&str; 3] = [
+pub(super) const IDENTIFY: [&str; 3] = [
     "writeback_wait_identify",
     "writeback_wait_identify_again",
     "writeback_wait_identify_again_again",

@@ -109,8 +109,8 @@ pub(crate) fn members() -> impl Iterator<Item = &'static str> {
     names.flatten().copied()
 }
 
-/// The members by which the subvolume of a btrfs inode is found (fs/btrfs/btrfs_inode.h and ctree.h, 5.10
-/// to 7.3), in the order of [`BtrfsOffsets`](stable_trace_common::folio::BtrfsOffsets).
+/// The members by which the subvolume of a btrfs inode is found (`fs/btrfs/btrfs_inode.h` and `ctree.h`,
+/// 5.10 to 7.3), in the order of [`BtrfsOffsets`](stable_trace_common::folio::BtrfsOffsets).
 pub(crate) const BTRFS_MEMBERS: [&str; 3] =
     ["btrfs_inode.vfs_inode", "btrfs_inode.root", "btrfs_root.anon_dev"];
 
