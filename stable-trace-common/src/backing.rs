@@ -34,6 +34,14 @@ impl Backing {
     /// Neither a file system nor a device.
     pub const NONE: Self = Self { kind: BY_BDI, dev: 0, fs: [0; FS_LEN], name: [0; NAME_LEN] };
 
+    /// Whether the type of the file system is `fs`, NUL-padded. As one number: an array would be compared
+    /// by a function call, for which the stack of a BPF program has no room.
+    #[must_use]
+    pub const fn is_type(&self, fs: [u8; 8]) -> bool {
+        let [a, b, c, d, e, f, g, h, ..] = self.fs;
+        u64::from_ne_bytes([a, b, c, d, e, f, g, h]) == u64::from_ne_bytes(fs)
+    }
+
     /// Major and minor number (`MAJOR` and `MINOR` of `include/linux/kdev_t.h`).
     #[must_use]
     pub const fn numbers(&self) -> (u32, u32) {

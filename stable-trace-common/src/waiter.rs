@@ -35,4 +35,20 @@ pub struct Waiter {
     pub process: [u8; COMM_LEN],
 }
 
+impl Waiter {
+    /// A wait of which nothing is known yet.
+    pub const NEW: Self = Self {
+        folio: Folio::UNKNOWN,
+        inode: 0,
+        begin_ns: 0,
+        end_ns: 0,
+        stack: 0,
+        phase: ENTERED,
+        pid_tgid: 0,
+        cgroup_id: 0,
+        comm: [0; COMM_LEN],
+        process: [0; COMM_LEN],
+    };
+}
+
 const _: () = assert!(size_of::<Waiter>() == size_of::<Folio>() + 7 * 8 + 2 * COMM_LEN);

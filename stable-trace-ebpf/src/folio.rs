@@ -110,7 +110,7 @@ pub(crate) fn identify(folio: u64, mapping: u64, out: &mut Folio) -> Option<u64>
     // SAFETY: the helper takes any address, and writes no further than the buffer's end.
     unsafe { bpf_probe_read_kernel_str_bytes(name as *const u8, &mut out.backing.fs) }.ok()?;
     // The helper leaves the bytes after the NUL as they were: zero.
-    if out.backing.fs.starts_with(b"bdev\0") {
+    if out.backing.is_type(*b"bdev\0\0\0\0") {
         // The page cache of a block device. All of these share one super block.
         out.backing.dev = member(inode, &offsets().inode_rdev)?;
         return Some(inode);
@@ -121,7 +121,7 @@ pub(crate) fn identify(folio: u64, mapping: u64, out: &mut Folio) -> Option<u64>
         // SAFETY: the helper takes any address, and writes no further than the buffer's end.
         let _ = unsafe { bpf_probe_read_kernel_str_bytes(id, &mut out.backing.name) };
     }
-    if out.backing.fs.starts_with(b"btrfs\0") {
+    if out.backing.is_type(*b"btrfs\0\0\0") {
         out.subvolume = subvolume(inode).unwrap_or(0);
     }
     Some(inode)

@@ -37,8 +37,8 @@ static FOLLOW: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 static PIDNS_INUM: Global<u32> = Global::new(0);
 
-/// PID namespaces above a process, at most: `MAX_PID_NS_LEVEL`, include/linux/pid_namespace.h, 5.10
-/// to 7.3.
+/// PID namespaces above a process, at most: `MAX_PID_NS_LEVEL`, `include/linux/pid_namespace.h`,
+/// 5.10 to 7.3.
 const MAX_LEVEL: u64 = 32;
 
 /// Whether only followed processes are traced.

@@ -39,7 +39,7 @@ const RESEND_AFTER_NS: u64 = 1_000_000_000;
 pub(crate) fn send(inode: u64, folio: &Folio) {
     if inode == 0
         || offset(&offsets().dentry_alias) == ABSENT
-        || folio.backing.fs.starts_with(b"bdev\0")
+        || folio.backing.is_type(*b"bdev\0\0\0\0")
     {
         return;
     }
@@ -85,6 +85,8 @@ pub(crate) fn send(inode: u64, folio: &Folio) {
 /// Reads the names from the inode's first dentry up to its root. `None` if it has no dentry, or is not
 /// the inode `ino` any more.
 #[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "the length of a name, 256")]
+#[expect(clippy::cast_sign_loss, reason = "more than 1 here")]
 fn walk(inode: u64, ino: u64, record: *mut PathRecord) -> Option<()> {
     let alias: u64 = member(inode, &offsets().inode_dentry)?;
     if alias == 0 {
@@ -138,6 +140,7 @@ fn walk(inode: u64, ino: u64, record: *mut PathRecord) -> Option<()> {
 /// The place of the next name, below [`NAMES_LIMIT`]. In assembler: the compiler knows that the mask does
 /// nothing and would remove it, but the verifier does not.
 #[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "eBPF has registers of 64 bits")]
 fn masked(at: u64) -> usize {
     let mut place = at;
     // SAFETY: it changes one register.

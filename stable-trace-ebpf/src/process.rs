@@ -23,6 +23,7 @@ static PROCESS_STALLS: PerCpuHashMap<ProcessKey, ProcessStalls> =
 /// Replaces the name of a thread of the current process by that of the group leader, unless the kernel's
 /// types are not known. `task` is the current task.
 #[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "16")]
 pub(crate) fn leader_name(task: u64, pid_tgid: u64, name: &mut [u8; COMM_LEN]) {
     let (process, thread) = process_and_thread(pid_tgid);
     let comm = offset(&offsets().task_comm);

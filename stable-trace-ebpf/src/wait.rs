@@ -37,6 +37,9 @@ use crate::{
 #[map]
 static WAITERS: HashMap<u64, Waiter> = HashMap::with_max_entries(16_384, 0);
 
+/// The initial value of an entry.
+static NEW: Waiter = Waiter::NEW;
+
 /// 1: returns of the wait function end waits, not switches of tasks.
 #[unsafe(no_mangle)]
 static RETURNS_PROBED: Global<u32> = Global::new(0);
@@ -54,7 +57,7 @@ pub(crate) fn entered(ctx: &impl EbpfContext, task: u64, folio: &Folio, inode: u
     // SAFETY: no pointer is involved.
     let now = unsafe { bpf_ktime_get_ns() };
     let stack = stack::store_current(ctx);
-    if let Some(waiter) = WAITERS.get_ptr_mut(task) {
+    let waiter = if let Some(waiter) = WAITERS.get_ptr_mut(task) {
         // SAFETY: a live map value. Only probes in this task and its switches change it, and the task
         // is running here.
         let waiter = unsafe { &mut *waiter };
@@ -79,33 +82,38 @@ pub(crate) fn entered(ctx: &impl EbpfContext, task: u64, folio: &Folio, inode: u
         } else {
             count(Counter::WithoutSleep);
         }
-        waiter.folio = *folio;
-        waiter.inode = inode;
-        waiter.begin_ns = now;
-        waiter.end_ns = 0;
-        waiter.stack = stack;
-        waiter.phase = ENTERED;
-        return;
-    }
-    let mut waiter = Waiter {
-        folio: *folio,
-        inode,
-        begin_ns: now,
-        end_ns: 0,
-        stack,
-        phase: ENTERED,
-        pid_tgid,
+        waiter
+    } else {
+        let Some(waiter) = add(task) else {
+            count(Counter::WaitersFull);
+            let (_, thread) = process_and_thread(pid_tgid);
+            warn!(ctx, "no room to follow the wait of thread {}", thread);
+            return;
+        };
+        // SAFETY: as above.
+        let waiter = unsafe { &mut *waiter };
+        waiter.pid_tgid = pid_tgid;
         // SAFETY: no pointer is involved.
-        cgroup_id: unsafe { bpf_get_current_cgroup_id() },
-        comm,
-        process: comm,
+        waiter.cgroup_id = unsafe { bpf_get_current_cgroup_id() };
+        waiter.comm = comm;
+        waiter.process = comm;
+        process::leader_name(task, pid_tgid, &mut waiter.process);
+        waiter
     };
-    process::leader_name(task, pid_tgid, &mut waiter.process);
-    if WAITERS.insert(task, waiter, u64::from(BPF_ANY)).is_err() {
-        count(Counter::WaitersFull);
-        let (_, thread) = process_and_thread(pid_tgid);
-        warn!(ctx, "no room to follow the wait of thread {}", thread);
-    }
+    waiter.folio = *folio;
+    waiter.inode = inode;
+    waiter.begin_ns = now;
+    waiter.end_ns = 0;
+    waiter.stack = stack;
+    waiter.phase = ENTERED;
+}
+
+/// Adds an entry of the current task, to be filled in place: a second copy would not fit on the stack.
+/// `None` if the map is full.
+#[inline(always)]
+fn add(task: u64) -> Option<*mut Waiter> {
+    WAITERS.insert(task, &NEW, u64::from(BPF_ANY)).ok()?;
+    WAITERS.get_ptr_mut(task)
 }
 
 /// The wait function returns to the current task, which may not have waited at all.
