@@ -38,8 +38,10 @@ impl Backing {
     /// by a function call, for which the stack of a BPF program has no room.
     #[must_use]
     pub const fn is_type(&self, fs: [u8; 8]) -> bool {
-        let [a, b, c, d, e, f, g, h, ..] = self.fs;
-        u64::from_ne_bytes([a, b, c, d, e, f, g, h]) == u64::from_ne_bytes(fs)
+        match self.fs.first_chunk() {
+            Some(first) => u64::from_ne_bytes(*first) == u64::from_ne_bytes(fs),
+            None => false,
+        }
     }
 
     /// Major and minor number (`MAJOR` and `MINOR` of `include/linux/kdev_t.h`).

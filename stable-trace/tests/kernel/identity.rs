@@ -183,7 +183,9 @@ fn behind_overlay() -> Result<()> {
     let wac_folder = merged.path().join("data");
     fs::create_dir(&wac_folder)?;
     let mut agent = Agent::start(["--min-latency=0"])?;
-    let mut wac = Wac::spawn_paused_with(16, &wac_folder, "a")?;
+    // Of a file of overlayfs itself `sync_file_range` writes nothing back: its pages are the upper
+    // file's. A mapping is of the upper file.
+    let mut wac = Wac::spawn_paused_with(16, &wac_folder, "b")?;
     wac.start()?;
     let pid = wac.pid();
     agent.await_stalls(SOME)?;

@@ -241,12 +241,16 @@ fn untraced_writers_make_the_cause_unknown() {
         only_devices: vec![crate::units::DeviceId::new(8, 16)],
         ..whole.clone()
     };
+    let mut unchecked_elsewhere = elsewhere.clone();
+    unchecked_elsewhere.devices[0].integrity = None;
     let here =
         crate::event::Start { only_devices: vec![crate::units::DeviceId::new(8, 0)], ..whole };
     for (start, cause) in [
         (unattached, Cause::Unknown),
         (filtered, Cause::Unknown),
-        (elsewhere, Cause::Unknown),
+        // No filter hides a write to a device that checks integrity.
+        (elsewhere, Cause::NoRewriteSeen),
+        (unchecked_elsewhere, Cause::Unknown),
         (here, Cause::NoRewriteSeen),
     ] {
         let mut correlator = Correlator::new(Limits::default());
