@@ -214,7 +214,12 @@ impl Report {
         };
         let key = (stall.subvolume_dev.or(stall.dev), stall.ino);
         self.files.add(key, stall.duration_ns, file, |_| {});
-        let process = || TopProcess { pid: stall.pid, comm: stall.comm.clone() };
+        let process = || TopProcess {
+            pid: stall.pid,
+            process: stall.process.clone(),
+            comm: stall.comm.clone(),
+            container: stall.container.clone().or_else(|| stall.cgroup.clone()),
+        };
         self.processes
             .add(stall.pid, stall.duration_ns, process, |process| process.add_thread(&stall.comm));
     }

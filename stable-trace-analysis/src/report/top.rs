@@ -46,8 +46,12 @@ pub(super) struct TopFile {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct TopProcess {
     pub(super) pid: u32,
+    /// Its name, if the recording has it.
+    pub(super) process: Option<String>,
     /// The common prefix of its thread names, with a `*` if they differ.
     pub(super) comm: String,
+    /// Its container or pod, or else its cgroup.
+    pub(super) container: Option<String>,
 }
 
 impl<K, L> Default for Top<K, L> {
@@ -155,7 +159,8 @@ mod tests {
 
     #[test]
     fn a_process_has_the_common_prefix_of_its_thread_names() {
-        let mut process = TopProcess { pid: 1, comm: "wac-write-1".into() };
+        let mut process =
+            TopProcess { pid: 1, comm: "wac-write-1".into(), ..TopProcess::default() };
         process.add_thread("wac-write-1");
         assert_eq!(process.comm, "wac-write-1");
         process.add_thread("wac-write-2");

@@ -3,6 +3,7 @@
 use stable_trace_common::backing::{BY_DEV, Backing};
 
 use super::{
+    cgroups::Cgroups,
     identity::{Identities, device_id, subvolume_dev},
     paths::{File, FilePath, Paths},
     stacks::Stacks,
@@ -16,6 +17,8 @@ pub(crate) struct Enricher {
     pub(crate) identities: Identities,
     /// Paths of files.
     pub(crate) paths: Paths,
+    /// Cgroups of tasks.
+    pub(crate) cgroups: Cgroups,
     /// `--stacks`.
     pub(crate) show_stacks: bool,
 }

@@ -1,5 +1,6 @@
 //! From records to events: decoding, devices and file systems, paths, contexts.
 
+pub(crate) mod cgroups;
 pub(crate) mod context;
 pub(crate) mod decode;
 mod enricher;

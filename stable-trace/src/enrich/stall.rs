@@ -7,6 +7,7 @@ use stable_trace_common::{
 };
 
 use super::{
+    cgroups::Cgroup,
     decode::name,
     enricher::Enricher,
     identity::{Identity, Location, subvolume_dev},
@@ -27,6 +28,7 @@ impl Enricher {
         let Location { device, dev, fs } = identity.location();
         let found = self.path_of(&record.backing, record.subvolume, record.ino, Some(record.pid));
         let (path, path_from) = found.map(FilePath::into_fields).unwrap_or_default();
+        let CgroupFields { cgroup_id, cgroup, container } = self.cgroup(record.cgroup_id);
         Some(Event::Stall(Stall {
             context: stack.reason.context,
             function: stack.reason.function.clone().unwrap_or_else(|| UNNAMED_WAIT.to_owned()),
@@ -35,9 +37,9 @@ impl Enricher {
             tid: record.tid,
             comm: name(&record.comm),
             process: Some(name(&record.process)),
-            cgroup_id: Some(record.cgroup_id),
-            cgroup: None,
-            container: None,
+            cgroup_id,
+            cgroup,
+            container,
             device,
             dev,
             fs,
@@ -63,6 +65,7 @@ impl Enricher {
         let found =
             self.path_of(&record.key.backing, record.subvolume, record.ino, Some(record.pid));
         let (path, path_from) = found.map(FilePath::into_fields).unwrap_or_default();
+        let CgroupFields { cgroup_id, cgroup, container } = self.cgroup(record.cgroup_id);
         Some(Event::UnstableWrite(UnstableWrite {
             context,
             grade: unstable_write_grade(&record.key, &identity),
@@ -71,9 +74,9 @@ impl Enricher {
             tid: record.tid,
             comm: name(&record.comm),
             process: Some(name(&record.process)),
-            cgroup_id: Some(record.cgroup_id),
-            cgroup: None,
-            container: None,
+            cgroup_id,
+            cgroup,
+            container,
             device,
             dev,
             fs,
@@ -84,6 +87,22 @@ impl Enricher {
             index: record.index,
             stack: self.frames(&stack.frames),
         }))
+    }
+}
+
+/// What an event says of a task's cgroup.
+#[derive(Default)]
+struct CgroupFields {
+    cgroup_id: Option<u64>,
+    cgroup: Option<String>,
+    container: Option<String>,
+}
+
+impl Enricher {
+    fn cgroup(&mut self, id: u64) -> CgroupFields {
+        let Some(found) = self.cgroups.get(id) else { return CgroupFields::default() };
+        let Cgroup { path, container } = (*found).clone();
+        CgroupFields { cgroup_id: Some(id), cgroup: path, container }
     }
 }
 

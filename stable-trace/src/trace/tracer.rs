@@ -23,6 +23,7 @@ use crate::{
     collect::{maps::CounterMaps, ring::Ring, stacks::StackMap},
     enrich::{
         Enricher,
+        cgroups::Cgroups,
         decode::{Record, decode},
         identity::Identities,
         paths::Paths,
@@ -140,6 +141,9 @@ impl Tracer {
                 );
             })
             .ok();
+        let mounts = Mounts::load()?;
+        // Without it the mounts alone tell whether there is a unified hierarchy.
+        let own_cgroup = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
         let ebpf = &mut attached.ebpf;
         Ok(Self {
             ring: Ring::new(RingBuf::try_from(map(ebpf, "EVENTS")?)?).map_err(TracerError::Ring)?,
@@ -152,9 +156,10 @@ impl Tracer {
                 map(ebpf, "INTEGRITY_ERRORS")?.try_into()?,
             )?,
             enricher: Enricher {
+                cgroups: Cgroups::new(mounts.all(), &own_cgroup),
                 stacks: Stacks::new(symbols, StackMap::new(map(ebpf, "STACKS")?.try_into()?)),
                 identities: Identities::new(
-                    Mounts::load()?,
+                    mounts,
                     config.devices.clone(),
                     map(ebpf, "DEVICE_FILTER")?.try_into()?,
                     map(ebpf, "CHECKED_DEVICES")?.try_into()?,

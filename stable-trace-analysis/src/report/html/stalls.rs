@@ -141,7 +141,12 @@ pub(super) fn most_stalled(report: &Report) -> Markup {
         .first(MAX_ROWS)
         .into_iter()
         .map(|(process, totals)| {
-            (html! { (process.comm) " " small { "pid " (process.pid) } }, totals)
+            let name = html! {
+                (process.process.as_deref().unwrap_or(&process.comm))
+                " " small { "pid " (process.pid) }
+                @if let Some(container) = &process.container { " " small { (container) } }
+            };
+            (name, totals)
         })
         .collect();
     let approximate = report.files.is_approximate() || report.processes.is_approximate();
