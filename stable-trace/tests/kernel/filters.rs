@@ -127,11 +127,12 @@ fn thread_named(pid: u32, name: &str) -> Result<u32> {
     anyhow::bail!("process {pid} has no thread {name}")
 }
 
-/// The process is in a descendant of the selected cgroup.
+/// The process is in a descendant of the selected cgroup, with the name of a container's.
 fn one_cgroup() -> Result<()> {
     let parent = Cgroup::new()?;
     let child = parent.child("child")?;
-    let grandchild = child.child("grandchild")?;
+    let container = "0123456789abcdef".repeat(4);
+    let grandchild = child.child(&format!("docker-{container}.scope"))?;
     let pair = Pair::new(Fs::Ext4)?;
     let pid = pair.selected.wac.pid();
     grandchild.add_process(pid)?;
@@ -140,7 +141,14 @@ fn one_cgroup() -> Result<()> {
     let (recording, hits) = pair.run(&["--cgroup", &path])?;
 
     let id = grandchild.id()?;
-    only(&recording, |stall| stall.pid == pid && stall.cgroup_id == Some(id))?;
+    let root = Cgroup::root().context("no cgroup2 is mounted")?;
+    let below = format!("/{}", grandchild.path().strip_prefix(root)?.display());
+    only(&recording, |stall| {
+        stall.pid == pid
+            && stall.cgroup_id == Some(id)
+            && stall.cgroup.as_deref() == Some(&below)
+            && stall.container.as_deref() == Some(&container)
+    })?;
     every_wait_is_accounted_for(recording.summary()?, hits)
 }
 
