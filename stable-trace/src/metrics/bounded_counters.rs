@@ -7,6 +7,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     hash::Hash,
+    time::Duration,
 };
 
 use stable_trace_common::histogram::Histogram;
@@ -49,21 +50,45 @@ impl Count for Histogram {
 /// Sums, by label set `L`, of counts that the kernel keeps by key `K`.
 #[derive(Debug)]
 pub(super) struct BoundedCounters<K, L, V> {
-    /// The last reading of each key. Bounded by the size of the kernel's map.
+    /// The last reading of each key. Bounded by the size of the kernel's map, and what the agent keeps of
+    /// its removed keys.
     seen: HashMap<K, V>,
-    sums: BTreeMap<L, V>,
+    sums: BTreeMap<L, Sum<V>>,
     /// The most label sets with a sum of their own.
     limit: usize,
     /// Label sets with a sum of their own.
     used: usize,
     /// The label set that takes the increase of another one beyond the limit.
     overflow: fn(&L) -> L,
+    /// When the counts were read, since the start of the run.
+    now: Duration,
+}
+
+#[derive(Debug)]
+struct Sum<V> {
+    value: V,
+    /// When it last increased, or was declared.
+    changed: Duration,
+    /// Whether it is one of the limited sums, not one that takes the overflow.
+    is_own: bool,
 }
 
 impl<K: Eq + Hash, L: Ord + Clone, V: Count> BoundedCounters<K, L, V> {
     /// `overflow` maps a label set to one of a few that take all increases beyond the limit.
     pub(super) fn new(limit: usize, overflow: fn(&L) -> L) -> Self {
-        Self { seen: HashMap::new(), sums: BTreeMap::new(), limit, used: 0, overflow }
+        Self {
+            seen: HashMap::new(),
+            sums: BTreeMap::new(),
+            limit,
+            used: 0,
+            overflow,
+            now: Duration::ZERO,
+        }
+    }
+
+    /// Sets when the next counts were read.
+    pub(super) const fn set_time(&mut self, now: Duration) {
+        self.now = now;
     }
 
     /// Adds a label set with the sum 0, unless the limit is reached. Returns whether it is new.
@@ -71,32 +96,78 @@ impl<K: Eq + Hash, L: Ord + Clone, V: Count> BoundedCounters<K, L, V> {
         let new = !self.sums.contains_key(&labels) && self.used < self.limit;
         if new {
             self.used += 1;
-            self.sums.insert(labels, V::ZERO);
+            let sum = Sum { value: V::ZERO, changed: self.now, is_own: true };
+            self.sums.insert(labels, sum);
         }
         new
     }
 
+    /// Whether this total of a key is more than the last one.
+    pub(super) fn would_increase(&self, key: &K, total: &V) -> bool {
+        let increase = self.seen.get(key).map_or_else(|| total.clone(), |seen| total.since(seen));
+        !increase.is_zero()
+    }
+
     /// Takes the current total of a key, and its current labels.
     pub(super) fn observe(&mut self, key: K, labels: L, total: &V) {
+        self.observe_or_replace(key, labels, total, |_, _| false);
+    }
+
+    /// As [`Self::observe`]. If the limit is reached, new labels take the place of others for which
+    /// `may_go` holds, by the labels and the time since their last increase: of those that have not
+    /// increased for the longest time.
+    pub(super) fn observe_or_replace(
+        &mut self,
+        key: K,
+        labels: L,
+        total: &V,
+        may_go: impl Fn(&L, Duration) -> bool,
+    ) {
         let seen = self.seen.entry(key).or_insert(V::ZERO);
         let increase = total.since(seen);
         if increase.is_zero() {
             return;
         }
         seen.add(&increase);
-        let labels = if self.sums.contains_key(&labels) {
-            labels
-        } else if self.used < self.limit {
-            self.used += 1;
-            labels
-        } else {
-            (self.overflow)(&labels)
-        };
-        self.sums.entry(labels).or_insert(V::ZERO).add(&increase);
+        if !self.sums.contains_key(&labels) && self.used >= self.limit {
+            let idle = |sum: &Sum<V>| self.now.saturating_sub(sum.changed);
+            let all =
+                self.sums.iter().filter(|(labels, sum)| sum.is_own && may_go(labels, idle(sum)));
+            let longest = all.max_by_key(|(_, sum)| idle(sum)).map(|(labels, _)| labels.clone());
+            if let Some(longest) = longest {
+                self.release(&longest);
+            }
+        }
+        let is_known = self.sums.contains_key(&labels);
+        let is_own = is_known || self.used < self.limit;
+        let labels = if is_own { labels } else { (self.overflow)(&labels) };
+        self.used += usize::from(is_own && !is_known);
+        let new = Sum { value: V::ZERO, changed: self.now, is_own };
+        let sum = self.sums.entry(labels).or_insert(new);
+        sum.value.add(&increase);
+        sum.changed = self.now;
+    }
+
+    /// Gives the place of labels back. Their sum is added to that of the overflow, so that the sum of all
+    /// labels never decreases.
+    pub(super) fn release(&mut self, labels: &L) {
+        if let Some(Sum { value, is_own: true, .. }) = self.sums.remove(labels) {
+            self.used -= 1;
+            if !value.is_zero() {
+                let overflow = Sum { value: V::ZERO, changed: self.now, is_own: false };
+                self.sums.entry((self.overflow)(labels)).or_insert(overflow).value.add(&value);
+            }
+        }
+    }
+
+    /// Gives the places of labels back that have no count, and for which `wanted` does not hold.
+    pub(super) fn release_unused(&mut self, wanted: impl Fn(&L) -> bool) {
+        self.sums.retain(|labels, sum| !sum.is_own || !sum.value.is_zero() || wanted(labels));
+        self.used = self.sums.values().filter(|sum| sum.is_own).count();
     }
 
     pub(super) fn sums(&self) -> impl Iterator<Item = (&L, &V)> {
-        self.sums.iter()
+        self.sums.iter().map(|(labels, sum)| (labels, &sum.value))
     }
 }
 
@@ -133,6 +204,38 @@ mod tests {
         counters.observe(3, "c".to_owned(), &6);
         counters.observe(1, "a".to_owned(), &2);
         assert_eq!(sums(&counters), [("a", 2), ("b", 1), ("other", 6)]);
+    }
+
+    #[test]
+    fn idle_labels_give_their_place_to_new_ones() {
+        let hour = |_: &String, idle| idle >= Duration::from_hours(1);
+        let mut counters = BoundedCounters::new(2, |_| "other".to_owned());
+        let observed =
+            |counters: &mut BoundedCounters<_, _, _>, minutes, key, name: &str, total| {
+                counters.set_time(Duration::from_mins(minutes));
+                counters.observe_or_replace(key, name.to_owned(), &total, hour);
+            };
+        observed(&mut counters, 0, 1, "a", 5);
+        observed(&mut counters, 30, 2, "b", 3);
+        observed(&mut counters, 59, 3, "c", 1);
+        assert_eq!(sums(&counters), [("a", 5), ("b", 3), ("other", 1)]);
+        observed(&mut counters, 60, 4, "d", 2);
+        assert_eq!(sums(&counters), [("b", 3), ("d", 2), ("other", 6)]);
+        // An unchanged total needs no place; later increases are those of a new name.
+        observed(&mut counters, 95, 1, "a", 5);
+        assert_eq!(sums(&counters), [("b", 3), ("d", 2), ("other", 6)]);
+        observed(&mut counters, 95, 1, "a", 7);
+        assert_eq!(sums(&counters), [("a", 2), ("d", 2), ("other", 9)]);
+    }
+
+    #[test]
+    fn labels_without_a_count_give_their_place_back() {
+        let mut counters = BoundedCounters::new(2, |_| "other".to_owned());
+        counters.declare("gone".to_owned());
+        counters.observe(1, "counted".to_owned(), &1);
+        counters.release_unused(|_| false);
+        counters.observe(2, "new".to_owned(), &1);
+        assert_eq!(sums(&counters), [("counted", 1), ("new", 1)]);
     }
 
     proptest! {

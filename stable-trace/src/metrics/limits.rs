@@ -3,7 +3,12 @@
 //! Each family has a limit of label sets; further ones are counted as `other`. The limits add up to
 //! at most the total, so that no family can take series from another.
 
+use std::time::Duration;
+
 use stable_trace_common::histogram::BUCKETS;
+
+/// Series that have not increased for this time give their place to new ones.
+pub(super) const IDLE: Duration = Duration::from_hours(1);
 
 /// Series in all; each bucket of a histogram counts as one.
 pub(super) const SERIES: usize = 2_500;

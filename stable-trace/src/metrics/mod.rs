@@ -11,6 +11,7 @@ mod limits;
 mod negotiate;
 mod number;
 mod process;
+mod process_label;
 pub mod series;
 pub mod server;
 pub mod snapshot;

@@ -3,7 +3,10 @@
 mod agent;
 mod kernel;
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use prometheus::proto::MetricFamily;
 use stable_trace_analysis::event::{Cause, Check, Context, Grade, Operation, Source};
@@ -53,8 +56,8 @@ type IntegrityLabels = (String, Operation, Check, Source);
 type VerdictLabels = (String, Cause);
 type WorkloadErrorLabels = (String, String, String);
 
-/// All series. It lives as long as the endpoint: a series that was exposed stays, and its counter
-/// never decreases.
+/// All series. It lives as long as the endpoint. A counter never decreases; series of what is gone or idle
+/// end when others need their place, and their counts move to `other`.
 #[derive(Debug)]
 pub(super) struct Registry {
     build: Build,
@@ -62,11 +65,11 @@ pub(super) struct Registry {
     /// Mounted file systems whose series were declared at 0.
     declared: BTreeSet<DeviceFsLabels>,
     processes: BoundedCounters<ProcessKey, (String, Context), u64>,
-    /// Process names with series of their own.
-    comms: BTreeSet<String>,
+    /// Process names with series of their own, and when they last stalled, since the start of the run.
+    comms: BTreeMap<String, Duration>,
     unstable: BoundedCounters<UnstableKey, UnstableLabels, u64>,
-    /// Number of series of unstable writes that were declared at 0.
-    unstable_declared: usize,
+    /// Series of unstable writes of mounted file systems that were declared at 0.
+    unstable_declared: BTreeSet<UnstableLabels>,
     integrity: BoundedCounters<IntegrityKey, IntegrityLabels, u64>,
     verdicts: BoundedCounters<VerdictLabels, VerdictLabels, u64>,
     missed: BoundedCounters<String, String, u64>,
@@ -93,12 +96,14 @@ impl Registry {
             }),
             declared: BTreeSet::new(),
             // `comms` bounds it.
-            processes: BoundedCounters::new(usize::MAX, Clone::clone),
-            comms: BTreeSet::new(),
+            processes: BoundedCounters::new(usize::MAX, |(_, context)| {
+                (OTHER.to_owned(), *context)
+            }),
+            comms: BTreeMap::new(),
             unstable: BoundedCounters::new(limits::UNSTABLE, |(_, context, grade)| {
                 (DeviceFsLabels::other(), *context, *grade)
             }),
-            unstable_declared: 0,
+            unstable_declared: BTreeSet::new(),
             integrity: BoundedCounters::new(limits::INTEGRITY, |(_, op, check, source)| {
                 (OTHER.to_owned(), *op, *check, *source)
             }),

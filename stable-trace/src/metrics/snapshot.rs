@@ -1,6 +1,6 @@
 //! The values of one scrape, read from the kernel's maps and the agent.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use stable_trace_analysis::event::{
     Cause, Check, Context, Device, Grade, ModeCount, Operation, Probe, Source,
@@ -18,6 +18,8 @@ use crate::collect::map_fill::MapFill;
 /// Everything that a scrape shows.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
+    /// When the values were read, since the probes attached.
+    pub uptime: Duration,
     /// Stalls, one entry a histogram of the kernel.
     pub stalls: Vec<Stalls>,
     /// Mounted file systems, whose series start at 0.

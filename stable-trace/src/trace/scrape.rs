@@ -69,6 +69,7 @@ impl Tracer {
             .map(|(device, fs)| DeviceFs { device: Some(device.clone()), fs: Some(fs.clone()) })
             .collect();
         Ok(Snapshot {
+            uptime: self.attached_at.elapsed(),
             mounted,
             processes: self.processes()?,
             unstable: self.unstable_counts()?,

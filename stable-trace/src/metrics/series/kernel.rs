@@ -1,16 +1,17 @@
 //! Families about the kernel: stalls, unstable writes, integrity errors, verdicts, devices.
 
-use std::cmp::Reverse;
+use std::{cmp::Reverse, collections::BTreeSet, time::Duration};
 
 use prometheus::proto::MetricFamily;
 use stable_trace_analysis::event::{Cause, Check, Context, Device, Grade, Operation, Source};
 use stable_trace_common::process::ProcessKey;
 
-use super::{DeviceFsLabels, OTHER, Registry, or_unknown};
+use super::{DeviceFsLabels, OTHER, Registry, UNKNOWN, or_unknown};
 use crate::metrics::{
     family::Family,
     limits,
     number::{count, seconds},
+    process_label::process_label,
     snapshot::Snapshot,
 };
 
@@ -30,6 +31,11 @@ impl Registry {
     fn stalls(&mut self, snapshot: &Snapshot) -> Option<MetricFamily> {
         // Sync waits too, so that the ratio of stable-page stalls to them is defined from the start.
         let contexts = [Context::WriteBegin, Context::PageMkwrite, Context::Sync];
+        self.stalls.set_time(snapshot.uptime);
+        let all_mounted = mounted(snapshot);
+        let is_gone = |labels: &DeviceFsLabels| is_gone(&all_mounted, labels);
+        self.declared.retain(|labels| !is_gone(labels));
+        self.stalls.release_unused(|(_, labels)| !is_gone(labels));
         for mounted in &snapshot.mounted {
             if (self.declared.len() + 1) * contexts.len() > limits::STALLS_DECLARED {
                 break;
@@ -45,7 +51,12 @@ impl Registry {
         stalls.sort_by_key(|stalls| Reverse(stalls.histogram.sum_ns));
         for stalls in stalls {
             let labels = (stalls.context, DeviceFsLabels::new(&stalls.device_fs));
-            self.stalls.observe(stalls.key, labels, &stalls.histogram);
+            self.stalls.observe_or_replace(
+                stalls.key,
+                labels,
+                &stalls.histogram,
+                |(_, labels), idle| is_replaceable(is_gone(labels), idle),
+            );
         }
         let mut family = Family::histogram(
             "stable_trace_stall_seconds",
@@ -62,15 +73,12 @@ impl Registry {
         let mut processes: Vec<_> = snapshot.processes.iter().collect();
         processes.sort_by_key(|process| Reverse(process.sum_ns));
         for process in processes {
-            let comm = match &process.name {
-                Some(comm) if self.comms.contains(comm) => comm,
-                Some(comm)
-                    if process.key != ProcessKey::OVERFLOW
-                        && self.comms.len() < limits::PROCESSES =>
-                {
-                    self.comms.insert(comm.clone());
-                    comm
-                }
+            if !self.processes.would_increase(&process.key, &process.sum_ns) {
+                continue;
+            }
+            let name = process.name.as_deref().filter(|_| process.key != ProcessKey::OVERFLOW);
+            let comm = match name.map(process_label) {
+                Some(comm) if self.takes_place(comm, snapshot.uptime) => comm,
                 _ => OTHER,
             };
             let labels = (comm.to_owned(), process.context);
@@ -87,16 +95,46 @@ impl Registry {
         family.done()
     }
 
+    /// Whether a process name that stalls now has series of its own: while there are few, or in the place
+    /// of the one that has not stalled for the longest time.
+    fn takes_place(&mut self, comm: &str, now: Duration) -> bool {
+        if let Some(stalled) = self.comms.get_mut(comm) {
+            *stalled = now;
+            return true;
+        }
+        if self.comms.len() >= limits::PROCESSES {
+            let longest = self.comms.iter().min_by_key(|(_, stalled)| **stalled);
+            let Some((idle, _)) =
+                longest.filter(|(_, stalled)| now.saturating_sub(**stalled) >= limits::IDLE)
+            else {
+                return false;
+            };
+            let idle = idle.clone();
+            self.comms.remove(&idle);
+            for context in Context::ALL {
+                self.processes.release(&(idle.clone(), context));
+            }
+        }
+        self.comms.insert(comm.to_owned(), now);
+        true
+    }
+
     fn unstable(&mut self, snapshot: &Snapshot) -> Option<MetricFamily> {
+        self.unstable.set_time(snapshot.uptime);
+        let all_mounted = mounted(snapshot);
+        let is_gone = |labels: &DeviceFsLabels| is_gone(&all_mounted, labels);
+        self.unstable_declared.retain(|(labels, ..)| !is_gone(labels));
+        self.unstable.release_unused(|(labels, ..)| !is_gone(labels));
         for mounted in &snapshot.mounted {
             let on = |device: &&Device| mounted.device.as_deref() == Some(device.device.as_str());
             let grades = snapshot.devices.iter().find(on).map_or(&[][..], possible_grades);
             for grade in grades {
                 for context in [Context::WriteBegin, Context::PageMkwrite] {
-                    if self.unstable_declared < limits::UNSTABLE_DECLARED {
-                        let new =
-                            self.unstable.declare((DeviceFsLabels::new(mounted), context, *grade));
-                        self.unstable_declared += usize::from(new);
+                    if self.unstable_declared.len() < limits::UNSTABLE_DECLARED {
+                        let labels = (DeviceFsLabels::new(mounted), context, *grade);
+                        if self.unstable.declare(labels.clone()) {
+                            self.unstable_declared.insert(labels);
+                        }
                     }
                 }
             }
@@ -104,7 +142,12 @@ impl Registry {
         for unstable in &snapshot.unstable {
             let labels =
                 (DeviceFsLabels::new(&unstable.device_fs), unstable.context, unstable.grade);
-            self.unstable.observe(unstable.key, labels, &unstable.count);
+            self.unstable.observe_or_replace(
+                unstable.key,
+                labels,
+                &unstable.count,
+                |(labels, ..), idle| is_replaceable(is_gone(labels), idle),
+            );
         }
         let mut family = Family::counter(
             "stable_trace_unstable_writes_total",
@@ -123,6 +166,8 @@ impl Registry {
     }
 
     fn integrity(&mut self, snapshot: &Snapshot) -> Option<MetricFamily> {
+        self.integrity.set_time(snapshot.uptime);
+        self.integrity.release_unused(|(device, ..)| !is_removed(&snapshot.devices, device));
         for device in &snapshot.devices {
             for (op, check, source) in possible_errors(device) {
                 self.integrity.declare((device.device.clone(), op, check, source));
@@ -131,7 +176,12 @@ impl Registry {
         for errors in &snapshot.integrity {
             let (op, check, source) = (errors.op, errors.check, errors.source);
             let labels = (or_unknown(errors.device.as_deref()), op, check, source);
-            self.integrity.observe(errors.key, labels, &errors.count);
+            self.integrity.observe_or_replace(
+                errors.key,
+                labels,
+                &errors.count,
+                |(device, ..), idle| is_replaceable(is_removed(&snapshot.devices, device), idle),
+            );
         }
         let mut family = Family::counter(
             "stable_trace_integrity_errors_total",
@@ -150,6 +200,8 @@ impl Registry {
     }
 
     fn verdicts(&mut self, snapshot: &Snapshot) -> Option<MetricFamily> {
+        self.verdicts.set_time(snapshot.uptime);
+        self.verdicts.release_unused(|(device, _)| !is_removed(&snapshot.devices, device));
         for device in snapshot.devices.iter().filter(|device| device.integrity.is_some()) {
             for cause in Cause::ALL {
                 self.verdicts.declare((device.device.clone(), cause));
@@ -157,7 +209,12 @@ impl Registry {
         }
         for verdicts in &snapshot.verdicts {
             let labels = (or_unknown(verdicts.device.as_deref()), verdicts.cause);
-            self.verdicts.observe(labels.clone(), labels, &verdicts.count);
+            self.verdicts.observe_or_replace(
+                labels.clone(),
+                labels,
+                &verdicts.count,
+                |(device, _), idle| is_replaceable(is_removed(&snapshot.devices, device), idle),
+            );
         }
         let mut family = Family::counter(
             "stable_trace_verdicts_total",
@@ -169,6 +226,25 @@ impl Registry {
         }
         family.done()
     }
+}
+
+fn mounted(snapshot: &Snapshot) -> BTreeSet<DeviceFsLabels> {
+    snapshot.mounted.iter().map(DeviceFsLabels::new).collect()
+}
+
+/// Whether a file system is mounted no longer, or in other mount namespaces only.
+fn is_gone(mounted: &BTreeSet<DeviceFsLabels>, labels: &DeviceFsLabels) -> bool {
+    labels.device != UNKNOWN && !mounted.contains(labels)
+}
+
+/// Whether a block device has been removed.
+fn is_removed(devices: &[Device], device: &str) -> bool {
+    device != UNKNOWN && devices.iter().all(|present| present.device != device)
+}
+
+/// Whether series can give their place to others.
+fn is_replaceable(is_gone: bool, idle: Duration) -> bool {
+    idle >= limits::IDLE || is_gone && !idle.is_zero()
 }
 
 /// The label sets of integrity errors to declare for a device: those of its driver, for reads and

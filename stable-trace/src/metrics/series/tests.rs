@@ -204,6 +204,7 @@ fn oversized(round: u32) -> Snapshot {
         })
     });
     Snapshot {
+        uptime: Duration::from_secs(round.into()),
         stalls: stalls.collect(),
         mounted: (0..300).map(device_fs).collect(),
         processes: processes.collect(),
@@ -348,4 +349,73 @@ fn all_metric_names_are_the_documented_ones() {
             "stable_trace_workload_operations_total",
         ]
     );
+}
+
+/// The sum of the series of a metric that have this label.
+fn labelled(series: &BTreeMap<String, f64>, metric: &str, label: &str) -> Option<f64> {
+    let all = series.iter().filter(|(name, _)| name.starts_with(metric) && name.contains(label));
+    all.map(|(_, value)| *value).reduce(|one, other| one + other)
+}
+
+#[test]
+fn file_systems_that_are_gone_give_their_series_to_others() {
+    const COUNT: &str = "stable_trace_stall_seconds_count";
+    let mut registry = registry();
+    let mut all = Vec::new();
+    let mut before = 0.0;
+    for round in 0..201 {
+        all.push(stalls(round, 7, Context::WriteBegin, &[2_000]));
+        let snapshot = Snapshot {
+            uptime: Duration::from_secs(round.into()),
+            stalls: all.clone(),
+            mounted: vec![device_fs(round)],
+            ..Snapshot::default()
+        };
+        let series = scrape(&mut registry, &snapshot);
+        let own = labelled(&series, COUNT, &format!("device=\"sd{round}\""));
+        assert_eq!(own.map(f64::to_bits), Some(1.0_f64.to_bits()), "sd{round}");
+        let total = labelled(&series, COUNT, "context").unwrap();
+        assert!(total > before, "{total} after {before}");
+        before = total;
+    }
+    assert_eq!(before.to_bits(), 201.0_f64.to_bits());
+}
+
+#[test]
+fn a_process_that_has_not_stalled_for_an_hour_gives_its_series_to_another() {
+    const METRIC: &str = "stable_trace_process_stall_seconds_total";
+    let mut registry = registry();
+    let pool: Vec<_> = (0..limits::PROCESSES)
+        .map(|number| process(&format!("pool-{number}"), Context::Sync, 1_000_000_000))
+        .collect();
+    let later = |extra: &[ProcessTime], minutes| Snapshot {
+        uptime: Duration::from_mins(minutes),
+        processes: pool.iter().chain(extra).cloned().collect(),
+        ..Snapshot::default()
+    };
+    scrape(&mut registry, &later(&[], 0));
+    let early = process("early", Context::Sync, 1_000_000_000);
+    let series = scrape(&mut registry, &later(std::slice::from_ref(&early), 59));
+    assert_eq!(labelled(&series, METRIC, "early"), None);
+    let late = process("late", Context::Sync, 2_000_000_000);
+    let series = scrape(&mut registry, &later(&[early, late], 60));
+    let value = |label| labelled(&series, METRIC, label).unwrap().to_bits();
+    assert_eq!(value("late"), 2.0_f64.to_bits());
+    // That of `early`, and that of the one which gave its place.
+    assert_eq!(value("other"), 2.0_f64.to_bits());
+    assert_eq!(value("context"), 53.0_f64.to_bits());
+}
+
+#[test]
+fn workers_share_a_series() {
+    const METRIC: &str = "stable_trace_process_stall_seconds_total";
+    let workers = ["kworker/0:1", "kworker/u8:3", "iou-wrk-12", "iou-wrk-13"];
+    let snapshot = Snapshot {
+        processes: workers.map(|name| process(name, Context::Sync, 1_000_000_000)).into(),
+        ..Snapshot::default()
+    };
+    let series = scrape(&mut registry(), &snapshot);
+    for label in ["comm=\"kworker\"", "comm=\"iou-wrk\""] {
+        assert_eq!(labelled(&series, METRIC, label).map(f64::to_bits), Some(2.0_f64.to_bits()));
+    }
 }
