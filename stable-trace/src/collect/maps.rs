@@ -1,10 +1,16 @@
 //! Reads the maps of counters and histograms. They are exact, whatever the ring buffer dropped.
 
+use std::hash::Hash;
+
 use aya::{
     Pod,
-    maps::{HashMap as KernelMap, MapData, MapError, PerCpuArray, PerCpuHashMap, PerCpuValues},
+    maps::{
+        HashMap as KernelMap, IterableMap as _, MapData, MapError, PerCpuArray, PerCpuHashMap,
+        PerCpuValues,
+    },
 };
 use stable_trace_common::{
+    backing::Backing,
     counter::Counter,
     histogram::{Histogram, HistogramKey},
     integrity::IntegrityKey,
@@ -13,7 +19,7 @@ use stable_trace_common::{
     waiter::Waiter,
 };
 
-use super::map_fill::MapFill;
+use super::{map_fill::MapFill, retired::Retired};
 
 /// The maps of counters, histograms and waiters.
 pub(crate) struct CounterMaps {
@@ -23,6 +29,9 @@ pub(crate) struct CounterMaps {
     unstable: PerCpuHashMap<MapData, UnstableKey, u64>,
     processes: PerCpuHashMap<MapData, ProcessKey, ProcessStalls>,
     integrity: KernelMap<MapData, IntegrityKey, u64>,
+    retired_histograms: Retired<HistogramKey, Histogram>,
+    retired_unstable: Retired<UnstableKey, u64>,
+    retired_processes: Retired<ProcessKey, ProcessStalls>,
 }
 
 impl CounterMaps {
@@ -37,12 +46,23 @@ impl CounterMaps {
     ) -> Result<Self, MapError> {
         histograms.insert(HistogramKey::OVERFLOW, on_each_cpu(Histogram::EMPTY)?, 0)?;
         processes.insert(ProcessKey::OVERFLOW, on_each_cpu(ProcessStalls::EMPTY)?, 0)?;
-        Ok(Self { histograms, counters, waiters, unstable, processes, integrity })
+        Ok(Self {
+            histograms,
+            counters,
+            waiters,
+            unstable,
+            processes,
+            integrity,
+            retired_histograms: Retired::default(),
+            retired_unstable: Retired::default(),
+            retired_processes: Retired::default(),
+        })
     }
 
     /// All histograms that are not empty, summed over the CPUs.
     pub(crate) fn histograms(&self) -> Result<Vec<(HistogramKey, Histogram)>, MapError> {
-        let mut all = sums(&self.histograms, Histogram::EMPTY, Histogram::merge)?;
+        let all = sums(&self.histograms, Histogram::EMPTY, Histogram::merge)?;
+        let mut all = self.retired_histograms.add_to(all, Histogram::merge);
         all.retain(|(_, histogram)| histogram.count() > 0);
         Ok(all)
     }
@@ -54,17 +74,39 @@ impl CounterMaps {
 
     /// All counts of unstable writes, summed over the CPUs.
     pub(crate) fn unstable_writes(&self) -> Result<Vec<(UnstableKey, u64)>, MapError> {
-        sums(&self.unstable, 0, |sum, count| *sum += count)
+        let all = sums(&self.unstable, 0, add_count)?;
+        Ok(self.retired_unstable.add_to(all, add_count))
     }
 
     /// Stall time by process name and stack, summed over the CPUs.
     pub(crate) fn processes(&self) -> Result<Vec<(ProcessKey, ProcessStalls)>, MapError> {
-        let mut all = sums(&self.processes, ProcessStalls::EMPTY, ProcessStalls::merge)?;
+        let all = sums(&self.processes, ProcessStalls::EMPTY, ProcessStalls::merge)?;
+        let mut all = self.retired_processes.add_to(all, ProcessStalls::merge);
         all.retain(|(_, stalls)| stalls.stalls > 0);
         Ok(all)
     }
 
-    /// The fill of the maps from which nothing is removed. A map that cannot be read is skipped.
+    /// Makes room in the maps that are half full or more: removes keys that have not changed since the last
+    /// call, of file systems for which `is_gone` holds, and of any process. Their counts are kept.
+    pub(crate) fn make_room(&mut self, is_gone: impl Fn(&Backing) -> bool) -> Result<(), MapError> {
+        make_room(
+            &mut self.histograms,
+            &mut self.retired_histograms,
+            (Histogram::EMPTY, Histogram::merge),
+            |key| *key != HistogramKey::OVERFLOW && is_gone(&key.backing),
+        )?;
+        make_room(&mut self.unstable, &mut self.retired_unstable, (0, add_count), |key| {
+            is_gone(&key.backing)
+        })?;
+        make_room(
+            &mut self.processes,
+            &mut self.retired_processes,
+            (ProcessStalls::EMPTY, ProcessStalls::merge),
+            |key| *key != ProcessKey::OVERFLOW,
+        )
+    }
+
+    /// The fill of the maps that the programs fill. A map that cannot be read is skipped.
     pub(crate) fn fills(&self) -> Vec<MapFill> {
         [
             MapFill::count("HISTOGRAMS", &self.histograms, self.histograms.keys()),
@@ -91,6 +133,34 @@ impl CounterMaps {
 fn on_each_cpu<V: Pod>(value: V) -> Result<PerCpuValues<V>, MapError> {
     let cpus = aya::util::nr_cpus().map_err(|(_, source)| MapError::IoError(source))?;
     PerCpuValues::try_from(vec![value; cpus]).map_err(MapError::IoError)
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as the others that sum values")]
+const fn add_count(sum: &mut u64, count: &u64) {
+    *sum += *count;
+}
+
+/// Removes the keys that may go, and keeps their counts. `zero` and `add` sum the values of the CPUs.
+fn make_room<K: Pod + Eq + Hash, V: Pod + PartialEq>(
+    map: &mut PerCpuHashMap<MapData, K, V>,
+    retired: &mut Retired<K, V>,
+    (zero, add): (V, impl Fn(&mut V, &V) + Copy),
+    may_go: impl Fn(&K) -> bool,
+) -> Result<(), MapError> {
+    let capacity = map.map().info()?.max_entries() as usize;
+    // Without a read of the values, which are as many as CPUs.
+    if map.keys().take_while(Result::is_ok).count() * 2 < capacity {
+        retired.forget_before();
+        return Ok(());
+    }
+    let entries = sums(map, zero, add)?;
+    for key in retired.removable(&entries, may_go) {
+        let mut last = zero;
+        map.get(&key, 0)?.iter().for_each(|value| add(&mut last, value));
+        map.remove(&key)?;
+        retired.keep(key, last, add);
+    }
+    Ok(())
 }
 
 /// Sums each entry of a map over the CPUs.

@@ -4,6 +4,7 @@
 
 pub(crate) mod map_fill;
 pub(crate) mod maps;
+mod retired;
 pub(crate) mod ring;
 mod ring_fill;
 pub(crate) mod stacks;

@@ -39,8 +39,8 @@ pub(crate) struct Cgroups {
 /// `struct file_handle` of `open_by_handle_at(2)`, with room for one id.
 #[repr(C)]
 struct Handle {
-    handle_bytes: c_uint,
-    handle_type: c_int,
+    bytes: c_uint,
+    kind: c_int,
     id: [u8; 8],
 }
 
@@ -82,7 +82,7 @@ impl Cgroups {
 /// The path of a cgroup below the mount of its hierarchy. `None` if it is gone, or outside the mount, or
 /// without `CAP_DAC_READ_SEARCH`.
 fn path_of(point: &Path, folder: &File, id: u64) -> Option<String> {
-    let mut handle = Handle { handle_bytes: 8, handle_type: FILEID_KERNFS, id: id.to_ne_bytes() };
+    let mut handle = Handle { bytes: 8, kind: FILEID_KERNFS, id: id.to_ne_bytes() };
     // SAFETY: the handle has as many bytes as it says, and lives as long as the call, which only reads it.
     let opened = unsafe {
         libc::open_by_handle_at(

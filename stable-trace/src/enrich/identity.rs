@@ -43,6 +43,9 @@ pub(crate) struct Identities {
     mounted: Option<Vec<(String, String)>>,
 }
 
+/// Identities that are kept before those are dropped that are gone.
+const CACHED: usize = 16_384;
+
 /// A file system or device.
 #[derive(Debug, Default)]
 pub(crate) struct Identity {
@@ -208,6 +211,12 @@ impl Identities {
         self.insert(*backing, identity)
     }
 
+    /// Whether a file system is mounted no longer, or in other mount namespaces only, or a block device has
+    /// been removed.
+    pub(crate) fn is_gone(&self, backing: &Backing) -> bool {
+        is_gone(&self.mounts, &self.devices, backing)
+    }
+
     /// The disk with this number. For a path of a multipath device it is that device.
     pub(crate) fn disk(&mut self, number: DeviceId) -> Rc<Disk> {
         if let Some(disk) = self.disks.get(&number) {
@@ -247,6 +256,11 @@ impl Identities {
             let decision =
                 if identity.selected { FilterDecision::INCLUDE } else { FilterDecision::EXCLUDE };
             let _ = self.device_filter.insert(backing, decision, 0);
+        }
+        if self.cache.len() >= CACHED {
+            // Those that are gone are looked up again, by what their keys have.
+            let (mounts, devices) = (&self.mounts, &self.devices);
+            self.cache.retain(|backing, _| !is_gone(mounts, devices, backing));
         }
         let identity = Rc::new(identity);
         self.cache.insert(backing, Rc::clone(&identity));
@@ -302,6 +316,19 @@ impl Identities {
         } else if self.checked_devices.remove(&dev) {
             let _ = self.checked.remove(&key);
         }
+    }
+}
+
+/// [`Identities::is_gone`], with the sorted block devices.
+fn is_gone(mounts: &Mounts, devices: &[DeviceId], backing: &Backing) -> bool {
+    if backing.kind != BY_DEV {
+        return false;
+    }
+    let dev = device_id(backing);
+    if backing.is_type(*b"bdev\0\0\0\0") || backing.is_type(*b"swap\0\0\0\0") {
+        devices.binary_search(&dev).is_err()
+    } else {
+        mounts.first_of(dev).is_none()
     }
 }
 

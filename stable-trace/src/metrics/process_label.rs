@@ -12,7 +12,7 @@ const NUMBERED: [(&str, &str); 5] = [
     ("kcompactd", "kcompactd"),
 ];
 
-/// The label of a process: its name, without the number at the end of a kernel worker's or an io_uring
+/// The label of a process: its name, without the number at the end of a kernel worker's or an `io_uring`
 /// worker's, of which there is no end.
 pub(super) fn process_label(name: &str) -> &str {
     let numbered = NUMBERED.iter().find(|(prefix, _)| {

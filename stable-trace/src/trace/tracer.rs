@@ -47,6 +47,9 @@ use crate::{
 /// How often the list of loaded modules is checked.
 const MODULES_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How often old keys are removed from the maps. Only keys that have not changed for so long are removed.
+const ROOM_INTERVAL: Duration = Duration::from_secs(10);
+
 /// Why tracing cannot start or go on.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TracerError {
@@ -114,6 +117,7 @@ pub(crate) struct Tracer {
     /// Fingerprint of the loaded modules that the probes were planned with.
     modules: u64,
     modules_checked_at: Instant,
+    room_made_at: Instant,
     /// Records that could not be decoded.
     pub(super) malformed: u64,
 }
@@ -177,6 +181,7 @@ impl Tracer {
             btf: config.btf.clone(),
             modules,
             modules_checked_at: Instant::now(),
+            room_made_at: Instant::now(),
             malformed: 0,
             attached,
         })
@@ -238,7 +243,20 @@ impl Tracer {
     pub(crate) fn tick(&mut self, emitter: &mut Emitter) -> io::Result<()> {
         self.enricher.identities.refresh_mounts(Refresh::Periodic);
         self.follow_modules();
+        self.make_room();
         self.report_losses(emitter)
+    }
+
+    /// Removes what is gone from the kernel's maps before they are full.
+    fn make_room(&mut self) {
+        if self.room_made_at.elapsed() < ROOM_INTERVAL {
+            return;
+        }
+        self.room_made_at = Instant::now();
+        let identities = &self.enricher.identities;
+        if let Err(error) = self.counters.make_room(|backing| identities.is_gone(backing)) {
+            log::debug!("cannot remove old keys from the maps: {}", ErrorChain(&error));
+        }
     }
 
     /// Writes a `lost` line for records that were dropped, and shows the log messages of the
