@@ -86,7 +86,7 @@ impl CounterMaps {
         Ok(all)
     }
 
-    /// Makes room in the maps that are half full or more: removes keys that have not changed since the last
+    /// Makes room in the maps of which an eighth or more is used: removes keys that have not changed since the last
     /// call, of file systems for which `is_gone` holds, and of any process. Their counts are kept.
     pub(crate) fn make_room(&mut self, is_gone: impl Fn(&Backing) -> bool) -> Result<(), MapError> {
         make_room(
@@ -149,7 +149,7 @@ fn make_room<K: Pod + Eq + Hash, V: Pod + PartialEq>(
 ) -> Result<(), MapError> {
     let capacity = map.map().info()?.max_entries() as usize;
     // Without a read of the values, which are as many as CPUs.
-    if map.keys().take_while(Result::is_ok).count() * 2 < capacity {
+    if map.keys().take_while(Result::is_ok).count() * 8 < capacity {
         retired.forget_before();
         return Ok(());
     }

@@ -30,6 +30,7 @@ mod stalls;
 mod termination;
 mod unstable_writes;
 mod verdicts;
+mod volumes;
 mod workload_failures;
 
 use std::process::ExitCode;
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
         ("cli_errors", cli_errors::tests()),
         ("stalls", stalls::tests()),
         ("identity", identity::tests()),
+        ("volumes", volumes::tests()),
         ("workload_failures", workload_failures::tests()),
         ("stable_pages_patchset", stable_pages_patchset::tests()),
         ("stall_contexts", stall_contexts::tests()),
