@@ -111,6 +111,7 @@ pub(crate) fn entered(ctx: &impl EbpfContext, task: u64, folio: &Folio, inode: u
 /// Adds an entry of the current task, to be filled in place: a second copy would not fit on the stack.
 /// `None` if the map is full.
 #[inline(always)]
+#[expect(clippy::needless_borrows_for_generic_args, reason = "the stack has no room for a copy")]
 fn add(task: u64) -> Option<*mut Waiter> {
     WAITERS.insert(task, &NEW, u64::from(BPF_ANY)).ok()?;
     WAITERS.get_ptr_mut(task)
