@@ -43,6 +43,31 @@ pub(crate) fn tests() -> Vec<Test> {
     ]
 }
 
+/// Requires stable pages of a disk. On drop its setting is restored: a loop device keeps it for its next
+/// file.
+struct StableWrites<'a> {
+    disk: &'a Disk,
+    before: String,
+}
+
+impl<'a> StableWrites<'a> {
+    const NAME: &'static str = "queue/stable_writes";
+
+    fn on(disk: &'a Disk) -> Result<Self> {
+        let before = disk.attribute(Self::NAME).context("the disk has no stable_writes")?;
+        disk.set_attribute(Self::NAME, "1")?;
+        Ok(Self { disk, before })
+    }
+}
+
+impl Drop for StableWrites<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = self.disk.set_attribute(Self::NAME, &self.before) {
+            eprintln!("{error:#}");
+        }
+    }
+}
+
 /// A mount. Unmounted on drop.
 struct Mounted(TempDir);
 
@@ -130,7 +155,7 @@ impl Rewritten {
 /// Two mounted partitions of one disk, as on every cloud image.
 fn a_partition() -> Result<()> {
     let disk = Disk::loop_device(500)?;
-    disk.set_attribute("queue/stable_writes", "1")?;
+    let _stable = StableWrites::on(&disk)?;
     let whole = disk.path.to_string_lossy().into_owned();
     program::run("addpart", &[&whole, "1", "2048", "200000"])?;
     program::run("addpart", &[&whole, "2", "204800", "700000"])?;
@@ -261,7 +286,7 @@ fn other_mount_namespace() -> Result<()> {
 /// ext4, and then xfs, on the same device in one run: two file systems.
 fn used_again() -> Result<()> {
     let disk = Disk::loop_device(320)?;
-    disk.set_attribute("queue/stable_writes", "1")?;
+    let _stable = StableWrites::on(&disk)?;
     let device = disk.path.to_string_lossy().into_owned();
     let mut agent = Agent::start(["--min-latency=0"])?;
     for (fs, mkfs) in [("ext4", ["mkfs.ext4", "-F"]), ("xfs", ["mkfs.xfs", "-f"])] {
