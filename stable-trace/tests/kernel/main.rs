@@ -8,6 +8,7 @@ mod cleanup;
 mod cli_errors;
 mod dashboards;
 mod degradation;
+mod device_stacks;
 mod doctor;
 mod event_loss;
 mod experiment;
@@ -66,6 +67,7 @@ fn main() -> ExitCode {
         ("metrics", metrics::tests()),
         ("processes", processes::tests()),
         ("filters", filters::tests()),
+        ("device_stacks", device_stacks::tests()),
         ("scope", scope::tests()),
         ("termination", termination::tests()),
         ("experiment", experiment::tests()),

@@ -1,5 +1,6 @@
 //! Device-mapper targets.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -27,7 +28,10 @@ fn kernel_name(name: &str) -> Result<String> {
 
 /// A dm-linear device over a whole disk. Removed on drop.
 #[derive(Debug)]
-pub(crate) struct DmLinear(PathBuf);
+pub(crate) struct DmLinear {
+    path: PathBuf,
+    kernel_name: String,
+}
 
 impl DmLinear {
     const NAME: &str = "stable-trace-linear";
@@ -37,17 +41,58 @@ impl DmLinear {
         let sectors = disk.sectors()?;
         let table = format!("0 {sectors} linear {} 0", disk.path.display());
         run_without_udev("dmsetup", &["create", Self::NAME, "--table", &table])?;
-        Ok(Self(PathBuf::from("/dev/mapper").join(Self::NAME)))
+        Ok(Self {
+            path: PathBuf::from("/dev/mapper").join(Self::NAME),
+            kernel_name: kernel_name(Self::NAME)?,
+        })
     }
 
     pub(crate) fn path(&self) -> &Path {
-        &self.0
+        &self.path
+    }
+
+    /// The kernel's name of the device, such as `dm-0`.
+    pub(crate) fn name(&self) -> &str {
+        &self.kernel_name
     }
 }
 
 impl Drop for DmLinear {
     fn drop(&mut self) {
         if let Err(error) = run_without_udev("dmsetup", &["remove", "--retry", Self::NAME]) {
+            eprintln!("{error:#}");
+        }
+    }
+}
+
+/// A LUKS device over a whole disk. Closed on drop.
+#[derive(Debug)]
+pub(crate) struct DmCrypt(String);
+
+impl DmCrypt {
+    const NAME: &str = "stable-trace-crypt";
+
+    pub(crate) fn over(disk: &Disk) -> Result<Self> {
+        program::run("modprobe", &["dm-crypt"])?;
+        let mut key = tempfile::NamedTempFile::new().context("cannot create a key file")?;
+        key.write_all(&[7; 32]).context("cannot write the key file")?;
+        let (key, device) = (key.path().to_string_lossy(), disk.path.to_string_lossy());
+        let format =
+            ["luksFormat", "--batch-mode", "--type=luks1", "--pbkdf-force-iterations=1000"];
+        run_without_udev("cryptsetup", &[format.as_slice(), &[&device, &key]].concat())?;
+        run_without_udev("cryptsetup", &["open", "--key-file", &key, &device, Self::NAME])?;
+        kernel_name(Self::NAME).map(Self)
+    }
+
+    /// The kernel's name of the device, such as `dm-0`.
+    pub(crate) fn name(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Drop for DmCrypt {
+    fn drop(&mut self) {
+        if let Err(error) = run_without_udev("cryptsetup", &["close", Self::NAME]) {
             eprintln!("{error:#}");
         }
     }

@@ -71,6 +71,11 @@ impl Disk {
         Ok(disk)
     }
 
+    /// A device of the device mapper, by its name in the kernel.
+    pub(crate) fn mapped(name: &str) -> Result<Self> {
+        Self::at(&format!("/dev/{name}"))
+    }
+
     fn from_variable(name: &str) -> Result<Self> {
         match std::env::var(name) {
             Ok(path) => Self::at(&path),
