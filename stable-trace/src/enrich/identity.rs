@@ -18,7 +18,6 @@ use crate::kernel::{
     device_family::covers,
     device_stack::checks_integrity,
     hidden_disks,
-    mountinfo::Mount,
     mounts::{BackingDevice, Mounts, Refresh},
     sysfs::{block_folder, entries, link_name},
 };
@@ -196,8 +195,8 @@ impl Identities {
     }
 
     /// The agent's mounts.
-    pub(super) fn mounts(&self) -> &[Mount] {
-        self.mounts.all()
+    pub(super) const fn mounts(&self) -> &Mounts {
+        &self.mounts
     }
 
     /// The identity of a backing.

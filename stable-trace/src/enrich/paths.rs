@@ -15,7 +15,7 @@ use super::{
     decode::{self, FileNames},
     identity::{device_id, subvolume_dev},
 };
-use crate::kernel::mountinfo::Mount;
+use crate::kernel::{mountinfo::Mount, mounts::Mounts};
 
 /// How long the result of a search in `/proc` is cached: an inode number can be reused.
 const CACHE_TIME: Duration = Duration::from_secs(1);
@@ -75,6 +75,8 @@ pub(crate) struct Paths {
 struct Names {
     path: String,
     deleted: bool,
+    /// What events show, and the generation of the mounts that it was found with.
+    shown: Option<(u64, FilePath)>,
 }
 
 #[derive(Debug)]
@@ -118,17 +120,10 @@ impl Paths {
         &mut self,
         file: File,
         user: Option<u32>,
-        mounts: &[Mount],
+        mounts: &Mounts,
     ) -> Option<FilePath> {
-        if let Some(Names { path, deleted }) = self.names.get(&file) {
-            let (mut path, from) = match mounted_path(mounts, file.dev, path) {
-                Some(path) => (path, PathFrom::Mount),
-                None => (path.clone(), PathFrom::Filesystem),
-            };
-            if *deleted {
-                path.push_str(" (deleted)");
-            }
-            return Some(FilePath { path, from: Some(from) });
+        if let Some(names) = self.names.get_mut(&file) {
+            return Some(names.shown(file.dev, mounts));
         }
         Some(FilePath { path: self.find_open(file, user)?, from: None })
     }
@@ -170,6 +165,27 @@ impl Paths {
     }
 }
 
+impl Names {
+    /// The path as events show it. A machine may have thousands of mounts, so they are searched once.
+    fn shown(&mut self, dev: DeviceId, mounts: &Mounts) -> FilePath {
+        if let Some((generation, shown)) = &self.shown
+            && *generation == mounts.generation()
+        {
+            return shown.clone();
+        }
+        let (mut path, from) = match mounted_path(mounts.all(), dev, &self.path) {
+            Some(path) => (path, PathFrom::Mount),
+            None => (self.path.clone(), PathFrom::Filesystem),
+        };
+        if self.deleted {
+            path.push_str(" (deleted)");
+        }
+        let shown = FilePath { path, from: Some(from) };
+        self.shown = Some((mounts.generation(), shown.clone()));
+        shown
+    }
+}
+
 /// The path that the kernel's names make; `None` if they do not lead to the root of the file system.
 fn names(sent: &FileNames) -> Option<Names> {
     // A network file system has a root dentry for each mount, of which none is `s_root`
@@ -186,7 +202,7 @@ fn names(sent: &FileNames) -> Option<Names> {
         path.push('/');
         path.push_str(&String::from_utf8_lossy(name));
     }
-    Some(Names { path, deleted: sent.flags & DELETED != 0 })
+    Some(Names { path, deleted: sent.flags & DELETED != 0, shown: None })
 }
 
 /// Where the agent finds a path of a file system: below a mount of all of it, else below the mount that

@@ -73,6 +73,8 @@ pub(crate) struct Mounts {
     list: Vec<Mount>,
     /// The index of the first mount of each file system, and a hash of all its mounts.
     by_dev: HashMap<DeviceId, (usize, u64)>,
+    /// How often the list was replaced.
+    generation: u64,
     /// Kept open: the kernel notes per open file which changes were polled. `None` in tests.
     file: Option<File>,
     /// A change was polled, and the list was not read since.
@@ -102,11 +104,18 @@ impl Mounts {
         mounts
     }
 
+    /// Takes the text of another mountinfo, in tests.
+    #[cfg(test)]
+    pub(crate) fn replace_text(&mut self, mountinfo: &str) {
+        self.replace(parse(mountinfo));
+    }
+
     fn empty(sysfs: PathBuf, file: Option<File>) -> Self {
         Self {
             sysfs,
             list: Vec::new(),
             by_dev: HashMap::new(),
+            generation: 0,
             file,
             stale: false,
             last_read: Instant::now(),
@@ -171,6 +180,7 @@ impl Mounts {
         let went = self.by_dev.keys().filter(|dev| !by_dev.contains_key(dev));
         let changed = came_or_differ.chain(went).copied().collect();
         self.list = list;
+        self.generation += 1;
         self.by_dev = by_dev;
         changed
     }
@@ -178,6 +188,11 @@ impl Mounts {
     /// The mounts, in the kernel's order.
     pub(crate) fn all(&self) -> &[Mount] {
         &self.list
+    }
+
+    /// Changes when the mounts do.
+    pub(crate) const fn generation(&self) -> u64 {
+        self.generation
     }
 
     /// The first mount of a file system.

@@ -4,7 +4,11 @@ use bytes::Bytes;
 use stable_trace_common::backing::{BY_DEV, Backing, dev_t};
 
 use super::*;
-use crate::kernel::{mountinfo::parse, sysfs};
+use crate::kernel::sysfs;
+
+fn mounts(mountinfo: &str) -> Mounts {
+    Mounts::from_text(mountinfo, Path::new("/nowhere"))
+}
 
 fn opened(file: &std::fs::File) -> File {
     let metadata = file.metadata().unwrap();
@@ -12,7 +16,7 @@ fn opened(file: &std::fs::File) -> File {
 }
 
 fn find_open(paths: &mut Paths, file: File, user: Option<u32>) -> Option<String> {
-    paths.find(file, user, &[]).map(|found| found.path)
+    paths.find(file, user, &mounts("")).map(|found| found.path)
 }
 
 #[test]
@@ -59,7 +63,7 @@ const FILE: File = File { dev: DeviceId::new(8, 1), subvolume: None, ino: 12 };
 fn found(sent: &FileNames, mountinfo: &str) -> Option<(String, Option<PathFrom>)> {
     let mut paths = Paths::new(Path::new("/nowhere"));
     paths.learn(sent);
-    paths.find(FILE, None, &parse(mountinfo)).map(|FilePath { path, from }| (path, from))
+    paths.find(FILE, None, &mounts(mountinfo)).map(|FilePath { path, from }| (path, from))
 }
 
 const WHOLE: u32 = COMPLETE | AT_SB_ROOT;
@@ -104,10 +108,21 @@ fn files_of_two_subvolumes_have_paths_of_their_own() {
     for (subvolume, name) in [(dev_t(0, 60), "f a "), (dev_t(0, 61), "f b ")] {
         paths.learn(&FileNames { subvolume, ..sent(name, WHOLE, "btrfs") });
     }
-    let mounts = parse("30 21 8:1 / /pool rw - btrfs /dev/sda1 rw\n");
+    let mounts = mounts("30 21 8:1 / /pool rw - btrfs /dev/sda1 rw\n");
     let mut path = |minor| {
         let subvolume = Some(DeviceId::new(0, minor));
         paths.find(File { subvolume, ..FILE }, None, &mounts).unwrap().path
     };
     assert_eq!([path(60), path(61)], ["/pool/a/f", "/pool/b/f"]);
+}
+
+#[test]
+fn a_path_follows_the_mounts() {
+    let mut paths = Paths::new(Path::new("/nowhere"));
+    paths.learn(&sent("f ", WHOLE, "ext4"));
+    let mut current = mounts("30 21 8:1 / /a rw - ext4 /dev/sda1 rw\n");
+    let mut path = |mounts: &Mounts| paths.find(FILE, None, mounts).unwrap().path;
+    assert_eq!([path(&current), path(&current)], ["/a/f", "/a/f"]);
+    current.replace_text("30 21 8:1 / /b rw - ext4 /dev/sda1 rw\n");
+    assert_eq!(path(&current), "/b/f");
 }
