@@ -48,11 +48,17 @@ pub(crate) fn checks_integrity(dev: u32) -> bool {
 /// Adds 1 to a counter. For programs that never run in interrupts.
 #[inline(always)]
 pub(crate) fn count(counter: Counter) {
+    add_to_counter(counter, 1);
+}
+
+/// As [`count`], with another number.
+#[inline(always)]
+pub(crate) fn add_to_counter(counter: Counter, number: u64) {
     if let Some(value) = COUNTERS.get_ptr_mut(counter as u32) {
         // SAFETY: the map owns 8 aligned bytes here. A program that is preempted between the load and
         // the store overwrites what another one added on this CPU meanwhile; without preemption this
         // CPU has one writer at a time.
-        unsafe { *value += 1 };
+        unsafe { *value += number };
     }
 }
 

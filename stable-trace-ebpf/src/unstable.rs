@@ -4,7 +4,8 @@ use aya_ebpf::{
     EbpfContext, Global,
     bindings::{BPF_ANY, BPF_NOEXIST},
     helpers::{
-        bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, bpf_get_current_task, bpf_ktime_get_ns,
+        bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, bpf_get_current_task,
+        bpf_ktime_get_ns, generated::bpf_probe_read_kernel,
     },
     macros::map,
     maps::{LruHashMap, PerCpuHashMap},
@@ -12,16 +13,22 @@ use aya_ebpf::{
 use stable_trace_common::{
     counter::Counter,
     folio::Folio,
+    offsets::ABSENT,
     record::{UNSTABLE, UnstableRecord},
-    task::process_and_thread,
+    task::{COMM_LEN, process_and_thread},
     unstable::UnstableKey,
 };
 
 use crate::{
     filter, folio,
-    maps::{EVENTS, checks_integrity, count, wake_up},
+    maps::{EVENTS, add_to_counter, checks_integrity, count, wake_up},
+    members::{offset, offsets},
     path, process, stack,
 };
+
+/// Pages of one write that are checked. `prepare_pages` (fs/btrfs/file.c, 5.10 to 6.12) takes up to 1 MiB of
+/// pages in a batch, more than a program can check.
+const PAGES: usize = 16;
 
 /// Unstable writes, by device, context and whether stable pages were required.
 #[map]
@@ -71,75 +78,177 @@ pub(crate) fn folio_written(ctx: &impl EbpfContext, folio: u64, context: u32, ou
     report(ctx, &page, inode, &UnstableKey { backing: page.backing, context, required });
 }
 
-/// Counts an unstable write that the filters include, and streams it unless it is harmless. A verdict
-/// rests on the writes that are not harmless: no filter of tasks hides them.
+/// A writer has changed, or is about to change, `count` pages of one file, of which the first [`PAGES`] are
+/// checked. `pages` is the address of an array of their addresses; none is a tail page.
+///
+/// What they have in common is read once, and the first loop has no branch: from 6.8 on the verifier seldom
+/// prunes inside a loop, so that each branch would double what it follows.
 #[inline(always)]
-fn report(ctx: &impl EbpfContext, page: &Folio, inode: u64, key: &UnstableKey) {
-    let pid_tgid = bpf_get_current_pid_tgid();
-    let comm = filter::current_comm();
-    let harmless = key.required == 0 && !checks_integrity(key.backing.dev);
-    if harmless
-        && !(filter::includes_task(pid_tgid, &comm) && filter::includes_device(&page.backing))
-    {
+pub(crate) fn pages_written(ctx: &impl EbpfContext, pages: u64, count: u64, context: u32) {
+    let (flags_at, index_at) = (offset(&offsets().folio_flags), offset(&offsets().folio_index));
+    let bit = offset(&offsets().pg_writeback);
+    if flags_at == ABSENT || index_at == ABSENT || bit >= 64 {
         return;
     }
-    count_write(key);
-    if harmless && STREAM_HARMLESS.load() == 0 {
-        count(Counter::UnstableHarmless);
+    let page_at = |place: usize| read_or_zero(pages + 8 * place as u64);
+    let mut held = [0_u8; PAGES];
+    let mut writes = 0;
+    for (place, held) in held.iter_mut().enumerate() {
+        let flags = read_or_zero(page_at(place) + u64::from(flags_at));
+        // The sign of a difference: 1 below `count`.
+        let is_below = (place as u64).wrapping_sub(count) >> 63;
+        let is_held = flags >> bit & 1 & is_below;
+        *held = is_held.to_ne_bytes()[0];
+        writes += is_held;
+    }
+    if writes == 0 {
         return;
     }
-    let (pid, tid) = process_and_thread(pid_tgid);
-    let stack = stack::store_current(ctx);
-    path::send(inode, page);
-    let Some(mut entry) = EVENTS.reserve::<UnstableRecord>(0) else {
-        count(Counter::Lost);
+    let first = page_at(0);
+    let Some(mapping) = folio::mapping(first) else {
         return;
     };
-    let record = entry.write(UnstableRecord {
-        kind: UNSTABLE,
-        size: UnstableRecord::SIZE,
-        // SAFETY: no pointer is involved.
-        time_ns: unsafe { bpf_ktime_get_ns() },
-        ino: page.ino,
-        index: page.index,
-        // SAFETY: no pointer is involved.
-        cgroup_id: unsafe { bpf_get_current_cgroup_id() },
-        stack,
-        pid,
-        tid,
-        comm,
-        process: comm,
-        key: *key,
-        subvolume: page.subvolume,
-        padding: 0,
-    });
-    // SAFETY: no pointer is involved.
-    let task = unsafe { bpf_get_current_task() };
-    process::leader_name(task, pid_tgid, &mut record.process);
-    entry.submit(wake_up());
-    count(Counter::UnstableStreamed);
+    let mut page = Folio::UNKNOWN;
+    let Some(inode) = folio::identify(first, mapping, &mut page) else {
+        return;
+    };
+    let required = u32::from(folio::stable_required(mapping));
+    let key = UnstableKey { backing: page.backing, context, required };
+    let Some(task) = Writer::included(ctx, &page, inode, &key) else {
+        return;
+    };
+    if !task.counts(&key, writes) {
+        return;
+    }
+    for (place, held) in held.iter().enumerate() {
+        if *held != 0 {
+            page.index = read_or_zero(page_at(place) + u64::from(index_at));
+            task.stream(&page, &key);
+        }
+    }
+}
+
+/// Reads a word of kernel memory; 0 if the address cannot be read.
+#[inline(always)]
+fn read_or_zero(address: u64) -> u64 {
+    let mut word = 0_u64;
+    // SAFETY: the helper writes 8 bytes, zeros if the address cannot be read, and takes any address.
+    let _ = unsafe {
+        bpf_probe_read_kernel((&raw mut word).cast(), 8, address as *const core::ffi::c_void)
+    };
+    word
+}
+
+/// Counts an unstable write that the filters include, and streams it unless it is harmless.
+#[inline(always)]
+fn report(ctx: &impl EbpfContext, page: &Folio, inode: u64, key: &UnstableKey) {
+    if let Some(writer) = Writer::included(ctx, page, inode, key)
+        && writer.counts(key, 1)
+    {
+        writer.stream(page, key);
+    }
+}
+
+/// What is the same in all unstable writes of one task at one time.
+struct Writer {
+    pid_tgid: u64,
+    comm: [u8; COMM_LEN],
+    process: [u8; COMM_LEN],
+    stack: u64,
+    is_streamed: bool,
+}
+
+impl Writer {
+    /// The current task, if the filters include its write. A verdict rests on the writes that are not
+    /// harmless: no filter of tasks hides them. Sends the path of the file if the write is streamed.
+    #[inline(always)]
+    fn included(
+        ctx: &impl EbpfContext,
+        page: &Folio,
+        inode: u64,
+        key: &UnstableKey,
+    ) -> Option<Self> {
+        let pid_tgid = bpf_get_current_pid_tgid();
+        let comm = filter::current_comm();
+        let harmless = key.required == 0 && !checks_integrity(key.backing.dev);
+        if harmless
+            && !(filter::includes_task(pid_tgid, &comm) && filter::includes_device(&page.backing))
+        {
+            return None;
+        }
+        let is_streamed = !harmless || STREAM_HARMLESS.load() != 0;
+        let mut writer = Self { pid_tgid, comm, process: comm, stack: 0, is_streamed };
+        if is_streamed {
+            // SAFETY: no pointer is involved.
+            let task = unsafe { bpf_get_current_task() };
+            process::leader_name(task, pid_tgid, &mut writer.process);
+            writer.stack = stack::store_current(ctx);
+            path::send(inode, page);
+        }
+        Some(writer)
+    }
+
+    /// Counts unstable writes. Returns whether they are to be streamed.
+    #[inline(always)]
+    fn counts(&self, key: &UnstableKey, writes: u64) -> bool {
+        count_writes(key, writes);
+        if !self.is_streamed {
+            add_to_counter(Counter::UnstableHarmless, writes);
+        }
+        self.is_streamed
+    }
+
+    /// Streams an unstable write.
+    #[inline(always)]
+    fn stream(&self, page: &Folio, key: &UnstableKey) {
+        let Some(mut entry) = EVENTS.reserve::<UnstableRecord>(0) else {
+            count(Counter::Lost);
+            return;
+        };
+        let (pid, tid) = process_and_thread(self.pid_tgid);
+        entry.write(UnstableRecord {
+            kind: UNSTABLE,
+            size: UnstableRecord::SIZE,
+            // SAFETY: no pointer is involved.
+            time_ns: unsafe { bpf_ktime_get_ns() },
+            ino: page.ino,
+            index: page.index,
+            // SAFETY: no pointer is involved.
+            cgroup_id: unsafe { bpf_get_current_cgroup_id() },
+            stack: self.stack,
+            pid,
+            tid,
+            comm: self.comm,
+            process: self.process,
+            key: *key,
+            subvolume: page.subvolume,
+            padding: 0,
+        });
+        entry.submit(wake_up());
+        count(Counter::UnstableStreamed);
+    }
 }
 
 #[inline(always)]
-fn count_write(key: &UnstableKey) {
-    if add(key) {
+fn count_writes(key: &UnstableKey, writes: u64) {
+    if add(key, writes) {
         return;
     }
     // Fails if the map is full, or if another CPU was first: the next look-up tells which.
     let _ = UNSTABLE_WRITES.insert(key, 0, u64::from(BPF_NOEXIST));
-    if !add(key) {
-        count(Counter::UnstableFull);
+    if !add(key, writes) {
+        add_to_counter(Counter::UnstableFull, writes);
     }
 }
 
-/// Adds 1 to an existing count; false if there is none.
+/// Adds to an existing count; false if there is none.
 #[inline(always)]
-fn add(key: &UnstableKey) -> bool {
+fn add(key: &UnstableKey, writes: u64) -> bool {
     let Some(value) = UNSTABLE_WRITES.get_ptr_mut(key) else {
         return false;
     };
     // SAFETY: a live per-CPU map value. Without preemption this CPU has one writer at a time; a program
     // that is preempted here may overwrite what another one adds meanwhile.
-    unsafe { *value += 1 };
+    unsafe { *value += writes };
     true
 }

@@ -14,11 +14,10 @@ use aya_ebpf::{
 };
 use stable_trace_common::unstable::WRITE_BEGIN;
 
-use crate::{folio, members::read, unstable::folio_written};
-
-/// Pages of one btrfs write that are checked. `prepare_pages` takes up to 1 MiB of pages in a batch,
-/// more than a program can check.
-const BTRFS_PAGES: u64 = 16;
+use crate::{
+    folio,
+    unstable::{folio_written, pages_written},
+};
 
 /// Both forms of the probe on one function. Each position of the argument has its own programs: the
 /// verifier requires a constant one.
@@ -75,14 +74,6 @@ fn btrfs_dirty_pages(ctx: ProbeContext) -> u32 {
     let (Some(pages), Some(count)) = (ctx.arg::<u64>(1), ctx.arg::<u64>(2)) else {
         return 0;
     };
-    for index in 0..BTRFS_PAGES {
-        if index >= count {
-            break;
-        }
-        let Ok(page) = read(pages + 8 * index) else {
-            break;
-        };
-        folio_written(&ctx, folio::head(page), WRITE_BEGIN, true);
-    }
+    pages_written(&ctx, pages, count, WRITE_BEGIN);
     0
 }
