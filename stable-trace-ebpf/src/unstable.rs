@@ -28,7 +28,7 @@ use crate::{
 
 /// Pages of one write that are checked. `prepare_pages` (fs/btrfs/file.c, 5.10 to 6.12) takes up to 1 MiB of
 /// pages in a batch, more than a program can check.
-const PAGES: usize = 16;
+const PAGES: usize = 8;
 
 /// Unstable writes, by device, context and whether stable pages were required.
 #[map]
