@@ -63,7 +63,8 @@ fn when_checks_fail() -> Result<()> {
     let _degraded = Agent::start(limited.iter().chain(&["--listen", degraded.as_str()]))?;
     // A direct-I/O buffer that is rewritten in flight. Few threads, here and below, leave CPU time
     // for the scrapes.
-    let wac = ["wac", "-q", "--profile=g", "--threads=2", "--duration=1h", "--ring-size=64MiB"];
+    let wac =
+        ["wac", "--all", "-q", "--profile=g", "--threads=2", "--duration=1h", "--ring-size=64MiB"];
     let paths = ["--listen", &complete, "--path", &direct.to_string_lossy()];
     let agent = Agent::start(wac.iter().chain(&paths))?;
     // Writes and stores to pages that are not stable; and writers that wait for stable pages on the
