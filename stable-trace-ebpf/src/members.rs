@@ -2,7 +2,7 @@
 
 use core::ptr;
 
-use aya_ebpf::helpers::bpf_probe_read_kernel;
+use aya_ebpf::helpers::{bpf_probe_read_kernel, generated};
 use stable_trace_common::offsets::{ABSENT, Offsets};
 
 /// The offsets. The agent writes them before the programs load. To the verifier they are constants, so
@@ -40,4 +40,19 @@ pub(crate) fn member<T>(structure: u64, field: &'static u32) -> Option<T> {
 pub(crate) fn read<T>(address: u64) -> Result<T, i32> {
     // SAFETY: the helper takes any address, and fails on one that cannot be read.
     unsafe { bpf_probe_read_kernel(address as *const T) }
+}
+
+/// Reads a word of kernel memory; 0 if the address cannot be read.
+#[inline(always)]
+pub(crate) fn read_or_zero(address: u64) -> u64 {
+    let mut word = 0_u64;
+    // SAFETY: the helper writes 8 bytes, zeros if the address cannot be read, and takes any address.
+    let _ = unsafe {
+        generated::bpf_probe_read_kernel(
+            (&raw mut word).cast(),
+            8,
+            address as *const core::ffi::c_void,
+        )
+    };
+    word
 }

@@ -4,8 +4,7 @@ use aya_ebpf::{
     EbpfContext, Global,
     bindings::{BPF_ANY, BPF_NOEXIST},
     helpers::{
-        bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, bpf_get_current_task,
-        bpf_ktime_get_ns, generated::bpf_probe_read_kernel,
+        bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, bpf_get_current_task, bpf_ktime_get_ns,
     },
     macros::map,
     maps::{LruHashMap, PerCpuHashMap},
@@ -22,7 +21,7 @@ use stable_trace_common::{
 use crate::{
     filter, folio,
     maps::{EVENTS, add_to_counter, checks_integrity, count, wake_up},
-    members::{offset, offsets},
+    members::{offset, offsets, read_or_zero},
     path, process, stack,
 };
 
@@ -126,17 +125,6 @@ pub(crate) fn pages_written(ctx: &impl EbpfContext, pages: u64, count: u64, cont
             task.stream(&page, &key);
         }
     }
-}
-
-/// Reads a word of kernel memory; 0 if the address cannot be read.
-#[inline(always)]
-fn read_or_zero(address: u64) -> u64 {
-    let mut word = 0_u64;
-    // SAFETY: the helper writes 8 bytes, zeros if the address cannot be read, and takes any address.
-    let _ = unsafe {
-        bpf_probe_read_kernel((&raw mut word).cast(), 8, address as *const core::ffi::c_void)
-    };
-    word
 }
 
 /// Counts an unstable write that the filters include, and streams it unless it is harmless.

@@ -68,19 +68,19 @@ pub(crate) fn entered(ctx: &impl EbpfContext, task: u64, folio: &Folio, inode: u
                 return;
             }
             count(Counter::ReturnsMissed);
-        } else if waiter.phase == AWAKE {
-            if waiter.folio == *folio && waiter.stack == stack {
+        } else {
+            if waiter.phase == AWAKE && waiter.folio == *folio && waiter.stack == stack {
                 // Another iteration: the task was woken, and the folio is under writeback again.
                 waiter.phase = ENTERED;
                 count(Counter::Repeated);
                 return;
             }
-            stall::finished(waiter);
-        } else if waiter.end_ns != 0 {
-            // The task slept once, and did not have to sleep in the iteration after it.
-            stall::finished(waiter);
-        } else {
-            count(Counter::WithoutSleep);
+            // If the task did not sleep in this iteration, it may have slept in one before.
+            if waiter.end_ns == 0 {
+                count(Counter::WithoutSleep);
+            } else {
+                stall::finished(waiter);
+            }
         }
         waiter
     } else {
