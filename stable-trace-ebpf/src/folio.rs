@@ -1,6 +1,11 @@
 //! What the programs read of a folio: its head, its state, its identity.
 
-use aya_ebpf::{Global, helpers::bpf_probe_read_kernel_str_bytes, macros::map, maps::Array};
+use aya_ebpf::{
+    Global,
+    helpers::{bpf_probe_read_kernel_str_bytes, generated::bpf_probe_read_kernel},
+    macros::map,
+    maps::Array,
+};
 use stable_trace_common::{
     backing::{BY_DEV, FS_LEN, NAME_LEN},
     folio::{BtrfsOffsets, Folio},
@@ -92,7 +97,23 @@ pub(crate) fn stable_required(mapping: u64) -> bool {
 /// Identifies a folio: file system, file and page index. Returns the address of its inode, 0 for swap.
 /// Writes to `out` instead of returning: a BPF stack has no room for a second copy.
 #[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "64")]
 pub(crate) fn identify(folio: u64, mapping: u64, out: &mut Folio) -> Option<u64> {
+    let inode = read_identity(folio, mapping, out);
+    // Copies the identity onto itself. The verifier knows nothing of what a helper has written, so that the
+    // ways by which fields were found are one for what follows: 42 ms instead of 183 for
+    // `writeback_wait_begin_typed` on 6.18.
+    let address = (&raw const *out).cast();
+    // SAFETY: the helper reads as many bytes as it writes, those of `out`.
+    let _ = unsafe {
+        bpf_probe_read_kernel((&raw mut *out).cast(), size_of::<Folio>() as u32, address)
+    };
+    inode
+}
+
+/// [`identify`].
+#[inline(always)]
+fn read_identity(folio: u64, mapping: u64, out: &mut Folio) -> Option<u64> {
     let inode: u64 = member(mapping, &offsets().mapping_host)?;
     if inode == 0 {
         identify_swap(folio, out);
