@@ -28,8 +28,7 @@ mod tests {
     /// (7:0) with a file on `dm-1`, `loop1` (7:1) with a file on the btrfs over `sdb` and `sdc`,
     /// `loop2` (7:2) with a file on `sda1`.
     fn sysfs() -> TestSysfs {
-        let sysfs = TestSysfs::new();
-        for (name, dev) in [
+        let sysfs = TestSysfs::with_devices(&[
             ("sda", "8:0"),
             ("sda/sda1", "8:1"),
             ("sda/sda2", "8:2"),
@@ -42,9 +41,7 @@ mod tests {
             ("loop0", "7:0"),
             ("loop1", "7:1"),
             ("loop2", "7:2"),
-        ] {
-            sysfs.device(name, dev);
-        }
+        ]);
         sysfs.link("devices/dm-0/slaves/sda2", "devices/sda/sda2");
         sysfs.link("devices/dm-1/slaves/dm-0", "devices/dm-0");
         sysfs.link("devices/dm-2/slaves/dm-0", "devices/dm-0");

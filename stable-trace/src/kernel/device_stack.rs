@@ -110,17 +110,14 @@ mod tests {
     /// `sda` (8:0) checks, its partition `sda1` (8:1); `dm-0` (253:0) on `sda1`; `dm-1` (253:1)
     /// on `sdb` and `sda1`; `sdb` (8:16) does not check; `md0` (9:0) is stacked on itself.
     fn sysfs() -> TestSysfs {
-        let sysfs = TestSysfs::new();
-        for (name, dev) in [
+        let sysfs = TestSysfs::with_devices(&[
             ("sda", "8:0"),
             ("sda/sda1", "8:1"),
             ("dm-0", "253:0"),
             ("dm-1", "253:1"),
             ("sdb", "8:16"),
             ("md0", "9:0"),
-        ] {
-            sysfs.device(name, dev);
-        }
+        ]);
         sysfs.file("devices/sda/integrity/format", "T10-DIF-TYPE1-CRC");
         sysfs.file("devices/sda/device/model", "ST4000NM  ");
         sysfs.file("devices/sdb/integrity/format", "none");

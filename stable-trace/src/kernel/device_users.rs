@@ -44,17 +44,14 @@ mod tests {
 
     /// `sda` with a partition, `sdb`, `loop3`, and `dm-1` over `nvme0n1`.
     fn sysfs() -> TestSysfs {
-        let sysfs = TestSysfs::new();
-        for (name, dev) in [
+        let sysfs = TestSysfs::with_devices(&[
             ("sda", "8:0"),
             ("sda/sda1", "8:1"),
             ("sdb", "8:16"),
             ("nvme0n1", "259:0"),
             ("loop3", "7:3"),
             ("dm-1", "253:1"),
-        ] {
-            sysfs.device(name, dev);
-        }
+        ]);
         sysfs.link("devices/nvme0n1/holders/dm-1", "devices/dm-1");
         sysfs
     }

@@ -15,6 +15,15 @@ impl TestSysfs {
         Self(root)
     }
 
+    /// With these devices, as [`Self::device`] adds them: name and number.
+    pub(super) fn with_devices(devices: &[(&str, &str)]) -> Self {
+        let sysfs = Self::new();
+        for (name, dev) in devices {
+            sysfs.device(name, dev);
+        }
+        sysfs
+    }
+
     pub(super) fn path(&self) -> &Path {
         self.0.path()
     }

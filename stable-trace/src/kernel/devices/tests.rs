@@ -9,8 +9,7 @@ const NEW: Release = Release::new(6, 12);
 /// `sda` with PI and a partition, `nvme0n1` with metadata that nothing checks, `dm-0` that requires
 /// stable pages, `loop0` that does not, and `sdb` as 5.4 shows it.
 fn sysfs() -> TestSysfs {
-    let sysfs = TestSysfs::new();
-    for (name, dev) in [
+    let sysfs = TestSysfs::with_devices(&[
         ("sda", "8:0"),
         ("sda/sda1", "8:1"),
         ("nvme0n1", "259:0"),
@@ -18,9 +17,7 @@ fn sysfs() -> TestSysfs {
         ("loop0", "7:0"),
         ("sdb", "8:16"),
         ("cciss!c0d0", "104:0"),
-    ] {
-        sysfs.device(name, dev);
-    }
+    ]);
     for (path, text) in [
         ("sda/queue/stable_writes", "0"),
         ("sda/integrity/format", "T10-DIF-TYPE1-CRC"),

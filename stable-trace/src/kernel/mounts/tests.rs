@@ -11,8 +11,7 @@ use crate::kernel::{
 /// A disk `sda` (8:0) with two partitions, `loop0` without any, and a btrfs over both `sdb` and
 /// `sdc`.
 fn sysfs() -> TestSysfs {
-    let sysfs = TestSysfs::new();
-    for (name, dev) in [
+    let sysfs = TestSysfs::with_devices(&[
         ("sda", "8:0"),
         ("sda/sda1", "8:1"),
         ("sda/sda2", "259:7"),
@@ -20,9 +19,7 @@ fn sysfs() -> TestSysfs {
         ("sdb", "8:16"),
         ("sdc", "8:32"),
         ("cciss!c0d0", "104:0"),
-    ] {
-        sysfs.device(name, dev);
-    }
+    ]);
     sysfs.file("fs/btrfs/features/raid56", "0");
     for (uuid, bdi, devices) in
         [("aaaa", "btrfs-1", vec!["sdb"]), ("bbbb", "btrfs-2", vec!["sdb", "sdc"])]
