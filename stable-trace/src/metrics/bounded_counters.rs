@@ -86,9 +86,12 @@ impl<K: Eq + Hash, L: Ord + Clone, V: Count> BoundedCounters<K, L, V> {
         }
     }
 
-    /// Sets when the next counts were read.
-    pub(super) const fn set_time(&mut self, now: Duration) {
+    /// Begins a reading of the counts at this time. Labels without a count for which `is_wanted` does not
+    /// hold give their place back.
+    pub(super) fn begin(&mut self, now: Duration, is_wanted: impl Fn(&L) -> bool) {
         self.now = now;
+        self.sums.retain(|labels, sum| !sum.is_own || !sum.value.is_zero() || is_wanted(labels));
+        self.used = self.sums.values().filter(|sum| sum.is_own).count();
     }
 
     /// Adds a label set with the sum 0, unless the limit is reached. Returns whether it is new.
@@ -151,19 +154,16 @@ impl<K: Eq + Hash, L: Ord + Clone, V: Count> BoundedCounters<K, L, V> {
     /// Gives the place of labels back. Their sum is added to that of the overflow, so that the sum of all
     /// labels never decreases.
     pub(super) fn release(&mut self, labels: &L) {
-        if let Some(Sum { value, is_own: true, .. }) = self.sums.remove(labels) {
+        if !self.sums.get(labels).is_some_and(|sum| sum.is_own) {
+            return;
+        }
+        if let Some(Sum { value, .. }) = self.sums.remove(labels) {
             self.used -= 1;
             if !value.is_zero() {
                 let overflow = Sum { value: V::ZERO, changed: self.now, is_own: false };
                 self.sums.entry((self.overflow)(labels)).or_insert(overflow).value.add(&value);
             }
         }
-    }
-
-    /// Gives the places of labels back that have no count, and for which `wanted` does not hold.
-    pub(super) fn release_unused(&mut self, wanted: impl Fn(&L) -> bool) {
-        self.sums.retain(|labels, sum| !sum.is_own || !sum.value.is_zero() || wanted(labels));
-        self.used = self.sums.values().filter(|sum| sum.is_own).count();
     }
 
     pub(super) fn sums(&self) -> impl Iterator<Item = (&L, &V)> {
@@ -212,7 +212,7 @@ mod tests {
         let mut counters = BoundedCounters::new(2, |_| "other".to_owned());
         let observed =
             |counters: &mut BoundedCounters<_, _, _>, minutes, key, name: &str, total| {
-                counters.set_time(Duration::from_mins(minutes));
+                counters.begin(Duration::from_mins(minutes), |_| true);
                 counters.observe_or_replace(key, name.to_owned(), &total, hour);
             };
         observed(&mut counters, 0, 1, "a", 5);
@@ -229,11 +229,20 @@ mod tests {
     }
 
     #[test]
+    fn the_overflow_is_never_released() {
+        let mut counters = BoundedCounters::new(9, |_| "other".to_owned());
+        counters.observe(1, "other".to_owned(), &5);
+        counters.release(&"other".to_owned());
+        counters.release(&"other".to_owned());
+        assert_eq!(sums(&counters), [("other", 5)]);
+    }
+
+    #[test]
     fn labels_without_a_count_give_their_place_back() {
         let mut counters = BoundedCounters::new(2, |_| "other".to_owned());
         counters.declare("gone".to_owned());
         counters.observe(1, "counted".to_owned(), &1);
-        counters.release_unused(|_| false);
+        counters.begin(Duration::ZERO, |_| false);
         counters.observe(2, "new".to_owned(), &1);
         assert_eq!(sums(&counters), [("counted", 1), ("new", 1)]);
     }

@@ -17,10 +17,11 @@ use crate::metrics::{
 
 impl Registry {
     pub(super) fn kernel(&mut self, snapshot: &Snapshot) -> Vec<Option<MetricFamily>> {
+        let mounted = snapshot.mounted.iter().map(DeviceFsLabels::new).collect();
         vec![
-            self.stalls(snapshot),
+            self.stalls(snapshot, &mounted),
             self.processes(snapshot),
-            self.unstable(snapshot),
+            self.unstable(snapshot, &mounted),
             self.integrity(snapshot),
             self.verdicts(snapshot),
             stable_writes(&snapshot.devices),
@@ -28,14 +29,16 @@ impl Registry {
         ]
     }
 
-    fn stalls(&mut self, snapshot: &Snapshot) -> Option<MetricFamily> {
+    fn stalls(
+        &mut self,
+        snapshot: &Snapshot,
+        mounted: &BTreeSet<DeviceFsLabels>,
+    ) -> Option<MetricFamily> {
         // Sync waits too, so that the ratio of stable-page stalls to them is defined from the start.
         let contexts = [Context::WriteBegin, Context::PageMkwrite, Context::Sync];
-        self.stalls.set_time(snapshot.uptime);
-        let all_mounted = mounted(snapshot);
-        let is_gone = |labels: &DeviceFsLabels| is_gone(&all_mounted, labels);
+        let is_gone = |labels: &DeviceFsLabels| is_gone(mounted, labels);
         self.declared.retain(|labels| !is_gone(labels));
-        self.stalls.release_unused(|(_, labels)| !is_gone(labels));
+        self.stalls.begin(snapshot.uptime, |(_, labels)| !is_gone(labels));
         for mounted in &snapshot.mounted {
             if (self.declared.len() + 1) * contexts.len() > limits::STALLS_DECLARED {
                 break;
@@ -119,12 +122,14 @@ impl Registry {
         true
     }
 
-    fn unstable(&mut self, snapshot: &Snapshot) -> Option<MetricFamily> {
-        self.unstable.set_time(snapshot.uptime);
-        let all_mounted = mounted(snapshot);
-        let is_gone = |labels: &DeviceFsLabels| is_gone(&all_mounted, labels);
+    fn unstable(
+        &mut self,
+        snapshot: &Snapshot,
+        mounted: &BTreeSet<DeviceFsLabels>,
+    ) -> Option<MetricFamily> {
+        let is_gone = |labels: &DeviceFsLabels| is_gone(mounted, labels);
         self.unstable_declared.retain(|(labels, ..)| !is_gone(labels));
-        self.unstable.release_unused(|(labels, ..)| !is_gone(labels));
+        self.unstable.begin(snapshot.uptime, |(labels, ..)| !is_gone(labels));
         for mounted in &snapshot.mounted {
             let on = |device: &&Device| mounted.device.as_deref() == Some(device.device.as_str());
             let grades = snapshot.devices.iter().find(on).map_or(&[][..], possible_grades);
@@ -166,8 +171,8 @@ impl Registry {
     }
 
     fn integrity(&mut self, snapshot: &Snapshot) -> Option<MetricFamily> {
-        self.integrity.set_time(snapshot.uptime);
-        self.integrity.release_unused(|(device, ..)| !is_removed(&snapshot.devices, device));
+        let is_removed = |device: &str| is_removed(&snapshot.devices, device);
+        self.integrity.begin(snapshot.uptime, |(device, ..)| !is_removed(device));
         for device in &snapshot.devices {
             for (op, check, source) in possible_errors(device) {
                 self.integrity.declare((device.device.clone(), op, check, source));
@@ -180,7 +185,7 @@ impl Registry {
                 errors.key,
                 labels,
                 &errors.count,
-                |(device, ..), idle| is_replaceable(is_removed(&snapshot.devices, device), idle),
+                |(device, ..), idle| is_replaceable(is_removed(device), idle),
             );
         }
         let mut family = Family::counter(
@@ -200,8 +205,8 @@ impl Registry {
     }
 
     fn verdicts(&mut self, snapshot: &Snapshot) -> Option<MetricFamily> {
-        self.verdicts.set_time(snapshot.uptime);
-        self.verdicts.release_unused(|(device, _)| !is_removed(&snapshot.devices, device));
+        let is_removed = |device: &str| is_removed(&snapshot.devices, device);
+        self.verdicts.begin(snapshot.uptime, |(device, _)| !is_removed(device));
         for device in snapshot.devices.iter().filter(|device| device.integrity.is_some()) {
             for cause in Cause::ALL {
                 self.verdicts.declare((device.device.clone(), cause));
@@ -213,7 +218,7 @@ impl Registry {
                 labels.clone(),
                 labels,
                 &verdicts.count,
-                |(device, _), idle| is_replaceable(is_removed(&snapshot.devices, device), idle),
+                |(device, _), idle| is_replaceable(is_removed(device), idle),
             );
         }
         let mut family = Family::counter(
@@ -226,10 +231,6 @@ impl Registry {
         }
         family.done()
     }
-}
-
-fn mounted(snapshot: &Snapshot) -> BTreeSet<DeviceFsLabels> {
-    snapshot.mounted.iter().map(DeviceFsLabels::new).collect()
 }
 
 /// Whether a file system is mounted no longer, or in other mount namespaces only.
