@@ -2,7 +2,7 @@
 
 use aya_ebpf::{
     Global,
-    helpers::{bpf_get_current_comm, bpf_get_current_task},
+    helpers::{bpf_get_current_task, generated::bpf_get_current_comm},
     macros::map,
     maps::{CgroupArray, HashMap},
 };
@@ -17,6 +17,7 @@ use crate::{
     follow,
     maps::count,
     members::{member, offsets},
+    process,
 };
 
 /// The agent's decisions for `--device`. A file system or device that is not in the map is followed:
@@ -47,8 +48,13 @@ static ONLY_DEVICES: Global<u32> = Global::new(0);
 
 /// The name of the current thread, NUL-padded; empty if the helper fails.
 #[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "16")]
 pub(crate) fn current_comm() -> [u8; COMM_LEN] {
-    bpf_get_current_comm().unwrap_or([0; COMM_LEN])
+    let mut comm = [0; COMM_LEN];
+    // No branch on the result: the verifier would follow both ways to the program's end.
+    // SAFETY: the helper writes `COMM_LEN` bytes, zeros if it fails.
+    let _ = unsafe { bpf_get_current_comm((&raw mut comm).cast(), COMM_LEN as u32) };
+    comm
 }
 
 /// Whether a wait of the current task passes all filters. Counts one that does not.
@@ -90,7 +96,7 @@ pub(crate) fn includes_task(pid_tgid: u64, comm: &[u8; COMM_LEN]) -> bool {
 #[inline(always)]
 fn process_name(task: u64) -> Option<[u64; 2]> {
     let leader: u64 = member(task, &offsets().task_group_leader)?;
-    member(leader, &offsets().task_comm)
+    Some(words(&process::own_name(leader)))
 }
 
 /// Whether the user asked for the device, as far as the agent has decided.

@@ -3,7 +3,7 @@
 use core::ffi::c_void;
 
 use aya_ebpf::{
-    bindings::BPF_NOEXIST, helpers::generated::bpf_probe_read_kernel, macros::map,
+    bindings::BPF_NOEXIST, helpers::generated::bpf_probe_read_kernel_str, macros::map,
     maps::PerCpuHashMap,
 };
 use stable_trace_common::{
@@ -23,7 +23,6 @@ static PROCESS_STALLS: PerCpuHashMap<ProcessKey, ProcessStalls> =
 /// Replaces the name of a thread of the current process by that of the group leader, unless the kernel's
 /// types are not known. `task` is the current task.
 #[inline(always)]
-#[expect(clippy::cast_possible_truncation, reason = "16")]
 pub(crate) fn leader_name(task: u64, pid_tgid: u64, name: &mut [u8; COMM_LEN]) {
     let (process, thread) = process_and_thread(pid_tgid);
     let comm = offset(&offsets().task_comm);
@@ -34,13 +33,25 @@ pub(crate) fn leader_name(task: u64, pid_tgid: u64, name: &mut [u8; COMM_LEN]) {
     let Some(leader) = member::<u64>(task, &offsets().task_group_leader) else {
         return;
     };
-    let address = leader + u64::from(comm);
-    // Not `read`: it copies an array byte by byte.
-    // SAFETY: the helper writes `COMM_LEN` bytes, and takes any address to read from. The group leader
-    // lives as long as its threads, so the read succeeds; otherwise the name becomes empty.
-    let _ = unsafe {
-        bpf_probe_read_kernel(name.as_mut_ptr().cast(), COMM_LEN as u32, address as *const c_void)
-    };
+    *name = own_name(leader);
+}
+
+/// The name of a task, NUL-padded; empty without BTF. Not the bytes after its NUL: 5.10 leaves those of an
+/// earlier, longer name there (`strlcpy` in `__set_task_comm`, fs/exec.c; 6.1 has `strscpy_pad`).
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "16")]
+pub(crate) fn own_name(task: u64) -> [u8; COMM_LEN] {
+    let mut name = [0; COMM_LEN];
+    let comm = offset(&offsets().task_comm);
+    if comm != ABSENT {
+        let address = (task + u64::from(comm)) as *const c_void;
+        // SAFETY: the helper writes `COMM_LEN` bytes at most, and takes any address to read from. If the read
+        // fails the name is empty.
+        let _ = unsafe {
+            bpf_probe_read_kernel_str(name.as_mut_ptr().cast(), COMM_LEN as u32, address)
+        };
+    }
+    name
 }
 
 /// Adds a finished stall to its process's name.
