@@ -12,7 +12,7 @@ use stable_trace_common::{
     offsets::ABSENT,
 };
 
-use crate::members::{member, offset, offsets, read};
+use crate::members::{member, offset, offsets, read, word};
 
 /// Where btrfs's structures have their members. The agent fills it when btrfs is loaded.
 #[map]
@@ -79,19 +79,20 @@ pub(crate) fn mapping(folio: u64) -> Option<u64> {
     (mapping != 0 && mapping & MAPPING_FLAGS == 0).then_some(mapping)
 }
 
-/// Whether a folio of this address space must not change while under writeback: a flag of the address
-/// space on kernels that have it, else of its super block.
+/// 1 if a folio of this address space must not change while under writeback, else 0: a flag of the address
+/// space on kernels that have it, else of its super block. Without branches on what is read, so that the
+/// verifier follows one way.
 #[inline(always)]
-pub(crate) fn stable_required(mapping: u64) -> bool {
+pub(crate) fn stable_required(mapping: u64) -> u32 {
     let bit = offset(&offsets().as_stable_writes);
-    if bit != ABSENT {
-        let flags: Option<u64> = member(mapping, &offsets().mapping_flags);
-        return bit < 64 && flags.is_some_and(|flags| flags >> bit & 1 == 1);
-    }
-    let flags: Option<u64> = member(mapping, &offsets().mapping_host)
-        .and_then(|inode| member(inode, &offsets().inode_sb))
-        .and_then(|sb| member(sb, &offsets().sb_iflags));
-    flags.is_some_and(|flags| flags & SB_I_STABLE_WRITES != 0)
+    let flag = if bit != ABSENT {
+        word(mapping, &offsets().mapping_flags) >> (bit & 63)
+    } else {
+        let inode = word(mapping, &offsets().mapping_host);
+        let sb = word(inode, &offsets().inode_sb);
+        word(sb, &offsets().sb_iflags) >> SB_I_STABLE_WRITES.trailing_zeros()
+    };
+    (flag & 1) as u32
 }
 
 /// Identifies a folio: file system, file and page index. Returns the address of its inode, 0 for swap.

@@ -56,3 +56,11 @@ pub(crate) fn read_or_zero(address: u64) -> u64 {
     };
     word
 }
+
+/// Reads a word that is a member of a kernel structure; 0 if this kernel does not have it, or the address
+/// cannot be read.
+#[inline(always)]
+pub(crate) fn word(structure: u64, field: &'static u32) -> u64 {
+    let offset = offset(field);
+    if offset == ABSENT { 0 } else { read_or_zero(structure + u64::from(offset)) }
+}

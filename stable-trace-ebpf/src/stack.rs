@@ -37,9 +37,6 @@ const AT_SWITCH: u32 = 1;
 /// `io_schedule`, `folio_wait_bit_common`, `folio_wait_bit` and the tracer's own frames lie between.
 const DEPTH_OF_WAIT: usize = 12;
 
-/// Bytes of a frame: its return address.
-const FRAME_BYTES: usize = size_of::<u64>();
-
 /// Stores the current kernel stack and returns its id; 0 if it could not be walked or stored.
 #[inline(always)]
 pub(crate) fn store_current(ctx: &impl EbpfContext) -> u64 {
@@ -91,15 +88,9 @@ fn walk(ctx: &impl EbpfContext, slot: u32, frames: usize) -> Option<&'static Sta
     let stack = unsafe { &mut *stack };
     let buffer = stack.frames.get_mut(..frames)?;
     let size = u32::try_from(size_of_val(buffer)).ok()?;
+    // The helper fills the frames after the last one with zeros (`__bpf_get_stack`, kernel/bpf/stackmap.c, 5.10
+    // to 7.3).
     // SAFETY: the context is this program's, and the buffer has `size` bytes.
     let bytes = unsafe { bpf_get_stack(ctx.as_ptr(), buffer.as_mut_ptr().cast(), size, 0) };
-    let walked = usize::try_from(bytes).ok()? / FRAME_BYTES;
-    // The helper leaves the frames after the last one as they were. One store a frame: the compiler's
-    // `memset` stores single bytes.
-    for (at, frame) in buffer.iter_mut().enumerate() {
-        if at >= walked {
-            *frame = 0;
-        }
-    }
-    (walked > 0).then_some(stack)
+    (bytes > 0).then_some(stack)
 }

@@ -49,6 +49,7 @@ static WAIT_INDEX_AT: Global<u32> = Global::new(0);
 /// a call that does not wait.
 #[tracepoint]
 fn writeback_wait_begin(ctx: TracePointContext) -> u32 {
+    let now = wait::now();
     // SAFETY: the offsets come from the running kernel's description of this record.
     let read = unsafe {
         (
@@ -76,7 +77,7 @@ fn writeback_wait_begin(ctx: TracePointContext) -> u32 {
             // Fails only if the entry was evicted just now.
             let _ = IDENTIFIED.remove(task);
         }
-        wait::entered(&ctx, task, &waited, inode);
+        wait::entered(&ctx, now, task, &waited, inode);
     }
     0
 }

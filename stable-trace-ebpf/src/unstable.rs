@@ -66,15 +66,15 @@ pub(crate) fn folio_written(ctx: &impl EbpfContext, folio: u64, context: u32, ou
             return;
         }
     }
-    let Some(mapping) = folio::mapping(folio) else {
-        return;
-    };
     let mut page = Folio::UNKNOWN;
-    let Some(inode) = folio::identify(folio, mapping, &mut page) else {
+    let Some((inode, key)) = identify(folio, context, &mut page) else {
         return;
     };
-    let required = u32::from(folio::stable_required(mapping));
-    report(ctx, &page, inode, &UnstableKey { backing: page.backing, context, required });
+    if let Some(writer) = Writer::included(ctx, &page, inode, &key)
+        && writer.counts(&key, 1)
+    {
+        writer.stream(&page, &key);
+    }
 }
 
 /// A writer has changed, or is about to change, `count` pages of one file, of which the first [`PAGES`] are
@@ -103,38 +103,31 @@ pub(crate) fn pages_written(ctx: &impl EbpfContext, pages: u64, count: u64, cont
     if writes == 0 {
         return;
     }
-    let first = page_at(0);
-    let Some(mapping) = folio::mapping(first) else {
-        return;
-    };
     let mut page = Folio::UNKNOWN;
-    let Some(inode) = folio::identify(first, mapping, &mut page) else {
+    let Some((inode, key)) = identify(page_at(0), context, &mut page) else {
         return;
     };
-    let required = u32::from(folio::stable_required(mapping));
-    let key = UnstableKey { backing: page.backing, context, required };
-    let Some(task) = Writer::included(ctx, &page, inode, &key) else {
+    let Some(writer) = Writer::included(ctx, &page, inode, &key) else {
         return;
     };
-    if !task.counts(&key, writes) {
+    if !writer.counts(&key, writes) {
         return;
     }
     for (place, held) in held.iter().enumerate() {
         if *held != 0 {
             page.index = read_or_zero(page_at(place) + u64::from(index_at));
-            task.stream(&page, &key);
+            writer.stream(&page, &key);
         }
     }
 }
 
-/// Counts an unstable write that the filters include, and streams it unless it is harmless.
+/// Identifies a folio that is written to: its inode's address, and the key of its count.
 #[inline(always)]
-fn report(ctx: &impl EbpfContext, page: &Folio, inode: u64, key: &UnstableKey) {
-    if let Some(writer) = Writer::included(ctx, page, inode, key)
-        && writer.counts(key, 1)
-    {
-        writer.stream(page, key);
-    }
+fn identify(folio: u64, context: u32, page: &mut Folio) -> Option<(u64, UnstableKey)> {
+    let mapping = folio::mapping(folio)?;
+    let inode = folio::identify(folio, mapping, page)?;
+    let required = folio::stable_required(mapping);
+    Some((inode, UnstableKey { backing: page.backing, context, required }))
 }
 
 /// What is the same in all unstable writes of one task at one time.
@@ -169,9 +162,9 @@ impl Writer {
         if is_streamed {
             // SAFETY: no pointer is involved.
             let task = unsafe { bpf_get_current_task() };
+            path::send(inode, page);
             process::leader_name(task, pid_tgid, &mut writer.process);
             writer.stack = stack::store_current(ctx);
-            path::send(inode, page);
         }
         Some(writer)
     }

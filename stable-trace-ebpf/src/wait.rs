@@ -44,18 +44,23 @@ static NEW: Waiter = Waiter::NEW;
 #[unsafe(no_mangle)]
 static RETURNS_PROBED: Global<u32> = Global::new(0);
 
-/// The current task has found its folio under writeback. `inode`: the address of the folio's inode; 0 if
-/// not known.
+/// The time, `CLOCK_MONOTONIC` in ns. For the first line of a program that begins a wait: the task waits while
+/// the program runs.
 #[inline(always)]
-pub(crate) fn entered(ctx: &impl EbpfContext, task: u64, folio: &Folio, inode: u64) {
+pub(crate) fn now() -> u64 {
+    // SAFETY: no pointer is involved.
+    unsafe { bpf_ktime_get_ns() }
+}
+
+/// The current task has found its folio under writeback at `now`. `inode`: the address of the folio's inode;
+/// 0 if not known.
+#[inline(always)]
+pub(crate) fn entered(ctx: &impl EbpfContext, now: u64, task: u64, folio: &Folio, inode: u64) {
     let pid_tgid = bpf_get_current_pid_tgid();
     let comm = filter::current_comm();
     if !filter::includes_wait(pid_tgid, &comm, &folio.backing) {
         return;
     }
-    // Read before the stack is walked: the task already waits during the walk.
-    // SAFETY: no pointer is involved.
-    let now = unsafe { bpf_ktime_get_ns() };
     let stack = stack::store_current(ctx);
     let waiter = if let Some(waiter) = WAITERS.get_ptr_mut(task) {
         // SAFETY: a live map value. Only probes in this task and its switches change it, and the task
@@ -125,8 +130,7 @@ pub(crate) fn returned(task: u64) {
     };
     // SAFETY: a live map value. Only probes in this task change it.
     let waiter = unsafe { &mut *waiter };
-    // SAFETY: no pointer is involved.
-    waiter.end_ns = unsafe { bpf_ktime_get_ns() };
+    waiter.end_ns = now();
     stall::finished(waiter);
     // Cannot fail: the entry exists, and only this task's probes remove it.
     let _ = WAITERS.remove(task);
@@ -178,8 +182,7 @@ pub(crate) fn switched_in(task: u64) {
     // SAFETY: a live map value. The task does not run yet, so no probe in it changes the value.
     let waiter = unsafe { &mut *waiter };
     if waiter.phase == ASLEEP {
-        // SAFETY: no pointer is involved.
-        waiter.end_ns = unsafe { bpf_ktime_get_ns() };
+        waiter.end_ns = now();
         waiter.phase = AWAKE;
     }
 }

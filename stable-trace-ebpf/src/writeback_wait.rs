@@ -19,11 +19,12 @@ use crate::{folio, wait};
 /// mm/page-writeback.c, 5.10).
 #[raw_tracepoint]
 fn writeback_wait_begin_typed(ctx: RawTracePointContext) -> i32 {
+    let now = wait::now();
     let mut waited = Folio::UNKNOWN;
     if let Some(inode) = folio::identify(ctx.arg(0), ctx.arg(1), &mut waited) {
         // SAFETY: no pointer is involved.
         let task = unsafe { bpf_get_current_task() };
-        wait::entered(&ctx, task, &waited, inode);
+        wait::entered(&ctx, now, task, &waited, inode);
     }
     0
 }
