@@ -2,6 +2,7 @@
 //! stranger that runs for the whole test.
 
 use std::collections::BTreeSet;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -10,13 +11,17 @@ use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;
 use stable_trace_analysis::event::Event;
 
-use crate::harness::process::{KillOnDrop, kill_with_parent, send_signal};
+use crate::harness::process::{KillOnDrop, kill_group, kill_with_parent, send_signal};
 use crate::harness::{
     Agent, Disk, Fs, Recording, Requirement, Scratch, Test, TracefsInstance, Wac, host, wait_until,
 };
 
 /// Stalls that a test waits for.
 const MANY: u64 = 200;
+
+/// Threads of the stranger: enough to wait for one another, and few enough to leave an emulated machine
+/// room for the agent.
+const STRANGERS: u32 = 2;
 
 /// An emulated machine is slow.
 const TIMEOUT: Duration = Duration::from_mins(2);
@@ -54,7 +59,7 @@ struct Stranger {
 impl Stranger {
     fn start() -> Result<Self> {
         let scratch = loop_device()?;
-        let mut wac = Wac::spawn_paused_with(8, scratch.path(), "a")?;
+        let mut wac = Wac::spawn_paused_with(STRANGERS, scratch.path(), "a")?;
         let waits = TracefsInstance::recording_process(&host::wait_event(), wac.pid())?;
         wac.start()?;
         waits.await_hits(MANY)?;
@@ -80,13 +85,26 @@ fn loop_device() -> Result<Scratch> {
     Scratch::with_stable_writes(Fs::Ext4, Disk::loop_device(64)?, true)
 }
 
-/// A shell that runs a script in `folder`, with the agent as `$STABLE_TRACE`.
-fn shell(script: &str, folder: &Path) -> Result<KillOnDrop> {
-    let mut command = Command::new("/bin/sh");
-    command.args(["-c", script]).current_dir(folder).stdin(Stdio::piped()).stdout(Stdio::null());
-    with_program(&mut command);
-    kill_with_parent(&mut command);
-    Ok(KillOnDrop(command.spawn().context("cannot start a shell")?))
+/// A shell with all that it has started, which are killed on drop.
+struct Shell(KillOnDrop);
+
+impl Shell {
+    /// Runs a script in `folder`, with the agent as `$STABLE_TRACE`.
+    fn spawn(script: &str, folder: &Path) -> Result<Self> {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", script]).current_dir(folder).process_group(0);
+        command.stdin(Stdio::piped()).stdout(Stdio::null());
+        with_program(&mut command);
+        kill_with_parent(&mut command);
+        Ok(Self(KillOnDrop(command.spawn().context("cannot start a shell")?)))
+    }
+}
+
+impl Drop for Shell {
+    fn drop(&mut self) {
+        // Its processes may have ended already.
+        let _ = kill_group(self.0.id());
+    }
 }
 
 fn with_program(command: &mut Command) {
@@ -110,13 +128,13 @@ fn forking_server() -> Result<()> {
     let stranger = Stranger::start()?;
     let scratch = loop_device()?;
     let script = format!("read -r go; for i in 1 2 3 4; do {WAC} --duration=3s & done; wait");
-    let mut server = shell(&script, scratch.path())?;
-    let pid = server.id().to_string();
+    let mut server = Shell::spawn(&script, scratch.path())?;
+    let pid = server.0.id().to_string();
     let mut agent = Agent::start(["--min-latency=0", "--pid", &pid])?;
     let before = stranger.waits.hits()?;
-    drop(server.stdin.take());
+    drop(server.0.stdin.take());
     await_processes(&mut agent, 4)?;
-    ensure!(server.wait()?.success(), "a workload failed");
+    ensure!(server.0.wait()?.success(), "a workload failed");
     let recording = agent.stop()?;
     stranger.is_left_out_of(&recording, before)?;
     let scope = recording.start()?.scope.as_deref();
@@ -130,22 +148,21 @@ fn forking_server() -> Result<()> {
 /// The workloads run before the agent starts.
 fn present_descendants() -> Result<()> {
     let scratch = loop_device()?;
-    // The workloads end by themselves if the test fails.
-    let script = format!("({WAC} --duration=1m & {WAC} --duration=1m & wait) & wait");
-    let mut server = shell(&script, scratch.path())?;
+    let script = format!("({WAC} --duration=1h & {WAC} --duration=1h & wait) & wait");
+    let mut server = Shell::spawn(&script, scratch.path())?;
     wait_until(|| {
         let children = std::fs::read_dir(scratch.path())?.count();
         // `lost+found`, and a file of each workload.
         Ok((children < 3).then(|| format!("{children} entries")))
     })?;
-    let mut agent = Agent::start(["--min-latency=0", "--pid", &server.id().to_string()])?;
+    let mut agent = Agent::start(["--min-latency=0", "--pid", &server.0.id().to_string()])?;
     let workloads = await_processes(&mut agent, 2)?;
     let recording = agent.stop()?;
     for pid in &workloads {
         send_signal(*pid, Signal::TERM)?;
     }
     // The file system is in use until they have ended.
-    server.wait()?;
+    server.0.wait()?;
     ensure!(recording.stalls().all(|stall| workloads.contains(&stall.pid)), "{workloads:?}");
     Ok(())
 }
@@ -156,7 +173,7 @@ fn pid_namespace() -> Result<()> {
     let scratch = loop_device()?;
     let output = scratch.path().join("stream");
     let script = format!(
-        "{WAC} --duration=1m & \"$STABLE_TRACE\" --pid $! --min-latency=0 --listen=off \
+        "{WAC} --duration=1h & \"$STABLE_TRACE\" --pid $! --min-latency=0 --listen=off \
          --duration=2s --format=json -o stream; code=$?; kill $!; wait; exit $code"
     );
     let before = stranger.waits.hits()?;
@@ -272,16 +289,16 @@ fn nothing_matches() -> Result<()> {
     // Other tests may run beside this one: tracefs counts their waits before the agent has detached.
     ensure!(filtered.tasks <= all, "{filtered:?}, but tracefs has {all} waits of all tasks");
 
-    let mut idle = shell("read -r go", scratch.path())?;
-    let pid = idle.id().to_string();
+    let mut idle = Shell::spawn("read -r go", scratch.path())?;
+    let pid = idle.0.id().to_string();
     let _stranger = Stranger::start()?;
     let output = Agent::output(["--pid", &pid, "--duration=2s", "--listen=off"])?;
-    drop(idle.stdin.take());
+    drop(idle.0.stdin.take());
     let text = String::from_utf8_lossy(&output.stdout);
     let sentence = format!("no stall matched --pid {pid} and its descendants: ");
     let left_out = text.lines().find_map(|line| line.trim_start().strip_prefix(&sentence));
     let left_out = left_out.with_context(|| format!("not said what was left out: {text}"))?;
     ensure!(left_out.ends_with(" waits of other processes were left out"), "{left_out}");
-    idle.wait()?;
+    idle.0.wait()?;
     Ok(())
 }

@@ -5,7 +5,9 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command};
 
 use anyhow::{Context as _, Result};
-use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
+use rustix::process::{
+    Pid, Signal, kill_process, kill_process_group, set_parent_process_death_signal,
+};
 
 /// A child process that is killed and reaped on drop.
 #[derive(Debug)]
@@ -45,6 +47,12 @@ pub(crate) fn kill_with_parent(command: &mut Command) {
 pub(crate) fn send_signal(pid: u32, signal: Signal) -> Result<()> {
     kill_process(raw_pid(pid)?, signal)
         .with_context(|| format!("cannot send {signal:?} to process {pid}"))
+}
+
+/// Kills all processes of a process group.
+pub(crate) fn kill_group(leader: u32) -> Result<()> {
+    kill_process_group(raw_pid(leader)?, Signal::KILL)
+        .with_context(|| format!("cannot kill the process group {leader}"))
 }
 
 fn raw_pid(pid: u32) -> Result<Pid> {
