@@ -1,4 +1,4 @@
-//! Stall time by process name and stack.
+//! Stall time by process name, cgroup and stack.
 
 use crate::task::COMM_LEN;
 
@@ -8,6 +8,8 @@ use crate::task::COMM_LEN;
 pub struct ProcessKey {
     /// Name of the waiter's process, NUL-padded.
     pub process: [u8; COMM_LEN],
+    /// Id of the waiter's cgroup (v2) with `--label cgroup`, else 0.
+    pub cgroup_id: u64,
     /// Id of the stack of its waits. The agent derives the context from it.
     pub stack: u64,
 }
@@ -16,7 +18,7 @@ impl ProcessKey {
     /// The sum of all stalls that have no entry of their own because the map is full. The agent creates
     /// it before it attaches the programs. Stalls of a process with an empty name and an unknown stack are
     /// in it too.
-    pub const OVERFLOW: Self = Self { process: [0; COMM_LEN], stack: 0 };
+    pub const OVERFLOW: Self = Self { process: [0; COMM_LEN], cgroup_id: 0, stack: 0 };
 }
 
 /// Stall time: in the kernel that of one CPU, in the agent the sum over the CPUs.
@@ -47,5 +49,5 @@ impl ProcessStalls {
     }
 }
 
-const _: () = assert!(size_of::<ProcessKey>() == COMM_LEN + 8);
+const _: () = assert!(size_of::<ProcessKey>() == COMM_LEN + 16);
 const _: () = assert!(size_of::<ProcessStalls>() == 16);

@@ -1,9 +1,9 @@
-//! Process names, and stall time by process name: complete even if the stream loses records.
+//! Process names, and stall time by process name and cgroup: complete even if the stream loses records.
 
 use core::ffi::c_void;
 
 use aya_ebpf::{
-    bindings::BPF_NOEXIST, helpers::generated::bpf_probe_read_kernel_str, macros::map,
+    Global, bindings::BPF_NOEXIST, helpers::generated::bpf_probe_read_kernel_str, macros::map,
     maps::PerCpuHashMap,
 };
 use stable_trace_common::{
@@ -15,7 +15,11 @@ use stable_trace_common::{
 
 use crate::members::{member, offset, offsets};
 
-/// Stall time by process name and stack. If it is full, stalls are added to [`ProcessKey::OVERFLOW`].
+/// 1: stall time is counted by cgroup too.
+#[unsafe(no_mangle)]
+static LABEL_CGROUP: Global<u32> = Global::new(0);
+
+/// Stall time by process name, cgroup and stack. If it is full, stalls are added to [`ProcessKey::OVERFLOW`].
 #[map]
 static PROCESS_STALLS: PerCpuHashMap<ProcessKey, ProcessStalls> =
     PerCpuHashMap::with_max_entries(4_096, 0);
@@ -59,7 +63,8 @@ pub(crate) fn own_name(task: u64) -> [u8; COMM_LEN] {
 /// Not inlined: its frame would not fit beside its caller's.
 #[inline(never)]
 pub(crate) fn add_stall(waiter: &Waiter, duration_ns: u64) {
-    let key = ProcessKey { process: waiter.process, stack: waiter.stack };
+    let cgroup_id = if LABEL_CGROUP.load() == 0 { 0 } else { waiter.cgroup_id };
+    let key = ProcessKey { process: waiter.process, cgroup_id, stack: waiter.stack };
     if add(&key, duration_ns) {
         return;
     }

@@ -245,6 +245,12 @@ pub(crate) struct TracingArgs {
     #[arg(long, value_name = "ADDR")]
     pub(crate) listen: Option<ListenAddress>,
 
+    /// Add a label to the metrics of processes
+    ///
+    /// `cgroup`: the path of the waiter's cgroup (v2).
+    #[arg(long = "label", value_enum, value_name = "LABEL")]
+    pub(crate) labels: Vec<Label>,
+
     /// Disable BPF run-time statistics (a system-wide overhead)
     ///
     /// With statistics, the kernel reads a clock twice for each run of every eBPF program on this
@@ -313,6 +319,13 @@ impl FromStr for ListenAddress {
             |_| "give IP:PORT, such as 127.0.0.1:9748 or [::]:9748 for every address, or `off`",
         )
     }
+}
+
+/// `--label`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Label {
+    /// The path of the waiter's cgroup (v2)
+    Cgroup,
 }
 
 /// `--fail-on`.

@@ -20,8 +20,8 @@ use stable_trace_analysis::{
 
 use super::{
     options::{
-        Color, DoctorArgs, Format, ListenAddress, RunArgs, ScopeArgs, TraceArgs, TracedWacArgs,
-        TracingArgs,
+        Color, DoctorArgs, Format, Label, ListenAddress, RunArgs, ScopeArgs, TraceArgs,
+        TracedWacArgs, TracingArgs,
     },
     output::open_sink,
     signals::exit_on_second_signal,
@@ -184,6 +184,7 @@ fn trace_config(args: &TracingArgs, scope: Scope) -> anyhow::Result<TraceConfig>
         cgroup: args.cgroup.as_deref().map(filter::cgroup).transpose()?,
         only_devices: !devices.is_empty(),
         harmless: args.harmless,
+        label_cgroup: labels_cgroup(args)?,
         statistics: !args.no_program_statistics,
     };
     if let Some(path) = &args.btf {
@@ -198,6 +199,15 @@ fn trace_config(args: &TracingArgs, scope: Scope) -> anyhow::Result<TraceConfig>
         stacks: args.stacks,
         btf: args.btf.clone(),
     })
+}
+
+/// Checks `--label`.
+fn labels_cgroup(args: &TracingArgs) -> anyhow::Result<bool> {
+    let wanted = args.labels.contains(&Label::Cgroup);
+    if wanted {
+        filter::cgroup_label()?;
+    }
+    Ok(wanted)
 }
 
 /// Checks `--window`.

@@ -221,6 +221,7 @@ impl Runner<'_> {
                 cgroup: None,
                 only_devices: false,
                 harmless: false,
+                label_cgroup: false,
             },
             method: self.args.attach.method(),
             devices: Vec::new(),

@@ -50,6 +50,20 @@ fn or_unknown(name: Option<&str>) -> String {
     name.unwrap_or(UNKNOWN).to_owned()
 }
 
+/// The labels `comm` and, on request, `cgroup`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct ProcessLabels {
+    comm: String,
+    cgroup: Option<String>,
+}
+
+impl ProcessLabels {
+    /// Those of all that have no series of their own. `like`: others of the same snapshot.
+    fn other(like: &Self) -> Self {
+        Self { comm: OTHER.to_owned(), cgroup: like.cgroup.as_ref().map(|_| OTHER.to_owned()) }
+    }
+}
+
 type StallLabels = (Context, DeviceFsLabels);
 type UnstableLabels = (DeviceFsLabels, Context, Grade);
 type IntegrityLabels = (String, Operation, Check, Source);
@@ -64,9 +78,9 @@ pub(super) struct Registry {
     stalls: BoundedCounters<HistogramKey, StallLabels, Histogram>,
     /// Mounted file systems whose series were declared at 0.
     declared: BTreeSet<DeviceFsLabels>,
-    processes: BoundedCounters<ProcessKey, (String, Context), u64>,
-    /// Process names with series of their own, and when they last stalled, since the start of the run.
-    comms: BTreeMap<String, Duration>,
+    processes: BoundedCounters<ProcessKey, (ProcessLabels, Context), u64>,
+    /// Labels of processes with series of their own, and when they last stalled, since the start of the run.
+    stalled: BTreeMap<ProcessLabels, Duration>,
     unstable: BoundedCounters<UnstableKey, UnstableLabels, u64>,
     /// Series of unstable writes of mounted file systems that were declared at 0.
     unstable_declared: BTreeSet<UnstableLabels>,
@@ -95,11 +109,11 @@ impl Registry {
                 (*context, DeviceFsLabels::other())
             }),
             declared: BTreeSet::new(),
-            // `comms` bounds it.
-            processes: BoundedCounters::new(usize::MAX, |(_, context)| {
-                (OTHER.to_owned(), *context)
+            // `stalled` bounds it.
+            processes: BoundedCounters::new(usize::MAX, |(process, context)| {
+                (ProcessLabels::other(process), *context)
             }),
-            comms: BTreeMap::new(),
+            stalled: BTreeMap::new(),
             unstable: BoundedCounters::new(limits::UNSTABLE, |(_, context, grade)| {
                 (DeviceFsLabels::other(), *context, *grade)
             }),

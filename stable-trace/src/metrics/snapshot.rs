@@ -74,13 +74,15 @@ pub struct Stalls {
     pub histogram: Histogram,
 }
 
-/// Stall time of one process name and stack.
+/// Stall time of one process name, cgroup and stack.
 #[derive(Clone, Debug)]
 pub struct ProcessTime {
     /// Key of the kernel's map.
     pub key: ProcessKey,
     /// The process's name; `None` for the sum of names that the full map did not take.
     pub name: Option<String>,
+    /// The path of the cgroup, empty if unknown; `None` without `--label cgroup`.
+    pub cgroup: Option<String>,
     /// What the task was doing.
     pub context: Context,
     /// Stall time in ns.

@@ -15,6 +15,7 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/st
 
 /// The configuration of the programs.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent options")]
 pub(crate) struct Settings {
     /// Size of the ring buffer in bytes: a power of two and a multiple of the page size.
     pub(crate) ring_bytes: u32,
@@ -32,6 +33,8 @@ pub(crate) struct Settings {
     pub(crate) only_devices: bool,
     /// Whether harmless unstable writes are streamed, too.
     pub(crate) harmless: bool,
+    /// Whether stall time is counted by cgroup, too.
+    pub(crate) label_cgroup: bool,
     /// Whether the kernel measures the run time of programs.
     pub(crate) statistics: bool,
 }
@@ -85,6 +88,7 @@ pub(crate) fn load(
     let only_cgroup = u32::from(settings.cgroup.is_some());
     let only_devices = u32::from(settings.only_devices);
     let harmless = u32::from(settings.harmless);
+    let label_cgroup = u32::from(settings.label_cgroup);
     let returns = u32::from(plan.probes_returns());
     let page_shift = rustix::param::page_size().trailing_zeros();
     let offsets = Offsets { page_shift, ..plan.offsets };
@@ -103,6 +107,7 @@ pub(crate) fn load(
         .override_global("ONLY_CGROUP", &only_cgroup, true)
         .override_global("ONLY_DEVICES", &only_devices, true)
         .override_global("STREAM_HARMLESS", &harmless, true)
+        .override_global("LABEL_CGROUP", &label_cgroup, true)
         .override_global("RETURNS_PROBED", &returns, true)
         .override_global("WAKE_AT_BYTES", &wake_at, true)
         .override_global("SWAP_INFO", &addresses.swap_info, true)

@@ -1,4 +1,4 @@
-//! Checks `--pid`, `--comm` and `--cgroup` before anything attaches, and describes the filters.
+//! Checks `--pid`, `--comm`, `--cgroup` and `--label` before anything attaches, and describes the filters.
 
 use std::path::{Path, PathBuf};
 
@@ -30,6 +30,8 @@ pub(crate) enum FilterError {
     NoCgroup { path: PathBuf, advice: String },
     #[error("--cgroup {path}: not in the unified hierarchy (cgroup2); {advice}")]
     NotCgroup2 { path: PathBuf, advice: String },
+    #[error("--label cgroup: the unified hierarchy (cgroup2) is missing; {0}")]
+    NoUnifiedHierarchy(String),
 }
 
 /// Which stalls the filters select; `None` if there are no filters. `follows`: the programs follow
@@ -96,6 +98,16 @@ pub(crate) fn cgroup(path: &Path) -> Result<PathBuf, FilterError> {
         Ok(path.to_owned())
     } else {
         Err(FilterError::NotCgroup2 { path: path.to_owned(), advice: cgroup_advice() })
+    }
+}
+
+/// Checks `--label cgroup`: the unified hierarchy is mounted.
+pub(crate) fn cgroup_label() -> Result<(), FilterError> {
+    let mounts = mountinfo::read().unwrap_or_default();
+    if mounts.iter().any(|mount| mount.fs == "cgroup2") {
+        Ok(())
+    } else {
+        Err(FilterError::NoUnifiedHierarchy(cgroup_advice()))
     }
 }
 

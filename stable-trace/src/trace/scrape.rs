@@ -103,9 +103,14 @@ impl Tracer {
         let mut all = Vec::new();
         for (key, stalls) in self.counters.processes()? {
             let common = key == ProcessKey::OVERFLOW;
+            let cgroup = self.label_cgroup.then(|| {
+                let found = self.enricher.cgroups.get(key.cgroup_id);
+                found.and_then(|cgroup| cgroup.path.clone()).unwrap_or_default()
+            });
             all.push(ProcessTime {
                 key,
                 name: (!common).then(|| name(&key.process)),
+                cgroup,
                 context: self.enricher.stacks.get(key.stack).reason.context,
                 sum_ns: stalls.sum_ns,
             });

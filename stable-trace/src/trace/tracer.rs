@@ -106,6 +106,8 @@ pub(crate) struct Tracer {
     pub(super) enricher: Enricher,
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
     pub(super) min_latency_ns: u64,
+    /// `--label cgroup`.
+    pub(super) label_cgroup: bool,
     /// The processes that the programs follow; `None` if they follow none.
     seeds: Option<Seeds>,
     /// Which stalls the filters select; `None` for all.
@@ -173,6 +175,7 @@ impl Tracer {
             },
             logger,
             min_latency_ns: config.settings.min_latency_ns,
+            label_cgroup: config.settings.label_cgroup,
             seeds,
             scope,
             ring_bytes: u64::from(config.settings.ring_bytes),

@@ -153,8 +153,9 @@ fn snapshot(number: u64) -> Snapshot {
             histogram,
         }],
         processes: vec![ProcessTime {
-            key: ProcessKey { process: *b"a\"b\\c\nd.........", stack: 1 },
+            key: ProcessKey { process: *b"a\"b\\c\nd.........", cgroup_id: 0, stack: 1 },
             name: Some(special.to_owned()),
+            cgroup: Some(special.to_owned()),
             context: Context::WriteBegin,
             sum_ns: 1_500,
         }],

@@ -2,9 +2,11 @@
 
 use std::os::unix::fs::symlink;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 
-use crate::harness::{Agent, Disk, Fs, Scrape, Scratch, Test, Wac, program, wait_until};
+use crate::harness::{
+    Agent, Cgroup, Disk, Fs, Requirement, Scrape, Scratch, Test, Wac, program, wait_until,
+};
 
 /// Stalls that a test waits for before it stops the workload.
 const MANY: u64 = 1_000;
@@ -19,6 +21,7 @@ pub(crate) fn tests() -> Vec<Test> {
     vec![
         anywhere("a_thread_pool_leaves_room_for_another_process", thread_pool),
         anywhere("an_event_names_process_and_thread", process_and_thread),
+        anywhere("cgroups_have_series_on_request", cgroup_label).requires(Requirement::Cgroup2),
     ]
 }
 
@@ -75,5 +78,33 @@ fn process_and_thread() -> Result<()> {
             "{stall:?}"
         );
     }
+    Ok(())
+}
+
+/// Two processes of the same name, each in a cgroup of its own.
+fn cgroup_label() -> Result<()> {
+    let scratch = scratch()?;
+    let parent = Cgroup::new()?;
+    let cgroups = [parent.child("a")?, parent.child("b")?];
+    let mut agent = Agent::start(["--min-latency=0", "--listen=127.0.0.1:0", "--label=cgroup"])?;
+    for cgroup in &cgroups {
+        let mut wac = Wac::spawn_paused_with(16, scratch.path(), "a")?;
+        cgroup.add_process(wac.pid())?;
+        wac.start()?;
+        agent.await_stalls(MANY)?;
+        wac.stop()?;
+    }
+    let scrape = Scrape::of(&agent)?;
+    agent.stop()?;
+    let root = Cgroup::root().context("no cgroup2 is mounted")?;
+    for cgroup in &cgroups {
+        let path = format!("/{}", cgroup.path().strip_prefix(&root)?.display());
+        let own = scrape.sum(BY_PROCESS, &[("comm", "wac"), ("cgroup", &path)]);
+        ensure!(own > 0.0, "no series for {path}: {}", scrape.page);
+    }
+    let all = scrape.sum(BY_PROCESS, &[]);
+    let by_place = scrape.sum("stable_trace_stall_seconds_sum", &[]);
+    let difference = (all - by_place).abs();
+    ensure!(difference < by_place * 1e-6, "{all} s by process, {by_place} s by place");
     Ok(())
 }

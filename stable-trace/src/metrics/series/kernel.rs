@@ -6,7 +6,7 @@ use prometheus::proto::MetricFamily;
 use stable_trace_analysis::event::{Cause, Check, Context, Device, Grade, Operation, Source};
 use stable_trace_common::process::ProcessKey;
 
-use super::{DeviceFsLabels, OTHER, Registry, UNKNOWN, or_unknown};
+use super::{DeviceFsLabels, OTHER, ProcessLabels, Registry, UNKNOWN, or_unknown};
 use crate::metrics::{
     family::Family,
     limits,
@@ -80,45 +80,50 @@ impl Registry {
                 continue;
             }
             let name = process.name.as_deref().filter(|_| process.key != ProcessKey::OVERFLOW);
-            let comm = match name.map(process_label) {
-                Some(comm) if self.takes_place(comm, snapshot.uptime) => comm,
-                _ => OTHER,
+            let cgroup = process.cgroup.as_ref();
+            let cgroup = cgroup.map(|path| if path.is_empty() { UNKNOWN } else { path }.to_owned());
+            let own =
+                ProcessLabels { comm: process_label(name.unwrap_or(OTHER)).to_owned(), cgroup };
+            let labels = if name.is_some() && self.takes_place(&own, snapshot.uptime) {
+                own
+            } else {
+                ProcessLabels::other(&own)
             };
-            let labels = (comm.to_owned(), process.context);
-            self.processes.observe(process.key, labels, &process.sum_ns);
+            self.processes.observe(process.key, (labels, process.context), &process.sum_ns);
         }
         let mut family = Family::counter(
             "stable_trace_process_stall_seconds_total",
             "Time that processes with this name waited for writeback.",
         );
-        for ((comm, context), sum_ns) in self.processes.sums() {
-            let labels = [("comm", comm.as_str()), ("context", context.name())];
+        for ((ProcessLabels { comm, cgroup }, context), sum_ns) in self.processes.sums() {
+            let mut labels = vec![("comm", comm.as_str()), ("context", context.name())];
+            labels.extend(cgroup.as_deref().map(|cgroup| ("cgroup", cgroup)));
             family.value(&labels, seconds(*sum_ns));
         }
         family.done()
     }
 
-    /// Whether a process name that stalls now has series of its own: while there are few, or in the place
-    /// of the one that has not stalled for the longest time.
-    fn takes_place(&mut self, comm: &str, now: Duration) -> bool {
-        if let Some(stalled) = self.comms.get_mut(comm) {
+    /// Whether a process that stalls now has series of its own: while there are few, or in the place of the
+    /// one that has not stalled for the longest time.
+    fn takes_place(&mut self, process: &ProcessLabels, now: Duration) -> bool {
+        if let Some(stalled) = self.stalled.get_mut(process) {
             *stalled = now;
             return true;
         }
-        if self.comms.len() >= limits::PROCESSES {
-            let longest = self.comms.iter().min_by_key(|(_, stalled)| **stalled);
+        if self.stalled.len() >= limits::PROCESSES {
+            let longest = self.stalled.iter().min_by_key(|(_, stalled)| **stalled);
             let Some((idle, _)) =
                 longest.filter(|(_, stalled)| now.saturating_sub(**stalled) >= limits::IDLE)
             else {
                 return false;
             };
             let idle = idle.clone();
-            self.comms.remove(&idle);
+            self.stalled.remove(&idle);
             for context in Context::ALL {
                 self.processes.release(&(idle.clone(), context));
             }
         }
-        self.comms.insert(comm.to_owned(), now);
+        self.stalled.insert(process.clone(), now);
         true
     }
 

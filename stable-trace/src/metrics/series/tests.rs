@@ -41,8 +41,8 @@ fn stalls(number: u32, stack: u64, context: Context, durations: &[u64]) -> Stall
 fn process(name: &str, context: Context, sum_ns: u64) -> ProcessTime {
     let mut comm = [0; 16];
     comm[..name.len()].copy_from_slice(name.as_bytes());
-    let key = ProcessKey { process: comm, stack: context as u64 + 1 };
-    ProcessTime { key, name: Some(name.to_owned()), context, sum_ns }
+    let key = ProcessKey { process: comm, cgroup_id: 0, stack: context as u64 + 1 };
+    ProcessTime { key, name: Some(name.to_owned()), cgroup: None, context, sum_ns }
 }
 
 /// Series with their values, parsed from an encoded scrape.
@@ -404,6 +404,35 @@ fn a_process_that_has_not_stalled_for_an_hour_gives_its_series_to_another() {
     // That of `early`, and that of the one which gave its place.
     assert_eq!(value("other"), 2.0_f64.to_bits());
     assert_eq!(value("context"), 53.0_f64.to_bits());
+}
+
+#[test]
+fn the_same_process_in_two_cgroups_has_two_series_on_request() {
+    const METRIC: &str = "stable_trace_process_stall_seconds_total";
+    let in_cgroup = |cgroup_id, path: &str, sum_ns| {
+        let mut time = process("worker", Context::Sync, sum_ns);
+        time.key.cgroup_id = cgroup_id;
+        time.cgroup = Some(path.to_owned());
+        time
+    };
+    let crowd = (0..50).map(|number| in_cgroup(100 + number, &format!("/pod-{number}"), 9));
+    let mut snapshot = Snapshot {
+        processes: vec![in_cgroup(1, "/a", 1_000_000_000), in_cgroup(2, "", 2_000_000_000)],
+        ..Snapshot::default()
+    };
+    let mut registry = registry();
+    let series = scrape(&mut registry, &snapshot);
+    let value = |series, label| labelled(series, METRIC, label).map(f64::to_bits);
+    assert_eq!(value(&series, "cgroup=\"/a\""), Some(1.0_f64.to_bits()), "{series:#?}");
+    assert_eq!(value(&series, "cgroup=\"unknown\""), Some(2.0_f64.to_bits()), "{series:#?}");
+    snapshot.processes.extend(crowd);
+    let series = scrape(&mut registry, &snapshot);
+    let all = series.keys().filter(|name| name.starts_with(METRIC)).count();
+    assert_eq!(all, limits::PROCESSES + 1, "{series:#?}");
+    assert_eq!(
+        value(&series, "comm=\"other\""),
+        labelled(&series, METRIC, "cgroup=\"other\"").map(f64::to_bits)
+    );
 }
 
 #[test]
