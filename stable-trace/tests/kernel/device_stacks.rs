@@ -4,11 +4,13 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 
+use crate::harness::corrupt_blocks::corrupt_byte_behind_paths;
 use crate::harness::device_mapper::{DmCrypt, DmLinear};
 use crate::harness::direct_io::DirectFile;
-use crate::harness::integrity_failures::agent_agrees_with_tracefs;
+use crate::harness::integrity_failures::{agent_agrees_with_tracefs, integrity, reported};
 use crate::harness::{
-    Agent, Disk, Fs, Injection, Recording, Requirement, Scratch, Test, TracefsInstance, Wac, host,
+    Agent, Disk, Fs, Injection, NvmePaths, Recording, Requirement, Scratch, Test, TracefsInstance,
+    Wac, host,
 };
 
 /// Stalls that a test waits for.
@@ -30,6 +32,11 @@ pub(crate) fn tests() -> Vec<Test> {
         Test::guest("a_disk_covers_the_encrypted_device_above", disk_covers_encrypted)
             .requires_traced_loop_device()
             .requires(Requirement::Program("cryptsetup")),
+        Test::guest("a_multipath_device_covers_its_paths", multipath_covers_paths).requires_all([
+            Requirement::Agent,
+            Requirement::Tracefs,
+            Requirement::NvmePi,
+        ]),
     ]
 }
 
@@ -99,7 +106,7 @@ fn disk_covers_mapped() -> Result<()> {
     let linear = DmLinear::over(&disk)?;
     let name = linear.name();
     {
-        let scratch = Scratch::with_stable_writes(Fs::Ext4, Disk::mapped(name)?, true)?;
+        let scratch = Scratch::with_stable_writes(Fs::Ext4, Disk::named(name)?, true)?;
         for filter in [disk.name.as_str(), name, &linear.path().to_string_lossy()] {
             selected(&scratch, filter)?;
         }
@@ -114,12 +121,41 @@ fn disk_covers_encrypted() -> Result<()> {
     let (disk, other) = (Disk::loop_device(64)?, Disk::loop_device(8)?);
     let encrypted = DmCrypt::over(&disk)?;
     {
-        let mapped = Disk::mapped(encrypted.name())?;
+        let mapped = Disk::named(encrypted.name())?;
         let scratch = Scratch::with_stable_writes(Fs::Ext4, mapped, true)?;
         selected(&scratch, &disk.name)?;
         selected(&scratch, encrypted.name())?;
         left_out(&scratch, &other.name)?;
     }
     drop(encrypted);
+    Ok(())
+}
+
+/// Each failed read of a path is one error of the multipath device.
+fn multipath_covers_paths() -> Result<()> {
+    const CORRUPT: [usize; 4] = [3, 5, 6, 9];
+    let paths = NvmePaths::connect()?;
+    let name = paths.disk.name.as_str();
+    let direct = DirectFile::open(&paths.disk.path)?;
+    direct.write(0, &vec![0; 16 * BLOCK]).context("cannot write")?;
+    for block in CORRUPT {
+        corrupt_byte_behind_paths((block * BLOCK + 100) as u64)?;
+    }
+    let agent = Agent::start(["-q", "--device", name])?;
+    let completions = TracefsInstance::recording_integrity_completions()?;
+    for block in CORRUPT {
+        let read = direct.read((block * BLOCK) as u64, BLOCK);
+        ensure!(read.is_err(), "the read of corrupt block {block} succeeded");
+    }
+    let recording = agent.stop()?;
+
+    let (count, lines) = (completions.count()?, completions.lines()?);
+    ensure!(count == CORRUPT.len(), "tracefs has {lines:#?}");
+    let sectors: Vec<_> =
+        reported(&recording, &paths.disk).iter().map(|failure| failure.sector).collect();
+    let all: Vec<_> = integrity(&recording).collect();
+    ensure!(sectors == CORRUPT.map(|block| block as u64 * 8), "{all:#?}");
+    ensure!(all.len() == count, "errors of other devices: {all:#?}");
+    ensure!(recording.summary()?.integrity_errors_total == count as u64, "{lines:#?}");
     Ok(())
 }

@@ -12,6 +12,7 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use stable_trace_analysis::event::{Event, Line, PathFrom, Stall};
 use tempfile::TempDir;
 
+use crate::harness::swap::{SharedMemory, SwapArea};
 use crate::harness::{
     Agent, Disk, Fs, Recording, Requirement, Scratch, Test, TracefsInstance, Wac,
     every_wait_is_accounted_for, host, program,
@@ -40,6 +41,13 @@ pub(crate) fn tests() -> Vec<Test> {
         anywhere("a_device_used_again_is_another_file_system", used_again)
             .requires(Requirement::Program("mkfs.xfs")),
         anywhere("a_deleted_file_is_marked", deleted_file),
+        anywhere("every_method_agrees", every_method_agrees),
+        Test::guest("a_wait_for_swap_names_its_device", swapped_out).requires_all([
+            Requirement::Agent,
+            Requirement::Tracefs,
+            Requirement::PlainDisk,
+            Requirement::Program("mkswap"),
+        ]),
     ]
 }
 
@@ -334,4 +342,82 @@ fn deleted_file() -> Result<()> {
     wac.stop()?;
     let recording = agent.stop()?;
     every_wait_is_accounted_for(recording.summary()?, oracle.hits()?)
+}
+
+/// A task that touches a page on its way to the swap area waits for it: a stall of `swap` and its device.
+fn swapped_out() -> Result<()> {
+    const PAGES: usize = 64;
+    let area = SwapArea::create()?;
+    let memory = SharedMemory::new(PAGES)?;
+    let waits = TracefsInstance::recording_process(
+        &host::wait_event(),
+        rustix::thread::gettid().as_raw_pid().cast_unsigned(),
+    )?;
+    let own = std::process::id().to_string();
+    let mut agent = Agent::start(["--min-latency=0", "--pid", &own])?;
+    agent.repeat_until_stall(|| {
+        memory.swap_out()?;
+        memory.write(2);
+        Ok(())
+    })?;
+    let recording = agent.stop()?;
+    let dev = area.disk.dev()?;
+    for stall in recording.stalls() {
+        ensure!(
+            stall.fs.as_deref() == Some("swap")
+                && stall.device.as_deref() == Some(&area.disk.name)
+                && stall.dev.map(|dev| dev.to_string()).as_ref() == Some(&dev)
+                && (stall.ino, &stall.path) == (None, &None),
+            "not for swap on {dev}: {stall:?}"
+        );
+    }
+    let summary = recording.summary()?;
+    let counted = summary.stalls.iter().filter(|line| line.fs.as_deref() == Some("swap"));
+    let counted: u64 = counted.map(|line| line.count).sum();
+    ensure!(counted == summary.stalls_total, "{summary:#?}");
+    every_wait_is_accounted_for(summary, waits.hits()?)
+}
+
+/// Every method gives the stalls of one workload the same device, file system, inode and path, which are those
+/// of the file.
+fn every_method_agrees() -> Result<()> {
+    let scratch = Scratch::with_stable_writes(Fs::Ext4, Disk::loop_device(64)?, true)?;
+    // The native kernel has neither fentry nor kprobes.
+    let methods: &[_] = if host::is_guest() {
+        &["fentry", "kprobe", "tracepoint"]
+    } else {
+        &["auto", "tracepoint"]
+    };
+    let mut agents = Vec::new();
+    for method in methods {
+        agents.push((method, Agent::start(["--min-latency=0", "--attach", method])?));
+    }
+    let mut wac = Wac::spawn_paused_with(4, scratch.path(), "c")?;
+    wac.start()?;
+    let metadata = wac.file()?;
+    let pid = wac.pid();
+    let name = fs::read_dir(scratch.path())?
+        .flatten()
+        .find(|entry| entry.metadata().is_ok_and(|found| found.ino() == metadata.ino()))
+        .context("no file of the workload")?;
+    for (_, agent) in &mut agents {
+        for _ in 0..SOME {
+            let is_own = |event: &Event| matches!(event, Event::Stall(stall) if stall.pid == pid);
+            agent.await_line(LIMIT, is_own)?;
+        }
+    }
+    wac.stop()?;
+    let dev = format!("{}:{}", major(metadata.dev()), minor(metadata.dev()));
+    let file = Rewritten { pid, dev, ino: metadata.ino(), folder: name.path() };
+    for (method, agent) in agents {
+        let recording = agent.stop()?;
+        let about = || format!("--attach {method}");
+        file.check(&recording, (&scratch.disk().name, "ext4"), |path| path == file.folder)
+            .with_context(about)?;
+        let other = file
+            .stalls(&recording)
+            .find(|stall| stall.dev.map(|dev| dev.to_string()) != Some(file.dev.clone()));
+        ensure!(other.is_none(), "--attach {method}: stat has {}: {other:?}", file.dev);
+    }
+    Ok(())
 }

@@ -141,6 +141,7 @@ impl Machine<'_> {
         settings.set("LAB_MODULES", &kernel.modules);
         settings.set("LAB_PLAIN_MB", PLAIN_MIB);
         settings.set("LAB_NVME_IMAGE", "/lab/nvme.img");
+        settings.set("LAB_NVME_PATHS_IMAGE", "/lab/nvme-paths.img");
         settings.set("LAB_DIRECTORY", std::env::current_dir().or_else(|_| workspace::root())?);
         if let Task::Shell { rows, columns, terminal } = &self.task {
             settings.set("LAB_INTERACTIVE", "1");
@@ -164,6 +165,7 @@ impl Machine<'_> {
             share: &paths.share,
             console: &paths.console,
             nvme: &paths.nvme,
+            multipath: &paths.multipath,
             monitor: &qemu_monitor,
             terminal,
         };
@@ -254,6 +256,7 @@ struct Paths {
     log: PathBuf,
     share: PathBuf,
     nvme: PathBuf,
+    multipath: PathBuf,
 }
 
 impl Paths {
@@ -263,13 +266,15 @@ impl Paths {
             initrd: folder.join("initrd"),
             console: folder.join("console.log"),
             log: folder.join("qemu.log"),
-            // In the share, so that a test can corrupt the content of the disk.
+            // In the share, so that a test can corrupt the content of a disk.
             nvme: share.join("nvme.img"),
+            multipath: share.join("nvme-paths.img"),
             share,
         };
         let make = || {
             fs::create_dir(&paths.share)?;
-            File::create(&paths.nvme)?.set_len(qemu::NVME_IMAGE)
+            File::create(&paths.nvme)?.set_len(qemu::NVME_IMAGE)?;
+            File::create(&paths.multipath)?.set_len(qemu::NVME_PATHS_IMAGE)
         };
         make()
             .with_context(|| format!("cannot create the files of a run in {}", folder.display()))?;

@@ -23,6 +23,8 @@ pub(crate) struct Hardware<'a> {
     pub(crate) console: &'a Path,
     /// The image file of the NVMe disk.
     pub(crate) nvme: &'a Path,
+    /// The image file of the NVMe disk with two paths.
+    pub(crate) multipath: &'a Path,
     /// The socket of QEMU's monitor; QEMU must inherit it.
     pub(crate) monitor: &'a OwnedFd,
     /// Whether QEMU's stdin and stdout are a terminal.
@@ -38,6 +40,14 @@ const NVME_METADATA: u64 = 8;
 
 /// The size of the image of the NVMe disk, in bytes.
 pub(crate) const NVME_IMAGE: u64 = NVME_BLOCKS * (NVME_BLOCK + NVME_METADATA);
+
+/// The same of the disk with two paths, which has 16 MiB.
+pub(crate) const NVME_PATHS_IMAGE: u64 = 4_096 * (NVME_BLOCK + NVME_METADATA);
+
+/// Devices of a namespace with PI type 1 at the start of separate metadata, the only format that Linux maps
+/// to an integrity profile. QEMU 7.2 requires `physical_block_size`.
+const NVME_NAMESPACE: &str =
+    "nvme-ns,ms=8,mset=0,pi=1,pil=0,logical_block_size=4096,physical_block_size=4096";
 
 /// Each of `ports` becomes a virtio serial port of that name, connected to the socket. QEMU must inherit
 /// the socket.
@@ -75,9 +85,19 @@ pub(crate) fn command(hardware: &Hardware<'_>, ports: &[(&str, &OwnedFd)]) -> Co
         &[("file", hardware.nvme)],
     ));
     command.args(["-device", "nvme,id=nvme0,serial=pi0"]);
-    // PI type 1 at the start of separate metadata, the only format that Linux maps to an integrity
-    // profile. QEMU 7.2 requires physical_block_size.
-    command.args(["-device", "nvme-ns,drive=nvme,bus=nvme0,ms=8,mset=0,pi=1,pil=0,logical_block_size=4096,physical_block_size=4096"]);
+    command.arg("-device").arg(format!("{NVME_NAMESPACE},drive=nvme,bus=nvme0"));
+
+    // Another disk, which two controllers of one subsystem share. `guest/init.sh` knows their addresses.
+    command.arg("-drive").arg(option(
+        "if=none,id=shared,format=raw,cache=unsafe,file.locking=off",
+        &[("file", hardware.multipath)],
+    ));
+    command.args(["-device", "nvme-subsys,id=subsystem,nqn=paths"]);
+    for (number, address) in ["1c", "1d"].into_iter().enumerate() {
+        let controller = format!("nvme,id=path{number},serial=paths,subsys=subsystem");
+        command.arg("-device").arg(format!("{controller},addr=0x{address}"));
+    }
+    command.arg("-device").arg(format!("{NVME_NAMESPACE},drive=shared,bus=path0,shared=on"));
 
     command.args(["-device", "virtio-serial-pci,max_ports=8"]);
     if hardware.terminal {

@@ -44,6 +44,8 @@ when it ends. Its environment and /run/lab.env contain:
   LAB_PLAIN_DISK   RAM disk without protection information (null_blk), 1 GiB
   LAB_NVME_PI      emulated NVMe disk with protection information, 390 MiB
   LAB_NVME_IMAGE   image file of that disk: changing a byte at N * 4096 makes the guard tag of block N wrong
+  LAB_NVME_PATHS_IMAGE  the same of a disk of 16 MiB with two paths, whose controllers (PCI 00:1c.0 and 00:1d.0) have
+                   no driver: write `nvme` to driver_override and the address to drivers_probe
   LAB_KERNEL       kernel series, such as 6.1
   STABLE_TRACE     the agent, also in PATH, if `cargo xtask dist` has built it
 tracefs, debugfs, bpffs and cgroup2 are mounted. The command's stdin is empty.";

@@ -18,7 +18,16 @@ const BLOCKS: usize = 4;
 
 /// Overwrites one byte of the file behind the NVMe disk.
 pub(crate) fn corrupt_nvme_byte(offset: u64) -> Result<()> {
-    let path = std::env::var("LAB_NVME_IMAGE").context("LAB_NVME_IMAGE is not set")?;
+    corrupt_byte_of("LAB_NVME_IMAGE", offset)
+}
+
+/// The same of the disk with two paths.
+pub(crate) fn corrupt_byte_behind_paths(offset: u64) -> Result<()> {
+    corrupt_byte_of("LAB_NVME_PATHS_IMAGE", offset)
+}
+
+fn corrupt_byte_of(image: &str, offset: u64) -> Result<()> {
+    let path = std::env::var(image).with_context(|| format!("{image} is not set"))?;
     let image = OpenOptions::new()
         .write(true)
         .open(&path)

@@ -71,8 +71,8 @@ impl Disk {
         Ok(disk)
     }
 
-    /// A device of the device mapper, by its name in the kernel.
-    pub(crate) fn mapped(name: &str) -> Result<Self> {
+    /// A disk by its name in the kernel, such as `dm-0`.
+    pub(crate) fn named(name: &str) -> Result<Self> {
         Self::at(&format!("/dev/{name}"))
     }
 

@@ -24,6 +24,13 @@ fail() {
     poweroff -f
 }
 
+# The controllers of the disk with two paths get their driver from the test that needs them: the driver
+# numbers controllers in the order in which it happens to find them.
+for controller in 1c 1d; do
+    echo none >"/sys/bus/pci/devices/0000:00:$controller.0/driver_override" ||
+        fail "the controllers of the NVMe disk with two paths are missing"
+done
+
 while read -r module parameters; do
     # shellcheck disable=SC2086 # one word per parameter
     insmod "/modules/$module" $parameters || fail "module $module cannot be loaded"

@@ -73,7 +73,7 @@ if [ -n "$LAB_NVME_IMAGE" ]; then
 fi
 
 export LAB_KERNEL LAB_PI_DISK LAB_PLAIN_DISK
-[ -n "$LAB_NVME_PI" ] && export LAB_NVME_PI LAB_NVME_IMAGE
+[ -n "$LAB_NVME_PI" ] && export LAB_NVME_PI LAB_NVME_IMAGE LAB_NVME_PATHS_IMAGE
 [ -n "$STABLE_TRACE" ] && export STABLE_TRACE
 env | grep -e ^LAB_ -e ^STABLE_TRACE= >/run/lab.env
 
