@@ -26,6 +26,8 @@ pub(crate) fn tests() -> Vec<Test> {
             the_disk_has_protection_information(&Disk::pi()?)
         })
         .requires(Requirement::PiDisk),
+        Test::anywhere("tracefs_counts_events_that_it_overwrites", overwritten_events)
+            .requires_all([Requirement::Root, Requirement::Tracefs]),
         Test::guest("the_nvme_disk_has_protection_information", || {
             the_disk_has_protection_information(&Disk::nvme_pi()?)
         })
@@ -123,6 +125,15 @@ fn injected_guard_errors() -> Result<()> {
     ensure!(lines.len() == 10, "tracefs has {}: {lines:#?}", lines.len());
     ensure!(!dmesg.integrity_errors()?.is_empty(), "dmesg has no message");
     disk.read(0, 4096).context("the disk does not recover")?;
+    Ok(())
+}
+
+fn overwritten_events() -> Result<()> {
+    const EVENTS: usize = 5_000;
+    let instance = TracefsInstance::overflowing(EVENTS)?;
+    ensure!(instance.lines().is_err(), "nothing was overwritten");
+    let hits = instance.hits()?;
+    ensure!(hits == EVENTS as u64, "tracefs counts {hits} of {EVENTS} events");
     Ok(())
 }
 

@@ -89,6 +89,16 @@ impl TracefsInstance {
         Ok(hits)
     }
 
+    /// Makes an instance with a buffer of one page a CPU, and adds `count` events to it.
+    pub(crate) fn overflowing(count: usize) -> Result<Self> {
+        let instance = Self::create()?;
+        instance.write("buffer_size_kb", "4")?;
+        for number in 0..count {
+            instance.write("trace_marker", &format!("event {number}"))?;
+        }
+        Ok(instance)
+    }
+
     /// Waits until there are at least `wanted` events.
     pub(crate) fn await_hits(&self, wanted: u64) -> Result<()> {
         wait_until_within(TIMEOUT, INTERVAL, || {
