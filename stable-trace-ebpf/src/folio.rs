@@ -85,12 +85,12 @@ pub(crate) fn mapping(folio: u64) -> Option<u64> {
 #[inline(always)]
 pub(crate) fn stable_required(mapping: u64) -> u32 {
     let bit = offset(&offsets().as_stable_writes);
-    let flag = if bit != ABSENT {
-        word(mapping, &offsets().mapping_flags) >> (bit & 63)
-    } else {
+    let flag = if bit == ABSENT {
         let inode = word(mapping, &offsets().mapping_host);
         let sb = word(inode, &offsets().inode_sb);
         word(sb, &offsets().sb_iflags) >> SB_I_STABLE_WRITES.trailing_zeros()
+    } else {
+        word(mapping, &offsets().mapping_flags) >> (bit & 63)
     };
     (flag & 1) as u32
 }

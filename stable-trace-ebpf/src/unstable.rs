@@ -107,16 +107,16 @@ pub(crate) fn pages_written(ctx: &impl EbpfContext, pages: u64, count: u64, cont
     let Some((inode, key)) = identify(page_at(0), context, &mut page) else {
         return;
     };
-    let Some(writer) = Writer::included(ctx, &page, inode, &key) else {
+    let Some(task) = Writer::included(ctx, &page, inode, &key) else {
         return;
     };
-    if !writer.counts(&key, writes) {
+    if !task.counts(&key, writes) {
         return;
     }
     for (place, held) in held.iter().enumerate() {
         if *held != 0 {
             page.index = read_or_zero(page_at(place) + u64::from(index_at));
-            writer.stream(&page, &key);
+            task.stream(&page, &key);
         }
     }
 }

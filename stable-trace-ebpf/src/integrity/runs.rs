@@ -74,7 +74,7 @@ pub(super) extern "C" fn describe(index: u32, ctx: *mut LoopCtx) -> u64 {
         first.index = found.index.get();
         run.first = first;
         run.kind = FILE;
-        run.stable = u32::from(folio::stable_required(owner));
+        run.stable = folio::stable_required(owner);
     }
     CONTINUE
 }
