@@ -86,6 +86,7 @@ pub(crate) fn stall((device, ino, index): At<'_>, duration_us: u64) -> Event {
         device: Some(device.to_owned()),
         dev: dev(device),
         fs: Some("ext4".to_owned()),
+        server_pid: None,
         subvolume_dev: None,
         ino: Some(ino),
         index,

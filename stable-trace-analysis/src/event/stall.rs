@@ -74,6 +74,9 @@ pub struct Stall {
     /// Type of the file system.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fs: Option<String>,
+    /// The process that serves the file system. Only on FUSE.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_pid: Option<u32>,
     /// The device number of the file's subvolume, which is the `st_dev` of its files: inode numbers of
     /// subvolumes repeat. Only on btrfs.
     #[serde(default, skip_serializing_if = "Option::is_none")]

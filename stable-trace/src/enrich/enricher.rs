@@ -4,7 +4,8 @@ use stable_trace_common::backing::{BY_DEV, Backing};
 
 use super::{
     cgroups::Cgroups,
-    identity::{Identities, device_id, subvolume_dev},
+    fuse_servers::{FuseServers, is_fuse},
+    identity::{Identities, Location, device_id, subvolume_dev},
     paths::{File, FilePath, Paths},
     stacks::Stacks,
 };
@@ -19,6 +20,8 @@ pub(crate) struct Enricher {
     pub(crate) paths: Paths,
     /// Cgroups of tasks.
     pub(crate) cgroups: Cgroups,
+    /// Servers of FUSE file systems.
+    pub(crate) fuse_servers: FuseServers,
     /// `--stacks`.
     pub(crate) show_stacks: bool,
 }
@@ -39,6 +42,12 @@ impl Enricher {
         };
         let file = File { dev, subvolume: subvolume_dev(subvolume), ino };
         self.paths.find(file, pid, self.identities.mounts())
+    }
+
+    /// The process that serves a FUSE file system.
+    pub(super) fn server_of(&mut self, on: &Location) -> Option<u32> {
+        let dev = on.dev.filter(|_| on.fs.as_deref().is_some_and(is_fuse))?;
+        self.fuse_servers.get(dev, self.identities.mounts().all())
     }
 
     /// The frames for an event, with `--stacks`.

@@ -289,8 +289,7 @@ impl Identities {
             let device = if name.is_empty() { dev.to_string() } else { name };
             BackingDevice { device, dev, fs: None, disks: Vec::new(), members: Vec::new() }
         });
-        // The type is the kernel's: the mounts may be those of another namespace.
-        BackingDevice { fs: Some(fs), ..found }
+        BackingDevice { fs: Some(fs_type(fs, found.fs)), ..found }
     }
 
     /// Fills the map of file systems and devices below which integrity is checked.
@@ -316,6 +315,13 @@ impl Identities {
             let _ = self.checked.remove(&key);
         }
     }
+}
+
+/// The kernel's type of a file system: the mounts may be those of another namespace. They tell what FUSE
+/// serves, as in `fuse.sshfs` (`show_type`, `fs/proc_namespace.c`, 6.12).
+fn fs_type(kernel: String, mounted: Option<String>) -> String {
+    let subtype = format!("{kernel}.");
+    mounted.filter(|mounted| mounted.starts_with(&subtype)).unwrap_or(kernel)
 }
 
 /// [`Identities::is_gone`], with the sorted block devices.
@@ -364,4 +370,21 @@ fn block_devices(sysfs: &Path) -> Vec<DeviceId> {
     let mut devices: Vec<_> = entries.iter().filter_map(|(name, _)| name.parse().ok()).collect();
     devices.sort_unstable();
     devices
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_type_is_the_kernels_with_the_subtype_of_the_mount() {
+        for (kernel, mounted, expected) in [
+            ("fuse", Some("fuse.sshfs"), "fuse.sshfs"),
+            ("fuse", Some("fuse"), "fuse"),
+            ("xfs", Some("ext4"), "xfs"),
+            ("ext4", None, "ext4"),
+        ] {
+            assert_eq!(fs_type(kernel.to_owned(), mounted.map(str::to_owned)), expected);
+        }
+    }
 }

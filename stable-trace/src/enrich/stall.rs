@@ -25,7 +25,9 @@ impl Enricher {
             return None;
         }
         let stack = self.stacks.get(record.stack);
-        let Location { device, dev, fs } = identity.location();
+        let location = identity.location();
+        let server_pid = self.server_of(&location);
+        let Location { device, dev, fs } = location;
         let found = self.path_of(&record.backing, record.subvolume, record.ino, Some(record.pid));
         let (path, path_from) = found.map(FilePath::into_fields).unwrap_or_default();
         let CgroupFields { cgroup_id, cgroup, container } = self.cgroup(record.cgroup_id);
@@ -43,6 +45,7 @@ impl Enricher {
             device,
             dev,
             fs,
+            server_pid,
             path,
             path_from,
             subvolume_dev: subvolume_dev(record.subvolume),

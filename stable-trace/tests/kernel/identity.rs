@@ -12,7 +12,9 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use stable_trace_analysis::event::{Event, Line, PathFrom, Stall};
 use tempfile::TempDir;
 
-use crate::harness::swap::{SharedMemory, SwapArea};
+use crate::harness::fuse_server::FuseServer;
+use crate::harness::shared_memory::SharedMemory;
+use crate::harness::swap_area::SwapArea;
 use crate::harness::{
     Agent, Disk, Fs, Recording, Requirement, Scratch, Test, TracefsInstance, Wac,
     every_wait_is_accounted_for, host, program,
@@ -42,6 +44,9 @@ pub(crate) fn tests() -> Vec<Test> {
             .requires(Requirement::Program("mkfs.xfs")),
         anywhere("a_deleted_file_is_marked", deleted_file),
         anywhere("every_method_agrees", every_method_agrees),
+        // Earlier kernels copy the pages, and nobody waits (fs/fuse/file.c).
+        anywhere("a_file_of_fuse_names_its_server", fuse_server)
+            .requires(Requirement::KernelFrom(6, 16)),
         Test::guest("a_wait_for_swap_names_its_device", swapped_out).requires_all([
             Requirement::Agent,
             Requirement::Tracefs,
@@ -348,7 +353,8 @@ fn deleted_file() -> Result<()> {
 fn swapped_out() -> Result<()> {
     const PAGES: usize = 64;
     let area = SwapArea::create()?;
-    let memory = SharedMemory::new(PAGES)?;
+    let memory = SharedMemory::anonymous(PAGES)?;
+    memory.write(1);
     let waits = TracefsInstance::recording_process(
         &host::wait_event(),
         rustix::thread::gettid().as_raw_pid().cast_unsigned(),
@@ -419,5 +425,33 @@ fn every_method_agrees() -> Result<()> {
             .find(|stall| stall.dev.map(|dev| dev.to_string()) != Some(file.dev.clone()));
         ensure!(other.is_none(), "--attach {method}: stat has {}: {other:?}", file.dev);
     }
+    Ok(())
+}
+
+/// The server is this process. Its name for the file system takes the place of a device.
+fn fuse_server() -> Result<()> {
+    const PAGES: usize = 16;
+    let server = FuseServer::mount("the-source")?;
+    let file = fs::File::options().read(true).write(true).open(server.file())?;
+    let memory = SharedMemory::of(&file, PAGES)?;
+    let dev = server.dev()?;
+    let own = std::process::id();
+    let mut agent = Agent::start(["--min-latency=0", "--pid", &own.to_string()])?;
+    agent.repeat_until_stall(|| {
+        memory.write(1);
+        memory.sync()
+    })?;
+    let recording = agent.stop()?;
+    for stall in recording.stalls() {
+        ensure!(
+            stall.fs.as_deref() == Some("fuse")
+                && stall.device.as_deref() == Some("the-source")
+                && stall.dev.map(|dev| dev.to_string()).as_ref() == Some(&dev)
+                && stall.path.as_deref().map(Path::new) == Some(server.file())
+                && stall.server_pid == Some(own),
+            "{stall:?}"
+        );
+    }
+    drop(memory);
     Ok(())
 }

@@ -164,6 +164,7 @@ fn stall(number: u64) -> Stall {
         device: Some("sda".into()),
         dev: Some(DeviceId::new(8, 0)),
         fs: Some("ext4".into()),
+        server_pid: None,
         subvolume_dev: None,
         ino: Some(12 + number % 20),
         index: mixed % 16,

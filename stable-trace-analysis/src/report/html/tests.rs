@@ -38,6 +38,7 @@ fn stall(seq: u64, duration_ns: u64, comm: &str) -> Line {
         device: Some(format!("{comm}{}", seq % 300)),
         dev: None,
         fs: Some(comm.into()),
+        server_pid: None,
         subvolume_dev: None,
         ino: Some(seq),
         index: 0,

@@ -35,6 +35,7 @@ fn stall() -> Stall {
         device: Some("loop0".into()),
         dev: Some(crate::units::DeviceId::new(7, 0)),
         fs: Some("ext4".into()),
+        server_pid: None,
         subvolume_dev: None,
         ino: Some(12),
         index: 3,

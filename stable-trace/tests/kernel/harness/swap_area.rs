@@ -1,10 +1,9 @@
-//! A slow swap area, and memory that is swapped out to it.
+//! A slow swap area.
 
 use std::fs;
-use std::io;
 use std::path::Path;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 
 use super::disk::Disk;
 use super::{program, wait_until};
@@ -72,59 +71,5 @@ impl Drop for NullDisk {
         if let Err(error) = fs::remove_dir(&folder) {
             eprintln!("cannot remove {}: {error}", folder.display());
         }
-    }
-}
-
-const PAGE: usize = 4096;
-
-/// Shared memory, whose pages can be swapped out.
-#[derive(Debug)]
-pub(crate) struct SharedMemory {
-    start: *mut libc::c_void,
-    bytes: usize,
-}
-
-impl SharedMemory {
-    /// Fills this number of pages.
-    pub(crate) fn new(pages: usize) -> Result<Self> {
-        let bytes = pages * PAGE;
-        // SAFETY: a new mapping, which replaces no other.
-        let start = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                bytes,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_SHARED | libc::MAP_ANONYMOUS,
-                -1,
-                0,
-            )
-        };
-        ensure!(start != libc::MAP_FAILED, "mmap: {}", io::Error::last_os_error());
-        let memory = Self { start, bytes };
-        memory.write(1);
-        Ok(memory)
-    }
-
-    /// Starts to write all pages to the swap area. Those that are being written stay in memory until then.
-    pub(crate) fn swap_out(&self) -> Result<()> {
-        // SAFETY: the mapping lives, and its content does not change.
-        let done = unsafe { libc::madvise(self.start, self.bytes, libc::MADV_PAGEOUT) };
-        ensure!(done == 0, "madvise: {}", io::Error::last_os_error());
-        Ok(())
-    }
-
-    /// Stores a byte to each page.
-    pub(crate) fn write(&self, byte: u8) {
-        for page in 0..self.bytes / PAGE {
-            // SAFETY: the place is inside the mapping, and nothing refers to it.
-            unsafe { self.start.cast::<u8>().add(page * PAGE).write_volatile(byte) };
-        }
-    }
-}
-
-impl Drop for SharedMemory {
-    fn drop(&mut self) {
-        // SAFETY: `new` created the mapping, and no reference to it is left.
-        unsafe { libc::munmap(self.start, self.bytes) };
     }
 }
