@@ -11,7 +11,6 @@ pub(crate) struct Ring {
     map: AsyncFd<RingBuf<MapData>>,
     /// Records are copied here before they are decoded, which frees their space in the ring.
     batch: BytesMut,
-    received: u64,
     /// `None` if the positions cannot be mapped.
     fill: Option<RingFill>,
 }
@@ -30,7 +29,7 @@ impl Ring {
         // drop, which the `AsyncFd` that owns it does last.
         let map = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }
             .map_err(std::io::Error::from)?;
-        Ok(Self { map, batch: BytesMut::with_capacity(MAX_BATCH_BYTES), received: 0, fill })
+        Ok(Self { map, batch: BytesMut::with_capacity(MAX_BATCH_BYTES), fill })
     }
 
     /// Waits until a program wakes the reader.
@@ -45,11 +44,6 @@ impl Ring {
         self.fill.as_ref().map(RingFill::bytes)
     }
 
-    /// The number of records read so far.
-    pub(crate) const fn received(&self) -> u64 {
-        self.received
-    }
-
     /// Passes the records in the ring to `each`, at most a batch. Returns whether more may be there.
     pub(crate) fn drain(&mut self, mut each: impl FnMut(Bytes)) -> bool {
         let mut taken = 0;
@@ -61,7 +55,6 @@ impl Ring {
             drop(item);
             let record: Bytes = self.batch.split().freeze();
             taken += record.len();
-            self.received += 1;
             each(record);
             // `each` has dropped the record, so this reuses its memory.
             self.batch.reserve(size_of::<stable_trace_common::record::StallRecord>());

@@ -38,7 +38,7 @@ pub struct Snapshot {
     pub probes: Vec<Probe>,
     /// Missed probe runs, by probed function.
     pub missed: BTreeMap<String, u64>,
-    /// Records that the agent took from the ring buffer.
+    /// Events that the agent took from the ring buffer.
     pub events_received: u64,
     /// Records that the full ring buffer dropped.
     pub events_lost: u64,

@@ -77,7 +77,7 @@ impl Tracer {
             verdicts: verdict_counts(verdicts),
             probes: self.attached.probes(),
             missed: self.attached.missed(),
-            events_received: self.ring.received(),
+            events_received: self.received,
             events_lost: lost,
             programs: self.programs(),
             workload: workload.sums(),

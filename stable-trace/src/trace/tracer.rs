@@ -121,6 +121,8 @@ pub(crate) struct Tracer {
     modules: u64,
     modules_checked_at: Instant,
     room_made_at: Instant,
+    /// Events that were taken from the ring.
+    pub(super) received: u64,
     /// Records that could not be decoded.
     pub(super) malformed: u64,
 }
@@ -187,6 +189,7 @@ impl Tracer {
             modules,
             modules_checked_at: Instant::now(),
             room_made_at: Instant::now(),
+            received: 0,
             malformed: 0,
             attached,
         })
@@ -212,7 +215,7 @@ impl Tracer {
 
     /// Streams at most one batch of records from the ring. Returns whether more may be there.
     pub(crate) fn drain(&mut self, emitter: &mut Emitter) -> io::Result<bool> {
-        let Self { ring, enricher, malformed, .. } = self;
+        let Self { ring, enricher, received, malformed, .. } = self;
         let mut outcome = Ok(());
         let more = ring.drain(|bytes| match decode(bytes) {
             Ok(record) => {
@@ -222,8 +225,10 @@ impl Tracer {
                     Record::Integrity(record) => {
                         (record.time_ns, Some(enricher.integrity(record)))
                     }
+                    // Not an event.
                     Record::Path(names) => return enricher.paths.learn(names),
                 };
+                *received += 1;
                 if let Some(event) = event
                     && outcome.is_ok()
                 {
@@ -231,6 +236,7 @@ impl Tracer {
                 }
             }
             Err(error) => {
+                *received += 1;
                 if *malformed == 0 {
                     log::warn!(
                         "skipped a record (this warning is shown once, the summary has the count): {}",

@@ -25,7 +25,7 @@ impl Registry {
             self.missed(&snapshot.missed),
             single_counter(
                 "stable_trace_events_received_total",
-                "Records that the agent took from the ring buffer.",
+                "Events that the agent took from the ring buffer.",
                 snapshot.events_received,
             ),
             single_counter(
