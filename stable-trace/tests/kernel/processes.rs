@@ -1,8 +1,10 @@
 //! Names of waiters: process and thread, the labels of metrics, cgroups.
 
 use std::os::unix::fs::symlink;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use stable_trace_analysis::event::Event;
 
 use crate::harness::{
     Agent, Cgroup, Disk, Fs, Requirement, Scrape, Scratch, Test, Wac, program, wait_until,
@@ -10,6 +12,9 @@ use crate::harness::{
 
 /// Stalls that a test waits for before it stops the workload.
 const MANY: u64 = 1_000;
+
+/// How long a test waits for a stall.
+const LIMIT: Duration = Duration::from_mins(2);
 
 /// The metric with a series for each process name.
 const BY_PROCESS: &str = "stable_trace_process_stall_seconds_total";
@@ -89,9 +94,12 @@ fn cgroup_label() -> Result<()> {
     let mut agent = Agent::start(["--min-latency=0", "--listen=127.0.0.1:0", "--label=cgroup"])?;
     for cgroup in &cgroups {
         let mut wac = Wac::spawn_paused_with(16, scratch.path(), "a")?;
-        cgroup.add_process(wac.pid())?;
+        let pid = wac.pid();
+        cgroup.add_process(pid)?;
         wac.start()?;
-        agent.await_stalls(MANY)?;
+        // Not just any stall: the stream may still have those of the other process.
+        agent
+            .await_line(LIMIT, |event| matches!(event, Event::Stall(stall) if stall.pid == pid))?;
         wac.stop()?;
     }
     let scrape = Scrape::of(&agent)?;
