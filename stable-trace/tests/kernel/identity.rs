@@ -1,20 +1,18 @@
 //! Device, file system and path of a stall, on the set-ups of ordinary machines.
 
-use std::fs;
+use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use rustix::fs::{major, minor};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use stable_trace_analysis::event::{Event, Line, PathFrom, Stall};
+use stable_trace_analysis::units::DeviceId;
 use tempfile::TempDir;
 
-use crate::harness::fuse_server::FuseServer;
-use crate::harness::shared_memory::SharedMemory;
-use crate::harness::swap_area::SwapArea;
+use crate::harness::disk::device_of;
 use crate::harness::{
     Agent, Disk, Fs, Recording, Requirement, Scratch, Test, TracefsInstance, Wac,
     every_wait_is_accounted_for, host, program,
@@ -44,15 +42,6 @@ pub(crate) fn tests() -> Vec<Test> {
             .requires(Requirement::Program("mkfs.xfs")),
         anywhere("a_deleted_file_is_marked", deleted_file),
         anywhere("every_method_agrees", every_method_agrees),
-        // Earlier kernels copy the pages, and nobody waits (fs/fuse/file.c).
-        anywhere("a_file_of_fuse_names_its_server", fuse_server)
-            .requires(Requirement::KernelFrom(6, 16)),
-        Test::guest("a_wait_for_swap_names_its_device", swapped_out).requires_all([
-            Requirement::Agent,
-            Requirement::Tracefs,
-            Requirement::PlainDisk,
-            Requirement::Program("mkswap"),
-        ]),
     ]
 }
 
@@ -120,8 +109,7 @@ fn stalls_in(folders: &[&Path]) -> Result<(Vec<Rewritten>, Recording)> {
             let of_file = |event: &Event| matches!(event, Event::Stall(stall) if stall.pid == pid);
             agent.await_line(LIMIT, of_file)?;
         }
-        let dev = format!("{}:{}", major(metadata.dev()), minor(metadata.dev()));
-        files.push(Rewritten { pid, dev, ino: metadata.ino(), folder: (*folder).to_owned() });
+        files.push(Rewritten::new(pid, &metadata, folder));
         wac.stop()?;
     }
     Ok((files, agent.stop()?))
@@ -130,12 +118,17 @@ fn stalls_in(folders: &[&Path]) -> Result<(Vec<Rewritten>, Recording)> {
 /// The file of a workload, as `stat` describes it.
 struct Rewritten {
     pid: u32,
-    dev: String,
+    dev: DeviceId,
     ino: u64,
     folder: PathBuf,
 }
 
 impl Rewritten {
+    fn new(pid: u32, metadata: &Metadata, folder: &Path) -> Self {
+        let dev = device_of(metadata);
+        Self { pid, dev, ino: metadata.ino(), folder: folder.to_owned() }
+    }
+
     /// The stalls of the workload on its file. Its threads wait for nothing else that has an inode of
     /// that number.
     fn stalls<'a>(&'a self, recording: &'a Recording) -> impl Iterator<Item = &'a Stall> {
@@ -229,10 +222,10 @@ fn behind_overlay() -> Result<()> {
     agent.await_stalls(SOME)?;
     let name = fs::read_dir(&wac_folder)?.next().context("no file of the workload")??.file_name();
     let lower_file = upper.join("data").join(&name);
-    let ino = fs::metadata(&lower_file)?.ino();
+    let metadata = fs::metadata(&lower_file)?;
     wac.stop()?;
     let recording = agent.stop()?;
-    let file = Rewritten { pid, dev: String::new(), ino, folder: lower_file.clone() };
+    let file = Rewritten::new(pid, &metadata, &lower_file);
     file.check(&recording, (&scratch.disk().name, "ext4"), |path| path == lower_file)
 }
 
@@ -249,9 +242,7 @@ fn two_subvolumes() -> Result<()> {
         file.check(&recording, (&scratch.disk().name, "btrfs"), |path| {
             path.starts_with(&file.folder)
         })?;
-        let other = file
-            .stalls(&recording)
-            .find(|stall| stall.subvolume_dev.map(|dev| dev.to_string()) != Some(file.dev.clone()));
+        let other = file.stalls(&recording).find(|stall| stall.subvolume_dev != Some(file.dev));
         ensure!(other.is_none(), "stat has {}: {other:?}", file.dev);
     }
     Ok(())
@@ -332,14 +323,10 @@ fn deleted_file() -> Result<()> {
     let oracle = TracefsInstance::recording_process(&host::wait_event(), pid)?;
     let mut agent = Agent::start(["--min-latency=0", "--pid", &pid.to_string()])?;
     wac.start()?;
-    let file = wac.file()?;
-    let name = fs::read_dir(scratch.path())?
-        .filter_map(Result::ok)
-        .find(|entry| entry.metadata().is_ok_and(|found| found.ino() == file.ino()))
-        .context("no file of the workload")?;
-    fs::remove_file(name.path())?;
+    let path = wac.file_path()?;
+    fs::remove_file(&path)?;
     // A path is sent again after a second.
-    let wanted = format!("{} (deleted)", name.path().display());
+    let wanted = format!("{} (deleted)", path.display());
     agent.await_line(LIMIT, |event| {
         matches!(event, Event::Stall(stall)
             if stall.path.as_deref() == Some(&wanted))
@@ -347,41 +334,6 @@ fn deleted_file() -> Result<()> {
     wac.stop()?;
     let recording = agent.stop()?;
     every_wait_is_accounted_for(recording.summary()?, oracle.hits()?)
-}
-
-/// A task that touches a page on its way to the swap area waits for it: a stall of `swap` and its device.
-fn swapped_out() -> Result<()> {
-    const PAGES: usize = 64;
-    let area = SwapArea::create()?;
-    let memory = SharedMemory::anonymous(PAGES)?;
-    memory.write(1);
-    let waits = TracefsInstance::recording_process(
-        &host::wait_event(),
-        rustix::thread::gettid().as_raw_pid().cast_unsigned(),
-    )?;
-    let own = std::process::id().to_string();
-    let mut agent = Agent::start(["--min-latency=0", "--pid", &own])?;
-    agent.repeat_until_stall(|| {
-        memory.swap_out()?;
-        memory.write(2);
-        Ok(())
-    })?;
-    let recording = agent.stop()?;
-    let dev = area.disk.dev()?;
-    for stall in recording.stalls() {
-        ensure!(
-            stall.fs.as_deref() == Some("swap")
-                && stall.device.as_deref() == Some(&area.disk.name)
-                && stall.dev.map(|dev| dev.to_string()).as_ref() == Some(&dev)
-                && (stall.ino, &stall.path) == (None, &None),
-            "not for swap on {dev}: {stall:?}"
-        );
-    }
-    let summary = recording.summary()?;
-    let counted = summary.stalls.iter().filter(|line| line.fs.as_deref() == Some("swap"));
-    let counted: u64 = counted.map(|line| line.count).sum();
-    ensure!(counted == summary.stalls_total, "{summary:#?}");
-    every_wait_is_accounted_for(summary, waits.hits()?)
 }
 
 /// Every method gives the stalls of one workload the same device, file system, inode and path, which are those
@@ -400,12 +352,8 @@ fn every_method_agrees() -> Result<()> {
     }
     let mut wac = Wac::spawn_paused_with(4, scratch.path(), "c")?;
     wac.start()?;
-    let metadata = wac.file()?;
     let pid = wac.pid();
-    let name = fs::read_dir(scratch.path())?
-        .flatten()
-        .find(|entry| entry.metadata().is_ok_and(|found| found.ino() == metadata.ino()))
-        .context("no file of the workload")?;
+    let file = Rewritten::new(pid, &wac.file()?, &wac.file_path()?);
     for (_, agent) in &mut agents {
         for _ in 0..SOME {
             let is_own = |event: &Event| matches!(event, Event::Stall(stall) if stall.pid == pid);
@@ -413,45 +361,13 @@ fn every_method_agrees() -> Result<()> {
         }
     }
     wac.stop()?;
-    let dev = format!("{}:{}", major(metadata.dev()), minor(metadata.dev()));
-    let file = Rewritten { pid, dev, ino: metadata.ino(), folder: name.path() };
     for (method, agent) in agents {
         let recording = agent.stop()?;
         let about = || format!("--attach {method}");
         file.check(&recording, (&scratch.disk().name, "ext4"), |path| path == file.folder)
             .with_context(about)?;
-        let other = file
-            .stalls(&recording)
-            .find(|stall| stall.dev.map(|dev| dev.to_string()) != Some(file.dev.clone()));
+        let other = file.stalls(&recording).find(|stall| stall.dev != Some(file.dev));
         ensure!(other.is_none(), "--attach {method}: stat has {}: {other:?}", file.dev);
     }
-    Ok(())
-}
-
-/// The server is this process. Its name for the file system takes the place of a device.
-fn fuse_server() -> Result<()> {
-    const PAGES: usize = 16;
-    let server = FuseServer::mount("the-source")?;
-    let file = fs::File::options().read(true).write(true).open(server.file())?;
-    let memory = SharedMemory::of(&file, PAGES)?;
-    let dev = server.dev()?;
-    let own = std::process::id();
-    let mut agent = Agent::start(["--min-latency=0", "--pid", &own.to_string()])?;
-    agent.repeat_until_stall(|| {
-        memory.write(1);
-        memory.sync()
-    })?;
-    let recording = agent.stop()?;
-    for stall in recording.stalls() {
-        ensure!(
-            stall.fs.as_deref() == Some("fuse")
-                && stall.device.as_deref() == Some("the-source")
-                && stall.dev.map(|dev| dev.to_string()).as_ref() == Some(&dev)
-                && stall.path.as_deref().map(Path::new) == Some(server.file())
-                && stall.server_pid == Some(own),
-            "{stall:?}"
-        );
-    }
-    drop(memory);
     Ok(())
 }

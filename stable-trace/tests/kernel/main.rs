@@ -4,6 +4,7 @@
 //! not run in this environment is not listed; a test whose requirement is not met is ignored, with
 //! the reason.
 
+mod backings;
 mod cleanup;
 mod cli_errors;
 mod dashboards;
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
         ("cli_errors", cli_errors::tests()),
         ("stalls", stalls::tests()),
         ("identity", identity::tests()),
+        ("backings", backings::tests()),
         ("volumes", volumes::tests()),
         ("workload_failures", workload_failures::tests()),
         ("stable_pages_patchset", stable_pages_patchset::tests()),

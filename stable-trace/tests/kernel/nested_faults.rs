@@ -2,8 +2,6 @@
 //! from waits in the write.
 
 use std::fs::{File, OpenOptions};
-use std::io;
-use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::Duration;
@@ -11,14 +9,12 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use stable_trace_analysis::event::{Context, Stall};
 
+use crate::harness::shared_memory::{PAGE, SharedMemory};
 use crate::harness::writeback::start_writeback;
 use crate::harness::{
     Agent, BpfObjects, Disk, Fs, Requirement, Scratch, SlowDisk, Test, TracefsInstance, bpftool,
     host,
 };
-
-/// Bytes of a page.
-const PAGE: usize = 4096;
 
 /// Accesses of each kind.
 const TIMES: usize = 20;
@@ -40,57 +36,14 @@ pub(crate) fn tests() -> Vec<Test> {
 /// A mapped page of a file.
 struct Mapped {
     file: File,
-    start: *mut libc::c_void,
+    memory: SharedMemory,
 }
 
 impl Mapped {
     fn new(path: &Path) -> Result<Self> {
         let file = page(path)?;
-        let protection = libc::PROT_READ | libc::PROT_WRITE;
-        // SAFETY: a new mapping, which replaces no other.
-        let start = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                PAGE,
-                protection,
-                libc::MAP_SHARED,
-                file.as_raw_fd(),
-                0,
-            )
-        };
-        ensure!(start != libc::MAP_FAILED, "mmap: {}", io::Error::last_os_error());
-        Ok(Self { file, start })
-    }
-
-    /// Drops the mapping's page, so that the next access faults.
-    fn unmap_page(&self) -> Result<()> {
-        // SAFETY: the next access maps the page of the file again.
-        let done = unsafe { libc::madvise(self.start, PAGE, libc::MADV_DONTNEED) };
-        ensure!(done == 0, "madvise: {}", io::Error::last_os_error());
-        Ok(())
-    }
-
-    /// `read()` from a file into the mapping: the kernel stores to the mapping.
-    fn read_from(&self, file: &File) -> Result<()> {
-        // SAFETY: the mapping lives, is one page long, and nothing else refers to it.
-        let done = unsafe { libc::pread(file.as_raw_fd(), self.start, PAGE, 0) };
-        ensure!(done == PAGE.cast_signed(), "pread: {}", io::Error::last_os_error());
-        Ok(())
-    }
-
-    /// `write()` to a file from the mapping: the kernel loads from the mapping within the write.
-    fn write_to(&self, file: &File) -> Result<()> {
-        // SAFETY: the mapping lives and is one page long.
-        let done = unsafe { libc::pwrite(file.as_raw_fd(), self.start, PAGE, 0) };
-        ensure!(done == PAGE.cast_signed(), "pwrite: {}", io::Error::last_os_error());
-        Ok(())
-    }
-}
-
-impl Drop for Mapped {
-    fn drop(&mut self) {
-        // SAFETY: `new` created the mapping, and no reference to it is left.
-        unsafe { libc::munmap(self.start, PAGE) };
+        let memory = SharedMemory::of(&file, 1)?;
+        Ok(Self { file, memory })
     }
 }
 
@@ -122,17 +75,17 @@ fn faults_in_system_calls(method: &str, fs: Fs) -> Result<()> {
     let (mut faults, mut writes) = (0, 0);
     for _ in 0..TIMES {
         // The store of a read() faults and waits for the mapping's page.
-        faults += waited(&|| mapped.read_from(&source))?;
+        faults += waited(&|| mapped.memory.read_from(&source))?;
         faults += waited(&|| {
             start_writeback(&mapped.file)?;
-            mapped.read_from(&source)
+            mapped.memory.read_from(&source)
         })?;
         // A write() that faults on its buffer waits for the page that it writes to.
-        writes += waited(&|| mapped.write_to(&written))?;
+        writes += waited(&|| mapped.memory.write_to(&written))?;
         writes += waited(&|| {
             start_writeback(&written)?;
-            mapped.unmap_page()?;
-            mapped.write_to(&written)
+            mapped.memory.unmap_pages()?;
+            mapped.memory.write_to(&written)
         })?;
     }
     bpftool::await_empty_task_maps(&objects)?;

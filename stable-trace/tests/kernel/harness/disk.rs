@@ -1,9 +1,12 @@
 //! Block devices.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
+use rustix::fs::{major, minor};
+use stable_trace_analysis::units::DeviceId;
 
 use super::program;
 
@@ -124,6 +127,12 @@ impl Disk {
     pub(crate) fn integrity_format(&self) -> Option<String> {
         self.attribute("integrity/format")
     }
+}
+
+/// The device of a file's file system, as `stat` gives it.
+pub(crate) fn device_of(metadata: &Metadata) -> DeviceId {
+    let dev = metadata.dev();
+    DeviceId::new(major(dev), minor(dev))
 }
 
 fn attribute_path(disk: &str, name: &str) -> PathBuf {

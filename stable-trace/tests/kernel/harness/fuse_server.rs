@@ -1,8 +1,6 @@
 //! A FUSE file system with one file, which this process serves.
 
 use std::ffi::OsStr;
-use std::fs;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, UNIX_EPOCH};
@@ -13,7 +11,6 @@ use fuser::{
     INodeNo, LockOwner, MountOption, OpenFlags, ReplyAttr, ReplyData, ReplyEntry, ReplyWrite,
     Request, WriteFlags,
 };
-use rustix::fs::{major, minor};
 use tempfile::TempDir;
 
 use super::program;
@@ -54,12 +51,6 @@ impl FuseServer {
 
     pub(crate) fn file(&self) -> &Path {
         &self.file
-    }
-
-    /// `major:minor` of the file system.
-    pub(crate) fn dev(&self) -> Result<String> {
-        let dev = fs::metadata(&self.file)?.dev();
-        Ok(format!("{}:{}", major(dev), minor(dev)))
     }
 }
 

@@ -6,7 +6,8 @@ use std::os::fd::AsRawFd as _;
 
 use anyhow::{Result, ensure};
 
-const PAGE: usize = 4096;
+/// Bytes of a page.
+pub(crate) const PAGE: usize = 4096;
 
 /// Memory that is shared through a mapping.
 #[derive(Debug)]
@@ -45,9 +46,34 @@ impl SharedMemory {
 
     /// Starts to write all pages to the swap area. Those that are being written stay in memory until then.
     pub(crate) fn swap_out(&self) -> Result<()> {
-        // SAFETY: the mapping lives, and its content does not change.
-        let done = unsafe { libc::madvise(self.start, self.bytes, libc::MADV_PAGEOUT) };
+        self.advise(libc::MADV_PAGEOUT)
+    }
+
+    /// Drops the mapping's pages, so that the next access to each faults. A file keeps its content.
+    pub(crate) fn unmap_pages(&self) -> Result<()> {
+        self.advise(libc::MADV_DONTNEED)
+    }
+
+    fn advise(&self, advice: libc::c_int) -> Result<()> {
+        // SAFETY: the mapping lives, and the next access maps its pages again.
+        let done = unsafe { libc::madvise(self.start, self.bytes, advice) };
         ensure!(done == 0, "madvise: {}", io::Error::last_os_error());
+        Ok(())
+    }
+
+    /// `read()` from a file into the mapping: the kernel stores to the mapping.
+    pub(crate) fn read_from(&self, file: &File) -> Result<()> {
+        // SAFETY: the mapping lives, is that long, and nothing else refers to it.
+        let done = unsafe { libc::pread(file.as_raw_fd(), self.start, self.bytes, 0) };
+        ensure!(done == self.bytes.cast_signed(), "pread: {}", io::Error::last_os_error());
+        Ok(())
+    }
+
+    /// `write()` to a file from the mapping: the kernel loads from the mapping within the write.
+    pub(crate) fn write_to(&self, file: &File) -> Result<()> {
+        // SAFETY: the mapping lives and is that long.
+        let done = unsafe { libc::pwrite(file.as_raw_fd(), self.start, self.bytes, 0) };
+        ensure!(done == self.bytes.cast_signed(), "pwrite: {}", io::Error::last_os_error());
         Ok(())
     }
 

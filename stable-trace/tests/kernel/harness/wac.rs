@@ -83,11 +83,21 @@ impl Wac {
 
     /// The file that it rewrites: the only one in its folder while it runs.
     pub(crate) fn file(&self) -> Result<Metadata> {
+        Ok(self.only_file()?.1)
+    }
+
+    /// The path of that file.
+    pub(crate) fn file_path(&self) -> Result<PathBuf> {
+        Ok(self.only_file()?.0)
+    }
+
+    fn only_file(&self) -> Result<(PathBuf, Metadata)> {
         let mut files = Vec::new();
         for entry in fs::read_dir(&self.folder).context("cannot list the workload's folder")? {
-            let metadata = entry?.metadata()?;
+            let entry = entry?;
+            let metadata = entry.metadata()?;
             if metadata.is_file() {
-                files.push(metadata);
+                files.push((entry.path(), metadata));
             }
         }
         match files.pop() {
