@@ -8,6 +8,7 @@ use std::{
 };
 
 use stable_trace_analysis::units::DeviceId;
+use stable_trace_common::backing::dev_t;
 
 use crate::kernel::mountinfo::Mount;
 
@@ -77,7 +78,9 @@ impl FuseServers {
                 }
                 let info = folder.join("fdinfo").join(number.to_string());
                 match connection(&fs::read_to_string(info).unwrap_or_default()) {
-                    Some(number) if number == kernel_number(dev) => return Some((pid, descriptor)),
+                    Some(number) if number == dev_t(dev.major, dev.minor) => {
+                        return Some((pid, descriptor));
+                    }
                     Some(_) => {}
                     None => unnamed.push((pid, descriptor)),
                 }
@@ -103,13 +106,8 @@ fn is_connection(descriptor: &Path) -> bool {
 
 /// The connection of a descriptor of `/dev/fuse`: the number of the file system's device, in the kernel's
 /// form (`fuse_dev_show_fdinfo`, fs/fuse/dev.c, 6.18; not in 6.12).
-fn connection(info: &str) -> Option<u64> {
+fn connection(info: &str) -> Option<u32> {
     info.lines().find_map(|line| line.strip_prefix("fuse_connection:")?.trim().parse().ok())
-}
-
-/// `MKDEV`, `include/linux/kdev_t.h`.
-fn kernel_number(dev: DeviceId) -> u64 {
-    u64::from(dev.major) << 20 | u64::from(dev.minor)
 }
 
 /// The names in a folder that are numbers.

@@ -6,7 +6,10 @@ use stable_trace_analysis::units::DeviceId;
 use stable_trace_common::task::COMM_LEN;
 
 use crate::{
-    kernel::{mountinfo, pid_namespace},
+    kernel::{
+        mountinfo::{self, Mount},
+        pid_namespace,
+    },
     probes::load::{Scope, Settings},
 };
 
@@ -31,7 +34,7 @@ pub(crate) enum FilterError {
     #[error("--cgroup {path}: not in the unified hierarchy (cgroup2); {advice}")]
     NotCgroup2 { path: PathBuf, advice: String },
     #[error("--label cgroup: the unified hierarchy (cgroup2) is missing; {0}")]
-    NoUnifiedHierarchy(String),
+    NoUnifiedHierarchy(&'static str),
 }
 
 /// Which stalls the filters select; `None` if there are no filters. `follows`: the programs follow
@@ -103,22 +106,24 @@ pub(crate) fn cgroup(path: &Path) -> Result<PathBuf, FilterError> {
 
 /// Checks `--label cgroup`: the unified hierarchy is mounted.
 pub(crate) fn cgroup_label() -> Result<(), FilterError> {
-    let mounts = mountinfo::read().unwrap_or_default();
-    if mounts.iter().any(|mount| mount.fs == "cgroup2") {
-        Ok(())
-    } else {
-        Err(FilterError::NoUnifiedHierarchy(cgroup_advice()))
-    }
+    unified_hierarchy().map(|_| ()).ok_or(FilterError::NoUnifiedHierarchy(NOT_MOUNTED))
 }
 
-/// Where the unified hierarchy is: beside those of v1 it has a mount of its own.
-fn cgroup_advice() -> String {
+/// Where the unified hierarchy is mounted: beside those of v1 it has a mount of its own.
+fn unified_hierarchy() -> Option<Mount> {
     let mounts = mountinfo::read().unwrap_or_default();
-    match mounts.into_iter().find(|mount| mount.fs == "cgroup2") {
-        Some(mount) => format!("give a directory below {}", mount.point),
-        None => "none is mounted here (`mount -t cgroup2 none /mnt` mounts it)".to_owned(),
-    }
+    mounts.into_iter().find(|mount| mount.fs == "cgroup2")
 }
+
+fn cgroup_advice() -> String {
+    unified_hierarchy().map_or_else(
+        || NOT_MOUNTED.to_owned(),
+        |mount| format!("give a directory below {}", mount.point),
+    )
+}
+
+/// The advice where there is no unified hierarchy.
+const NOT_MOUNTED: &str = "none is mounted here (`mount -t cgroup2 none /mnt` mounts it)";
 
 #[cfg(test)]
 mod tests {
