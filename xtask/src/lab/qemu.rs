@@ -79,19 +79,12 @@ pub(crate) fn command(hardware: &Hardware<'_>, ports: &[(&str, &OwnedFd)]) -> Co
         .arg("-virtfs")
         .arg(option("local,mount_tag=lab,security_model=none", &[("path", hardware.share)]));
 
-    // The content of the disk is temporary: flushes are unnecessary.
-    command.arg("-drive").arg(option(
-        "if=none,id=nvme,format=raw,cache=unsafe,file.locking=off",
-        &[("file", hardware.nvme)],
-    ));
+    command.arg("-drive").arg(drive("nvme", hardware.nvme));
     command.args(["-device", "nvme,id=nvme0,serial=pi0"]);
     command.arg("-device").arg(format!("{NVME_NAMESPACE},drive=nvme,bus=nvme0"));
 
     // Another disk, which two controllers of one subsystem share. `guest/init.sh` knows their addresses.
-    command.arg("-drive").arg(option(
-        "if=none,id=shared,format=raw,cache=unsafe,file.locking=off",
-        &[("file", hardware.multipath)],
-    ));
+    command.arg("-drive").arg(drive("shared", hardware.multipath));
     command.args(["-device", "nvme-subsys,id=subsystem,nqn=paths"]);
     for (number, address) in ["1c", "1d"].into_iter().enumerate() {
         let controller = format!("nvme,id=path{number},serial=paths,subsys=subsystem");
@@ -110,6 +103,12 @@ pub(crate) fn command(hardware: &Hardware<'_>, ports: &[(&str, &OwnedFd)]) -> Co
         command.arg("-device").arg(format!("virtserialport,chardev={id},name={name}"));
     }
     command
+}
+
+/// A drive over an image. The content of the disk is temporary: flushes are unnecessary.
+fn drive(id: &str, image: &Path) -> OsString {
+    let start = format!("if=none,id={id},format=raw,cache=unsafe,file.locking=off");
+    option(&start, &[("file", image)])
 }
 
 /// An option in QEMU's syntax, which doubles commas in values.
