@@ -79,6 +79,10 @@ counters! {
     OtherDevices,
     /// New processes that were not followed: the map `FOLLOWED` was full.
     FollowedFull => "a process was not followed: its stalls are left out",
+    /// Stacks that were walked at the beginning of a wait or while it slept: those without a known layout.
+    StacksWalked,
+    /// Samples of stacks that the ring buffer had no room for. Later ones take their place.
+    SamplesLost,
 }
 
 /// Entries of the map `COUNTERS`.
@@ -94,7 +98,7 @@ mod tests {
         for (index, counter) in (0..COUNTERS).zip(Counter::ALL) {
             assert_eq!(*counter as u32, index);
         }
-        assert_eq!(COUNTERS, 25);
+        assert_eq!(COUNTERS, 27);
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //! The modules depend on each other in one direction. From the bottom up:
 //!
 //! 1. [`backing`], [`counter`], [`device_filter`], [`follow`], [`offsets`], [`stack`], [`task`]
-//! 2. [`folio`], [`histogram`], [`path`], [`process`], [`unstable`]
+//! 2. [`folio`], [`histogram`], [`layout`], [`path`], [`process`], [`unstable`]
 //! 3. [`integrity`], [`waiter`]
 //! 4. [`record`]
 #![no_std]
@@ -19,6 +19,7 @@ pub mod folio;
 pub mod follow;
 pub mod histogram;
 pub mod integrity;
+pub mod layout;
 pub mod offsets;
 pub mod path;
 pub mod process;
@@ -49,6 +50,7 @@ pod!(
     histogram::Histogram,
     histogram::HistogramKey,
     integrity::IntegrityKey,
+    layout::LayoutTable,
     offsets::Offsets,
     process::ProcessKey,
     process::ProcessStalls,

@@ -193,6 +193,8 @@ offsets! {
     scsi_sense: Optional, ModuleMember("scsi_mod", "scsi_cmnd.sense_buffer");
     /// Absent unless [`Offsets::disk_name`] and [`Offsets::request_bytes`] are known.
     nvme_status: Optional, ModuleMember("nvme_core", "nvme_request.status");
+    /// Where the stack was when the registers were taken.
+    registers_sp: Optional, Member(&["pt_regs.sp"]);
     task_in_iowait: Optional, BitField("task_struct.in_iowait");
     task_comm: Optional, Member(&["task_struct.comm"]);
     task_group_leader: Optional, Member(&["task_struct.group_leader"]);

@@ -23,6 +23,9 @@ pub const INTEGRITY: u32 = 3;
 /// `kind` of a [`PathRecord`](crate::path::PathRecord).
 pub const PATH: u32 = 4;
 
+/// `kind` of a [`StackSample`](crate::layout::StackSample).
+pub const STACK_SAMPLE: u32 = 5;
+
 /// One finished stall.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

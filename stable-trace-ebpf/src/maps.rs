@@ -79,6 +79,26 @@ pub(crate) fn count_anywhere(counter: Counter) {
 /// `value` is a live map value, aligned to 8 bytes.
 #[inline(always)]
 pub(crate) unsafe fn add_one(value: *mut u64) {
+    // SAFETY: as for this function.
+    unsafe { add(value, 1) };
+}
+
+/// Subtracts 1 atomically.
+///
+/// # Safety
+/// As for [`add_one`].
+#[inline(always)]
+pub(crate) unsafe fn subtract_one(value: *mut u64) {
+    // SAFETY: as for this function.
+    unsafe { add(value, u64::MAX) };
+}
+
+/// Adds a number atomically, and wraps.
+///
+/// # Safety
+/// As for [`add_one`].
+#[inline(always)]
+unsafe fn add(value: *mut u64, number: u64) {
     // SAFETY: the caller guarantees a live, aligned word.
-    unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) value, in(reg) 1_u64) };
+    unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) value, in(reg) number) };
 }

@@ -9,11 +9,11 @@
 //! loop when it is next switched out outside the wait function, or waits for another folio.
 
 use aya_ebpf::{
-    EbpfContext, Global,
+    Global,
     bindings::BPF_ANY,
     helpers::{bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, bpf_ktime_get_ns},
     macros::map,
-    maps::HashMap,
+    maps::{Array, HashMap},
 };
 use aya_log_ebpf::warn;
 use stable_trace_common::{
@@ -26,9 +26,11 @@ use stable_trace_common::{
 
 use crate::{
     filter,
-    maps::count,
+    maps::{add_one, count, subtract_one},
     members::{offset, offsets, read},
-    process, stack, stall,
+    process,
+    stack::{self, OnStack},
+    stall,
 };
 
 /// Tasks that wait, by the address of their `task_struct`: `sched_switch` has it as an argument, and it
@@ -36,6 +38,14 @@ use crate::{
 /// outside the wait function, which happens to an exiting task too.
 #[map]
 static WAITERS: HashMap<u64, Waiter> = HashMap::with_max_entries(16_384, 0);
+
+/// How many tasks of [`WAITERS`] share a place, which the task's address gives. Two look-ups at every switch
+/// of tasks of the machine would cost more: mostly the place is empty, and this is one load.
+#[map]
+static WAITERS_AT: Array<[u64; PLACES]> = Array::with_max_entries(1, 0);
+
+/// Places of [`WAITERS_AT`].
+const PLACES: usize = 1024;
 
 /// The initial value of an entry.
 static NEW: Waiter = Waiter::NEW;
@@ -55,13 +65,13 @@ pub(crate) fn now() -> u64 {
 /// The current task has found its folio under writeback at `now`. `inode`: the address of the folio's inode;
 /// 0 if not known.
 #[inline(always)]
-pub(crate) fn entered(ctx: &impl EbpfContext, now: u64, task: u64, folio: &Folio, inode: u64) {
+pub(crate) fn entered(ctx: &impl OnStack, now: u64, task: u64, folio: &Folio, inode: u64) {
     let pid_tgid = bpf_get_current_pid_tgid();
     let comm = filter::current_comm();
     if !filter::includes_wait(pid_tgid, &comm, &folio.backing) {
         return;
     }
-    let stack = stack::store_current(ctx);
+    let stack = stack::of_wait(ctx);
     let waiter = if let Some(waiter) = WAITERS.get_ptr_mut(task) {
         // SAFETY: a live map value. Only probes in this task and its switches change it, and the task
         // is running here.
@@ -119,27 +129,60 @@ pub(crate) fn entered(ctx: &impl EbpfContext, now: u64, task: u64, folio: &Folio
 #[expect(clippy::needless_borrows_for_generic_args, reason = "the stack has no room for a copy")]
 fn add(task: u64) -> Option<*mut Waiter> {
     WAITERS.insert(task, &NEW, u64::from(BPF_ANY)).ok()?;
+    if let Some(tasks) = tasks_at(task) {
+        // SAFETY: a live, aligned map value, to which every writer adds atomically.
+        unsafe { add_one(tasks) };
+    }
+    WAITERS.get_ptr_mut(task)
+}
+
+/// Removes the entry of a task, which exists: only its own probes and switches remove it.
+#[inline(always)]
+fn remove(task: u64) {
+    if let (Ok(()), Some(tasks)) = (WAITERS.remove(task), tasks_at(task)) {
+        // SAFETY: as in `add`.
+        unsafe { subtract_one(tasks) };
+    }
+}
+
+/// The number of waiting tasks at a task's place.
+#[inline(always)]
+fn tasks_at(task: u64) -> Option<*mut u64> {
+    let places = WAITERS_AT.get_ptr_mut(0)?;
+    // The low bits of the addresses are all the same.
+    let place = task.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - PLACES.ilog2());
+    // SAFETY: the shift leaves a place of the live map value.
+    Some(unsafe { (&raw mut (*places)[place as usize & (PLACES - 1)]) })
+}
+
+/// The entry of a task that waits.
+#[inline(always)]
+fn waiter(task: u64) -> Option<*mut Waiter> {
+    let tasks = tasks_at(task)?;
+    // SAFETY: a live, aligned map value. Others change it meanwhile, but not on behalf of this task.
+    if unsafe { tasks.read_volatile() } == 0 {
+        return None;
+    }
     WAITERS.get_ptr_mut(task)
 }
 
 /// The wait function returns to the current task, which may not have waited at all.
 #[inline(always)]
 pub(crate) fn returned(task: u64) {
-    let Some(waiter) = WAITERS.get_ptr_mut(task) else {
+    let Some(waiter) = waiter(task) else {
         return;
     };
     // SAFETY: a live map value. Only probes in this task change it.
     let waiter = unsafe { &mut *waiter };
     waiter.end_ns = now();
     stall::finished(waiter);
-    // Cannot fail: the entry exists, and only this task's probes remove it.
-    let _ = WAITERS.remove(task);
+    remove(task);
 }
 
 /// The current task is switched out, voluntarily or because it is preempted.
 #[inline(always)]
-pub(crate) fn switched_out(ctx: &impl EbpfContext, task: u64, preempted: bool) {
-    let Some(waiter) = WAITERS.get_ptr_mut(task) else {
+pub(crate) fn switched_out(ctx: &impl OnStack, task: u64, preempted: bool) {
+    let Some(waiter) = waiter(task) else {
         return;
     };
     // SAFETY: a live map value. Only probes in this task and its switches change it.
@@ -157,8 +200,7 @@ pub(crate) fn switched_out(ctx: &impl EbpfContext, task: u64, preempted: bool) {
     } else {
         stall::finished(waiter);
     }
-    // Cannot fail: the entry exists, and only this task's probes and switches remove it.
-    let _ = WAITERS.remove(task);
+    remove(task);
 }
 
 /// Whether a task that is switched out is in `io_schedule` (kernel/sched/core.c, 5.10 to 7.3), as waits
@@ -176,7 +218,7 @@ fn sleeps_for_io(task: u64) -> bool {
 /// A task is switched in.
 #[inline(always)]
 pub(crate) fn switched_in(task: u64) {
-    let Some(waiter) = WAITERS.get_ptr_mut(task) else {
+    let Some(waiter) = waiter(task) else {
         return;
     };
     // SAFETY: a live map value. The task does not run yet, so no probe in it changes the value.

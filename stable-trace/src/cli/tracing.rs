@@ -185,6 +185,7 @@ fn trace_config(args: &TracingArgs, scope: Scope) -> anyhow::Result<TraceConfig>
         only_devices: !devices.is_empty(),
         harmless: args.harmless,
         label_cgroup: labels_cgroup(args)?,
+        stacks: args.stacks,
         statistics: !args.no_program_statistics,
     };
     if let Some(path) = &args.btf {
@@ -192,13 +193,7 @@ fn trace_config(args: &TracingArgs, scope: Scope) -> anyhow::Result<TraceConfig>
         File::open(path)
             .with_context(|| format!("--btf {}: cannot open the file", path.display()))?;
     }
-    Ok(TraceConfig {
-        settings,
-        method: args.attach.method(),
-        devices,
-        stacks: args.stacks,
-        btf: args.btf.clone(),
-    })
+    Ok(TraceConfig { settings, method: args.attach.method(), devices, btf: args.btf.clone() })
 }
 
 /// Checks `--label`.

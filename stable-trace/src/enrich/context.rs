@@ -120,13 +120,47 @@ fn without_suffix(function: &str) -> &str {
     function.split('.').next().unwrap_or(function)
 }
 
+/// Buffered writes and their loops, which call `write_begin` for data of the user: what calls them does not
+/// matter any more. mm/filemap.c, fs/iomap/buffered-io.c, fs/btrfs/file.c.
+const WRITERS: &[&str] = &[
+    "generic_perform_write",
+    "iomap_write_iter",
+    "iomap_file_buffered_write",
+    "btrfs_buffered_write",
+];
+
+/// The context of the innermost frame that matches a rule, and the frame's number.
+fn innermost_match<'a>(mut frames: impl Iterator<Item = &'a str>) -> Option<(usize, Context)> {
+    let context =
+        |function| RULES.iter().find(|(name, _)| name.matches(function)).map(|rule| rule.1);
+    frames.by_ref().enumerate().find_map(|(number, function)| Some((number, context(function)?)))
+}
+
+/// How many frames decide why a task waits, whatever the frames after them are: frames from the innermost to
+/// the outermost, with an empty name where there is none. `None` if all frames matter.
+pub(crate) fn decisive_frames<'a>(frames: impl Iterator<Item = &'a str> + Clone) -> Option<usize> {
+    let frames = frames.map(without_suffix);
+    let (at, context) = innermost_match(frames.clone())?;
+    let after = |decides: &dyn Fn(&str) -> bool| {
+        let rest = frames.clone().skip(at).position(decides)?;
+        Some(at + rest + 1)
+    };
+    match context {
+        Context::WriteBegin => {
+            after(&|name| WRITERS.contains(&name) || SYNC_CALLERS_OF_WRITE.contains(&name))
+        }
+        // It calls the handler of the file system, the outermost one.
+        Context::PageMkwrite => after(&|name| name == "do_page_mkwrite"),
+        Context::Sync | Context::Other => Some(at + 1),
+    }
+}
+
 /// Classifies a stack, given from the innermost frame to the outermost.
 pub(crate) fn classify<'a>(frames: impl Iterator<Item = &'a str> + Clone) -> WaitReason {
-    let frames = frames.map(without_suffix);
-    let decided = frames.clone().find_map(|function| {
-        let (_, context) = RULES.iter().find(|(name, _)| name.matches(function))?;
-        Some((function, *context))
-    });
+    let decisive = decisive_frames(frames.clone()).unwrap_or(usize::MAX);
+    let frames = frames.take(decisive).map(without_suffix);
+    let decided = innermost_match(frames.clone())
+        .and_then(|(number, context)| Some((frames.clone().nth(number)?, context)));
     let Some((function, context)) = decided else {
         return WaitReason { context: Context::Other, function: None };
     };
@@ -194,6 +228,23 @@ mod tests {
         let truncate = "folio_wait_writeback truncate_inode_pages_range truncate_pagecache \
              ext4_setattr notify_change do_truncate";
         assert_eq!(reason(truncate).0, Context::Sync);
+    }
+
+    #[test]
+    fn frames_after_the_decisive_ones_do_not_matter() {
+        let decisive = |frames: &str| decisive_frames(frames.split_whitespace());
+        let write = "folio_wait_writeback __filemap_get_folio ext4_da_write_begin \
+             generic_perform_write";
+        assert_eq!(decisive(write), Some(4));
+        assert_eq!(decisive(&format!("{write} vfs_write")), Some(4));
+        let fault = "folio_wait_writeback block_page_mkwrite ext4_page_mkwrite do_page_mkwrite";
+        assert_eq!(decisive(&format!("{fault} do_fault")), Some(4));
+        assert_eq!(decisive("folio_wait_writeback __filemap_fdatawait_range ksys_sync"), Some(2));
+        assert_eq!(decisive("folio_wait_writeback block_page_mkwrite ext4_page_mkwrite"), None);
+        assert_eq!(decisive("folio_wait_writeback ext4_da_write_begin some_caller"), None);
+        // Copying a file up for a change of its mode is a write.
+        let copy_up = format!("{write} ovl_copy_up_file ovl_setattr notify_change");
+        assert_eq!(reason(&copy_up), is(Context::WriteBegin, "__filemap_get_folio"));
     }
 
     #[test]

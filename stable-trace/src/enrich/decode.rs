@@ -5,8 +5,13 @@ use stable_trace_common::{
     backing::{Backing, FS_LEN, NAME_LEN},
     folio::Folio,
     integrity::{IntegrityKey, PageRun, RUNS},
+    layout::{StackSample, WINDOW_WORDS},
     path::PathRecord,
-    record::{INTEGRITY, IntegrityRecord, PATH, STALL, StallRecord, UNSTABLE, UnstableRecord},
+    record::{
+        INTEGRITY, IntegrityRecord, PATH, STACK_SAMPLE, STALL, StallRecord, UNSTABLE,
+        UnstableRecord,
+    },
+    stack::FRAMES,
     task::COMM_LEN,
     unstable::UnstableKey,
 };
@@ -22,6 +27,8 @@ pub(crate) enum Record {
     Integrity(Box<IntegrityRecord>),
     /// The names of a file, for the events after it.
     Path(FileNames),
+    /// A stack with its memory.
+    Stack(Box<StackSample>),
 }
 
 /// The names of a file from the kernel's dentries.
@@ -82,6 +89,7 @@ pub(crate) fn decode(record: Bytes) -> Result<Record, DecodeError> {
         UNSTABLE => UnstableRecord::SIZE,
         INTEGRITY => IntegrityRecord::SIZE,
         PATH => PathRecord::SIZE,
+        STACK_SAMPLE => StackSample::SIZE,
         kind => return Err(DecodeError::Kind { kind }),
     };
     if size != expected || have != expected as usize {
@@ -90,6 +98,7 @@ pub(crate) fn decode(record: Bytes) -> Result<Record, DecodeError> {
     match kind {
         STALL => stall(kind, size, rest).map(Record::Stall),
         UNSTABLE => unstable(kind, size, rest).map(Record::Unstable),
+        STACK_SAMPLE => stack_sample(kind, size, rest).map(Box::new).map(Record::Stack),
         PATH => names(rest).map(Record::Path),
         _ => integrity(kind, size, rest).map(Box::new).map(Record::Integrity),
     }
@@ -179,6 +188,28 @@ fn integrity(kind: u32, size: u32, mut rest: Bytes) -> Result<IntegrityRecord, T
             runs
         },
     })
+}
+
+/// The fields of a sampled stack after its kind and size, in the order of [`StackSample`].
+fn stack_sample(kind: u32, size: u32, mut rest: Bytes) -> Result<StackSample, TryGetError> {
+    Ok(StackSample {
+        kind,
+        size,
+        table: rest.try_get_u32_ne()?,
+        new: rest.try_get_u32_ne()?,
+        valid_words: rest.try_get_u64_ne()?,
+        stack: rest.try_get_u64_ne()?,
+        frames: words::<FRAMES>(&mut rest)?,
+        window: words::<WINDOW_WORDS>(&mut rest)?,
+    })
+}
+
+fn words<const N: usize>(rest: &mut Bytes) -> Result<[u64; N], TryGetError> {
+    let mut words = [0; N];
+    for word in &mut words {
+        *word = rest.try_get_u64_ne()?;
+    }
+    Ok(words)
 }
 
 /// The fields of a path after its kind and size, in the order of [`PathRecord`].

@@ -1,11 +1,15 @@
 //! The state that turns records into events.
 
-use stable_trace_common::backing::{BY_DEV, Backing};
+use stable_trace_common::{
+    backing::{BY_DEV, Backing},
+    layout::{AT_BEGIN, StackSample},
+};
 
 use super::{
     cgroups::Cgroups,
     fuse_servers::{FuseServers, is_fuse},
     identity::{Identities, Location, device_id, subvolume_dev},
+    layouts::Layouts,
     paths::{File, FilePath, Paths},
     stacks::Stacks,
 };
@@ -14,6 +18,8 @@ use super::{
 pub(crate) struct Enricher {
     /// Stacks with function names and contexts.
     pub(crate) stacks: Stacks,
+    /// Layouts of stacks, by which the programs recognise them.
+    pub(crate) layouts: Layouts,
     /// File systems and devices.
     pub(crate) identities: Identities,
     /// Paths of files.
@@ -27,6 +33,17 @@ pub(crate) struct Enricher {
 }
 
 impl Enricher {
+    /// Learns the layout of a stack, as far as it decides why a task waits.
+    pub(crate) fn learn_layout(&mut self, sample: &StackSample) {
+        let decisive = match sample.table {
+            AT_BEGIN => self.stacks.decisive_frames(&sample.frames),
+            _ => self.stacks.frames_to_wait(&sample.frames),
+        };
+        if let Some(decisive) = decisive {
+            self.layouts.learn(sample, decisive);
+        }
+    }
+
     /// The path of a file that a process waits for or writes to.
     pub(super) fn path_of(
         &mut self,

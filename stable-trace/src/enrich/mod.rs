@@ -7,6 +7,7 @@ mod enricher;
 pub(crate) mod fuse_servers;
 pub(crate) mod identity;
 pub(crate) mod integrity;
+pub(crate) mod layouts;
 pub(crate) mod paths;
 pub(crate) mod stacks;
 mod stall;

@@ -5,10 +5,14 @@ use std::{collections::HashMap, rc::Rc};
 use stable_trace_analysis::{error_chain::ErrorChain, event::Context};
 use stable_trace_common::stack::Stack;
 
-use super::context::{WaitReason, classify};
+use super::context::{WaitReason, classify, decisive_frames};
 use crate::{
     collect::{map_fill::MapFill, stacks::StackMap},
-    kernel::{modules, symbols::Symbols},
+    kernel::{
+        modules,
+        symbols::{Resolved, Symbols},
+    },
+    probes::table::WAIT_FUNCTIONS,
 };
 
 /// A resolved stack.
@@ -61,6 +65,27 @@ impl Stacks {
         stack
     }
 
+    /// How many frames of a sampled stack decide why its task waits; `None` if all of them matter.
+    pub(crate) fn decisive_frames(&mut self, frames: &[u64]) -> Option<usize> {
+        self.refresh_symbols();
+        let functions = frames.iter().map(|&address| self.function(address).unwrap_or(""));
+        decisive_frames(functions)
+    }
+
+    /// How many frames of a sampled stack lead to the function that its task waits in.
+    pub(crate) fn frames_to_wait(&self, frames: &[u64]) -> Option<usize> {
+        let in_wait = |address: &u64| {
+            let name = self.function(*address);
+            name.is_some_and(|name| WAIT_FUNCTIONS.as_flattened().contains(&name))
+        };
+        frames.iter().position(in_wait).map(|at| at + 1)
+    }
+
+    /// The function that a frame returns to.
+    fn function(&self, address: u64) -> Option<&str> {
+        call(&self.symbols, address).map(|function| function.name)
+    }
+
     /// How full the map `STACKS` is.
     pub(crate) fn fill(&self) -> Option<MapFill> {
         self.map.fill()
@@ -88,15 +113,19 @@ impl Stacks {
     }
 }
 
+/// The function that made a call with this return address.
+fn call(symbols: &Symbols, address: u64) -> Option<Resolved<'_>> {
+    // A return address is behind its call. It is the start of the next function if the call does not return.
+    symbols.resolve(address.saturating_sub(1))
+}
+
 /// Names the frames, and derives the reason of the wait.
 fn resolve(symbols: &Symbols, stack: &Stack) -> ResolvedStack {
     let resolved: Vec<_> = stack
         .frames
         .iter()
         .take_while(|&&address| address != 0)
-        // A return address is behind its call. It is the start of the next function if the call does
-        // not return.
-        .map(|&address| (address, symbols.resolve(address.saturating_sub(1))))
+        .map(|&address| (address, call(symbols, address)))
         .collect();
     let names = resolved.iter().filter_map(|(_, function)| function.map(|function| function.name));
     let reason = classify(names);

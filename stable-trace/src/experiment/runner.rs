@@ -222,10 +222,10 @@ impl Runner<'_> {
                 only_devices: false,
                 harmless: false,
                 label_cgroup: false,
+                stacks: false,
             },
             method: self.args.attach.method(),
             devices: Vec::new(),
-            stacks: false,
             btf: None,
         }
     }

@@ -3,7 +3,11 @@
 use std::path::PathBuf;
 
 use aya::{Ebpf, EbpfError, EbpfLoader};
-use stable_trace_common::{follow::MAX_FOLLOWED, offsets::Offsets};
+use stable_trace_common::{
+    follow::MAX_FOLLOWED,
+    layout::{AT_BEGIN, AT_SWITCH},
+    offsets::Offsets,
+};
 
 use super::{
     facts::Addresses,
@@ -35,6 +39,8 @@ pub(crate) struct Settings {
     pub(crate) harmless: bool,
     /// Whether stall time is counted by cgroup, too.
     pub(crate) label_cgroup: bool,
+    /// `--stacks`: whether the whole stack of each stall is needed.
+    pub(crate) stacks: bool,
     /// Whether the kernel measures the run time of programs.
     pub(crate) statistics: bool,
 }
@@ -89,6 +95,7 @@ pub(crate) fn load(
     let only_devices = u32::from(settings.only_devices);
     let harmless = u32::from(settings.harmless);
     let label_cgroup = u32::from(settings.label_cgroup);
+    let sampled_tables = 1 << AT_SWITCH | u32::from(!settings.stacks) << AT_BEGIN;
     let returns = u32::from(plan.probes_returns());
     let page_shift = rustix::param::page_size().trailing_zeros();
     let offsets = Offsets { page_shift, ..plan.offsets };
@@ -108,6 +115,7 @@ pub(crate) fn load(
         .override_global("ONLY_DEVICES", &only_devices, true)
         .override_global("STREAM_HARMLESS", &harmless, true)
         .override_global("LABEL_CGROUP", &label_cgroup, true)
+        .override_global("SAMPLED_TABLES", &sampled_tables, true)
         .override_global("RETURNS_PROBED", &returns, true)
         .override_global("WAKE_AT_BYTES", &wake_at, true)
         .override_global("SWAP_INFO", &addresses.swap_info, true)

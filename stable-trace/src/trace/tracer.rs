@@ -27,6 +27,7 @@ use crate::{
         decode::{Record, decode},
         fuse_servers::FuseServers,
         identity::Identities,
+        layouts::Layouts,
         paths::Paths,
         stacks::Stacks,
     },
@@ -93,8 +94,6 @@ pub(crate) struct TraceConfig {
     pub(crate) method: Option<Method>,
     /// `--device`.
     pub(crate) devices: Vec<DeviceId>,
-    /// `--stacks`.
-    pub(crate) stacks: bool,
     /// `--btf`: the file to read the kernel's types from.
     pub(crate) btf: Option<PathBuf>,
 }
@@ -167,6 +166,7 @@ impl Tracer {
             enricher: Enricher {
                 cgroups: Cgroups::new(mounts.all(), &own_cgroup),
                 stacks: Stacks::new(symbols, StackMap::new(map(ebpf, "STACKS")?.try_into()?)),
+                layouts: Layouts::new(map(ebpf, "STACK_LAYOUTS")?.try_into()?),
                 identities: Identities::new(
                     mounts,
                     config.devices.clone(),
@@ -175,7 +175,7 @@ impl Tracer {
                 ),
                 paths: Paths::new(Path::new("/proc")),
                 fuse_servers: FuseServers::new(Path::new("/proc")),
-                show_stacks: config.stacks,
+                show_stacks: config.settings.stacks,
             },
             logger,
             min_latency_ns: config.settings.min_latency_ns,
@@ -225,8 +225,9 @@ impl Tracer {
                     Record::Integrity(record) => {
                         (record.time_ns, Some(enricher.integrity(record)))
                     }
-                    // Not an event.
+                    // No events.
                     Record::Path(names) => return enricher.paths.learn(names),
+                    Record::Stack(sample) => return enricher.learn_layout(sample),
                 };
                 *received += 1;
                 if let Some(event) = event

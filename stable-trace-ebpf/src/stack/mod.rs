@@ -1,4 +1,6 @@
-//! Kernel stacks: walking them, storing them, and telling whether a task is inside the wait.
+//! Kernel stacks: recognising or walking them, storing them, and telling whether a task is inside the wait.
+
+mod layout;
 
 use aya_ebpf::{
     EbpfContext, Global,
@@ -9,18 +11,21 @@ use aya_ebpf::{
 };
 use stable_trace_common::{
     counter::Counter,
+    layout::{AT_BEGIN, AT_SWITCH, TABLES},
     stack::{FRAMES, Stack},
 };
 
+pub(crate) use self::layout::OnStack;
 use crate::maps::count;
 
 /// Every distinct kernel stack, by [`Stack::id`].
 #[map]
 static STACKS: HashMap<u64, Stack> = HashMap::with_max_entries(4_096, 0);
 
-/// Buffers that stacks are walked into: the stack of a BPF program has only 512 bytes.
+/// Buffers that stacks are walked into, for [`AT_BEGIN`] and [`AT_SWITCH`]: the stack of a BPF program has only
+/// 512 bytes.
 #[map]
-static STACK_BUFFERS: PerCpuArray<Stack> = PerCpuArray::with_max_entries(2, 0);
+static STACK_BUFFERS: PerCpuArray<Stack> = PerCpuArray::with_max_entries(TABLES, 0);
 
 /// The machine code of the functions that a wait sleeps in, as `[start, end)` pairs, from
 /// `/proc/kallsyms`: `folio_wait_writeback` and its killable variant, or `wait_on_page_writeback`
@@ -28,33 +33,63 @@ static STACK_BUFFERS: PerCpuArray<Stack> = PerCpuArray::with_max_entries(2, 0);
 #[unsafe(no_mangle)]
 static WAIT_TEXT: Global<[u64; 4]> = Global::new([0; 4]);
 
-/// Slot of [`STACK_BUFFERS`] for stacks that are stored.
-const STORED: u32 = 0;
-/// Slot of [`STACK_BUFFERS`] for `sched_switch`.
-const AT_SWITCH: u32 = 1;
+/// The id in a layout of a stack inside a wait function.
+const IN_WAIT: u64 = 1;
 
 /// Distance of the wait function from the innermost frame, at most: `__schedule`, `schedule`,
 /// `io_schedule`, `folio_wait_bit_common`, `folio_wait_bit` and the tracer's own frames lie between.
 const DEPTH_OF_WAIT: usize = 12;
 
+/// What [`walk_and_store`] found.
+struct Stored {
+    /// The stack's id.
+    id: u64,
+    /// Whether no task had this stack before.
+    new: bool,
+    stack: &'static Stack,
+}
+
+/// The id of the current kernel stack, or of one whose inner frames are the same as far as they decide why
+/// the task waits. 0 if it could not be walked or stored.
+#[inline(always)]
+pub(crate) fn of_wait(ctx: &impl OnStack) -> u64 {
+    let end = ctx.stack_end();
+    let known = layout::recognise(end, AT_BEGIN);
+    if known != 0 {
+        return known;
+    }
+    let Some(Stored { id, new, stack }) = walk_and_store(ctx) else {
+        return 0;
+    };
+    count(Counter::StacksWalked);
+    layout::sample(end, AT_BEGIN, stack, id, new);
+    id
+}
+
 /// Stores the current kernel stack and returns its id; 0 if it could not be walked or stored.
 #[inline(always)]
 pub(crate) fn store_current(ctx: &impl EbpfContext) -> u64 {
-    let Some(stack) = walk(ctx, STORED, FRAMES) else {
+    walk_and_store(ctx).map_or(0, |stored| stored.id)
+}
+
+/// Walks the current kernel stack and stores it. `None` if either failed.
+#[inline(always)]
+fn walk_and_store(ctx: &impl EbpfContext) -> Option<Stored> {
+    let Some(stack) = walk(ctx, AT_BEGIN, FRAMES) else {
         count(Counter::StackFailed);
-        return 0;
+        return None;
     };
     let id = stack.id();
     if STACKS.get_ptr(id).is_some() {
-        return id;
+        return Some(Stored { id, new: false, stack });
     }
     match STACKS.insert(id, stack, u64::from(BPF_NOEXIST)) {
-        Ok(()) => id,
+        Ok(()) => Some(Stored { id, new: true, stack }),
         // Another CPU has just stored the same stack.
-        Err(_) if STACKS.get_ptr(id).is_some() => id,
+        Err(_) if STACKS.get_ptr(id).is_some() => Some(Stored { id, new: false, stack }),
         Err(_) => {
             count(Counter::StacksFull);
-            0
+            None
         }
     }
 }
@@ -64,14 +99,22 @@ pub(crate) fn store_current(ctx: &impl EbpfContext) -> u64 {
 /// It distinguishes a task that sleeps until its folio is written from one that found the folio written
 /// already and now sleeps for another reason.
 #[inline(always)]
-pub(crate) fn in_wait(ctx: &impl EbpfContext) -> bool {
+pub(crate) fn in_wait(ctx: &impl OnStack) -> bool {
+    let end = ctx.stack_end();
+    if layout::recognise(end, AT_SWITCH) != 0 {
+        return true;
+    }
     let Some(stack) = walk(ctx, AT_SWITCH, DEPTH_OF_WAIT) else {
         count(Counter::StackFailed);
         return false;
     };
-    let [start, end, other_start, other_end] = WAIT_TEXT.load();
+    count(Counter::StacksWalked);
+    let [start, end_of_text, other_start, other_end] = WAIT_TEXT.load();
     for frame in stack.frames.iter().take(DEPTH_OF_WAIT) {
-        if (*frame >= start && *frame < end) || (*frame >= other_start && *frame < other_end) {
+        if (*frame >= start && *frame < end_of_text)
+            || (*frame >= other_start && *frame < other_end)
+        {
+            layout::sample(end, AT_SWITCH, stack, IN_WAIT, false);
             return true;
         }
     }
