@@ -51,13 +51,17 @@ impl Layout {
 pub struct LayoutTable {
     /// Bytes of a stack that the layouts need; 0 if there is no layout. Less than that of a window.
     pub window_bytes: u64,
+    /// Of [`AT_SWITCH`]: the distance in bytes from the inner end of the stack at the beginning of a wait to the
+    /// return address into the wait function, while the task sleeps there. 0 if it is not known.
+    pub wait_function_at: u64,
     /// The layouts.
     pub layouts: [Layout; LAYOUTS],
 }
 
 impl LayoutTable {
     /// A table without layouts.
-    pub const EMPTY: Self = Self { window_bytes: 0, layouts: [Layout::EMPTY; LAYOUTS] };
+    pub const EMPTY: Self =
+        Self { window_bytes: 0, wait_function_at: 0, layouts: [Layout::EMPTY; LAYOUTS] };
 }
 
 /// A stack that was walked, with the memory that it was walked in.
@@ -76,6 +80,10 @@ pub struct StackSample {
     pub valid_words: u64,
     /// The stack's id.
     pub stack: u64,
+    /// The address of the window.
+    pub end: u64,
+    /// The same at the beginning of the wait.
+    pub begin_end: u64,
     /// Its return addresses, from the innermost out; unused frames are 0.
     pub frames: [u64; FRAMES],
     /// The stack's memory, from its inner end out.
@@ -84,10 +92,10 @@ pub struct StackSample {
 
 impl StackSample {
     /// Its size in bytes.
-    #[expect(clippy::cast_possible_truncation, reason = "1,312")]
+    #[expect(clippy::cast_possible_truncation, reason = "1,328")]
     pub const SIZE: u32 = size_of::<Self>() as u32;
 }
 
 const _: () = assert!(WINDOW_WORDS.is_power_of_two() && WINDOW_WORDS.is_multiple_of(CHUNK_WORDS));
 const _: () = assert!(size_of::<Layout>() == 8 + LAYOUT_FRAMES * 10);
-const _: () = assert!(size_of::<StackSample>() == 32 + (FRAMES + WINDOW_WORDS) * 8);
+const _: () = assert!(size_of::<StackSample>() == 48 + (FRAMES + WINDOW_WORDS) * 8);

@@ -21,6 +21,8 @@ pub struct Waiter {
     pub begin_ns: u64,
     /// When the task was last switched in: `CLOCK_MONOTONIC` in ns; 0 if it was not.
     pub end_ns: u64,
+    /// The inner end of its stack at the tracepoint.
+    pub stack_end: u64,
     /// Id of its stack at the tracepoint; 0 if not known.
     pub stack: u64,
     /// [`ENTERED`], [`ASLEEP`] or [`AWAKE`].
@@ -42,6 +44,7 @@ impl Waiter {
         inode: 0,
         begin_ns: 0,
         end_ns: 0,
+        stack_end: 0,
         stack: 0,
         phase: ENTERED,
         pid_tgid: 0,
@@ -51,4 +54,4 @@ impl Waiter {
     };
 }
 
-const _: () = assert!(size_of::<Waiter>() == size_of::<Folio>() + 7 * 8 + 2 * COMM_LEN);
+const _: () = assert!(size_of::<Waiter>() == size_of::<Folio>() + 8 * 8 + 2 * COMM_LEN);

@@ -71,7 +71,8 @@ pub(crate) fn entered(ctx: &impl OnStack, now: u64, task: u64, folio: &Folio, in
     if !filter::includes_wait(pid_tgid, &comm, &folio.backing) {
         return;
     }
-    let stack = stack::of_wait(ctx);
+    let stack_end = ctx.stack_end();
+    let stack = stack::of_wait(ctx, stack_end);
     let waiter = if let Some(waiter) = WAITERS.get_ptr_mut(task) {
         // SAFETY: a live map value. Only probes in this task and its switches change it, and the task
         // is running here.
@@ -119,6 +120,7 @@ pub(crate) fn entered(ctx: &impl OnStack, now: u64, task: u64, folio: &Folio, in
     waiter.inode = inode;
     waiter.begin_ns = now;
     waiter.end_ns = 0;
+    waiter.stack_end = stack_end;
     waiter.stack = stack;
     waiter.phase = ENTERED;
 }
@@ -147,6 +149,7 @@ fn remove(task: u64) {
 
 /// The number of waiting tasks at a task's place.
 #[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "less than 1,024")]
 fn tasks_at(task: u64) -> Option<*mut u64> {
     let places = WAITERS_AT.get_ptr_mut(0)?;
     // The low bits of the addresses are all the same.
@@ -191,7 +194,7 @@ pub(crate) fn switched_out(ctx: &impl OnStack, task: u64, preempted: bool) {
     // a walk is a quarter of the cost of a wait (6.18). On PREEMPT_RT, where locks sleep, a wait that
     // blocks on a lock before another iteration counts as two.
     let out = waiter.phase == AWAKE && !preempted && !sleeps_for_io(task);
-    if !out && stack::in_wait(ctx) {
+    if !out && stack::in_wait(ctx, waiter.stack_end) {
         waiter.phase = ASLEEP;
         return;
     }

@@ -100,6 +100,16 @@ fn cost() -> Vec<Panel> {
                  (sum by (program) (rate(stable_trace_program_runs_total{%}[$__rate_interval])) > 0)",
                 "{{program}}",
             )),
+        Panel::time_series(
+            "Stack walks",
+            "Kernel stacks that each agent walks per second. The stacks of the other waits are \
+             recognised, at a small part of the cost.",
+        )
+        .unit("cps")
+        .query(Query::range(
+            "rate(stable_trace_stack_walks_total{%}[$__rate_interval])",
+            "{{instance}}",
+        )),
         Panel::time_series("Runs", "Runs of each eBPF program per second.")
             .unit("cps")
             .no_value(NOT_MEASURED)

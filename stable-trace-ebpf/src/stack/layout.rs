@@ -4,6 +4,7 @@ use core::{ffi::c_void, ptr};
 
 use aya_ebpf::{
     EbpfContext, Global,
+    bindings::BPF_RB_FORCE_WAKEUP,
     helpers::{bpf_get_prandom_u32, generated::bpf_probe_read_kernel},
     macros::map,
     maps::{Array, PerCpuArray},
@@ -11,13 +12,13 @@ use aya_ebpf::{
 };
 use stable_trace_common::{
     counter::Counter,
-    layout::{CHUNK_WORDS, LayoutTable, StackSample, TABLES, WINDOW_WORDS},
+    layout::{AT_SWITCH, CHUNK_WORDS, LayoutTable, StackSample, TABLES, WINDOW_WORDS},
     record::STACK_SAMPLE,
     stack::{FRAMES, Stack},
 };
 
 use crate::{
-    maps::{EVENTS, count, wake_up},
+    maps::{EVENTS, count},
     members::{offsets, read_or_zero, word},
 };
 
@@ -45,7 +46,7 @@ pub(crate) trait OnStack: EbpfContext {
 
 impl OnStack for RawTracePointContext {
     /// The arguments of the program are a local variable of `bpf_trace_run2` and its like
-    /// (kernel/trace/bpf_trace.c, 5.10 to 7.3).
+    /// (`kernel/trace/bpf_trace.c`, 5.10 to 7.3).
     #[inline(always)]
     fn stack_end(&self) -> u64 {
         self.as_ptr() as u64
@@ -106,14 +107,50 @@ pub(super) fn recognise(end: u64, table: u32) -> u64 {
     0
 }
 
-/// Reports a walked stack with this `id`, if it is `new` or its turn has come. `end` is its inner end.
+/// The return address into the wait function that the current task slept in, if it has not left it since;
+/// another word if it has. `None` if it is not known where to look. `begin_end` is the inner end of the task's
+/// stack when the wait began.
+#[inline(always)]
+pub(super) fn wait_function_address(begin_end: u64) -> Option<u64> {
+    let distance = STACK_LAYOUTS.get(AT_SWITCH)?.wait_function_at;
+    if distance == 0 {
+        return None;
+    }
+    let address = read_or_zero(begin_end + distance);
+    (address != 0).then_some(address)
+}
+
+/// One in so many times true.
+#[inline(always)]
+pub(super) fn is_checked() -> bool {
+    // SAFETY: no pointer is involved.
+    let random = unsafe { bpf_get_prandom_u32() };
+    random & (SAMPLE_ONE_IN - 1) == 0
+}
+
+/// A walked stack.
+pub(super) struct Walked {
+    /// The inner end of the stack.
+    pub(super) end: u64,
+    /// The same when the wait began.
+    pub(super) begin_end: u64,
+    /// The table that a layout of it belongs to.
+    pub(super) table: u32,
+    pub(super) stack: &'static Stack,
+    /// The id for a layout of it.
+    pub(super) id: u64,
+    /// Whether it is reported in any case.
+    pub(super) new: bool,
+}
+
+/// Reports a walked stack, if it is new or its turn has come.
 ///
 /// Not inlined: as [`recognise`].
 #[inline(never)]
-pub(super) fn sample(end: u64, table: u32, stack: &Stack, id: u64, new: bool) {
-    // SAFETY: no pointer is involved.
-    let turn = unsafe { bpf_get_prandom_u32() } & (SAMPLE_ONE_IN - 1) == 0;
-    if SAMPLED_TABLES.load() >> (table & 31) & 1 == 0 || !(new || turn) {
+#[expect(clippy::cast_possible_truncation, reason = "256 and 128 bytes")]
+pub(super) fn sample(walked: &Walked) {
+    let Walked { end, begin_end, table, stack, id, new } = *walked;
+    if SAMPLED_TABLES.load() >> (table & 31) & 1 == 0 || !(new || is_checked()) {
         return;
     }
     let Some(mut entry) = EVENTS.reserve::<StackSample>(0) else {
@@ -130,6 +167,8 @@ pub(super) fn sample(end: u64, table: u32, stack: &Stack, id: u64, new: bool) {
         (&raw mut (*sample).table).write(table);
         (&raw mut (*sample).new).write(u32::from(new));
         (&raw mut (*sample).stack).write(id);
+        (&raw mut (*sample).end).write(end);
+        (&raw mut (*sample).begin_end).write(begin_end);
         let frames = (&raw mut (*sample).frames).cast();
         let _ = bpf_probe_read_kernel(frames, (FRAMES * 8) as u32, (&raw const *stack).cast());
         let window: *mut u64 = (&raw mut (*sample).window).cast();
@@ -143,5 +182,6 @@ pub(super) fn sample(end: u64, table: u32, stack: &Stack, id: u64, new: bool) {
         }
         (&raw mut (*sample).valid_words).write(valid);
     }
-    entry.submit(wake_up());
+    // Rare, and until the agent has learned the layout each wait of this kind is walked.
+    entry.submit(u64::from(BPF_RB_FORCE_WAKEUP));
 }

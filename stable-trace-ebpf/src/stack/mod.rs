@@ -16,6 +16,7 @@ use stable_trace_common::{
 };
 
 pub(crate) use self::layout::OnStack;
+use self::layout::Walked;
 use crate::maps::count;
 
 /// Every distinct kernel stack, by [`Stack::id`].
@@ -50,10 +51,9 @@ struct Stored {
 }
 
 /// The id of the current kernel stack, or of one whose inner frames are the same as far as they decide why
-/// the task waits. 0 if it could not be walked or stored.
+/// the task waits. 0 if it could not be walked or stored. `end` is its inner end.
 #[inline(always)]
-pub(crate) fn of_wait(ctx: &impl OnStack) -> u64 {
-    let end = ctx.stack_end();
+pub(crate) fn of_wait(ctx: &impl EbpfContext, end: u64) -> u64 {
     let known = layout::recognise(end, AT_BEGIN);
     if known != 0 {
         return known;
@@ -62,7 +62,7 @@ pub(crate) fn of_wait(ctx: &impl OnStack) -> u64 {
         return 0;
     };
     count(Counter::StacksWalked);
-    layout::sample(end, AT_BEGIN, stack, id, new);
+    layout::sample(&Walked { end, begin_end: end, table: AT_BEGIN, stack, id, new });
     id
 }
 
@@ -95,30 +95,43 @@ fn walk_and_store(ctx: &impl EbpfContext) -> Option<Stored> {
 }
 
 /// Whether the current task is being switched out inside one of the functions that a wait sleeps in.
+/// `begin_end` is the inner end of its stack when the wait began.
 ///
 /// It distinguishes a task that sleeps until its folio is written from one that found the folio written
 /// already and now sleeps for another reason.
 #[inline(always)]
-pub(crate) fn in_wait(ctx: &impl OnStack) -> bool {
+pub(crate) fn in_wait(ctx: &impl OnStack, begin_end: u64) -> bool {
     let end = ctx.stack_end();
     if layout::recognise(end, AT_SWITCH) != 0 {
         return true;
+    }
+    // Mostly the task has left the function, and its return address is gone.
+    let left =
+        layout::wait_function_address(begin_end).is_some_and(|address| !in_wait_text(address));
+    if left && !layout::is_checked() {
+        return false;
     }
     let Some(stack) = walk(ctx, AT_SWITCH, DEPTH_OF_WAIT) else {
         count(Counter::StackFailed);
         return false;
     };
     count(Counter::StacksWalked);
-    let [start, end_of_text, other_start, other_end] = WAIT_TEXT.load();
     for frame in stack.frames.iter().take(DEPTH_OF_WAIT) {
-        if (*frame >= start && *frame < end_of_text)
-            || (*frame >= other_start && *frame < other_end)
-        {
-            layout::sample(end, AT_SWITCH, stack, IN_WAIT, false);
+        if in_wait_text(*frame) {
+            // A task that has not left the function after all is reported always.
+            let (table, id, new) = (AT_SWITCH, IN_WAIT, left);
+            layout::sample(&Walked { end, begin_end, table, stack, id, new });
             return true;
         }
     }
     false
+}
+
+/// Whether an address is in a function that waits sleep in.
+#[inline(always)]
+fn in_wait_text(address: u64) -> bool {
+    let [start, end, other_start, other_end] = WAIT_TEXT.load();
+    (address >= start && address < end) || (address >= other_start && address < other_end)
 }
 
 /// Walks the innermost `frames` of the current kernel stack into this CPU's slot, with zeros if there

@@ -199,6 +199,8 @@ fn stack_sample(kind: u32, size: u32, mut rest: Bytes) -> Result<StackSample, Tr
         new: rest.try_get_u32_ne()?,
         valid_words: rest.try_get_u64_ne()?,
         stack: rest.try_get_u64_ne()?,
+        end: rest.try_get_u64_ne()?,
+        begin_end: rest.try_get_u64_ne()?,
         frames: words::<FRAMES>(&mut rest)?,
         window: words::<WINDOW_WORDS>(&mut rest)?,
     })

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use aya::maps::{Array, MapData};
 use stable_trace_analysis::error_chain::ErrorChain;
 use stable_trace_common::layout::{
-    LAYOUT_FRAMES, LAYOUTS, Layout, LayoutTable, StackSample, TABLES, WINDOW_WORDS,
+    AT_SWITCH, LAYOUT_FRAMES, LAYOUTS, Layout, LayoutTable, StackSample, TABLES, WINDOW_WORDS,
 };
 
 /// How long a place of a table stays empty before another layout takes it: no program that found the old
@@ -14,6 +14,9 @@ const EMPTY_FOR: Duration = Duration::from_secs(1);
 
 /// How often a layout makes room for another one, at most.
 const RETIRE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Bytes from the beginning of a wait to the wait function's frame, less than: the frames between are small.
+const MOST_DISTANT: u64 = 4096;
 
 /// Frames inside the stack's inner end, at most: those of the program itself and of its caller.
 const FRAMES_INSIDE: usize = 3;
@@ -31,13 +34,14 @@ struct Table {
     next: usize,
     /// When that place was emptied; `None` if it has not been, or never been filled.
     emptied_at: Option<Instant>,
+    /// Two samples had the wait function's return address at different distances.
+    ambiguous: bool,
 }
 
 impl Layouts {
     /// Takes the map `STACK_LAYOUTS`.
     pub(crate) fn new(map: Array<MapData, LayoutTable>) -> Self {
-        let empty = || Table { value: LayoutTable::EMPTY, next: 0, emptied_at: None };
-        Self { map, tables: std::array::from_fn(|_| empty()) }
+        Self { map, tables: std::array::from_fn(|_| Table::EMPTY) }
     }
 
     /// Learns the layout of a stack of which the first `decisive` frames matter.
@@ -48,7 +52,12 @@ impl Layouts {
         let Some(table) = self.tables.get_mut(sample.table as usize) else {
             return;
         };
-        for value in table.add(layout, sample.new != 0, Instant::now()) {
+        let mut values = table.add(layout, sample.new != 0, Instant::now());
+        if sample.table == AT_SWITCH && table.learn_wait_function(wait_function_at(sample, &layout))
+        {
+            values.push(table.value);
+        }
+        for value in values {
             if let Err(error) = self.map.set(sample.table, value, 0) {
                 log::debug!("cannot write a stack layout: {}", ErrorChain(&error));
                 return;
@@ -58,6 +67,26 @@ impl Layouts {
 }
 
 impl Table {
+    const EMPTY: Self =
+        Self { value: LayoutTable::EMPTY, next: 0, emptied_at: None, ambiguous: false };
+
+    /// Learns where the return address into the wait function is. Returns whether the table has changed. All
+    /// calls in that function push their return address to the same place, so all samples agree; if not, the
+    /// place is of no use.
+    fn learn_wait_function(&mut self, distance: Option<u64>) -> bool {
+        let known = self.value.wait_function_at;
+        match distance {
+            _ if self.ambiguous => return false,
+            Some(distance) if distance == known => return false,
+            Some(distance) if known == 0 => self.value.wait_function_at = distance,
+            _ => {
+                self.ambiguous = true;
+                self.value.wait_function_at = 0;
+            }
+        }
+        true
+    }
+
     /// Adds a layout, or makes room for it. Returns the values to write to the map, one after the other.
     fn add(&mut self, layout: Layout, new: bool, now: Instant) -> Vec<LayoutTable> {
         let same = |known: &Layout| {
@@ -88,6 +117,12 @@ impl Table {
         self.next = (self.next + 1) % LAYOUTS;
         vec![unpublished, self.value]
     }
+}
+
+/// [`LayoutTable::wait_function_at`] of a task that sleeps: the outermost frame of its layout is the wait function.
+fn wait_function_at(sample: &StackSample, layout: &Layout) -> Option<u64> {
+    let address = sample.end + u64::from(layout.words[0]) * size_of::<u64>() as u64;
+    address.checked_sub(sample.begin_end).filter(|distance| *distance < MOST_DISTANT)
 }
 
 /// Bytes of a stack that a layout needs.
@@ -148,6 +183,8 @@ mod tests {
             new: 0,
             valid_words: 64,
             stack: 77,
+            end: 1_000,
+            begin_end: 900,
             frames: [0; FRAMES],
             window: [0xdead; WINDOW_WORDS],
         };
@@ -216,8 +253,24 @@ mod tests {
     }
 
     #[test]
+    fn the_wait_function_is_where_all_samples_have_it() {
+        let sample = sample();
+        let at = wait_function_at(&sample, &layout(&sample, 3).unwrap());
+        assert_eq!(at, Some(1_000 + 9 * 8 - 900));
+        let mut table = Table::EMPTY;
+        assert!(table.learn_wait_function(at));
+        assert_eq!(table.value.wait_function_at, 172);
+        assert!(!table.learn_wait_function(at), "it is known");
+        assert!(table.learn_wait_function(Some(180)));
+        assert_eq!(table.value.wait_function_at, 0);
+        assert!(!table.learn_wait_function(at), "it is ambiguous");
+        let elsewhere = StackSample { begin_end: 2_000, ..sample };
+        assert_eq!(wait_function_at(&elsewhere, &layout(&elsewhere, 3).unwrap()), None);
+    }
+
+    #[test]
     fn a_place_is_written_before_it_counts() {
-        let mut table = Table { value: LayoutTable::EMPTY, next: 0, emptied_at: None };
+        let mut table = Table::EMPTY;
         let written = table.add(numbered(5), true, Instant::now());
         let places: Vec<_> = written.iter().map(|value| value.layouts[0].stack).collect();
         assert_eq!(places, [0, 1]);
@@ -228,9 +281,10 @@ mod tests {
 
     #[test]
     fn the_oldest_makes_room_and_its_place_rests() {
-        let mut table = Table { value: LayoutTable::EMPTY, next: 0, emptied_at: None };
+        let mut table = Table::EMPTY;
         let start = Instant::now();
-        for number in 1..=LAYOUTS as u16 {
+        assert_eq!(LAYOUTS, 8);
+        for number in 1..=8 {
             assert_eq!(table.add(numbered(number), true, start).len(), 2);
         }
         assert!(table.add(numbered(50), true, start).is_empty(), "a rare stack waits");

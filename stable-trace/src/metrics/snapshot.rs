@@ -42,6 +42,8 @@ pub struct Snapshot {
     pub events_received: u64,
     /// Records that the full ring buffer dropped.
     pub events_lost: u64,
+    /// Kernel stacks that were walked for waits.
+    pub stack_walks: u64,
     /// Run time of the eBPF programs; empty where the kernel does not measure it.
     pub programs: Vec<Program>,
     /// Fill of the kernel's maps.

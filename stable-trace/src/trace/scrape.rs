@@ -7,7 +7,7 @@ use stable_trace_analysis::{
     correlate::verdict::tally::VerdictTally,
     event::{ModeCount, VerdictSummary, Workload, WorkloadState},
 };
-use stable_trace_common::process::ProcessKey;
+use stable_trace_common::{counter::Counter, process::ProcessKey};
 
 use super::tracer::Tracer;
 use crate::{
@@ -79,6 +79,7 @@ impl Tracer {
             missed: self.attached.missed(),
             events_received: self.received,
             events_lost: lost,
+            stack_walks: self.counters.counter(Counter::StacksWalked)?,
             programs: self.programs(),
             workload: workload.sums(),
             stalls,

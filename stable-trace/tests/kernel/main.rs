@@ -27,6 +27,7 @@ mod processes;
 mod recording;
 mod scope;
 mod stable_pages_patchset;
+mod stack_layouts;
 mod stall_contexts;
 mod stalls;
 mod termination;
@@ -56,6 +57,7 @@ fn main() -> ExitCode {
         ("volumes", volumes::tests()),
         ("workload_failures", workload_failures::tests()),
         ("stable_pages_patchset", stable_pages_patchset::tests()),
+        ("stack_layouts", stack_layouts::tests()),
         ("stall_contexts", stall_contexts::tests()),
         ("unstable_writes", unstable_writes::tests()),
         ("integrity", integrity::tests()),

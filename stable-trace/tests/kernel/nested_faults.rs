@@ -62,7 +62,7 @@ fn faults_in_system_calls(method: &str, fs: Fs) -> Result<()> {
     let source = page(&scratch.path().join("source"))?;
     let _slow = SlowDisk::new(scratch.disk(), Duration::from_millis(100), 4)?;
     let pid = std::process::id().to_string();
-    let agent = Agent::start(["--attach", method, "--min-latency=0", "--stacks", "--pid", &pid])?;
+    let agent = Agent::start(["--attach", method, "--min-latency=0", "--pid", &pid])?;
     let objects = BpfObjects::of_process(agent.pid())?;
     let thread = rustix::thread::gettid().as_raw_nonzero().get().cast_unsigned();
     let waits = TracefsInstance::recording_process(&host::wait_event(), thread)?;

@@ -67,8 +67,7 @@ fn agree(method: &str, fs: Fs) -> Result<()> {
     // The agent attaches second: the unwinder resolves the tracer's return address and then a
     // kretprobe's (`unwind_recover_ret_addr`, arch/x86/include/asm/unwind.h), but not in the
     // other order.
-    let mut agent =
-        Agent::start(["--attach", method, "--min-latency=0", "--ring-size=64MiB", "--stacks"])?;
+    let mut agent = Agent::start(["--attach", method, "--min-latency=0", "--ring-size=64MiB"])?;
     let mut runs = Vec::new();
     for (profile, wac) in workloads {
         runs.push(run(profile, wac, &mut agent)?);
@@ -168,7 +167,7 @@ fn number_and_duration_agree(
 }
 
 /// Writes wait in `write_begin`, stores in `page_mkwrite`, and both in the sync that they request.
-fn contexts_match_profile(profile: &str, stalls: &[&Stall]) -> Result<()> {
+pub(crate) fn contexts_match_profile(profile: &str, stalls: &[&Stall]) -> Result<()> {
     let mut count = BTreeMap::from(Context::ALL.map(|context| (context.name(), 0)));
     for stall in stalls {
         *count.entry(stall.context.name()).or_default() += 1;
@@ -177,17 +176,17 @@ fn contexts_match_profile(profile: &str, stalls: &[&Stall]) -> Result<()> {
     ensure!((writes > 0) == (profile != "b"), "{count:?}");
     ensure!((faults > 0) == (profile != "a"), "{count:?}");
     ensure!(count["sync"] > 0, "{count:?}");
-    let stacks: BTreeSet<_> = stalls
+    let functions: BTreeSet<_> = stalls
         .iter()
         .filter(|stall| stall.context == Context::Other)
-        .map(|stall| &stall.stack)
+        .map(|stall| &stall.function)
         .collect();
-    ensure!(count["other"] * 50 <= stalls.len(), "{count:?}: {stacks:#?}");
+    ensure!(count["other"] * 50 <= stalls.len(), "{count:?}: {functions:?}");
     Ok(())
 }
 
 /// Stalls have the function names of the kernel's source.
-fn functions_match_source(fs: Fs, stalls: &[&Stall]) -> Result<()> {
+pub(crate) fn functions_match_source(fs: Fs, stalls: &[&Stall]) -> Result<()> {
     let of = |context| {
         let stalls = stalls.iter().filter(move |stall| stall.context == context);
         stalls.map(|stall| stall.function.as_str()).collect::<BTreeSet<_>>()
@@ -208,6 +207,7 @@ fn write_wait_functions(fs: Fs) -> BTreeSet<&'static str> {
         // xfs waits for the folio of its own batch, or like the others.
         (Fs::Xfs, (7.., _)) => &["__filemap_get_folio_mpol", "iomap_write_begin"],
         (_, (7.., _)) => &["__filemap_get_folio_mpol"],
+        (Fs::Btrfs, (6, 13..)) => &["__filemap_get_folio", "prepare_one_folio"],
         // btrfs waits again after the grab, whether or not stable pages are required.
         (Fs::Btrfs, (6, 3..)) => &["pagecache_get_page", "prepare_pages", "prepare_one_folio"],
         (Fs::Btrfs, _) => &["prepare_pages"],

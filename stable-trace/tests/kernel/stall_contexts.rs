@@ -53,7 +53,7 @@ fn fsync_is_sync(fs: Fs) -> Result<()> {
     let scratch = scratch(fs)?;
     let output = format!("of={}", scratch.path().join("file").display());
     let words = ["bs=1M", "count=16", "conv=fsync", "status=none"];
-    let mut agent = Agent::start(["--min-latency=0", "--stacks", "--comm=dd"])?;
+    let mut agent = Agent::start(["--min-latency=0", "--comm=dd"])?;
     agent.repeat_until_stall(|| {
         program::run("dd", &[&["if=/dev/zero", &output], &words[..]].concat()).map(drop)
     })?;
@@ -72,8 +72,7 @@ fn stores_are_page_mkwrite(fs: Fs) -> Result<()> {
     let mut wac = Wac::spawn_paused(scratch.path(), "b")?;
     // A small ring bounds the backlog: the agent stops after some thousand stalls.
     let pid = wac.pid().to_string();
-    let mut agent =
-        Agent::start(["--min-latency=0", "--stacks", "--ring-size=256KiB", "--pid", &pid])?;
+    let mut agent = Agent::start(["--min-latency=0", "--ring-size=256KiB", "--pid", &pid])?;
     wac.start()?;
     agent.await_stalls(MANY)?;
     wac.stop()?;
@@ -97,7 +96,7 @@ fn truncation_is_not_a_write(fs: Fs) -> Result<()> {
     let scratch = scratch(fs)?;
     let path = scratch.path().join("file");
     let pid = std::process::id().to_string();
-    let mut agent = Agent::start(["--min-latency=0", "--stacks", "--pid", &pid])?;
+    let mut agent = Agent::start(["--min-latency=0", "--pid", &pid])?;
     agent.repeat_until_stall(|| {
         for _ in 0..20 {
             let mut file = File::create(&path).context("cannot create a file")?;
@@ -114,7 +113,7 @@ fn truncation_is_not_a_write(fs: Fs) -> Result<()> {
 fn unmount_is_not_a_write(fs: Fs) -> Result<()> {
     let scratch = scratch(fs)?;
     let pid = std::process::id().to_string();
-    let mut agent = Agent::start(["--min-latency=0", "--stacks", "--pid", &pid])?;
+    let mut agent = Agent::start(["--min-latency=0", "--pid", &pid])?;
     agent.repeat_until_stall(|| {
         fill(&scratch.path().join("file"))?;
         rustix::fs::sync();

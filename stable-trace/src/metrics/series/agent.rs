@@ -33,6 +33,11 @@ impl Registry {
                 "Records that the full ring buffer dropped; all counters on this page include them.",
                 snapshot.events_lost,
             ),
+            single_counter(
+                "stable_trace_stack_walks_total",
+                "Kernel stacks of waits that were walked; the others were recognised.",
+                snapshot.stack_walks,
+            ),
             self.workload_errors(&snapshot.workload),
         ];
         families.extend(programs(&snapshot.programs));

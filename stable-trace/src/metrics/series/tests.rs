@@ -119,6 +119,11 @@ fn known_series_start_at_zero() {
     assert_eq!(series.keys().find(holes), None);
 }
 
+const CHECKS: [Check; 4] =
+    [Check::Guard, Check::ApplicationTag, Check::ReferenceTag, Check::Unknown];
+
+const SOURCES: [Source; 4] = [Source::Scsi, Source::Nvme, Source::Verify, Source::Block];
+
 /// 10,000 process names, hundreds of devices: more of everything than the limits allow.
 fn oversized(round: u32) -> Snapshot {
     let contexts = Context::ALL;
@@ -149,12 +154,10 @@ fn oversized(round: u32) -> Snapshot {
         stable_writes: number % 2 == 0,
         integrity: (number % 3 == 0).then(|| protection.clone()),
     });
-    let checks = [Check::Guard, Check::ApplicationTag, Check::ReferenceTag, Check::Unknown];
-    let sources = [Source::Scsi, Source::Nvme, Source::Verify, Source::Block];
     let integrity = (0..300).flat_map(|number| {
         [Operation::Read, Operation::Write].into_iter().flat_map(move |op| {
-            checks.into_iter().flat_map(move |check| {
-                sources.map(|source| IntegrityCount {
+            CHECKS.into_iter().flat_map(move |check| {
+                SOURCES.map(|source| IntegrityCount {
                     key: IntegrityKey {
                         dev: dev_t(8, number),
                         op: op as u32,
@@ -216,6 +219,7 @@ fn oversized(round: u32) -> Snapshot {
         probes: probes.collect(),
         events_received: u64::from(round),
         events_lost: u64::from(round),
+        stack_walks: u64::from(round),
         programs: programs.collect(),
         maps: maps.collect(),
         workload: workload.collect(),
@@ -341,6 +345,7 @@ fn all_metric_names_are_the_documented_ones() {
             "stable_trace_process_stall_seconds_total",
             "stable_trace_program_run_seconds_total",
             "stable_trace_program_runs_total",
+            "stable_trace_stack_walks_total",
             "stable_trace_stall_seconds",
             "stable_trace_unstable_writes_total",
             "stable_trace_verdicts_total",

@@ -1,0 +1,98 @@
+//! Stacks are recognised by their layouts: hardly any is walked, and none is taken for another.
+
+use anyhow::{Result, ensure};
+use stable_trace_analysis::event::Stall;
+
+use crate::harness::{
+    Agent, Disk, Fs, Scrape, Scratch, Test, TracefsInstance, Wac, every_wait_is_accounted_for, host,
+};
+use crate::probes::{contexts_match_profile, functions_match_source};
+
+/// Stalls that a test waits for.
+const MANY: u64 = 6_000;
+
+/// Of so many waits one may need a walk, at least: tasks that are preempted, or sleep for another reason
+/// while they are about to wait, and the stacks that are not known yet.
+const WALKED_ONE_IN: u64 = 4;
+
+pub(crate) fn tests() -> Vec<Test> {
+    let mut tests = Vec::new();
+    for method in ["auto", "tracepoint"] {
+        for fs in Fs::ALL {
+            let name = format!("of_{method}_on_{fs}_tell_writes_from_stores");
+            tests.push(
+                Test::anywhere(name, move || layouts_tell_contexts_apart(method, fs))
+                    .requires_traced_loop_device(),
+            );
+        }
+    }
+    tests.push(
+        Test::anywhere("of_whole_stacks_are_not_used", whole_stacks).requires_traced_loop_device(),
+    );
+    tests
+}
+
+/// One process only writes, another one only stores to mapped memory and calls `msync`, on the same file
+/// system at the same time.
+fn layouts_tell_contexts_apart(method: &str, fs: Fs) -> Result<()> {
+    // xfs has the largest minimum size.
+    let scratch = Scratch::with_stable_writes(fs, Disk::loop_device(320)?, true)?;
+    let mut workloads = Vec::new();
+    for profile in ["a", "b"] {
+        let wac = Wac::spawn_paused_with(16, scratch.path(), profile)?;
+        let oracle = TracefsInstance::recording_process(&host::wait_event(), wac.pid())?;
+        workloads.push((profile, wac.pid(), wac, oracle));
+    }
+    let arguments = ["--attach", method, "--min-latency=0", "--ring-size=64MiB"];
+    let mut agent = Agent::start(arguments.iter().chain(&["--listen=127.0.0.1:0"]))?;
+    for (_, _, wac, _) in &mut workloads {
+        wac.start()?;
+    }
+    agent.await_stalls(MANY)?;
+    let (mut hits, mut processes) = (0, Vec::new());
+    for (profile, pid, wac, oracle) in workloads {
+        wac.stop()?;
+        hits += oracle.hits()?;
+        processes.push((profile, pid));
+    }
+    let after = Scrape::of(&agent)?;
+    let recording = agent.stop()?;
+
+    let summary = recording.summary()?;
+    let walks = after.sum("stable_trace_stack_walks_total", &[]);
+    println!("{method} {fs}: {walks} walks for {} stalls", summary.stalls_total);
+    for (profile, pid) in processes {
+        let stalls: Vec<&Stall> = recording.stalls().filter(|stall| stall.pid == pid).collect();
+        contexts_match_profile(profile, &stalls)?;
+        functions_match_source(fs, &stalls)?;
+    }
+    ensure!(summary.stalls_total >= MANY, "{} stalls", summary.stalls_total);
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+    let most = (hits / WALKED_ONE_IN) as f64;
+    ensure!(walks > 0.0 && walks <= most, "{walks} walks for {hits} waits");
+    Ok(())
+}
+
+/// With `--stacks` each stall has its own stack up to the place where its task entered the kernel.
+fn whole_stacks() -> Result<()> {
+    let scratch = Scratch::with_stable_writes(Fs::Ext4, Disk::loop_device(64)?, true)?;
+    let mut wac = Wac::spawn_paused(scratch.path(), "c")?;
+    let pid = wac.pid().to_string();
+    let oracle = TracefsInstance::recording_process(&host::wait_event(), wac.pid())?;
+    let mut agent =
+        Agent::start(["--stacks", "--min-latency=0", "--ring-size=64MiB", "--pid", &pid])?;
+    wac.start()?;
+    agent.await_stalls(MANY / 2)?;
+    wac.stop()?;
+    let hits = oracle.hits()?;
+    let recording = agent.stop()?;
+
+    every_wait_is_accounted_for(recording.summary()?, hits)?;
+    for stall in recording.stalls() {
+        let outermost = stall.stack.iter().flatten().next_back();
+        // entry_SYSCALL_64_after_hwframe or asm_exc_page_fault (arch/x86/entry/entry_64.S).
+        let entered = |frame: &String| frame.starts_with("entry_") || frame.starts_with("asm_exc_");
+        ensure!(outermost.is_some_and(entered), "a stack that is cut: {stall:?}");
+    }
+    Ok(())
+}
