@@ -45,8 +45,9 @@ pub struct Association {
     /// half: 0.5 without any difference. It is the Mann-Whitney U divided by the number of pairs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub longer_probability: Option<f64>,
-    /// Two-sided p-value of the Mann-Whitney U test, by the normal approximation with corrections
-    /// for ties and continuity. Stalls come in bursts and are not independent, so it is too small.
+    /// Two-sided p-value: the share of circular shifts of the errors along the run after which the stalls
+    /// around them differ from the others at least as much. It holds for stalls and errors that come in
+    /// bursts. Absent if the run is too short, or all stalls are on one side.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub p_value: Option<f64>,
     /// Lag within the window at which errors and stalled time correlate most, in ns; positive if

@@ -8,12 +8,13 @@
 //! An error counts for the disk that failed, and for the disks of the files whose pages failed.
 //! Only streamed stalls are compared: those of at least `--min-latency`.
 //!
-//! Memory is bounded by 4 MiB for any input: 32 disks and their total, each with the bins of two
-//! windows and the slack, and 210 counts a bin.
+//! Memory is bounded by 7 MiB for any input: 32 disks and their total, each with the bins of two
+//! windows and the slack with 210 counts a bin, and 4,096 bins of the whole run.
 
 mod latency;
 mod rank;
 mod series;
+mod shifts;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -132,10 +133,10 @@ impl Associations {
         }
         association.p50_ratio = ratio(around.p50_ns, elsewhere.p50_ns);
         association.p99_ratio = ratio(around.p99_ns, elsewhere.p99_ns);
-        if let Some(test) = rank::compare(series.around.counts(), series.elsewhere.counts()) {
-            association.longer_probability = Some(significant(test.longer_probability));
-            association.p_value = Some(significant(test.p_value));
-        }
+        association.longer_probability =
+            rank::longer_probability(series.around.counts(), series.elsewhere.counts())
+                .map(significant);
+        association.p_value = series.p_value().map(significant);
         if let Some((lag, correlation)) = series.peak(bins) {
             let bin_ns = i64::try_from(self.bin_ns).unwrap_or(i64::MAX);
             association.peak_lag_ns = Some(lag.saturating_mul(bin_ns));

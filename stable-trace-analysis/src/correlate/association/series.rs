@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::latency::{BUCKETS, Durations, bucket};
+use super::{
+    latency::{BUCKETS, Durations, bucket},
+    shifts::Run,
+};
 
 #[derive(Clone, Debug, Default)]
 struct Bin {
@@ -37,6 +40,8 @@ pub(super) struct Series {
     pub(super) errors: u64,
     pub(super) around: Durations,
     pub(super) elsewhere: Durations,
+    /// The whole run, for the p-value.
+    run: Run,
 }
 
 impl Series {
@@ -56,6 +61,7 @@ impl Series {
             errors: 0,
             around: Durations::default(),
             elsewhere: Durations::default(),
+            run: Run::new(),
         }
     }
 
@@ -101,6 +107,7 @@ impl Series {
         self.count_to(u64::MAX);
         self.bins.clear();
         self.counted_to = 0;
+        self.run.restart();
     }
 
     #[expect(clippy::cast_precision_loss, reason = "a correlation needs no more than 53 bits")]
@@ -109,9 +116,14 @@ impl Series {
         let near = self.bins.range(span).any(|(_, bin)| bin.errors > 0);
         let Some(bin) = self.bins.get(&at) else { return };
         let side = if near { &mut self.around } else { &mut self.elsewhere };
+        let (mut stalls, mut scores) = (0, 0);
         for (bucket, count) in bin.stalls.iter().enumerate() {
             side.add(bucket, u64::from(*count), bin.max_ns);
+            stalls += u64::from(*count);
+            // Buckets are logarithmic: one long stall does not outweigh all others.
+            scores += u64::from(*count) * bucket as u64;
         }
+        self.run.add(at, bin.errors, stalls, scores);
         let lags = &mut self.lags;
         let (errors, stalled) = (bin.errors as f64, bin.stalled_ns as f64);
         lags.errors += errors;
@@ -163,6 +175,11 @@ impl Series {
             let nearer = next.0.abs() < best.0.abs();
             if next.1 > best.1 || (next.1 >= best.1 && nearer) { next } else { best }
         })
+    }
+
+    /// The p-value of the difference between stalls around errors and the others.
+    pub(super) fn p_value(&self) -> Option<f64> {
+        self.run.p_value(self.reach)
     }
 
     #[cfg(test)]

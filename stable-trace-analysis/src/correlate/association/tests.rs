@@ -20,16 +20,18 @@ fn error(device: &str) -> Event {
     Event::Integrity(failure(device, 8, vec![page(("loop0", 7, 7), Some(false))]))
 }
 
-/// Ten minutes with ten stalls of 2 ms a second on each of two disks, and an error each minute.
-/// Stalls of `sda` take 20 ms if they end in the second that begins 300 ms after an error.
+/// When the errors of [`run`] occur, in tenths of a second: not in step with anything.
+const ERRORS: [u64; 10] = [210, 930, 1_480, 2_390, 2_710, 3_340, 4_150, 4_420, 5_290, 5_770];
+
+/// Ten minutes with ten stalls of 2 ms a second on each of two disks, and ten errors. Stalls of `sda` take 20 ms if they end in the second that begins 300 ms after an error.
 fn run() -> Vec<(u64, Event)> {
     let mut events = Vec::new();
     for tenth in 0..6_000_u64 {
         let us = tenth * SECOND / 10;
-        let slow = tenth % 600 >= 303 && tenth % 600 < 313;
+        let slow = ERRORS.iter().any(|error| (error + 3..error + 13).contains(&tenth));
         events.push((us + 50_000, stall(("sda1", 1, tenth), if slow { 20_000 } else { 2_000 })));
         events.push((us + 50_001, stall(("sdb", 1, tenth), 2_000)));
-        if tenth % 600 == 300 {
+        if ERRORS.contains(&tenth) {
             events.push((us + 50_002, error("sda")));
         }
     }
@@ -50,7 +52,8 @@ fn an_association_is_found() {
     assert!((sda.p50_ratio.unwrap() - 1.0).abs() < 0.13, "{sda:?}");
     // 100 of 1,010 are longer than all stalls elsewhere, the rest are tied: 0.5 + 0.5 * 100 / 1,010.
     assert!((sda.longer_probability.unwrap() - 0.549_505).abs() < 1e-6, "{sda:?}");
-    assert!(sda.p_value.unwrap() < 1e-90, "{sda:?}");
+    // Shifts by less than the window leave the slow stalls around the errors.
+    assert!((0.01..0.05).contains(&sda.p_value.unwrap()), "{sda:?}");
     let lag = sda.peak_lag_ns.unwrap();
     assert!((300_000_000..1_300_000_000).contains(&lag), "{sda:?}");
     assert!(sda.peak_correlation.unwrap() > 0.2, "{sda:?}");
