@@ -39,24 +39,29 @@ pub struct IntegrityKey {
     pub source: u32,
 }
 
-/// [`PageRun::kind`]: pages of the page cache.
+/// [`PageRun::kind`]: pages of the page cache that the request writes back or reads.
 pub const FILE: u32 = 0;
-/// [`PageRun::kind`]: anonymous memory.
+/// [`PageRun::kind`]: anonymous memory: a buffer of direct I/O.
 pub const ANONYMOUS: u32 = 1;
-/// [`PageRun::kind`]: neither, such as memory of the kernel.
+/// [`PageRun::kind`]: none of the others, such as memory of the kernel.
 pub const UNOWNED: u32 = 2;
+/// [`PageRun::kind`]: pages of a file or of shared memory that a process has mapped and uses as a buffer of
+/// direct I/O.
+pub const SHARED: u32 = 3;
+/// [`PageRun::kind`]: pages that are swapped out or in.
+pub const SWAP: u32 = 4;
 
 /// Consecutive pages of one owner.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PageRun {
-    /// [`FILE`], [`ANONYMOUS`] or [`UNOWNED`].
+    /// [`FILE`], [`ANONYMOUS`], [`UNOWNED`], [`SHARED`] or [`SWAP`].
     pub kind: u32,
     /// 1 if their mapping requires stable pages.
     pub stable: u32,
     /// Number of pages.
     pub count: u64,
-    /// The first page, if `kind` is [`FILE`].
+    /// The first page, if `kind` is [`FILE`] or [`SHARED`].
     pub first: Folio,
 }
 

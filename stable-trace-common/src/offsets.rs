@@ -129,6 +129,14 @@ offsets! {
     vmf_page: Optional, Member(&["vm_fault.page"]);
     /// In a folio's flags. 6.8 moved it.
     pg_writeback: Stability, Bit("PG_writeback");
+    /// In a folio's flags: it is locked, as it is while it is read into the page cache.
+    pg_locked: Optional, Bit("PG_locked");
+    /// In a folio's flags: it has a place in a swap area.
+    pg_swapcache: Optional, Bit("PG_swapcache");
+    /// How often page tables map a page, less 1.
+    page_mapcount: Optional, Member(&["page._mapcount"]);
+    /// The same of a large folio, from 6.9 on.
+    folio_large_mapcount: Optional, Member(&["folio._large_mapcount"]);
     /// In a mapping's flags, from 6.7 on and in 6.1.y. Older kernels have a flag of the super block.
     as_stable_writes: Optional, Bit("AS_STABLE_WRITES");
     inode_mapping: Pages, Member(&["inode.i_mapping"]);

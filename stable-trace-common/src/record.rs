@@ -148,6 +148,8 @@ pub struct IntegrityRecord {
     pub sectors: u64,
     /// Pages of the failed part.
     pub pages: u64,
+    /// When the request began, by the clock of `time_ns`; 0 if not known.
+    pub began_ns: u64,
     /// Process (`tgid`) that submitted it; 0 if not known.
     pub pid: u32,
     /// Thread (the kernel's `pid`) that submitted it; 0 if not known.
@@ -163,13 +165,13 @@ pub struct IntegrityRecord {
 
 impl IntegrityRecord {
     /// Its size in bytes.
-    #[expect(clippy::cast_possible_truncation, reason = "720")]
+    #[expect(clippy::cast_possible_truncation, reason = "728")]
     pub const SIZE: u32 = size_of::<Self>() as u32;
 }
 
 const _: () = assert!(
     size_of::<IntegrityRecord>()
-        == 8 + 4 * 8 + 8 + COMM_LEN + size_of::<IntegrityKey>() + RUNS * size_of::<PageRun>()
+        == 8 + 5 * 8 + 8 + COMM_LEN + size_of::<IntegrityKey>() + RUNS * size_of::<PageRun>()
 );
 const _: () =
     assert!(size_of::<StallRecord>() == 8 + 6 * 8 + 8 + 2 * COMM_LEN + size_of::<Backing>() + 8);

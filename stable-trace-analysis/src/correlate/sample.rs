@@ -151,6 +151,7 @@ pub(crate) fn failure(device: &str, sector: u64, pages: Vec<Page>) -> IntegrityE
         sectors: 8,
         check: Check::Guard,
         source: Source::Scsi,
+        began_ns_before: Some(20_000_000),
         status: "EILSEQ".to_owned(),
         pages,
         pages_total: None,

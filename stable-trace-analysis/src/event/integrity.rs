@@ -57,11 +57,16 @@ pub enum Source {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PageKind {
-    /// The page cache: the page is part of a file or of a block device.
+    /// The page cache: the request writes back the page of a file or of a block device, or reads it.
     File,
-    /// Anonymous memory of a process: a direct I/O buffer.
+    /// Anonymous memory of a process: a buffer of direct I/O.
     Anonymous,
-    /// Neither: kernel memory, such as a bounce buffer, or a page that left its file meanwhile.
+    /// A page of a file or of shared memory that a process has mapped, and uses as a buffer of direct I/O.
+    Shared,
+    /// A page that is swapped out or in.
+    Swap,
+    /// None of these: kernel memory, such as a bounce buffer, metadata of a file system, or a page that left its
+    /// file meanwhile.
     Unknown,
 }
 
@@ -129,6 +134,10 @@ pub struct IntegrityError {
     pub check: Check,
     /// The component that detected the error.
     pub source: Source,
+    /// How long before the line's time the request began, in ns: when its protection information was made, or else
+    /// when the block layer made the request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub began_ns_before: Option<u64>,
     /// The error that the submitter gets, as an errno name: `EILSEQ`.
     pub status: String,
     /// The pages of the failed part, in the order of the request. The list is incomplete if

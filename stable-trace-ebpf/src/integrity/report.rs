@@ -21,7 +21,7 @@ use super::{
     pages::collect,
     repeated::{REPEATED, remember_page, seen_on_lower_device},
     runs::{describe, group},
-    submit::SUBMITTERS,
+    submit::submitter_of,
     walk::{PageWalk, WalkSlot},
 };
 use crate::{
@@ -114,11 +114,14 @@ fn begin_record(failure: &Failure, now: u64) -> Option<RingBufEntry<IntegrityRec
         (*record).pid = 0;
         (*record).tid = 0;
         (*record).comm = [0; COMM_LEN];
-        if let Some(submitter) = SUBMITTERS.get(failure.position.bio) {
+        // `u64::MAX`: not known.
+        (*record).began_ns = if failure.since_ns < now { failure.since_ns } else { 0 };
+        if let Some(submitter) = submitter_of(failure.position.bio, failure.sector) {
             let (pid, tid) = process_and_thread(submitter.pid_tgid);
             (*record).pid = pid;
             (*record).tid = tid;
             (*record).comm = submitter.comm;
+            (*record).began_ns = submitter.time_ns;
         }
         (*record).runs = [PageRun::EMPTY; RUNS];
     }

@@ -2,36 +2,40 @@
 
 use stable_trace_common::{
     folio::Folio,
-    integrity::{ANONYMOUS, FILE, RUNS, UNOWNED},
+    integrity::{ANONYMOUS, FILE, RUNS, SHARED, SWAP, UNOWNED, WRITE},
+    offsets::ABSENT,
 };
 
 use super::page_loop::{CONTINUE, LoopCtx, STOP};
 use crate::{
     folio::{self, MAPPING_FLAGS},
-    members::{member, offset, offsets},
+    members::{member, offset, offsets, word},
 };
 
 /// Owner of a page that belongs neither to a file nor to a process.
 const NO_OWNER: u64 = 0;
 /// Owner of every anonymous page.
 const ANONYMOUS_OWNER: u64 = 1;
+/// Owner of every page that is being swapped.
+const SWAP_OWNER: u64 = 2;
+/// Set in the address of a mapping whose page is a buffer of direct I/O.
+const SHARED_FLAG: u64 = 1;
 
 /// `bpf_loop` callback: adds one page to the run before it if it continues that run, else to a new run.
 pub(super) extern "C" fn group(index: u32, ctx: *mut LoopCtx) -> u64 {
     // SAFETY: the loop's caller owns both, and they outlive the loop.
-    let walk = unsafe { &mut *(*ctx).walk };
+    let (walk, failure) = unsafe { (&mut *(*ctx).walk, &*(*ctx).failure) };
     let Some(page) = walk.page(index) else {
         return STOP;
     };
     let head = folio::head_of_page(page);
-    let mapping: u64 = member(head, &offsets().folio_mapping).unwrap_or(0);
     let base: u64 = member(head, &offsets().folio_index).unwrap_or(0);
     let bytes = u64::from(offset(&offsets().page_bytes));
-    let owner = owner(mapping);
+    let owner = owner(page, head, failure.key.op);
     let index = base + (page - head) / if bytes == 0 { 1 } else { bytes };
     let continues = walk.used.get() != 0
         && walk.last.get() == owner
-        && (owner <= ANONYMOUS_OWNER || index == walk.last_index.get().wrapping_add(1));
+        && (owner <= SWAP_OWNER || index == walk.last_index.get().wrapping_add(1));
     walk.last.set(owner);
     walk.last_index.set(index);
     if !continues {
@@ -65,30 +69,73 @@ pub(super) extern "C" fn describe(index: u32, ctx: *mut LoopCtx) -> u64 {
     };
     run.count = found.count.get();
     let owner = found.owner.get();
-    if owner <= ANONYMOUS_OWNER {
-        run.kind = if owner == ANONYMOUS_OWNER { ANONYMOUS } else { UNOWNED };
+    if owner <= SWAP_OWNER {
+        run.kind = match owner {
+            ANONYMOUS_OWNER => ANONYMOUS,
+            SWAP_OWNER => SWAP,
+            _ => UNOWNED,
+        };
         return CONTINUE;
     }
+    let mapping = owner & !SHARED_FLAG;
+    run.kind = if owner == mapping { FILE } else { SHARED };
     let mut first = Folio::UNKNOWN;
-    if folio::identify(found.head.get(), owner, &mut first).is_some() {
+    if folio::identify(found.head.get(), mapping, &mut first).is_some() {
         first.index = found.index.get();
         run.first = first;
-        run.kind = FILE;
-        run.stable = folio::stable_required(owner);
+        run.stable = folio::stable_required(mapping);
+    } else if run.kind == FILE {
+        run.kind = UNOWNED;
     }
     CONTINUE
 }
 
-/// The owner of a page by its `mapping`: the mapping itself if the page is a file's.
+/// The owner of a page by what its folio is in the middle of, and by its `mapping`. A page that has a mapping is
+/// not always one that the request writes back or reads: a process may have mapped it, and use it as a
+/// buffer of direct I/O.
 #[inline(always)]
-fn owner(mapping: u64) -> u64 {
+fn owner(page: u64, head: u64, op: u32) -> u64 {
+    let flags = word(head, &offsets().folio_flags);
+    // A folio is locked until it is read, and under writeback until it is written (`folio_end_read`,
+    // mm/filemap.c, `folio_end_writeback`, mm/page-writeback.c, 5.10 to 7.3 under their names of the time).
+    let busy = if op == WRITE { &offsets().pg_writeback } else { &offsets().pg_locked };
+    let busy = flag(flags, busy);
+    if busy && flag(flags, &offsets().pg_swapcache) {
+        return SWAP_OWNER;
+    }
+    let mapping = word(head, &offsets().folio_mapping);
     // `PAGE_MAPPING_ANON`, include/linux/page-flags.h, 5.10 to 6.17, `FOLIO_MAPPING_ANON` later.
     if mapping & 1 == 1 {
         return ANONYMOUS_OWNER;
     }
     // Other users of `struct page` store something else in this word: a slab stores a list. Only the
     // mapping of an inode leads back to itself.
-    let inode: u64 = member(mapping, &offsets().mapping_host).unwrap_or(0);
-    let back: u64 = member(inode, &offsets().inode_mapping).unwrap_or(0);
-    if mapping & MAPPING_FLAGS == 0 && mapping != 0 && back == mapping { mapping } else { NO_OWNER }
+    let inode = word(mapping, &offsets().mapping_host);
+    let back = word(inode, &offsets().inode_mapping);
+    if mapping & MAPPING_FLAGS != 0 || mapping == 0 || back != mapping {
+        return NO_OWNER;
+    }
+    if busy || offset(&offsets().page_mapcount) == ABSENT {
+        return mapping;
+    }
+    if is_mapped(page, head) {
+        return mapping | SHARED_FLAG;
+    }
+    // Metadata is written through buffers, without writeback of its page: nothing tells who changes it.
+    if op == WRITE { NO_OWNER } else { mapping }
+}
+
+/// Whether a bit of a folio's flags is set. False if this kernel does not have it.
+#[inline(always)]
+fn flag(flags: u64, bit: &'static u32) -> bool {
+    let bit = offset(bit);
+    bit < 64 && flags >> bit & 1 == 1
+}
+
+/// Whether a process has the page mapped. Both counts are -1 if not, and less in a page of another use.
+#[inline(always)]
+fn is_mapped(page: u64, head: u64) -> bool {
+    let count = |structure, field| member::<i32>(structure, field).is_some_and(|count| count >= 0);
+    count(page, &offsets().page_mapcount)
+        || (page != head && count(head, &offsets().folio_large_mapcount))
 }

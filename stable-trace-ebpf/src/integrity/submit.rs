@@ -2,18 +2,23 @@
 
 use aya_ebpf::{
     bindings::BPF_ANY,
-    helpers::bpf_get_current_pid_tgid,
+    helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns},
     macros::{fentry, kprobe, map},
     maps::LruHashMap,
     programs::{FEntryContext, ProbeContext},
 };
 use stable_trace_common::{counter::Counter, task::COMM_LEN};
 
-use crate::{filter, maps::count_anywhere};
+use super::bio::own_iter;
+use crate::{
+    filter,
+    maps::count_anywhere,
+    members::{member, offsets, word},
+};
 
 /// The submitters of the latest bios, by the address of the bio.
 #[map]
-pub(super) static SUBMITTERS: LruHashMap<u64, Submitter> = LruHashMap::with_max_entries(16_384, 0);
+static SUBMITTERS: LruHashMap<u64, Submitter> = LruHashMap::with_max_entries(16_384, 0);
 
 /// The task that submitted a bio.
 #[repr(C)]
@@ -21,11 +26,26 @@ pub(super) static SUBMITTERS: LruHashMap<u64, Submitter> = LruHashMap::with_max_
 pub(super) struct Submitter {
     /// `tgid` in the upper half, `pid` in the lower.
     pub(super) pid_tgid: u64,
+    /// When the task submitted it, and its protection information was made: `CLOCK_MONOTONIC` in ns.
+    pub(super) time_ns: u64,
+    /// First sector of the bio, in units of 512 bytes.
+    sector: u64,
+    /// Length of the bio in bytes.
+    bytes: u64,
     /// Name of the thread, NUL-padded.
     pub(super) comm: [u8; COMM_LEN],
 }
 
-const _: () = assert!(size_of::<Submitter>() == 8 + COMM_LEN);
+const _: () = assert!(size_of::<Submitter>() == 32 + COMM_LEN);
+
+/// Who submitted the bio that a failed part at this sector belongs to. An entry of another bio that had the same
+/// address before is of another place on the disk.
+#[inline(always)]
+pub(super) fn submitter_of(bio: u64, sector: u64) -> Option<&'static Submitter> {
+    // SAFETY: an entry may be replaced meanwhile, by that of another bio: then the sector differs.
+    let submitter = unsafe { SUBMITTERS.get(bio) }?;
+    (sector.wrapping_sub(submitter.sector) < submitter.bytes >> 9).then_some(submitter)
+}
 
 /// `bool bio_integrity_prep(struct bio *bio)` (5.10 to 6.12), `void bio_integrity_prep(struct bio
 /// *bio, unsigned int action)` (7.3), block/bio-integrity.c and block/bio-integrity-auto.c. Only the
@@ -48,8 +68,14 @@ fn integrity_submit_kprobe(ctx: ProbeContext) -> u32 {
 
 #[inline(always)]
 fn submitted(bio: u64) {
-    let submitter =
-        Submitter { pid_tgid: bpf_get_current_pid_tgid(), comm: filter::current_comm() };
+    let submitter = Submitter {
+        pid_tgid: bpf_get_current_pid_tgid(),
+        // SAFETY: no pointer is involved.
+        time_ns: unsafe { bpf_ktime_get_ns() },
+        sector: word(own_iter(bio), &offsets().iter_sector),
+        bytes: u64::from(member::<u32>(own_iter(bio), &offsets().iter_size).unwrap_or(0)),
+        comm: filter::current_comm(),
+    };
     if SUBMITTERS.insert(bio, submitter, u64::from(BPF_ANY)).is_err() {
         count_anywhere(Counter::SubmittersFull);
     }

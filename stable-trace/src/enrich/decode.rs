@@ -160,6 +160,7 @@ fn integrity(kind: u32, size: u32, mut rest: Bytes) -> Result<IntegrityRecord, T
         sector: rest.try_get_u64_ne()?,
         sectors: rest.try_get_u64_ne()?,
         pages: rest.try_get_u64_ne()?,
+        began_ns: rest.try_get_u64_ne()?,
         pid: rest.try_get_u32_ne()?,
         tid: rest.try_get_u32_ne()?,
         comm: array::<COMM_LEN>(&mut rest)?,

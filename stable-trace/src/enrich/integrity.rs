@@ -5,9 +5,10 @@ use stable_trace_analysis::{
     units::DeviceId,
 };
 use stable_trace_common::{
+    folio::Folio,
     integrity::{
         ANONYMOUS, APPLICATION_TAG, FILE, GUARD, IntegrityKey, NVME, PageRun, REFERENCE_TAG, SCSI,
-        VERIFY, WRITE,
+        SHARED, SWAP, VERIFY, WRITE,
     },
     record::IntegrityRecord,
 };
@@ -38,6 +39,8 @@ impl Enricher {
             sectors: record.sectors,
             check: check(&record.key),
             source: source(&record.key, &disk),
+            began_ns_before: (record.began_ns != 0)
+                .then(|| record.time_ns.saturating_sub(record.began_ns)),
             status: "EILSEQ".to_owned(),
             pages_total: (record.pages > listed).then_some(record.pages),
             fs: common(pages.iter().map(|page| page.fs.as_ref())).cloned(),
@@ -53,15 +56,21 @@ impl Enricher {
     /// The pages of a run.
     fn pages(&mut self, run: &PageRun) -> Vec<Page> {
         let count = run.count.min(MAX_LISTED_PAGES);
-        if run.kind != FILE {
-            let kind = if run.kind == ANONYMOUS { PageKind::Anonymous } else { PageKind::Unknown };
+        let kind = match run.kind {
+            FILE => PageKind::File,
+            ANONYMOUS => PageKind::Anonymous,
+            SHARED => PageKind::Shared,
+            SWAP => PageKind::Swap,
+            _ => PageKind::Unknown,
+        };
+        if !matches!(run.kind, FILE | SHARED) || run.first == Folio::UNKNOWN {
             return (0..count).map(|_| Page::without_file(kind)).collect();
         }
         let identity = self.identities.get(&run.first.backing);
         let Location { device, dev, fs } = identity.location();
         let fs = fs.or_else(|| Some(name(&run.first.backing.fs)));
         let page = |offset| Page {
-            kind: PageKind::File,
+            kind,
             subvolume_dev: subvolume_dev(run.first.subvolume),
             ino: Some(run.first.ino),
             index: Some(run.first.index.saturating_add(offset)),

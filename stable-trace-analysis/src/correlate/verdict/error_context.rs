@@ -16,9 +16,13 @@ pub(super) const MAX_EVIDENCE: usize = 16;
 /// Maximum number of `seq`s of one kind.
 const MAX_EVIDENCE_OF_A_KIND: usize = 6;
 
-/// Maximum error between the wall-clock times of two lines: each is computed from the kernel's
-/// clock separately. A rewrite that is later than the error by up to this still counts as before it.
-const CLOCK_ERROR_NS: u64 = 50_000_000;
+/// Maximum error between the wall-clock times of two lines: each is computed from the kernel's clock separately.
+/// A rewrite that is earlier than the request by up to this still counts as in flight.
+const CLOCK_ERROR_NS: u64 = 1_000_000;
+
+/// How long after an error its page may still be under the same writeback, at most: a rewrite is seen at its end,
+/// and its page is under writeback until the file system's own work is done.
+const WRITEBACK_ENDS_WITHIN_NS: u64 = 50_000_000;
 
 /// Everything that the verdict on one error and its explanation need.
 #[derive(Debug)]
@@ -55,8 +59,12 @@ impl ErrorContext {
         early: bool,
     ) -> Self {
         let pages = error.pages();
-        let until = error.event.time_ns.saturating_add(CLOCK_ERROR_NS).min(to);
-        let rewrites = Rewrites::collect(history, &pages, from, until);
+        let until = error.event.time_ns.saturating_add(WRITEBACK_ENDS_WITHIN_NS).min(to);
+        // A rewrite before the request is no cause: the protection information was made after it.
+        let began = error.began_ns.map(|ns| ns.saturating_sub(CLOCK_ERROR_NS).max(from));
+        let rewrites = Rewrites::collect(history, &pages, (began.unwrap_or(from), from), until);
+        let (in_flight, at_some_time) =
+            if began.is_some() { (rewrites.on_pages, 0) } else { (0, rewrites.on_pages) };
 
         let sector = error.disk.map(|disk| (disk, error.sector));
         let mut same_sector: Vec<_> = sector
@@ -70,7 +78,7 @@ impl ErrorContext {
         });
 
         let (losses, losses_evicted) = history.losses(from, to);
-        let all_writers_traced = history.all_writers_traced && traced(history, &error);
+        let all_writers_traced = traced(history, &error);
         let missed_because = if !losses.is_empty() || losses_evicted {
             Some("events were lost")
         } else if history.rewrites.evicted_since(from) {
@@ -89,10 +97,12 @@ impl ErrorContext {
             check: error.check,
             source: error.source,
             file_pages: error.file_pages.len() as u64,
-            anonymous_pages: error.anonymous_pages,
+            buffer_pages: error.buffer_pages,
             unknown_pages: error.unknown_pages,
             stability: stability(history, &error),
-            rewrites: rewrites.on_pages,
+            rewrites: in_flight,
+            rewrites_at_some_time: at_some_time,
+            of_block_device: error.of_block_device,
             rewrites_of_other_pages: rewrites.on_files.saturating_sub(rewrites.on_pages),
             all_writers_traced,
             rewrite_may_be_missed: missed_because.is_some(),
@@ -151,11 +161,12 @@ struct Rewrites {
 }
 
 impl Rewrites {
-    fn collect(history: &History, pages: &[PageId], from: u64, until: u64) -> Self {
+    /// Those of the pages since the first of two times, and those of their files since the second.
+    fn collect(history: &History, pages: &[PageId], (since, from): (u64, u64), until: u64) -> Self {
         let mut all = Self::default();
         let mut events = Vec::new();
         for page in pages {
-            let rewrites = history.rewrites.find(Key::Page(*page), from, until);
+            let rewrites = history.rewrites.find(Key::Page(*page), since, until);
             let count = rewrites.count();
             if count == 0 {
                 continue;
@@ -202,13 +213,10 @@ fn properties<'a>(history: &'a History, page: &FilePage) -> Option<&'a DiskPrope
     history.disk_properties.get(&page.disk?)
 }
 
-/// Whether the run traces the disks of all file pages.
+/// Whether the run traces every writer of all file pages.
 fn traced(history: &History, error: &PendingError) -> bool {
-    error
-        .file_pages
-        .iter()
-        .filter_map(|page| properties(history, page))
-        .all(|properties| properties.traced)
+    let on_disk = |page| properties(history, page).is_none_or(|properties| properties.traced);
+    error.file_pages.iter().all(|page| page.writers_traced && on_disk(page))
 }
 
 /// The stability of the least stable page.

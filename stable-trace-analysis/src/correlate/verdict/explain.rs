@@ -29,6 +29,10 @@ pub(super) fn explain(context: &ErrorContext, rule: Rule) -> String {
                  cause: the path or the medium is suspect"
             )
         }
+        Rule::ChecksumRead => format!(
+            "{device} read sector {sector} and found that it does not match the checksum that {device} itself \
+             keeps: the data may have changed on the medium, or in memory while it was written",
+        ),
         Rule::DiskRead => format!(
             "{device} read sector {sector} and reported it as bad before the data reached any \
              page: the medium or the path is suspect"
@@ -50,15 +54,24 @@ pub(super) fn explain(context: &ErrorContext, rule: Rule) -> String {
             buffer(context),
         ),
         Rule::Rewritten => rewritten(context),
+        Rule::RewrittenAtSomeTime => format!(
+            "{}; when the request began is unknown, so the data may have changed before it",
+            rewritten(context)
+        ),
         Rule::BufferWrite | Rule::MixedBufferWrite => format!(
             "{} {} being written to {device} by direct I/O: only the process can keep this memory \
              unchanged during the write, and its changes cannot be observed",
             capitalized(&buffer(context)),
-            if input.anonymous_pages == 1 { "was" } else { "were" },
+            if input.buffer_pages == 1 { "was" } else { "were" },
         ),
         Rule::UnknownOwner => format!(
             "The owner of the pages of the request at sector {sector} of {device} is unknown, so it \
              is unknown whether they changed"
+        ),
+        Rule::BlockDevice => format!(
+            "{} belongs to the block device itself, whose pages file systems write without the \
+             marks of writeback, so it is unknown whether it changed",
+            capitalized(&pages(context)),
         ),
         Rule::OtherPageRewritten => format!(
             "{} may change under writeback ({reason}); {} of other pages of the same file {} seen \
@@ -167,7 +180,7 @@ fn page_name(context: &ErrorContext, page: PageId) -> String {
 /// The pages of a process in the failed part.
 fn buffer(context: &ErrorContext) -> String {
     let owner = context.error.comm.as_deref().unwrap_or("a process");
-    match context.input.anonymous_pages {
+    match context.input.buffer_pages {
         1 => format!("a page of {owner}'s own memory"),
         pages => format!("{pages} pages of {owner}'s own memory"),
     }

@@ -32,13 +32,51 @@ pub(super) struct DiskProperties {
     pub(super) traced: bool,
 }
 
+/// Functions that end a buffered write, and the file systems whose writes end in one of them. Others have
+/// functions of their own, which no probe sees: f2fs, NFS, FUSE, bcachefs. fs/*/file.c, fs/*/inode.c,
+/// 5.10 to 7.3.
+const WRITE_ENDS: [(&[&str], &[&str]); 3] = [
+    (&["block_write_end", "generic_write_end"], &["ext2", "ext3", "ext4", "vfat", "msdos"]),
+    (&["iomap_write_end"], &["xfs", "zonefs"]),
+    (&["btrfs_dirty_pages", "btrfs_dirty_folio"], &["btrfs"]),
+];
+
+/// The file systems of which the probes see every writer.
+#[derive(Debug, Default)]
+pub(super) struct TracedWriters(Vec<&'static str>);
+
+impl TracedWriters {
+    fn of(start: &Start) -> Self {
+        let attached = |group, functions: Option<&[&str]>| {
+            start.probes.iter().any(|probe| {
+                probe.attached
+                    && probe.group == group
+                    && functions.is_none_or(|names| names.contains(&probe.function.as_str()))
+            })
+        };
+        if start.filtered || !attached(Group::PageMkwrite, None) {
+            return Self::default();
+        }
+        let seen = WRITE_ENDS
+            .iter()
+            .filter(|(functions, _)| attached(Group::WriteBegin, Some(functions)))
+            .flat_map(|(_, file_systems)| *file_systems);
+        Self(seen.copied().collect())
+    }
+
+    /// Whether every writer of a file system of this type is seen.
+    pub(super) fn include(&self, fs: Option<&str>) -> bool {
+        fs.is_some_and(|fs| self.0.contains(&fs))
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct History {
     pub(super) disks: Disks,
     pub(super) disk_properties: HashMap<Disk, DiskProperties>,
     pub(super) start_seq: Option<u64>,
-    /// Whether the probes see every writer.
-    pub(super) all_writers_traced: bool,
+    /// Which writers the probes see.
+    pub(super) traced_writers: TracedWriters,
     pub(super) stalls: EventIndex,
     /// Unstable writes.
     pub(super) rewrites: EventIndex,
@@ -58,7 +96,7 @@ impl History {
             disks: Disks::default(),
             disk_properties: HashMap::new(),
             start_seq: None,
-            all_writers_traced: false,
+            traced_writers: TracedWriters::default(),
             stalls: index(),
             rewrites: index(),
             errors: index(),
@@ -70,10 +108,7 @@ impl History {
 
     pub(super) fn add_start(&mut self, seq: u64, start: &Start) {
         self.start_seq = Some(seq);
-        let traces =
-            |group| start.probes.iter().any(|probe| probe.group == group && probe.attached);
-        self.all_writers_traced =
-            traces(Group::WriteBegin) && traces(Group::PageMkwrite) && !start.filtered;
+        self.traced_writers = TracedWriters::of(start);
         self.disk_properties.clear();
         for device in start.devices.iter().take(MAX_NAMES) {
             if let Some(disk) = self.disks.resolve(&device.device) {
@@ -178,7 +213,8 @@ impl History {
             index.restart(now_ns);
         }
         self.losses.clear();
-        self.losses_evicted_until = None;
+        // What was forgotten may have been a rewrite of what fails next.
+        self.losses_evicted_until = Some(now_ns);
         self.workload_failures.clear();
     }
 }

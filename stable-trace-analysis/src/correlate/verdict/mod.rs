@@ -101,7 +101,12 @@ impl Correlator {
             Event::Integrity(error) => {
                 let mut due = self.advance(time_ns);
                 let event = EventRef { time_ns, seq, store: false };
-                let error = PendingError::new(event, error, &mut self.history.disks);
+                let error = PendingError::new(
+                    event,
+                    error,
+                    &mut self.history.disks,
+                    &self.history.traced_writers,
+                );
                 self.history.add_error(&error);
                 let position = self.pending.partition_point(|other| other.event <= event);
                 self.pending.insert(position, error);

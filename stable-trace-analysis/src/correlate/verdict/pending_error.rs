@@ -5,6 +5,7 @@ use crate::{
         disks::{Disk, Disks},
         verdict::{
             event_refs::EventRef,
+            history::TracedWriters,
             key_table::{FileId, PageId},
         },
     },
@@ -13,6 +14,9 @@ use crate::{
 
 /// Maximum number of file pages kept of an error. Further ones count as unknown.
 const MAX_FILE_PAGES: usize = 32;
+
+/// File systems whose pages are only in memory.
+const MEMORY: [&str; 4] = ["tmpfs", "devtmpfs", "hugetlbfs", "ramfs"];
 
 /// Maximum length in bytes of a path in an explanation.
 const MAX_PATH: usize = 200;
@@ -28,6 +32,8 @@ pub(super) struct FilePage {
     pub(super) disk: Option<Disk>,
     /// Whether its mapping requires stable pages.
     pub(super) stable: Option<bool>,
+    /// Whether the probes see every writer of its file system.
+    pub(super) writers_traced: bool,
 }
 
 /// The parts of an `integrity` line that its verdict needs.
@@ -41,8 +47,13 @@ pub(super) struct PendingError {
     pub(super) disk: Option<Disk>,
     /// First sector.
     pub(super) sector: u64,
+    /// When the request began; `None` if that is not known.
+    pub(super) began_ns: Option<u64>,
     pub(super) file_pages: Vec<FilePage>,
-    pub(super) anonymous_pages: u64,
+    /// Pages of buffers of direct I/O.
+    pub(super) buffer_pages: u64,
+    /// Whether some of the file pages are a block device's own.
+    pub(super) of_block_device: bool,
     /// Pages without a known owner, and pages that the line does not list.
     pub(super) unknown_pages: u64,
     /// Device of the first file page.
@@ -55,22 +66,32 @@ pub(super) struct PendingError {
 }
 
 impl PendingError {
-    pub(super) fn new(event: EventRef, error: &IntegrityError, disks: &mut Disks) -> Self {
+    pub(super) fn new(
+        event: EventRef,
+        error: &IntegrityError,
+        disks: &mut Disks,
+        traced: &TracedWriters,
+    ) -> Self {
         let mut file_pages = Vec::new();
-        let (mut anonymous_pages, mut unknown_pages) = (0, 0);
+        let (mut buffer_pages, mut unknown_pages, mut of_block_device) = (0, 0, false);
         let mut named = None;
         for page in &error.pages {
+            let fs = page.fs.as_deref();
+            of_block_device |= page.kind == PageKind::File && fs == Some("bdev");
             match page.kind {
+                // No disk is behind these: what is sent to one is a buffer.
+                PageKind::File if fs.is_some_and(|fs| MEMORY.contains(&fs)) => buffer_pages += 1,
                 PageKind::File if file_pages.len() < MAX_FILE_PAGES => {
                     let device = page.device.as_deref();
                     named = named.or(Some((device, page.fs.as_deref())));
                     let file = FileId::new(page.subvolume_dev, page.dev, page.ino);
                     let id = file.zip(page.index).map(|(file, index)| PageId { file, index });
                     let disk = device.and_then(|device| disks.resolve(device));
-                    file_pages.push(FilePage { id, disk, stable: page.stable });
+                    let writers_traced = traced.include(fs);
+                    file_pages.push(FilePage { id, disk, stable: page.stable, writers_traced });
                 }
-                PageKind::Anonymous => anonymous_pages += 1,
-                PageKind::File | PageKind::Unknown => unknown_pages += 1,
+                PageKind::Anonymous | PageKind::Shared => buffer_pages += 1,
+                PageKind::File | PageKind::Swap | PageKind::Unknown => unknown_pages += 1,
             }
         }
         let listed = u64::try_from(error.pages.len()).unwrap_or(u64::MAX);
@@ -85,7 +106,9 @@ impl PendingError {
             disk: error.device.as_deref().and_then(|device| disks.resolve(device)),
             sector: error.sector,
             file_pages,
-            anonymous_pages,
+            began_ns: error.began_ns_before.map(|ns| event.time_ns.saturating_sub(ns)),
+            buffer_pages,
+            of_block_device,
             unknown_pages,
             file_device: file_device.map(|device| prefix(device, MAX_NAME).into()),
             fs: fs.or(error.fs.as_deref()).map(|fs| prefix(fs, MAX_NAME).into()),

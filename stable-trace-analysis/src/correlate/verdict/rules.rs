@@ -28,14 +28,18 @@ pub(super) struct RuleInput {
     pub(super) source: Source,
     /// Pages of the page cache in the failed part.
     pub(super) file_pages: u64,
-    /// Pages of processes in the failed part.
-    pub(super) anonymous_pages: u64,
+    /// Pages of buffers of direct I/O in the failed part.
+    pub(super) buffer_pages: u64,
     /// Pages without a known owner, and pages that the line does not list.
     pub(super) unknown_pages: u64,
     /// Stability of the least stable page of the page cache.
     pub(super) stability: Stability,
-    /// Rewrites of these pages under writeback.
+    /// Rewrites of these pages under writeback while the request was in flight.
     pub(super) rewrites: u64,
+    /// Rewrites of these pages within the window, if it is not known when the request began.
+    pub(super) rewrites_at_some_time: u64,
+    /// Whether some of the file pages are a block device's own.
+    pub(super) of_block_device: bool,
     /// Rewrites of other pages of their files under writeback.
     pub(super) rewrites_of_other_pages: u64,
     /// Whether the probes saw every writer.
@@ -56,6 +60,8 @@ pub(super) struct RuleInput {
 pub(super) enum Rule {
     /// A tag check failed; changed data makes only the guard check fail.
     Tag,
+    /// A device that keeps checksums of its own, such as dm-integrity, found a read wrong.
+    ChecksumRead,
     /// The disk reported a failed read: the data was bad before it reached any page.
     DiskRead,
     /// The host verified a read into pages of a file.
@@ -66,12 +72,16 @@ pub(super) enum Rule {
     BufferRead,
     /// One of the pages was rewritten under writeback.
     Rewritten,
+    /// One of the pages was rewritten under writeback, perhaps before the request.
+    RewrittenAtSomeTime,
     /// A write from a direct I/O buffer.
     BufferWrite,
     /// A write from a direct I/O buffer and other pages.
     MixedBufferWrite,
     /// The owner of the pages is unknown.
     UnknownOwner,
+    /// Pages of a block device, which file systems write without the marks of writeback.
+    BlockDevice,
     /// The pages are unstable, and other pages of their files were rewritten.
     OtherPageRewritten,
     /// The pages are unstable, and a rewrite may have been missed.
@@ -97,16 +107,19 @@ impl Rule {
         let unobserved = input.rewrite_may_be_missed || !input.all_writers_traced;
         match self {
             Self::Tag => tag,
+            Self::ChecksumRead => read && input.source == Source::Block,
             Self::DiskRead => read && !verified,
-            Self::FileRead => verified && input.file_pages > 0 && input.anonymous_pages == 0,
-            Self::BadSector => verified && input.anonymous_pages > 0 && input.bad_sector,
-            Self::BufferRead => verified && input.anonymous_pages > 0,
+            Self::FileRead => verified && input.file_pages > 0 && input.buffer_pages == 0,
+            Self::BadSector => verified && input.buffer_pages > 0 && input.bad_sector,
+            Self::BufferRead => verified && input.buffer_pages > 0,
             Self::Rewritten => !read && input.rewrites > 0,
+            Self::RewrittenAtSomeTime => !read && input.rewrites_at_some_time > 0,
             Self::BufferWrite => {
-                input.anonymous_pages > 0 && input.file_pages + input.unknown_pages == 0
+                input.buffer_pages > 0 && input.file_pages + input.unknown_pages == 0
             }
-            Self::MixedBufferWrite => input.anonymous_pages > 0,
+            Self::MixedBufferWrite => input.buffer_pages > 0,
             Self::UnknownOwner => input.file_pages == 0,
+            Self::BlockDevice => input.of_block_device,
             Self::OtherPageRewritten => unstable && input.rewrites_of_other_pages > 0,
             Self::UnstableUnobserved => unstable && unobserved,
             Self::UnstableNotRewritten => unstable,
@@ -125,14 +138,17 @@ impl Rule {
             Self::Tag | Self::Stable => (Cause::NoRewriteSeen, 90),
             Self::DiskRead | Self::FileRead => (Cause::NoRewriteSeen, 85),
             Self::BadSector => (Cause::NoRewriteSeen, 75),
-            Self::BufferRead => (Cause::DirectIoBuffer, 75),
             Self::Rewritten => (Cause::PageRewrittenInFlight, 95),
-            Self::BufferWrite => (Cause::DirectIoBuffer, 80),
-            Self::MixedBufferWrite => (Cause::DirectIoBuffer, 60),
-            Self::OtherPageRewritten => (Cause::PageRewrittenInFlight, 75),
-            Self::UnstableUnobserved => (Cause::PageRewrittenInFlight, 60),
+            // What nobody can observe is a suspicion.
+            Self::BufferRead | Self::BufferWrite => (Cause::DirectIoBuffer, 50),
+            Self::MixedBufferWrite => (Cause::DirectIoBuffer, 40),
+            Self::RewrittenAtSomeTime | Self::OtherPageRewritten | Self::UnstableUnobserved => {
+                (Cause::PageRewrittenInFlight, 50)
+            }
             Self::UnstableNotRewritten => (Cause::NoRewriteSeen, 50),
-            Self::UnknownOwner | Self::Unobserved => (Cause::Unknown, 0),
+            Self::ChecksumRead | Self::UnknownOwner | Self::BlockDevice | Self::Unobserved => {
+                (Cause::Unknown, 0)
+            }
             Self::StableByDevice => (Cause::NoRewriteSeen, 80),
             Self::UnknownStability => (Cause::NoRewriteSeen, 60),
         }

@@ -5,7 +5,7 @@ use crate::{
     correlate::sample::{
         ANONYMOUS, At, UNKNOWN, failure, line, lost, ns, page, rewrite, stall, start, workload,
     },
-    event::{Cause, Check, IntegrityError, Operation, Source},
+    event::{Cause, Check, IntegrityError, Operation, Page, PageKind, Source},
 };
 
 const SECOND: u64 = 1_000_000;
@@ -103,7 +103,7 @@ fn a_rewritten_unstable_file_is_distinguished_from_an_idle_one() {
         (10 * SECOND, write_of(UNSTABLE, false)),
     ];
     let other_page = one(events);
-    assert_eq!(summary(&other_page), (Cause::PageRewrittenInFlight, 0.75));
+    assert_eq!(summary(&other_page), (Cause::PageRewrittenInFlight, 0.50));
     assert_eq!(other_page.evidence, [2, 3]);
     let idle = one([
         (10 * SECOND - 500, rewrite(("loop0", 79, 9), Context::WriteBegin)),
@@ -134,13 +134,67 @@ fn a_direct_io_buffer_is_the_cause_of_a_failed_write() {
         ..failure("sda", 2048, vec![ANONYMOUS, ANONYMOUS])
     };
     let verdict = one([(SECOND, Event::Integrity(error))]);
-    assert_eq!(summary(&verdict), (Cause::DirectIoBuffer, 0.80));
+    assert_eq!(summary(&verdict), (Cause::DirectIoBuffer, 0.50));
     assert_eq!(
         verdict.explanation,
         "2 pages of postgres's own memory were being written to sda by direct I/O: only the \
          process can keep this memory unchanged during the write, and its changes cannot be \
          observed"
     );
+}
+
+#[test]
+fn a_buffer_in_shared_memory_is_a_buffer() {
+    let shared = Page { kind: PageKind::Shared, ..page(STABLE, Some(true)) };
+    let tmpfs = Page { fs: Some("tmpfs".to_owned()), device: None, ..page(STABLE, Some(false)) };
+    for pages in [vec![shared.clone(), shared], vec![tmpfs]] {
+        let verdict = one([
+            (SECOND - 10, rewrite(STABLE, Context::PageMkwrite)),
+            (SECOND, Event::Integrity(failure("sda", 2048, pages))),
+        ]);
+        assert_eq!(summary(&verdict), (Cause::DirectIoBuffer, 0.50), "{verdict:?}");
+    }
+}
+
+#[test]
+fn a_page_that_is_swapped_has_no_known_writer() {
+    let swap = Page::without_file(PageKind::Swap);
+    let verdict = one([(SECOND, Event::Integrity(failure("sda", 2048, vec![swap])))]);
+    assert_eq!(summary(&verdict), (Cause::Unknown, 0.0));
+}
+
+#[test]
+fn a_rewrite_before_the_request_is_not_the_cause() {
+    let error = |began_ns_before| {
+        let failed = failure("sda", 2048, vec![page(STABLE, Some(true))]);
+        Event::Integrity(IntegrityError { began_ns_before, ..failed })
+    };
+    for (before_us, began_ns_before, expected) in [
+        (3_000, Some(4_000_000), (Cause::PageRewrittenInFlight, 0.95)),
+        (6_000, Some(4_000_000), (Cause::NoRewriteSeen, 0.90)),
+        (3 * SECOND, Some(4_000_000), (Cause::NoRewriteSeen, 0.90)),
+        (3 * SECOND, Some(3_500_000_000), (Cause::PageRewrittenInFlight, 0.95)),
+        (3 * SECOND, None, (Cause::PageRewrittenInFlight, 0.50)),
+    ] {
+        let verdict = one([
+            (10 * SECOND - before_us, rewrite(STABLE, Context::WriteBegin)),
+            (10 * SECOND, error(began_ns_before)),
+        ]);
+        assert_eq!(summary(&verdict), expected, "{before_us} {began_ns_before:?}");
+    }
+}
+
+#[test]
+fn a_file_system_that_no_probe_sees_may_have_been_rewritten() {
+    let with = |fs: &str| {
+        let page = Page { fs: Some(fs.to_owned()), ..page(STABLE, Some(true)) };
+        summary(&one([(SECOND, Event::Integrity(failure("sda", 2048, vec![page])))]))
+    };
+    assert_eq!(with("ext4"), (Cause::NoRewriteSeen, 0.90));
+    // The probe on `block_write_end` sees nothing of these.
+    for fs in ["xfs", "btrfs", "f2fs", "nfs4", "fuse", "bcachefs"] {
+        assert_eq!(with(fs), (Cause::Unknown, 0.0), "{fs}");
+    }
 }
 
 #[test]
@@ -204,13 +258,13 @@ fn lost_events_may_include_a_rewrite() {
     let verdict = one([(at - 1, lost(3)), (at, Event::Integrity(read))]);
     assert_eq!(verdict.cause, Cause::NoRewriteSeen, "a rewrite cannot be the cause");
     let verdict = one([(at - 1, lost(3)), (at, write_of(UNSTABLE, false))]);
-    assert_eq!(summary(&verdict), (Cause::PageRewrittenInFlight, 0.60));
+    assert_eq!(summary(&verdict), (Cause::PageRewrittenInFlight, 0.50));
 }
 
 #[test]
 fn unidentified_pages_make_the_cause_unknown() {
     let unknown = failure("sda", 2048, vec![UNKNOWN]);
-    let unidentified = crate::event::Page { dev: None, ..page(STABLE, Some(true)) };
+    let unidentified = Page { dev: None, ..page(STABLE, Some(true)) };
     for error in [unknown, failure("sda", 2048, vec![]), failure("sda", 8, vec![unidentified])] {
         assert_eq!(summary(&one([(SECOND, Event::Integrity(error))])), (Cause::Unknown, 0.0));
     }

@@ -142,6 +142,8 @@ fn failed_check(error: &IntegrityError) -> Markup {
                     @match page.kind {
                         PageKind::File => { "page " @if let Some(index) = page.index { (index) } @else { "?" } " of inode " @if let Some(ino) = page.ino { (ino) } @else { "?" } },
                         PageKind::Anonymous => { "anonymous" },
+                        PageKind::Shared => { "shared memory" },
+                        PageKind::Swap => { "swap" },
                         PageKind::Unknown => { "unknown" },
                     }
                     @if page.stable == Some(false) { " (not required to be stable)" }

@@ -129,6 +129,8 @@ fn pages(pages: &[Page], total: Option<u64>, path: Option<&str>) -> String {
     }
     match first.kind {
         PageKind::Anonymous => format!("{count} {noun} of a process's own buffer (direct I/O)"),
+        PageKind::Shared => format!("{count} {noun} of a shared buffer (direct I/O)"),
+        PageKind::Swap => format!("{count} {noun} of swap"),
         PageKind::Unknown => format!("{count} {noun} of an unknown owner"),
         PageKind::File => {
             let file = path.map_or_else(

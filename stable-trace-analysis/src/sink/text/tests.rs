@@ -64,6 +64,7 @@ fn error() -> IntegrityError {
         sectors: 16,
         check: Check::Guard,
         source: Source::Scsi,
+        began_ns_before: None,
         status: "EILSEQ".into(),
         pages: vec![page(3), page(4)],
         pages_total: None,

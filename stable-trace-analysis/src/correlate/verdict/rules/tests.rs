@@ -9,10 +9,12 @@ const STABLE_WRITE: RuleInput = RuleInput {
     check: Check::Guard,
     source: Source::Scsi,
     file_pages: 1,
-    anonymous_pages: 0,
+    buffer_pages: 0,
     unknown_pages: 0,
     stability: Stability::Stable,
     rewrites: 0,
+    rewrites_at_some_time: 0,
+    of_block_device: false,
     rewrites_of_other_pages: 0,
     all_writers_traced: true,
     rewrite_may_be_missed: false,
@@ -26,7 +28,7 @@ const UNSTABLE_WRITE: RuleInput = RuleInput { stability: Stability::Unstable, ..
 
 /// A write of one page of a process.
 const BUFFER_WRITE: RuleInput =
-    RuleInput { file_pages: 0, anonymous_pages: 1, stability: Stability::Unknown, ..STABLE_WRITE };
+    RuleInput { file_pages: 0, buffer_pages: 1, stability: Stability::Unknown, ..STABLE_WRITE };
 
 /// A failed read that the disk reported.
 const DISK_READ: RuleInput = RuleInput { op: Operation::Read, ..STABLE_WRITE };
@@ -57,7 +59,7 @@ fn tag() {
 
 #[test]
 fn disk_read() {
-    for source in [Source::Scsi, Source::Nvme, Source::Block] {
+    for source in [Source::Scsi, Source::Nvme] {
         decides(&RuleInput { source, ..DISK_READ }, Rule::DiskRead, NoRewriteSeen, 85);
         let into_buffer = RuleInput { source, ..BUFFER_READ };
         decides(&into_buffer, Rule::DiskRead, NoRewriteSeen, 85);
@@ -65,6 +67,31 @@ fn disk_read() {
             RuleInput { source, rewrites: 9, rewrite_may_be_missed: true, ..DISK_READ };
         decides(&rewritten_before, Rule::DiskRead, NoRewriteSeen, 85);
     }
+}
+
+#[test]
+fn checksum_read() {
+    for found in [DISK_READ, BUFFER_READ, RuleInput { same_sector: 3, ..DISK_READ }] {
+        let found = RuleInput { source: Source::Block, ..found };
+        decides(&found, Rule::ChecksumRead, Unknown, 0);
+    }
+}
+
+#[test]
+fn rewritten_at_some_time() {
+    let found = RuleInput { rewrites_at_some_time: 2, ..STABLE_WRITE };
+    decides(&found, Rule::RewrittenAtSomeTime, PageRewrittenInFlight, 50);
+    decides(&RuleInput { rewrites: 1, ..found }, Rule::Rewritten, PageRewrittenInFlight, 95);
+    let read = RuleInput { op: Operation::Read, ..found };
+    decides(&read, Rule::DiskRead, NoRewriteSeen, 85);
+}
+
+#[test]
+fn block_device() {
+    let found = RuleInput { of_block_device: true, ..STABLE_WRITE };
+    decides(&found, Rule::BlockDevice, Unknown, 0);
+    let rewritten = RuleInput { rewrites: 1, ..found };
+    decides(&rewritten, Rule::Rewritten, PageRewrittenInFlight, 95);
 }
 
 #[test]
@@ -81,9 +108,9 @@ fn bad_sector() {
 
 #[test]
 fn buffer_read() {
-    decides(&BUFFER_READ, Rule::BufferRead, DirectIoBuffer, 75);
+    decides(&BUFFER_READ, Rule::BufferRead, DirectIoBuffer, 50);
     let often = RuleInput { same_sector: 40, ..BUFFER_READ };
-    decides(&often, Rule::BufferRead, DirectIoBuffer, 75);
+    decides(&often, Rule::BufferRead, DirectIoBuffer, 50);
 }
 
 #[test]
@@ -99,10 +126,10 @@ fn rewritten() {
 
 #[test]
 fn buffer_write() {
-    decides(&BUFFER_WRITE, Rule::BufferWrite, DirectIoBuffer, 80);
+    decides(&BUFFER_WRITE, Rule::BufferWrite, DirectIoBuffer, 50);
     let untraced =
         RuleInput { all_writers_traced: false, rewrite_may_be_missed: true, ..BUFFER_WRITE };
-    decides(&untraced, Rule::BufferWrite, DirectIoBuffer, 80);
+    decides(&untraced, Rule::BufferWrite, DirectIoBuffer, 50);
 }
 
 #[test]
@@ -111,7 +138,7 @@ fn mixed_buffer_write() {
         RuleInput { file_pages: 1, stability: Stability::Stable, ..BUFFER_WRITE },
         RuleInput { unknown_pages: 1, ..BUFFER_WRITE },
     ] {
-        decides(&found, Rule::MixedBufferWrite, DirectIoBuffer, 60);
+        decides(&found, Rule::MixedBufferWrite, DirectIoBuffer, 40);
     }
 }
 
@@ -133,16 +160,16 @@ fn other_page_rewritten() {
             rewrite_may_be_missed: true,
             ..STABLE_WRITE
         };
-        decides(&found, Rule::OtherPageRewritten, PageRewrittenInFlight, 75);
+        decides(&found, Rule::OtherPageRewritten, PageRewrittenInFlight, 50);
     }
 }
 
 #[test]
 fn unstable_unobserved() {
     let missed = RuleInput { rewrite_may_be_missed: true, ..UNSTABLE_WRITE };
-    decides(&missed, Rule::UnstableUnobserved, PageRewrittenInFlight, 60);
+    decides(&missed, Rule::UnstableUnobserved, PageRewrittenInFlight, 50);
     let untraced = RuleInput { all_writers_traced: false, ..UNSTABLE_WRITE };
-    decides(&untraced, Rule::UnstableUnobserved, PageRewrittenInFlight, 60);
+    decides(&untraced, Rule::UnstableUnobserved, PageRewrittenInFlight, 50);
 }
 
 #[test]
@@ -189,7 +216,7 @@ fn unknown_stability() {
 fn other_errors_on_the_sector_raise_the_confidence() {
     let found = RuleInput { same_sector: 1, ..STABLE_WRITE };
     decides(&found, Rule::Stable, NoRewriteSeen, 95);
-    decides(&RuleInput { same_sector: 1, ..BUFFER_WRITE }, Rule::BufferWrite, DirectIoBuffer, 80);
+    decides(&RuleInput { same_sector: 1, ..BUFFER_WRITE }, Rule::BufferWrite, DirectIoBuffer, 50);
 }
 
 #[test]
@@ -217,7 +244,7 @@ fn an_unknown_check_lowers_the_confidence() {
     let check = Check::Unknown;
     let found = RuleInput { check, rewrites: 1, ..UNSTABLE_WRITE };
     decides(&found, Rule::Rewritten, PageRewrittenInFlight, 76);
-    decides(&RuleInput { check, ..BUFFER_WRITE }, Rule::BufferWrite, DirectIoBuffer, 64);
+    decides(&RuleInput { check, ..BUFFER_WRITE }, Rule::BufferWrite, DirectIoBuffer, 40);
     decides(&RuleInput { check, ..STABLE_WRITE }, Rule::Stable, NoRewriteSeen, 90);
 }
 
