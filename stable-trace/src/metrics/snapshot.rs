@@ -42,6 +42,8 @@ pub struct Snapshot {
     pub events_received: u64,
     /// Records that the full ring buffer dropped.
     pub events_lost: u64,
+    /// Integrity errors that a stacked device reported again.
+    pub integrity_repeated: u64,
     /// Kernel stacks that were walked for waits.
     pub stack_walks: u64,
     /// Run time of the eBPF programs; empty where the kernel does not measure it.

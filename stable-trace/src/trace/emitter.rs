@@ -184,6 +184,7 @@ mod tests {
                 sectors: 8,
                 check: Check::Guard,
                 source: Source::Scsi,
+                began_ns_before: None,
                 status: "EILSEQ".to_owned(),
                 pages: vec![Page::without_file(PageKind::Anonymous)],
                 pages_total: None,

@@ -79,6 +79,7 @@ impl Tracer {
             missed: self.attached.missed(),
             events_received: self.received,
             events_lost: lost,
+            integrity_repeated: self.counters.counter(Counter::IntegrityRepeated)?,
             stack_walks: self.counters.counter(Counter::StacksWalked)?,
             programs: self.programs(),
             workload: workload.sums(),

@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::MetadataExt as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use stable_trace_analysis::event::{Cause, Event, IntegrityError, Verdict};
+use stable_trace_analysis::event::{Cause, Event, IntegrityError, PageKind, Verdict};
 
 use crate::harness::console::QuietConsole;
 use crate::harness::direct_io::DirectFile;
+use crate::harness::shared_memory::SharedMemory;
 use crate::harness::{
     Agent, CorruptBlocks, Disk, Fs, Injection, Recording, Requirement, Scratch, SlowDisk, Test,
     TracefsInstance, Wac, host,
@@ -27,6 +29,7 @@ pub(crate) fn tests() -> Vec<Test> {
         |name: &str, body: fn() -> Result<()>| Test::guest(name, body).requires_traced_pi_disk();
     vec![
         guest("injected_errors_are_not_rewrites", injected),
+        guest("a_buffer_in_shared_memory_is_a_buffer", shared_buffer),
         guest("three_simultaneous_causes_are_distinguished", three_causes)
             .requires(Requirement::NvmePi),
     ]
@@ -98,6 +101,49 @@ fn injected() -> Result<()> {
     ensure!(errors.len() as u64 == failed.hits()?, "{} of {}", errors.len(), failed.hits()?);
     ensure!(errors.len() as u64 >= 2 * EACH, "{} errors", errors.len());
     mostly(&errors, Cause::NoRewriteSeen, 95)
+}
+
+/// Threads write to a file by direct I/O from memory that processes share, and change it meanwhile, as a database
+/// with its buffers in shared memory may.
+fn shared_buffer() -> Result<()> {
+    let _quiet = QuietConsole::new()?;
+    let scratch = Scratch::new(Fs::Ext4, Disk::pi()?)?.with_shared_buffers();
+    let _slow = SlowDisk::new(scratch.disk(), Duration::from_millis(2), 4)?;
+    let path = scratch.path().join("file");
+    fs::write(&path, vec![0; 16 * BLOCK])?;
+    let file = DirectFile::open(&path)?;
+    let memory = SharedMemory::anonymous(1)?;
+    let agent = Agent::start(["-q"])?;
+    let failed = TracefsInstance::recording_integrity_completions()?;
+    let done = AtomicBool::new(false);
+    std::thread::scope(|threads| {
+        for _ in 0..4 {
+            threads.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    // A failed check fails the write.
+                    let _ = memory.write_to(file.as_file());
+                }
+            });
+        }
+        threads.spawn(|| {
+            for byte in (0..=u8::MAX).cycle().take_while(|_| !done.load(Ordering::Relaxed)) {
+                memory.write(byte);
+            }
+        });
+        let enough = failed.await_hits(EACH);
+        done.store(true, Ordering::Relaxed);
+        enough
+    })?;
+    let recording = agent.stop()?;
+
+    let errors = errors_with_verdicts(&recording)?;
+    ensure!(errors.len() as u64 == failed.hits()?, "{} of {}", errors.len(), failed.hits()?);
+    let shared = |error: &IntegrityError| {
+        !error.pages.is_empty() && error.pages.iter().all(|page| page.kind == PageKind::Shared)
+    };
+    let other = errors.iter().find(|(error, _)| !shared(error));
+    ensure!(other.is_none(), "not of the buffer: {other:#?}");
+    mostly(&errors, Cause::DirectIoBuffer, 100)
 }
 
 /// At the same time: unstable pages (where the kernel allows them), a direct-I/O buffer that

@@ -218,6 +218,7 @@ fn error(number: u64) -> IntegrityError {
         sectors: 8,
         check: Check::Guard,
         source: Source::Scsi,
+        began_ns_before: None,
         status: "EILSEQ".into(),
         pages: vec![page],
         pages_total: None,

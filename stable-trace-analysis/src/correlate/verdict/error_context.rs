@@ -102,7 +102,6 @@ impl ErrorContext {
             stability: stability(history, &error),
             rewrites: in_flight,
             rewrites_at_some_time: at_some_time,
-            of_block_device: error.of_block_device,
             rewrites_of_other_pages: rewrites.on_files.saturating_sub(rewrites.on_pages),
             all_writers_traced,
             rewrite_may_be_missed: missed_because.is_some(),

@@ -68,11 +68,6 @@ pub(super) fn explain(context: &ErrorContext, rule: Rule) -> String {
             "The owner of the pages of the request at sector {sector} of {device} is unknown, so it \
              is unknown whether they changed"
         ),
-        Rule::BlockDevice => format!(
-            "{} belongs to the block device itself, whose pages file systems write without the \
-             marks of writeback, so it is unknown whether it changed",
-            capitalized(&pages(context)),
-        ),
         Rule::OtherPageRewritten => format!(
             "{} may change under writeback ({reason}); {} of other pages of the same file {} seen \
              under writeback",

@@ -36,7 +36,7 @@ pub(super) struct DiskProperties {
 /// functions of their own, which no probe sees: f2fs, NFS, FUSE, bcachefs. fs/*/file.c, fs/*/inode.c,
 /// 5.10 to 7.3.
 const WRITE_ENDS: [(&[&str], &[&str]); 3] = [
-    (&["block_write_end", "generic_write_end"], &["ext2", "ext3", "ext4", "vfat", "msdos"]),
+    (&["block_write_end", "generic_write_end"], &["ext2", "ext3", "ext4", "vfat", "msdos", "bdev"]),
     (&["iomap_write_end"], &["xfs", "zonefs"]),
     (&["btrfs_dirty_pages", "btrfs_dirty_folio"], &["btrfs"]),
 ];

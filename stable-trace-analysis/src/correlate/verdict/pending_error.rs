@@ -52,8 +52,6 @@ pub(super) struct PendingError {
     pub(super) file_pages: Vec<FilePage>,
     /// Pages of buffers of direct I/O.
     pub(super) buffer_pages: u64,
-    /// Whether some of the file pages are a block device's own.
-    pub(super) of_block_device: bool,
     /// Pages without a known owner, and pages that the line does not list.
     pub(super) unknown_pages: u64,
     /// Device of the first file page.
@@ -73,11 +71,10 @@ impl PendingError {
         traced: &TracedWriters,
     ) -> Self {
         let mut file_pages = Vec::new();
-        let (mut buffer_pages, mut unknown_pages, mut of_block_device) = (0, 0, false);
+        let (mut buffer_pages, mut unknown_pages) = (0, 0);
         let mut named = None;
         for page in &error.pages {
             let fs = page.fs.as_deref();
-            of_block_device |= page.kind == PageKind::File && fs == Some("bdev");
             match page.kind {
                 // No disk is behind these: what is sent to one is a buffer.
                 PageKind::File if fs.is_some_and(|fs| MEMORY.contains(&fs)) => buffer_pages += 1,
@@ -108,7 +105,6 @@ impl PendingError {
             file_pages,
             began_ns: error.began_ns_before.map(|ns| event.time_ns.saturating_sub(ns)),
             buffer_pages,
-            of_block_device,
             unknown_pages,
             file_device: file_device.map(|device| prefix(device, MAX_NAME).into()),
             fs: fs.or(error.fs.as_deref()).map(|fs| prefix(fs, MAX_NAME).into()),

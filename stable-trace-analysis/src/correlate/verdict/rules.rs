@@ -38,8 +38,6 @@ pub(super) struct RuleInput {
     pub(super) rewrites: u64,
     /// Rewrites of these pages within the window, if it is not known when the request began.
     pub(super) rewrites_at_some_time: u64,
-    /// Whether some of the file pages are a block device's own.
-    pub(super) of_block_device: bool,
     /// Rewrites of other pages of their files under writeback.
     pub(super) rewrites_of_other_pages: u64,
     /// Whether the probes saw every writer.
@@ -80,8 +78,6 @@ pub(super) enum Rule {
     MixedBufferWrite,
     /// The owner of the pages is unknown.
     UnknownOwner,
-    /// Pages of a block device, which file systems write without the marks of writeback.
-    BlockDevice,
     /// The pages are unstable, and other pages of their files were rewritten.
     OtherPageRewritten,
     /// The pages are unstable, and a rewrite may have been missed.
@@ -119,7 +115,6 @@ impl Rule {
             }
             Self::MixedBufferWrite => input.buffer_pages > 0,
             Self::UnknownOwner => input.file_pages == 0,
-            Self::BlockDevice => input.of_block_device,
             Self::OtherPageRewritten => unstable && input.rewrites_of_other_pages > 0,
             Self::UnstableUnobserved => unstable && unobserved,
             Self::UnstableNotRewritten => unstable,
@@ -146,9 +141,7 @@ impl Rule {
                 (Cause::PageRewrittenInFlight, 50)
             }
             Self::UnstableNotRewritten => (Cause::NoRewriteSeen, 50),
-            Self::ChecksumRead | Self::UnknownOwner | Self::BlockDevice | Self::Unobserved => {
-                (Cause::Unknown, 0)
-            }
+            Self::ChecksumRead | Self::UnknownOwner | Self::Unobserved => (Cause::Unknown, 0),
             Self::StableByDevice => (Cause::NoRewriteSeen, 80),
             Self::UnknownStability => (Cause::NoRewriteSeen, 60),
         }

@@ -34,6 +34,11 @@ impl Registry {
                 snapshot.events_lost,
             ),
             single_counter(
+                "stable_trace_integrity_repeated_total",
+                "Integrity errors that a stacked device reported again; they are counted once.",
+                snapshot.integrity_repeated,
+            ),
+            single_counter(
                 "stable_trace_stack_walks_total",
                 "Kernel stacks of waits that were walked; the others were recognised.",
                 snapshot.stack_walks,

@@ -26,6 +26,10 @@ impl DirectFile {
         Ok(Self(file))
     }
 
+    pub(crate) const fn as_file(&self) -> &File {
+        &self.0
+    }
+
     /// Reads `size` bytes at `offset`, both multiples of the disk's block.
     pub(crate) fn read(&self, offset: u64, size: usize) -> io::Result<Vec<u8>> {
         let mut allocation = vec![0; size + ALIGNMENT];

@@ -16,6 +16,9 @@ pub(crate) struct SharedMemory {
     bytes: usize,
 }
 
+// SAFETY: the memory is only stored to byte by byte, or used by system calls. No reference to it exists.
+unsafe impl Sync for SharedMemory {}
+
 impl SharedMemory {
     /// Maps this number of pages without a file.
     pub(crate) fn anonymous(pages: usize) -> Result<Self> {

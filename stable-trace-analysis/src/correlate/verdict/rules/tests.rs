@@ -14,7 +14,6 @@ const STABLE_WRITE: RuleInput = RuleInput {
     stability: Stability::Stable,
     rewrites: 0,
     rewrites_at_some_time: 0,
-    of_block_device: false,
     rewrites_of_other_pages: 0,
     all_writers_traced: true,
     rewrite_may_be_missed: false,
@@ -84,14 +83,6 @@ fn rewritten_at_some_time() {
     decides(&RuleInput { rewrites: 1, ..found }, Rule::Rewritten, PageRewrittenInFlight, 95);
     let read = RuleInput { op: Operation::Read, ..found };
     decides(&read, Rule::DiskRead, NoRewriteSeen, 85);
-}
-
-#[test]
-fn block_device() {
-    let found = RuleInput { of_block_device: true, ..STABLE_WRITE };
-    decides(&found, Rule::BlockDevice, Unknown, 0);
-    let rewritten = RuleInput { rewrites: 1, ..found };
-    decides(&rewritten, Rule::Rewritten, PageRewrittenInFlight, 95);
 }
 
 #[test]
