@@ -15,7 +15,7 @@ pub const WINDOW_WORDS: usize = 128;
 pub const CHUNK_WORDS: usize = 16;
 
 /// Frames of a layout, at most. The context of a wait is decided within some ten.
-pub const LAYOUT_FRAMES: usize = 12;
+pub const LAYOUT_FRAMES: usize = 11;
 
 /// Layouts of a table. They are compared one after another.
 pub const LAYOUTS: usize = 8;
@@ -37,12 +37,18 @@ pub struct Layout {
     pub addresses: [u64; LAYOUT_FRAMES],
     /// The word of the window that each is in.
     pub words: [u16; LAYOUT_FRAMES],
+    /// How many words of the window that takes.
+    pub window_words: u16,
 }
 
 impl Layout {
     /// An empty place.
-    pub const EMPTY: Self =
-        Self { stack: 0, addresses: [0; LAYOUT_FRAMES], words: [0; LAYOUT_FRAMES] };
+    pub const EMPTY: Self = Self {
+        stack: 0,
+        addresses: [0; LAYOUT_FRAMES],
+        words: [0; LAYOUT_FRAMES],
+        window_words: 0,
+    };
 }
 
 /// A table of layouts: a value of the map `STACK_LAYOUTS`.
@@ -97,5 +103,5 @@ impl StackSample {
 }
 
 const _: () = assert!(WINDOW_WORDS.is_power_of_two() && WINDOW_WORDS.is_multiple_of(CHUNK_WORDS));
-const _: () = assert!(size_of::<Layout>() == 8 + LAYOUT_FRAMES * 10);
+const _: () = assert!(size_of::<Layout>() == 8 + LAYOUT_FRAMES * 10 + 2);
 const _: () = assert!(size_of::<StackSample>() == 48 + (FRAMES + WINDOW_WORDS) * 8);

@@ -38,6 +38,9 @@ static SAMPLED_TABLES: Global<u32> = Global::new(0);
 /// One in so many walks of a stack that has been walked before is reported. A power of two.
 const SAMPLE_ONE_IN: u32 = 128;
 
+/// The smallest size of a kernel stack in bytes.
+const STACK_BYTES: u64 = 16 << 10;
+
 /// Contexts that lead to the stack of the function that runs the program.
 pub(crate) trait OnStack: EbpfContext {
     /// An address at the inner end of the stack: at the same distance from the innermost frame each time.
@@ -75,7 +78,11 @@ pub(super) fn recognise(end: u64, table: u32) -> u64 {
     else {
         return 0;
     };
-    let bytes = layouts.window_bytes & (size_of::<[u64; WINDOW_WORDS]>() as u64 - 1);
+    // A stack has this size, or a multiple of it, and so has its address (`THREAD_SIZE`, `THREAD_ALIGN`,
+    // arch/x86/include/asm/page_64_types.h, arch/arm64/include/asm/memory.h, 5.10 to 7.3). A read past its end
+    // would fail as a whole.
+    let room = STACK_BYTES - (as_number(end, window.cast()) & (STACK_BYTES - 1));
+    let bytes = layouts.window_bytes.min(room) & (size_of::<[u64; WINDOW_WORDS]>() as u64 - 1);
     // SAFETY: the buffer has more bytes than are read, and the helper takes any address.
     let failed =
         unsafe { bpf_probe_read_kernel(window.cast(), bytes as u32, end as *const c_void) };
@@ -92,8 +99,8 @@ pub(super) fn recognise(end: u64, table: u32) -> u64 {
             let word = usize::from(layout.words[frame]) & (WINDOW_WORDS - 1);
             window[word] ^ layout.addresses[frame]
         };
-        // The outermost frame tells most layouts apart.
-        if stack == 0 || differs(0) != 0 {
+        // The outermost frame tells most layouts apart. Behind the bytes that were read are those of another stack.
+        if stack == 0 || u64::from(layout.window_words) > bytes >> 3 || differs(0) != 0 {
             continue;
         }
         let mut difference = 0;
@@ -105,6 +112,16 @@ pub(super) fn recognise(end: u64, table: u32) -> u64 {
         }
     }
     0
+}
+
+/// A pointer as a number, by way of a map's memory: the verifier does not allow to mask a pointer.
+#[inline(always)]
+fn as_number(pointer: u64, memory: *mut u64) -> u64 {
+    // SAFETY: the memory is a live map value that only this program uses.
+    unsafe {
+        memory.write_volatile(pointer);
+        memory.read_volatile()
+    }
 }
 
 /// The return address into the wait function that the current task slept in, if it has not left it since;

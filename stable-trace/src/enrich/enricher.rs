@@ -39,8 +39,10 @@ impl Enricher {
             AT_BEGIN => self.stacks.decisive_frames(&sample.frames),
             _ => self.stacks.frames_to_wait(&sample.frames),
         };
-        if let Some(decisive) = decisive {
-            self.layouts.learn(sample, decisive);
+        let learned = decisive.is_some_and(|decisive| self.layouts.learn(sample, decisive));
+        if !learned {
+            let frames = self.stacks.names(&sample.frames);
+            log::debug!("a stack has no layout ({decisive:?} frames decide): {}", frames.join(" "));
         }
     }
 

@@ -18,6 +18,9 @@ const RETIRE_INTERVAL: Duration = Duration::from_secs(10);
 /// Bytes from the beginning of a wait to the wait function's frame, less than: the frames between are small.
 const MOST_DISTANT: u64 = 4096;
 
+/// Bytes of a word.
+const WORD: u64 = size_of::<u64>() as u64;
+
 /// Frames inside the stack's inner end, at most: those of the program itself and of its caller.
 const FRAMES_INSIDE: usize = 3;
 
@@ -44,13 +47,13 @@ impl Layouts {
         Self { map, tables: std::array::from_fn(|_| Table::EMPTY) }
     }
 
-    /// Learns the layout of a stack of which the first `decisive` frames matter.
-    pub(crate) fn learn(&mut self, sample: &StackSample, decisive: usize) {
+    /// Learns the layout of a stack of which the first `decisive` frames matter. Returns whether it has one.
+    pub(crate) fn learn(&mut self, sample: &StackSample, decisive: usize) -> bool {
         let Some(layout) = layout(sample, decisive) else {
-            return;
+            return false;
         };
         let Some(table) = self.tables.get_mut(sample.table as usize) else {
-            return;
+            return false;
         };
         let mut values = table.add(layout, sample.new != 0, Instant::now());
         if sample.table == AT_SWITCH && table.learn_wait_function(wait_function_at(sample, &layout))
@@ -60,9 +63,10 @@ impl Layouts {
         for value in values {
             if let Err(error) = self.map.set(sample.table, value, 0) {
                 log::debug!("cannot write a stack layout: {}", ErrorChain(&error));
-                return;
+                break;
             }
         }
+        true
     }
 }
 
@@ -111,7 +115,8 @@ impl Table {
         }
         // The programs skip the place until the rest is there.
         *place = Layout { stack: 0, ..layout };
-        self.value.window_bytes = self.value.window_bytes.max(window_bytes(&layout));
+        self.value.window_bytes =
+            self.value.window_bytes.max(u64::from(layout.window_words) * WORD);
         let unpublished = self.value;
         self.value.layouts[self.next].stack = layout.stack;
         self.next = (self.next + 1) % LAYOUTS;
@@ -121,14 +126,8 @@ impl Table {
 
 /// [`LayoutTable::wait_function_at`] of a task that sleeps: the outermost frame of its layout is the wait function.
 fn wait_function_at(sample: &StackSample, layout: &Layout) -> Option<u64> {
-    let address = sample.end + u64::from(layout.words[0]) * size_of::<u64>() as u64;
+    let address = sample.end + u64::from(layout.words[0]) * WORD;
     address.checked_sub(sample.begin_end).filter(|distance| *distance < MOST_DISTANT)
-}
-
-/// Bytes of a stack that a layout needs.
-fn window_bytes(layout: &Layout) -> u64 {
-    let words = layout.words.iter().max().map_or(0, |last| u64::from(*last) + 1);
-    words * size_of::<u64>() as u64
 }
 
 /// The layout of a stack's first `decisive` frames. `None` if a return address is not in the window, or more
@@ -161,6 +160,7 @@ fn layout(sample: &StackSample, decisive: usize) -> Option<Layout> {
     let outermost = (layout.addresses[0], layout.words[0]);
     layout.addresses[frames.len()..].fill(outermost.0);
     layout.words[frames.len()..].fill(outermost.1);
+    layout.window_words = outermost.1 + 1;
     Some(layout)
 }
 
@@ -201,7 +201,7 @@ mod tests {
         assert_eq!(layout.stack, 77);
         assert_eq!(layout.addresses[..3], [102, 101, 102]);
         assert_eq!(layout.words[..3], [9, 3, 9]);
-        assert_eq!(window_bytes(&layout), 80);
+        assert_eq!(layout.window_words, 10);
         assert_eq!(super::layout(&sample(), 4).unwrap().words[..4], [30, 9, 3, 30]);
     }
 
@@ -249,6 +249,7 @@ mod tests {
             stack: 1,
             addresses: [number.into(); LAYOUT_FRAMES],
             words: [number; LAYOUT_FRAMES],
+            window_words: number + 1,
         }
     }
 

@@ -81,6 +81,12 @@ impl Stacks {
         frames.iter().position(in_wait).map(|at| at + 1)
     }
 
+    /// The functions of a sampled stack, from the innermost out.
+    pub(crate) fn names(&self, frames: &[u64]) -> Vec<&str> {
+        let frames = frames.iter().take_while(|&&address| address != 0);
+        frames.map(|&address| self.function(address).unwrap_or("?")).collect()
+    }
+
     /// The function that a frame returns to.
     fn function(&self, address: u64) -> Option<&str> {
         call(&self.symbols, address).map(|function| function.name)

@@ -77,6 +77,17 @@ fn first_lines(error: &dyn std::error::Error) -> String {
 }
 
 fn first_line(text: &str) -> String {
+    const LOG: &str = "Verifier output: ";
+    if let Some((what, log)) = text.split_once(LOG) {
+        // The last line that is no statistics says why.
+        let is_reason = |line: &&str| {
+            !line.is_empty()
+                && !["processed ", "verification time", "stack depth"]
+                    .iter()
+                    .any(|start| line.starts_with(start))
+        };
+        return format!("{what}{LOG}{}", log.lines().rev().find(is_reason).unwrap_or_default());
+    }
     text.lines().next().unwrap_or_default().to_owned()
 }
 
