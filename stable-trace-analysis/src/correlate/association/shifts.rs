@@ -74,7 +74,9 @@ impl Run {
     fn halve(&mut self) {
         let pairs = self.bins.chunks(2).map(|pair| {
             let mut sum = Bin::default();
-            pair.iter().for_each(|bin| sum.merge(*bin));
+            for bin in pair {
+                sum.merge(*bin);
+            }
             sum
         });
         self.bins = pairs.collect();

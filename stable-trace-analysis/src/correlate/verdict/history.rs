@@ -10,10 +10,11 @@ use super::{
     event_refs::EventRef,
     key_table::{FileId, Key, PageId},
     pending_error::PendingError,
+    traced_writers::TracedWriters,
 };
 use crate::{
     correlate::disks::{Disk, Disks, MAX_NAMES},
-    event::{Group, Lost, Operation, Source, Stall, Start, UnstableWrite, Workload},
+    event::{Lost, Operation, Source, Stall, Start, UnstableWrite, Workload},
 };
 
 /// Maximum number of `lost` lines kept, and of `workload` lines.
@@ -30,44 +31,6 @@ pub(super) struct DiskProperties {
     /// Whether the run traces writes to it: `--device` hides none on a disk that checks integrity, or
     /// on devices above it.
     pub(super) traced: bool,
-}
-
-/// Functions that end a buffered write, and the file systems whose writes end in one of them. Others have
-/// functions of their own, which no probe sees: f2fs, NFS, FUSE, bcachefs. fs/*/file.c, fs/*/inode.c,
-/// 5.10 to 7.3.
-const WRITE_ENDS: [(&[&str], &[&str]); 3] = [
-    (&["block_write_end", "generic_write_end"], &["ext2", "ext3", "ext4", "vfat", "msdos", "bdev"]),
-    (&["iomap_write_end"], &["xfs", "zonefs"]),
-    (&["btrfs_dirty_pages", "btrfs_dirty_folio"], &["btrfs"]),
-];
-
-/// The file systems of which the probes see every writer.
-#[derive(Debug, Default)]
-pub(super) struct TracedWriters(Vec<&'static str>);
-
-impl TracedWriters {
-    fn of(start: &Start) -> Self {
-        let attached = |group, functions: Option<&[&str]>| {
-            start.probes.iter().any(|probe| {
-                probe.attached
-                    && probe.group == group
-                    && functions.is_none_or(|names| names.contains(&probe.function.as_str()))
-            })
-        };
-        if start.filtered || !attached(Group::PageMkwrite, None) {
-            return Self::default();
-        }
-        let seen = WRITE_ENDS
-            .iter()
-            .filter(|(functions, _)| attached(Group::WriteBegin, Some(functions)))
-            .flat_map(|(_, file_systems)| *file_systems);
-        Self(seen.copied().collect())
-    }
-
-    /// Whether every writer of a file system of this type is seen.
-    pub(super) fn include(&self, fs: Option<&str>) -> bool {
-        fs.is_some_and(|fs| self.0.contains(&fs))
-    }
 }
 
 #[derive(Debug)]

@@ -9,6 +9,7 @@ mod key_table;
 mod pending_error;
 mod rules;
 pub mod tally;
+mod traced_writers;
 
 use std::{collections::VecDeque, time::Duration};
 

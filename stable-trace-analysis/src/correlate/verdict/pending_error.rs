@@ -5,8 +5,8 @@ use crate::{
         disks::{Disk, Disks},
         verdict::{
             event_refs::EventRef,
-            history::TracedWriters,
             key_table::{FileId, PageId},
+            traced_writers::TracedWriters,
         },
     },
     event::{Check, IntegrityError, Operation, PageKind, Source},
