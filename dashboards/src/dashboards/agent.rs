@@ -147,6 +147,15 @@ fn loss() -> Vec<Panel> {
                 "{{instance}} lost",
             )),
         Panel::time_series(
+            "Integrity errors reported again",
+            "Errors per second that a stacked device reported after the device below it. They are counted once.",
+        )
+        .unit("cps")
+        .query(Query::range(
+            "rate(stable_trace_integrity_repeated_total{%}[$__rate_interval])",
+            "{{instance}}",
+        )),
+        Panel::time_series(
             "Maps",
             "Used share of each BPF map's capacity. A full map drops or evicts entries.",
         )

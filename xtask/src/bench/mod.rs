@@ -9,6 +9,7 @@ mod overhead;
 mod report;
 mod scrape;
 mod stable_pages_patchset;
+mod stall;
 mod start;
 mod table;
 
@@ -42,6 +43,8 @@ enum Name {
     Start,
     /// Throughput of wac with and without tracing
     Overhead,
+    /// Run time of the programs for each wait and each switch of tasks, beside bpftrace
+    Stall,
     /// Duration of a scrape with about 2,000 series, and memory after 10,000 scrapes
     Scrape,
     /// Cost of a wait without writeback for each attach method, in a guest
@@ -61,7 +64,7 @@ pub(crate) fn bench(args: &BenchArgs) -> Result<()> {
         && !shell::is_root()
     {
         bail!(
-            "`start`, `overhead`, `scrape`, `report` and `wac` need root for loop devices and for the agent's /proc: run this as root"
+            "`start`, `overhead`, `stall`, `scrape`, `report` and `wac` need root for loop devices and for the agent's /proc: run this as root"
         );
     }
     let agent = build_agent()?;
@@ -70,6 +73,7 @@ pub(crate) fn bench(args: &BenchArgs) -> Result<()> {
             Name::Start => start::bench(&agent, args.rounds)?,
             Name::Report => report::bench(&agent, args.rounds)?,
             Name::Overhead => overhead::bench(&agent, args.rounds)?,
+            Name::Stall => stall::bench(&agent, args.rounds)?,
             Name::Scrape => scrape::bench(&agent)?,
             Name::Wac => c_baseline::bench(&agent, args.rounds)?,
             Name::StablePagesPatchset => stable_pages_patchset::bench(&args.kernels, args.accel)?,
