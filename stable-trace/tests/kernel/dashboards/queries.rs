@@ -31,7 +31,9 @@ const EMPTY_WHEN_HEALTHY: [(&str, &str); 2] = [
 ];
 
 /// Panels that show 0 on a failing system, with the reason.
-const ZERO_WHEN_FAILING: [(&str, &str); 3] = [
+const ZERO_WHEN_FAILING: [(&str, &str); 5] = [
+    ("Integrity errors reported again", "no device here is stacked on one that checks"),
+    ("Stack walks", "the stacks are known after a while"),
     ("Groups without a probe", "it lists the groups with 0 probes"),
     ("Violations", "every file system here keeps the required stable pages"),
     ("Missed runs", "the kernel skips no run that it counts"),
