@@ -65,7 +65,7 @@ enum StepError {
     Btf(String),
 }
 
-/// An error and its sources on one line, without further lines: those are the verifier's log.
+/// An error and its sources on one line.
 fn first_lines(error: &dyn std::error::Error) -> String {
     let mut text = first_line(&error.to_string());
     let mut source = error.source();
@@ -76,6 +76,7 @@ fn first_lines(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// The first line of a text. Of one with the verifier's log, the line of it that says why.
 fn first_line(text: &str) -> String {
     const LOG: &str = "Verifier output: ";
     if let Some((what, log)) = text.split_once(LOG) {
@@ -360,4 +361,18 @@ fn set_cgroup(ebpf: &mut Ebpf, path: &Path) -> Result<(), AttachError> {
     slots
         .set(0, folder.as_raw_fd(), 0)
         .map_err(|error| cgroup(std::io::Error::other(first_lines(&error))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_verifiers_reason_is_shown_not_its_log() {
+        let text = "returned 13. Verifier output: 0: R1=ctx()\n1: (79) r3 = *(u64 *)(r3 +0)\nR3 is out of range\n\
+             processed 2 insns (limit 1000000)\nstack depth 16\n";
+        assert_eq!(first_line(text), "returned 13. Verifier output: R3 is out of range");
+        assert_eq!(first_line("no such file\n(more)"), "no such file");
+        assert_eq!(first_line(""), "");
+    }
 }

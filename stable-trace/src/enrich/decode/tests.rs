@@ -127,6 +127,13 @@ fn decoding_follows_the_layout_of_the_records() {
     assert_eq!(offset_of!(UnstableKey, context), 40);
     assert_eq!(offset_of!(UnstableRecord, subvolume), 136);
     assert_eq!(UnstableRecord::SIZE, 144);
+    assert_eq!(offset_of!(IntegrityRecord, pages), 32);
+    assert_eq!(offset_of!(IntegrityRecord, began_ns), 40);
+    assert_eq!(offset_of!(IntegrityRecord, pid), 48);
+    assert_eq!(offset_of!(StackSample, valid_words), 16);
+    assert_eq!(offset_of!(StackSample, begin_end), 40);
+    assert_eq!(offset_of!(StackSample, frames), 48);
+    assert_eq!(offset_of!(StackSample, window), 304);
     assert_eq!(offset_of!(PathRecord, flags), 52);
     assert_eq!(offset_of!(PathRecord, names), 72);
 }
