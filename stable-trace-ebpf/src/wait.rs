@@ -88,6 +88,9 @@ pub(crate) fn entered(ctx: &impl OnStack, now: u64, task: u64, folio: &Folio, in
             if waiter.phase == AWAKE && waiter.folio == *folio && waiter.stack == stack {
                 // Another iteration: the task was woken, and the folio is under writeback again.
                 waiter.phase = ENTERED;
+                // It may be another system call, whose stack begins at a random place
+                // (`add_random_kstack_offset`, include/linux/randomize_kstack.h, 5.13 to 7.3).
+                waiter.stack_end = stack_end;
                 count(Counter::Repeated);
                 return;
             }
