@@ -121,7 +121,7 @@ fn owner(page: u64, head: u64, op: u32) -> u64 {
     if is_mapped(page, head) {
         return mapping | SHARED_FLAG;
     }
-    // Metadata is written through buffers, without writeback of its page: nothing tells who changes it.
+    // Metadata is written through buffers, without writeback of its page. Its writers are unknown.
     if op == WRITE { NO_OWNER } else { mapping }
 }
 

@@ -16,7 +16,7 @@ use crate::harness::{
 
 pub(crate) fn tests() -> Vec<Test> {
     vec![
-        // Earlier kernels copy the pages, and nobody waits (fs/fuse/file.c).
+        // Earlier kernels copy the pages, so that no task waits (fs/fuse/file.c).
         Test::anywhere("a_file_of_fuse_names_its_server", fuse_server)
             .requires_all([Requirement::Root, Requirement::Agent, Requirement::Tracefs])
             .requires(Requirement::KernelFrom(6, 16)),

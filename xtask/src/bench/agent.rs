@@ -13,6 +13,18 @@ use serde_json::Value;
 
 use crate::shell;
 
+/// Enables the kernel's run-time statistics of BPF programs.
+const BPF_STATS: &str = "/proc/sys/kernel/bpf_stats_enabled";
+
+/// Calls `run` with the run-time statistics of BPF programs enabled, and restores the setting.
+pub(super) fn with_program_statistics<T>(run: impl FnOnce() -> Result<T>) -> Result<T> {
+    let before = fs::read_to_string(BPF_STATS).context("the kernel measures no BPF programs")?;
+    fs::write(BPF_STATS, "1")?;
+    let result = run();
+    fs::write(BPF_STATS, before.trim())?;
+    result
+}
+
 /// Interval of memory samples.
 pub(super) const SAMPLE_INTERVAL: Duration = Duration::from_millis(2);
 

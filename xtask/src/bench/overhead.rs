@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
-use super::agent::{Agent, wac};
+use super::agent::{Agent, wac, with_program_statistics};
 use super::numbers::{Numbers, number};
 use super::table::Table;
 use crate::progress;
@@ -23,9 +23,6 @@ const MODES: [(&str, Option<&[&str]>); 4] = [
 
 /// Streams every stall.
 const ALL_STALLS: [&str; 4] = ["--min-latency", "0s", "--format", "json"];
-
-/// Enables the kernel's run-time statistics of BPF programs.
-const BPF_STATS: &str = "/proc/sys/kernel/bpf_stats_enabled";
 
 /// Duration of one run.
 const RUN: Duration = Duration::from_secs(3);
@@ -82,14 +79,11 @@ pub(crate) fn bench(agent: &Path, rounds: u32) -> Result<()> {
 
 /// CPU shares of the agent and its programs. Measured in a separate run, since BPF statistics have a cost.
 fn cpu_shares(agent: &Path, scratch: &Path, file: &Path) -> Result<String> {
-    let before = fs::read_to_string(BPF_STATS)?;
-    fs::write(BPF_STATS, "1")?;
-    let result = Agent::to_file(agent, &ALL_STALLS, file).and_then(|tracing| {
+    with_program_statistics(|| {
+        let tracing = Agent::to_file(agent, &ALL_STALLS, file)?;
         wac(agent, scratch, RUN)?;
         tracing.stop()
-    });
-    fs::write(BPF_STATS, before.trim())?;
-    result?;
+    })?;
     let stream = fs::read_to_string(file)?;
     let last = stream.lines().last().unwrap_or_default();
     let summary: Value = serde_json::from_str(last).context("the stream has no last line")?;

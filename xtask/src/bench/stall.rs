@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use super::agent::{Agent, SAMPLE_INTERVAL, wac};
+use super::agent::{Agent, SAMPLE_INTERVAL, wac, with_program_statistics};
 use super::numbers::Numbers;
 use super::table::Table;
 use crate::scratch::Scratch;
@@ -70,9 +70,6 @@ const WALK_16: &str = "tracepoint:writeback:folio_wait_writeback { @[kstack(16)]
 const IN_NAMESPACE: &str =
     "mount -t tracefs tracefs /sys/kernel/tracing && exec bpftrace -e \"$0\"";
 
-/// Enables the kernel's run-time statistics of BPF programs.
-const BPF_STATS: &str = "/proc/sys/kernel/bpf_stats_enabled";
-
 /// Duration of one run.
 const RUN: Duration = Duration::from_secs(3);
 
@@ -92,11 +89,7 @@ struct Measured {
 
 pub(crate) fn bench(agent: &Path, rounds: u32) -> Result<()> {
     let scratch = Scratch::ext4()?;
-    let before = fs::read_to_string(BPF_STATS).context("the kernel measures no BPF programs")?;
-    fs::write(BPF_STATS, "1")?;
-    let result = measure(agent, &scratch.mount_point(), rounds);
-    fs::write(BPF_STATS, before.trim())?;
-    let measured = result?;
+    let measured = with_program_statistics(|| measure(agent, &scratch.mount_point(), rounds))?;
     println!(
         "\nwac a, 64 threads, 64 KiB, ext4 on a loop device with stable pages; {rounds} rounds of {} s; ns by the \
          kernel's statistics of BPF programs, two readings of the clock included\n",
@@ -106,7 +99,7 @@ pub(crate) fn bench(agent: &Path, rounds: u32) -> Result<()> {
         "",
         "of the untraced operations",
         "ns a wait, all programs",
-        "ns a switch while nobody waits",
+        "ns a switch without a waiting task",
     ]);
     for ((name, _), tracer) in TRACERS.iter().zip(&measured) {
         let ratios =
@@ -261,7 +254,7 @@ fn waits(programs: &Programs) -> Result<u64> {
     Ok(waits)
 }
 
-/// Two threads that wake each other: every turn is a switch of tasks, and nobody waits for writeback.
+/// Two threads that wake each other: every turn is a switch of tasks, and no task waits for writeback.
 fn switch_tasks(duration: Duration) -> Result<()> {
     let (mut to_other, mut from_main) = {
         let (reader, writer) = std::io::pipe()?;

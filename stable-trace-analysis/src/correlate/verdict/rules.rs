@@ -134,7 +134,7 @@ impl Rule {
             Self::DiskRead | Self::FileRead => (Cause::NoRewriteSeen, 85),
             Self::BadSector => (Cause::NoRewriteSeen, 75),
             Self::Rewritten => (Cause::PageRewrittenInFlight, 95),
-            // What nobody can observe is a suspicion.
+            // These changes cannot be observed.
             Self::BufferRead | Self::BufferWrite => (Cause::DirectIoBuffer, 50),
             Self::MixedBufferWrite => (Cause::DirectIoBuffer, 40),
             Self::RewrittenAtSomeTime | Self::OtherPageRewritten | Self::UnstableUnobserved => {
