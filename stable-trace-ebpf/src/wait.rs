@@ -29,7 +29,7 @@ use crate::{
     maps::{add_one, count, subtract_one},
     members::{offset, offsets, read},
     process,
-    stack::{self, OnStack},
+    stack::{self, OnStack, SwitchedOut},
     stall,
 };
 
@@ -196,8 +196,10 @@ pub(crate) fn switched_out(ctx: &impl OnStack, task: u64, preempted: bool) {
     // A task that slept and now blocks outside `io_schedule` has left the wait. Its stack is not walked:
     // a walk is a quarter of the cost of a wait (6.18). On PREEMPT_RT, where locks sleep, a wait that
     // blocks on a lock before another iteration counts as two.
-    let out = waiter.phase == AWAKE && !preempted && !sleeps_for_io(task);
-    if !out && stack::in_wait(ctx, waiter.stack_end) {
+    let has_slept = waiter.phase == AWAKE;
+    let out = has_slept && !preempted && !sleeps_for_io(task);
+    let begin_end = waiter.stack_end;
+    if !out && stack::in_wait(ctx, &SwitchedOut { begin_end, has_slept, preempted }) {
         waiter.phase = ASLEEP;
         return;
     }

@@ -94,21 +94,33 @@ fn walk_and_store(ctx: &impl EbpfContext) -> Option<Stored> {
     }
 }
 
+/// A task that is switched out.
+pub(crate) struct SwitchedOut {
+    /// The inner end of its stack when its wait began.
+    pub(crate) begin_end: u64,
+    /// It has slept in its wait.
+    pub(crate) has_slept: bool,
+    /// It could run on.
+    pub(crate) preempted: bool,
+}
+
 /// Whether the current task is being switched out inside one of the functions that a wait sleeps in.
-/// `begin_end` is the inner end of its stack when the wait began.
 ///
 /// It distinguishes a task that sleeps until its folio is written from one that found the folio written
 /// already and now sleeps for another reason.
 #[inline(always)]
-pub(crate) fn in_wait(ctx: &impl OnStack, begin_end: u64) -> bool {
+pub(crate) fn in_wait(ctx: &impl OnStack, task: &SwitchedOut) -> bool {
+    let SwitchedOut { begin_end, has_slept, preempted } = *task;
     let end = ctx.stack_end();
     if layout::recognise(end, AT_SWITCH) != 0 {
         return true;
     }
-    // Mostly the task has left the function, and its return address is gone.
+    // Mostly the task has left the function, and its return address is gone. A task that is preempted between two
+    // calls of the function has not left it, but nothing is there either. If it has slept, a further iteration
+    // begins another wait; and it may be inside the function for its next wait, before that one has begun.
     let left =
         layout::wait_function_address(begin_end).is_some_and(|address| !in_wait_text(address));
-    if left && !layout::is_checked() {
+    if left && if preempted { has_slept } else { !layout::is_checked() } {
         return false;
     }
     let Some(stack) = walk(ctx, AT_SWITCH, DEPTH_OF_WAIT) else {
@@ -118,9 +130,12 @@ pub(crate) fn in_wait(ctx: &impl OnStack, begin_end: u64) -> bool {
     count(Counter::StacksWalked);
     for frame in stack.frames.iter().take(DEPTH_OF_WAIT) {
         if in_wait_text(*frame) {
-            // A task that has not left the function after all is reported always.
-            let (table, id, new) = (AT_SWITCH, IN_WAIT, left);
-            layout::sample(&Walked { end, begin_end, table, stack, id, new });
+            // The address in the function where a task was preempted is in its registers, which are elsewhere.
+            if !preempted {
+                // A task that has not left the function after all is reported always.
+                let (table, id, new) = (AT_SWITCH, IN_WAIT, left);
+                layout::sample(&Walked { end, begin_end, table, stack, id, new });
+            }
             return true;
         }
     }

@@ -37,8 +37,8 @@ struct Table {
     next: usize,
     /// When that place was emptied; `None` if it has not been, or never been filled.
     emptied_at: Option<Instant>,
-    /// Two samples had the wait function's return address at different distances.
-    ambiguous: bool,
+    /// The wait function's distance of the last sample.
+    last_wait_function_at: Option<u64>,
 }
 
 impl Layouts {
@@ -72,23 +72,16 @@ impl Layouts {
 
 impl Table {
     const EMPTY: Self =
-        Self { value: LayoutTable::EMPTY, next: 0, emptied_at: None, ambiguous: false };
+        Self { value: LayoutTable::EMPTY, next: 0, emptied_at: None, last_wait_function_at: None };
 
     /// Learns where the return address into the wait function is. Returns whether the table has changed. All
-    /// calls in that function push their return address to the same place, so all samples agree; if not, the
-    /// place is of no use.
+    /// calls in that function push their return address to the same place, so all samples agree, but for one of
+    /// a task whose next wait was not seen to begin. After such a one the place counts when two agree again.
     fn learn_wait_function(&mut self, distance: Option<u64>) -> bool {
-        let known = self.value.wait_function_at;
-        match distance {
-            _ if self.ambiguous => return false,
-            Some(distance) if distance == known => return false,
-            Some(distance) if known == 0 => self.value.wait_function_at = distance,
-            _ => {
-                self.ambiguous = true;
-                self.value.wait_function_at = 0;
-            }
-        }
-        true
+        let last = std::mem::replace(&mut self.last_wait_function_at, distance);
+        let agreed = distance.filter(|distance| last.is_none_or(|last| last == *distance));
+        let before = std::mem::replace(&mut self.value.wait_function_at, agreed.unwrap_or(0));
+        before != self.value.wait_function_at
     }
 
     /// Adds a layout, or makes room for it. Returns the values to write to the map, one after the other.
@@ -264,7 +257,11 @@ mod tests {
         assert!(!table.learn_wait_function(at), "it is known");
         assert!(table.learn_wait_function(Some(180)));
         assert_eq!(table.value.wait_function_at, 0);
-        assert!(!table.learn_wait_function(at), "it is ambiguous");
+        assert!(!table.learn_wait_function(at), "the last two differ");
+        assert!(table.learn_wait_function(at));
+        assert_eq!(table.value.wait_function_at, 172);
+        assert!(table.learn_wait_function(None));
+        assert_eq!(table.value.wait_function_at, 0);
         let elsewhere = StackSample { begin_end: 2_000, ..sample };
         assert_eq!(wait_function_at(&elsewhere, &layout(&elsewhere, 3).unwrap()), None);
     }
