@@ -71,12 +71,9 @@ pub(crate) fn guest_tests(
     packages::ensure()?;
     let engine = selection.accel.engine()?;
     let cache = CacheDir::open()?;
-    let mut kernels = selection.kernels.clone();
-    if kernels.is_empty() {
-        kernels = Series::MATRIX.to_vec();
-    }
-    kernels.sort_unstable();
-    kernels.dedup();
+    let selected =
+        |series: &Series| selection.kernels.is_empty() || selection.kernels.contains(series);
+    let kernels: Vec<_> = Series::LONGEST_FIRST.into_iter().filter(selected).collect();
     for series in &kernels {
         Kernel::ensure(&cache, *series)?;
     }
