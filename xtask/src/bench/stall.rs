@@ -17,6 +17,7 @@ use super::agent::{Agent, SAMPLE_INTERVAL, wac, with_program_statistics};
 use super::numbers::Numbers;
 use super::table::Table;
 use crate::scratch::Scratch;
+use crate::setup::debian;
 use crate::{progress, shell};
 
 /// What is attached to the wait tracepoint and to the switches of tasks.
@@ -88,6 +89,7 @@ struct Measured {
 }
 
 pub(crate) fn bench(agent: &Path, rounds: u32) -> Result<()> {
+    debian::ensure(&[("bpftrace", "bpftrace"), ("bpftool", "bpftool")])?;
     let scratch = Scratch::ext4()?;
     let measured = with_program_statistics(|| measure(agent, &scratch.mount_point(), rounds))?;
     println!(
