@@ -23,7 +23,7 @@ enum Kind {
 }
 
 /// The metrics that the agent serves, and two that Prometheus adds.
-pub const METRICS: [Metric; 29] = [
+pub const METRICS: [Metric; 30] = [
     Metric::histogram("stable_trace_stall_seconds", &["context", "device", "fs"]),
     Metric::counter("stable_trace_integrity_errors_total", &["device", "op", "check", "source"])
         .absent_if("no disk checks integrity, or no check failed"),
@@ -31,6 +31,8 @@ pub const METRICS: [Metric; 29] = [
         .absent_if("no device requires stable pages or checks integrity"),
     Metric::counter("stable_trace_verdicts_total", &["device", "cause"])
         .absent_if("no integrity error"),
+    Metric::counter("stable_trace_verdict_proofs_total", &["device", "kind"])
+        .absent_if("no disk checks integrity, or no check failed"),
     Metric::counter("stable_trace_process_stall_seconds_total", &["comm", "context"]),
     Metric::gauge("stable_trace_device_stable_writes", &["device"]),
     Metric::gauge("stable_trace_device_integrity_info", &["device", "format"])

@@ -116,7 +116,7 @@ fn worst_case() {
                 index: seq,
                 ..rewrite.clone()
             }),
-            _ => Event::Integrity(IntegrityError { sector: seq, ..error.clone() }),
+            _ => Event::Integrity(IntegrityError { sector: Some(seq), ..error.clone() }),
         };
         line(seq, seq * 5, event)
     });
@@ -132,7 +132,7 @@ fn typical() {
     let (peak, verdicts) = feed(150_000, |seq| {
         let index = seq % 16;
         let event = match seq % 100 {
-            0 => Event::Integrity(IntegrityError { sector: seq % 128, ..error.clone() }),
+            0 => Event::Integrity(IntegrityError { sector: Some(seq % 128), ..error.clone() }),
             odd if odd % 2 == 1 => Event::Stall(Stall { index, ..stall.clone() }),
             _ => Event::UnstableWrite(UnstableWrite { index, ..rewrite.clone() }),
         };

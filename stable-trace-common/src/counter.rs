@@ -81,6 +81,8 @@ counters! {
     FollowedFull => "a process was not followed: its stalls are left out",
     /// Stacks that were walked at the beginning of a wait or while it slept: those without a known layout.
     StacksWalked,
+    /// Failures of which no evidence was taken, or not all: too many at once, or the ring `EVIDENCE` was full.
+    EvidenceSkipped,
     /// Samples of stacks that the ring buffer had no room for. Later ones take their place.
     SamplesLost,
 }
@@ -98,7 +100,7 @@ mod tests {
         for (index, counter) in (0..COUNTERS).zip(Counter::ALL) {
             assert_eq!(*counter as u32, index);
         }
-        assert_eq!(COUNTERS, 27);
+        assert_eq!(COUNTERS, 28);
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //!
 //! The modules depend on each other in one direction. From the bottom up:
 //!
-//! 1. [`backing`], [`counter`], [`device_filter`], [`follow`], [`offsets`], [`stack`], [`task`]
+//! 1. [`backing`], [`counter`], [`device_filter`], [`evidence`], [`follow`], [`offsets`], [`stack`], [`task`]
 //! 2. [`folio`], [`histogram`], [`layout`], [`path`], [`process`], [`unstable`]
 //! 3. [`integrity`], [`waiter`]
 //! 4. [`record`]
@@ -15,6 +15,7 @@
 pub mod backing;
 pub mod counter;
 pub mod device_filter;
+pub mod evidence;
 pub mod folio;
 pub mod follow;
 pub mod histogram;

@@ -179,6 +179,11 @@ offsets! {
     bio_vec: Pages, Member(&["bio.bi_io_vec"]);
     bio_vcnt: Bios, Member(&["bio.bi_vcnt"]);
     bio_integrity: Verification, Member(&["bio.bi_integrity"]);
+    /// In a bio's flags of the operation: it has a payload.
+    request_integrity: Optional, Bit("__REQ_INTEGRITY");
+    payload_vec: Optional, Member(&["bio_integrity_payload.bip_vec"]);
+    /// Where in its vector the protection information of the rest of the bio is.
+    payload_own_iter: Optional, Member(&["bio_integrity_payload.bip_iter"]);
     /// The iterator that the bio began with, up to 6.16.
     payload_iter: Optional, Member(&["bio_integrity_payload.bio_iter"]);
     iter_sector: Pages, Member(&["bvec_iter.bi_sector"]);

@@ -10,6 +10,7 @@ use super::{NO_INTEGRITY_ERROR, RED_FROM_ONE, STABLE_PAGES, quantile, total};
 
 const ERRORS: &str = r#"stable_trace_integrity_errors_total{%, device=~"$device"}"#;
 const VERDICTS: &str = r#"stable_trace_verdicts_total{%, device=~"$device"}"#;
+const PROOFS: &str = r#"stable_trace_verdict_proofs_total{%, device=~"$device"}"#;
 const UNSTABLE_WRITES: &str = r#"stable_trace_unstable_writes_total{%, device=~"$device"}"#;
 
 pub(super) fn dashboard() -> Dashboard {
@@ -129,6 +130,18 @@ fn causes() -> Vec<Panel> {
                 ),
                 "{{instance}} {{device}} {{cause}}",
             )),
+        Panel::stacked_bars(
+            "Proofs, by kind",
+            "What the data and the protection information of errors prove. memory_changed, \
+             memory_changing: the memory was rewritten on its way. memory_intact: path or medium. \
+             bit_flip, foreign_data: what was read is not what was signed. none: nothing proved.",
+        )
+        .unit("short")
+        .no_value(NO_INTEGRITY_ERROR)
+        .query(Query::range(
+            &format!("sum by (kind) (increase({PROOFS}[$__rate_interval])) > 0"),
+            "{{kind}}",
+        )),
     ]
 }
 

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use strum::IntoStaticStr;
 
-use super::PathFrom;
+use super::{PathFrom, Proof};
 use crate::units::DeviceId;
 
 /// The operation of a request.
@@ -126,8 +126,10 @@ pub struct IntegrityError {
     /// `major:minor` of the device.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dev: Option<DeviceId>,
-    /// First sector of the failed part, in units of 512 bytes, counted on the whole disk.
-    pub sector: u64,
+    /// First sector of the failed part, in units of 512 bytes, counted on the whole disk. A command that user
+    /// space passed through to the driver has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sector: Option<u64>,
     /// Length of the failed part in units of 512 bytes.
     pub sectors: u64,
     /// The check that failed.
@@ -138,6 +140,9 @@ pub struct IntegrityError {
     /// when the block layer made the request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub began_ns_before: Option<u64>,
+    /// What the data and its protection information prove; absent where they were not copied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proof: Option<Proof>,
     /// The error that the submitter gets, as an errno name: `EILSEQ`.
     pub status: String,
     /// The pages of the failed part, in the order of the request. The list is incomplete if

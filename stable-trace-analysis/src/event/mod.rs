@@ -5,6 +5,7 @@
 
 mod association;
 mod integrity;
+mod proof;
 mod stall;
 mod start;
 mod summary;
@@ -18,6 +19,7 @@ use strum::IntoStaticStr;
 
 pub use association::{Association, Latency};
 pub use integrity::{Check, IntegrityError, Operation, Page, PageKind, Source};
+pub use proof::{Proof, ProofKind};
 pub use stall::{Context, PathFrom, Stall};
 pub use start::{Device, Group, Method, Preemption, Probe, Protection, Start};
 pub use summary::{

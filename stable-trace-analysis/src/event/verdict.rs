@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use strum::IntoStaticStr;
 
+use super::Proof;
+
 /// The cause of an integrity error.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, IntoStaticStr,
@@ -16,14 +18,21 @@ pub enum Cause {
     DirectIoBuffer,
     /// No page was rewritten: the path or the medium is suspect.
     NoRewriteSeen,
+    /// User space supplied protection information that does not match its data.
+    ApplicationTuple,
     /// The deciding events were lost or could not be observed.
     Unknown,
 }
 
 impl Cause {
     /// Every cause, in the order of reports.
-    pub const ALL: [Self; 4] =
-        [Self::PageRewrittenInFlight, Self::DirectIoBuffer, Self::NoRewriteSeen, Self::Unknown];
+    pub const ALL: [Self; 5] = [
+        Self::PageRewrittenInFlight,
+        Self::DirectIoBuffer,
+        Self::NoRewriteSeen,
+        Self::ApplicationTuple,
+        Self::Unknown,
+    ];
 }
 
 /// The cause of one integrity error, with its confidence and its evidence.
@@ -48,6 +57,9 @@ pub struct Verdict {
     pub stalls_same_device: u64,
     /// The reason in one sentence.
     pub explanation: String,
+    /// What was computed from data and protection information; absent where they were not copied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proof: Option<Proof>,
 }
 
 impl Verdict {
@@ -64,6 +76,7 @@ impl Verdict {
             stalls_same_file,
             stalls_same_device,
             explanation: _,
+            proof,
         } = self;
         *integrity_seq == other.integrity_seq
             && *device == other.device
@@ -73,6 +86,7 @@ impl Verdict {
             && *stalls_same_page == other.stalls_same_page
             && *stalls_same_file == other.stalls_same_file
             && *stalls_same_device == other.stalls_same_device
+            && *proof == other.proof
     }
 }
 
@@ -92,6 +106,7 @@ mod tests {
             stalls_same_file: 1,
             stalls_same_device: 2,
             explanation: "one".to_owned(),
+            proof: None,
         };
         let reworded = Verdict { explanation: "two".to_owned(), ..verdict.clone() };
         assert!(verdict.agrees_with(&reworded));

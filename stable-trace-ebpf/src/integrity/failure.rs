@@ -18,4 +18,10 @@ pub(super) struct Failure {
     /// When the failed operation began: `CLOCK_MONOTONIC` in ns; 0 if not known, `u64::MAX` if no lower
     /// device can have failed it.
     pub(super) since_ns: u64,
+    /// Bytes of the bio before the failed part that the host has verified; [`NOT_VERIFIED`] of a failure that the
+    /// disk reported.
+    pub(super) verified: u64,
 }
+
+/// [`Failure::verified`]: the host has verified nothing.
+pub(super) const NOT_VERIFIED: u64 = u64::MAX;

@@ -14,12 +14,14 @@
 //! 3. [`walk`]
 //! 4. [`page_loop`]
 //! 5. [`pages`], [`runs`], [`repeated`]
-//! 6. [`report`]
-//! 7. [`request`], [`stacked`], [`verify`]
+//! 6. [`evidence`]
+//! 7. [`report`]
+//! 8. [`request`], [`stacked`], [`verify`]
 
 mod bio;
 mod check_report;
 mod driver_pdu;
+mod evidence;
 mod failure;
 mod page_loop;
 mod pages;

@@ -21,6 +21,10 @@ pub(super) struct LoopCtx {
     pub(super) now: u64,
     /// 1 if a page of it failed on a lower device before.
     pub(super) repeated: u64,
+    /// What the copies of its data are: a kind of evidence.
+    pub(super) reading: u32,
+    /// Bytes of its data that were copied in this reading.
+    pub(super) copied: u64,
 }
 
 /// A callback's result: go on with the next page.

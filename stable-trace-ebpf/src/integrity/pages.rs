@@ -11,7 +11,7 @@ use crate::members::{member, offset, offsets};
 pub(super) extern "C" fn collect(index: u32, ctx: *mut LoopCtx) -> u64 {
     // SAFETY: the loop's caller owns both, and they outlive the loop.
     let walk = unsafe { &mut *(*ctx).walk };
-    let Some(page) = next(walk) else {
+    let Some(Part { page, .. }) = next_part(walk) else {
         return STOP;
     };
     let Some(slot) = walk.pages.get_mut(index as usize) else {
@@ -22,9 +22,19 @@ pub(super) extern "C" fn collect(index: u32, ctx: *mut LoopCtx) -> u64 {
     CONTINUE
 }
 
-/// The next page; `None` at the end.
+/// A part of the data within one page.
+pub(super) struct Part {
+    /// Address of the `struct page`.
+    pub(super) page: u64,
+    /// Bytes of the page before it.
+    pub(super) in_page: u32,
+    /// Its length in bytes.
+    pub(super) length: u32,
+}
+
+/// The next part; `None` at the end.
 #[inline(always)]
-fn next(walk: &mut PageWalk) -> Option<u64> {
+pub(super) fn next_part(walk: &mut PageWalk) -> Option<Part> {
     if walk.left.get() == 0 {
         return None;
     }
@@ -58,5 +68,6 @@ fn next(walk: &mut PageWalk) -> Option<u64> {
         walk.done.set(0);
     }
     // An element may have many pages, which are contiguous in memory.
-    Some(page + u64::from(at >> shift) * u64::from(offset(&offsets().page_bytes)))
+    let page = page + u64::from(at >> shift) * u64::from(offset(&offsets().page_bytes));
+    Some(Part { page, in_page, length: step })
 }

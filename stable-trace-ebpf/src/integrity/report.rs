@@ -16,6 +16,7 @@ use stable_trace_common::{
 };
 
 use super::{
+    evidence,
     failure::Failure,
     page_loop::{LoopCtx, for_each_page},
     pages::collect,
@@ -48,7 +49,8 @@ pub(super) fn report_failure<const LOOPED: bool>(slot: WalkSlot, failure: &Failu
         return;
     };
     walk.begin(failure);
-    let mut ctx = LoopCtx { walk, failure, runs: ptr::null_mut(), now, repeated: 0 };
+    let mut ctx =
+        LoopCtx { walk, failure, runs: ptr::null_mut(), now, repeated: 0, reading: 0, copied: 0 };
     for_each_page::<LOOPED>(collect, &mut ctx);
     for_each_page::<LOOPED>(seen_on_lower_device, &mut ctx);
     if ctx.repeated == REPEATED {
@@ -62,6 +64,7 @@ pub(super) fn report_failure<const LOOPED: bool>(slot: WalkSlot, failure: &Failu
             ctx.runs = unsafe { &raw mut (*entry.as_mut_ptr()).runs };
             for_each_page::<LOOPED>(group, &mut ctx);
             for_each_page::<LOOPED>(describe, &mut ctx);
+            evidence::take::<LOOPED>(&mut ctx);
             submit_record(entry);
         }
     }

@@ -14,7 +14,7 @@ use stable_trace_common::{integrity::IntegrityKey, offsets::ABSENT};
 use super::{
     bio::{BLK_STS_PROTECTION, BioPosition, direction, disk_number, own_iter},
     check_report, driver_pdu,
-    failure::Failure,
+    failure::{Failure, NOT_VERIFIED},
     report::report_failure,
     walk::WalkSlot,
 };
@@ -110,5 +110,6 @@ fn failure(request: u64, bytes: u64) -> Option<Failure> {
         sector: member(request, &offsets().request_sector)?,
         bytes,
         since_ns: member(request, &offsets().request_start).unwrap_or(0),
+        verified: NOT_VERIFIED,
     })
 }

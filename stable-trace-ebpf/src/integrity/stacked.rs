@@ -12,7 +12,7 @@ use super::{
         BIO_MAX_VECS, BLK_STS_PROTECTION, BioPosition, direction, disk_number, disk_of, own_iter,
         vec_element,
     },
-    failure::Failure,
+    failure::{Failure, NOT_VERIFIED},
     report::report_failure,
     walk::WalkSlot,
 };
@@ -101,6 +101,7 @@ fn failure(bio: u64) -> Option<Failure> {
     let dev = disk_number(disk)?;
     // The time of submission is not known. So a failure counts as a repetition only if a lower device
     // checks integrity: a page of a reused buffer may have failed elsewhere just before.
+    let verified = NOT_VERIFIED;
     let since_ns = if checks_integrity(dev) { 0 } else { u64::MAX };
     let iter = own_iter(bio);
     let left: u32 = member(iter, &offsets().iter_size)?;
@@ -113,14 +114,14 @@ fn failure(bio: u64) -> Option<Failure> {
     };
     if left != 0 {
         let position = BioPosition::at(bio, iter)?;
-        return Some(Failure { key, position, sector, bytes: u64::from(left), since_ns });
+        return Some(Failure { key, position, sector, bytes: u64::from(left), since_ns, verified });
     }
     // The iterator is at the end: the failure begins at the start of the bio.
     let bytes = length(bio)?;
     let position = BioPosition { bio, size: bytes, idx: 0, done: 0, chained: 0 };
     let bytes = u64::from(bytes);
     let sector = sector.wrapping_sub(bytes >> 9);
-    Some(Failure { key, position, sector, bytes, since_ns })
+    Some(Failure { key, position, sector, bytes, since_ns, verified })
 }
 
 /// The original length of a bio in bytes.

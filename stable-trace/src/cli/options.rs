@@ -265,6 +265,12 @@ pub(crate) struct TracingArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) web_config: Option<PathBuf>,
 
+    /// Keep data and protection information of failed checks in this folder
+    ///
+    /// The files are readable by the user of the agent only. They have contents of files.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) keep_evidence: Option<PathBuf>,
+
     /// Show kernel stacks of streamed stalls
     #[arg(long)]
     pub(crate) stacks: bool,

@@ -30,15 +30,19 @@ use crate::{
     doctor,
     experiment::{self, ExperimentArgs},
     kernel::{
-        devices::resolve_device, pid_namespace, privileges::Privileges, release::System,
-        symbols::Symbols, tracefs::with_tracefs,
+        devices::{any_checks, resolve_device},
+        pid_namespace,
+        privileges::Privileges,
+        release::System,
+        symbols::Symbols,
+        tracefs::with_tracefs,
     },
     probes::{
         load::{Scope, Settings},
         plan::plan,
     },
     trace::{
-        self, Options,
+        self, EvidenceFiles, Options,
         endpoint::{self, ListenOptions},
         filter,
         subject::Subject,
@@ -186,6 +190,7 @@ fn trace_config(args: &TracingArgs, scope: Scope) -> anyhow::Result<TraceConfig>
         harmless: args.harmless,
         label_cgroup: labels_cgroup(args)?,
         stacks: args.stacks,
+        takes_evidence: any_checks(Path::new("/sys")),
         statistics: !args.no_program_statistics,
     };
     if let Some(path) = &args.btf {
@@ -193,7 +198,18 @@ fn trace_config(args: &TracingArgs, scope: Scope) -> anyhow::Result<TraceConfig>
         File::open(path)
             .with_context(|| format!("--btf {}: cannot open the file", path.display()))?;
     }
-    Ok(TraceConfig { settings, method: args.attach.method(), devices, btf: args.btf.clone() })
+    let evidence = args.keep_evidence.as_deref().map(|folder| {
+        EvidenceFiles::new(folder).with_context(|| {
+            format!("--keep-evidence {}: give a folder that exists", folder.display())
+        })
+    });
+    Ok(TraceConfig {
+        settings,
+        method: args.attach.method(),
+        devices,
+        btf: args.btf.clone(),
+        evidence: evidence.transpose()?,
+    })
 }
 
 /// Checks `--label`.

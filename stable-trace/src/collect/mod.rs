@@ -2,6 +2,7 @@
 //!
 //! Nothing is interpreted here; `enrich` does that.
 
+pub(crate) mod evidence;
 pub(crate) mod map_fill;
 pub(crate) mod maps;
 mod retired;

@@ -7,7 +7,11 @@ use std::{
 };
 
 use aya::maps::{HashMap as KernelMap, MapData};
-use stable_trace_analysis::{error_chain::ErrorChain, event::Source, units::DeviceId};
+use stable_trace_analysis::{
+    error_chain::ErrorChain,
+    event::{Protection, Source},
+    units::DeviceId,
+};
 use stable_trace_common::{
     backing::{BY_DEV, Backing, dev_t},
     device_filter::FilterDecision,
@@ -17,7 +21,7 @@ use super::decode::name;
 use crate::kernel::{
     device_family::covers,
     device_stack::checks_integrity,
-    hidden_disks,
+    devices, hidden_disks,
     mounts::{BackingDevice, Mounts, Refresh},
     sysfs::{block_folder, entries, link_name},
 };
@@ -91,6 +95,8 @@ pub(crate) struct Disk {
     pub(crate) dev: DeviceId,
     /// The driver, if it is one that supports protection information.
     pub(crate) driver: Option<Source>,
+    /// Its protection information.
+    pub(crate) protection: Option<Protection>,
 }
 
 impl Identities {
@@ -232,6 +238,7 @@ impl Identities {
                 Some(name) if name.starts_with("nvme") => Some(Source::Nvme),
                 _ => None,
             },
+            protection: devices::integrity(&folder.join("integrity")),
         });
         self.disks.insert(number, Rc::clone(&disk));
         disk

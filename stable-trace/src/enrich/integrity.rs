@@ -1,7 +1,7 @@
 //! Turns records of integrity errors into events.
 
 use stable_trace_analysis::{
-    event::{Check, Event, IntegrityError, Operation, Page, PageKind, Source},
+    event::{Check, Event, IntegrityError, Operation, Page, PageKind, Proof, Source},
     units::DeviceId,
 };
 use stable_trace_common::{
@@ -16,16 +16,18 @@ use stable_trace_common::{
 use super::{
     decode::name,
     enricher::Enricher,
+    evidence::{Failed, proof},
     identity::{Disk, Location, subvolume_dev},
     paths::FilePath,
 };
+use crate::collect::evidence::Copied;
 
 /// The most pages of one run that an event lists. `pages_total` has the number of all pages.
 const MAX_LISTED_PAGES: u64 = 64;
 
 impl Enricher {
-    /// Turns a record into an integrity error. No filter hides one.
-    pub(crate) fn integrity(&mut self, record: &IntegrityRecord) -> Event {
+    /// Turns a record into an integrity error, with a proof if its data was `copied`. No filter hides one.
+    pub(crate) fn integrity(&mut self, record: &IntegrityRecord, copied: Option<&Copied>) -> Event {
         let disk = self.identities.disk(disk_number(&record.key));
         let pages: Vec<_> = record.runs.iter().flat_map(|run| self.pages(run)).collect();
         let listed = pages.len() as u64;
@@ -35,12 +37,13 @@ impl Enricher {
             op: operation(&record.key),
             device: disk.device.clone(),
             dev: Some(disk.dev),
-            sector: record.sector,
+            sector: sector(record),
             sectors: record.sectors,
             check: check(&record.key),
             source: source(&record.key, &disk),
             began_ns_before: (record.began_ns != 0)
                 .then(|| record.time_ns.saturating_sub(record.began_ns)),
+            proof: proof_of(record, &disk, copied),
             status: "EILSEQ".to_owned(),
             pages_total: (record.pages > listed).then_some(record.pages),
             fs: common(pages.iter().map(|page| page.fs.as_ref())).cloned(),
@@ -106,6 +109,31 @@ fn common<T: PartialEq>(mut all: impl Iterator<Item = Option<T>>) -> Option<T> {
 /// The device number of the disk.
 pub(crate) const fn disk_number(key: &IntegrityKey) -> DeviceId {
     DeviceId::new(key.dev >> 20, key.dev & 0xf_ffff)
+}
+
+/// What the copy of a failure proves. `None` where nothing is there to compare: the disk has no protection
+/// information.
+fn proof_of(record: &IntegrityRecord, disk: &Disk, copied: Option<&Copied>) -> Option<Proof> {
+    let protection = disk.protection.as_ref()?;
+    let Some(copied) = copied else {
+        return Some(Proof::none(
+            "nothing was copied, of too many failures at once or for lack of kernel symbols",
+        ));
+    };
+    let failed = Failed {
+        op: operation(&record.key),
+        source: source(&record.key, disk),
+        sector: sector(record),
+        sectors: record.sectors,
+        protection,
+    };
+    Some(proof(&failed, copied))
+}
+
+/// The first sector. A command that user space passed through to the driver has none (`blk_mq_alloc_request`,
+/// block/blk-mq.c, 5.10 to 7.3).
+fn sector(record: &IntegrityRecord) -> Option<u64> {
+    (record.sector != u64::MAX).then_some(record.sector)
 }
 
 pub(crate) const fn operation(key: &IntegrityKey) -> Operation {

@@ -4,6 +4,7 @@ pub(crate) mod cgroups;
 pub(crate) mod context;
 pub(crate) mod decode;
 mod enricher;
+mod evidence;
 pub(crate) mod fuse_servers;
 pub(crate) mod identity;
 pub(crate) mod integrity;

@@ -133,7 +133,7 @@ impl Runner<'_> {
         std::fs::create_dir_all(&point).map_err(failed)?;
         let writable = self.check_stable_writes(journal, &target)?;
 
-        let tracer = Tracer::attach(&self.config())?;
+        let tracer = Tracer::attach(self.config())?;
         let integrity_traced =
             tracer.probes().iter().any(|probe| probe.group == Group::Integrity && probe.attached);
         let mut context = RunContext {
@@ -223,10 +223,12 @@ impl Runner<'_> {
                 harmless: false,
                 label_cgroup: false,
                 stacks: false,
+                takes_evidence: false,
             },
             method: self.args.attach.method(),
             devices: Vec::new(),
             btf: None,
+            evidence: None,
         }
     }
 

@@ -79,6 +79,12 @@ pub(crate) fn list(sysfs: &Path, kernel: Release) -> Result<Vec<Device>, Devices
     Ok(devices)
 }
 
+/// Whether a disk in `sysfs` checks integrity.
+pub(crate) fn any_checks(sysfs: &Path) -> bool {
+    let disks = entries(&sysfs.join("block")).unwrap_or_default();
+    disks.iter().any(|(_, folder)| integrity(&folder.join("integrity")).is_some())
+}
+
 /// The flag is the queue's from 5.10 on, and the backing device's before. The latter's file still
 /// exists later, but reading it logs a warning, so it is read only without the former.
 fn stable_writes_flag(folder: &Path) -> bool {
@@ -99,7 +105,7 @@ pub(crate) fn integrity_implies_stable(kernel: Release) -> bool {
 
 /// Reads a device's `integrity` folder. A device without protection information has no such folder,
 /// or the format `none`.
-fn integrity(folder: &Path) -> Option<Protection> {
+pub(crate) fn integrity(folder: &Path) -> Option<Protection> {
     let format = sysfs::read(&folder.join("format"))?;
     if format.is_empty() || format == "none" {
         return None;

@@ -54,10 +54,13 @@ pub(crate) struct Symbols {
     /// Sorted by address; symbols of one address are in the kernel's order.
     entries: Vec<Entry>,
     modules: Vec<Box<str>>,
-    /// The address of the variable `swap_info`; 0 if the kernel does not list it
-    /// (`CONFIG_KALLSYMS_ALL`).
-    swap_info: u64,
+    /// The addresses of [`VARIABLES`]; 0 for one that the kernel does not list (`CONFIG_KALLSYMS_ALL`).
+    variables: [u64; VARIABLES.len()],
 }
+
+/// Variables of the kernel itself whose addresses the programs need: `struct swap_info_struct *swap_info[]`
+/// (mm/swapfile.c), `page_offset_base` and `vmemmap_base` (arch/x86/mm/kaslr.c).
+const VARIABLES: [&str; 3] = ["swap_info", "page_offset_base", "vmemmap_base"];
 
 /// The function at an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,8 +101,8 @@ impl Symbols {
             }
             if let Some((address, name, module)) = parse_line(&line) {
                 symbols.push(address, name, module);
-            } else if let Some(address) = swap_info(&line) {
-                symbols.swap_info = address;
+            } else if let Some((variable, address)) = variable(&line) {
+                symbols.variables[variable] = address;
             }
         }
         symbols.names.shrink_to_fit();
@@ -165,9 +168,10 @@ impl Symbols {
         Some(entry.address..end)
     }
 
-    /// The address of `struct swap_info_struct *swap_info[]` (mm/swapfile.c); 0 if it is not known.
-    pub(crate) const fn swap_info(&self) -> u64 {
-        self.swap_info
+    /// The address of one of [`VARIABLES`]; 0 if it is not known.
+    pub(crate) fn variable(&self, name: &str) -> u64 {
+        let place = VARIABLES.iter().position(|variable| *variable == name);
+        place.map_or(0, |place| self.variables[place])
     }
 
     /// Whether a function has exactly this name.
@@ -250,11 +254,15 @@ fn parse_line(line: &[u8]) -> Option<(u64, &str, Option<&str>)> {
     (!name.is_empty() && !padding).then_some((address, name, module))
 }
 
-/// The address of `swap_info`, if the line is of this variable of the kernel itself.
-fn swap_info(line: &[u8]) -> Option<u64> {
-    let address = line.trim_ascii_end().strip_suffix(b" swap_info")?;
-    // The type is `b` or `d`.
-    parse_hexadecimal(address.split_last_chunk::<2>()?.0)
+/// Which of [`VARIABLES`] a line is of, and its address. A variable of a module has more behind its name.
+fn variable(line: &[u8]) -> Option<(usize, u64)> {
+    let line = line.trim_ascii_end();
+    let place = VARIABLES.iter().position(|name| {
+        line.strip_suffix(name.as_bytes()).is_some_and(|before| before.ends_with(b" "))
+    })?;
+    // The type is one letter, such as `b`, `D` or `R`.
+    let address = line.strip_suffix(VARIABLES[place].as_bytes())?;
+    Some((place, parse_hexadecimal(address.split_last_chunk::<3>()?.0)?))
 }
 
 fn parse_hexadecimal(digits: &[u8]) -> Option<u64> {

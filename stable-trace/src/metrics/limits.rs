@@ -35,8 +35,11 @@ pub(super) const UNSTABLE_DECLARED: usize = 16;
 /// overflow.
 pub(super) const INTEGRITY: usize = 64;
 
-/// Label sets of verdicts. Four more, one a cause, take the overflow.
+/// Label sets of verdicts. Five more, one a cause, take the overflow.
 pub(super) const VERDICTS: usize = 32;
+
+/// Label sets of proofs. Seven more, one a kind, take the overflow.
+pub(super) const PROOFS: usize = 28;
 
 /// Devices whose flags are shown; devices with PI or stable writes come first.
 pub(super) const DEVICES: usize = 48;
@@ -69,7 +72,8 @@ const _: () = assert!(
         + (PROCESSES + 1) * 4
         + (UNSTABLE + 6)
         + (INTEGRITY + 32)
-        + (VERDICTS + 4)
+        + (VERDICTS + 5)
+        + (PROOFS + 7)
         + DEVICES
         + PROTECTED
         + PROBES

@@ -9,7 +9,7 @@ use std::{
 };
 
 use prometheus::proto::MetricFamily;
-use stable_trace_analysis::event::{Cause, Check, Context, Grade, Operation, Source};
+use stable_trace_analysis::event::{Cause, Check, Context, Grade, Operation, ProofKind, Source};
 use stable_trace_common::{
     histogram::{Histogram, HistogramKey},
     integrity::IntegrityKey,
@@ -68,6 +68,7 @@ type StallLabels = (Context, DeviceFsLabels);
 type UnstableLabels = (DeviceFsLabels, Context, Grade);
 type IntegrityLabels = (String, Operation, Check, Source);
 type VerdictLabels = (String, Cause);
+type ProofLabels = (String, ProofKind);
 type WorkloadErrorLabels = (String, String, String);
 
 /// All series. It lives as long as the endpoint. A counter never decreases; series of what is gone or idle
@@ -86,6 +87,7 @@ pub(super) struct Registry {
     unstable_declared: BTreeSet<UnstableLabels>,
     integrity: BoundedCounters<IntegrityKey, IntegrityLabels, u64>,
     verdicts: BoundedCounters<VerdictLabels, VerdictLabels, u64>,
+    proofs: BoundedCounters<ProofLabels, ProofLabels, u64>,
     missed: BoundedCounters<String, String, u64>,
     workload_errors: BoundedCounters<WorkloadErrorLabels, WorkloadErrorLabels, u64>,
 }
@@ -124,6 +126,7 @@ impl Registry {
             verdicts: BoundedCounters::new(limits::VERDICTS, |(_, cause)| {
                 (OTHER.to_owned(), *cause)
             }),
+            proofs: BoundedCounters::new(limits::PROOFS, |(_, kind)| (OTHER.to_owned(), *kind)),
             missed: BoundedCounters::new(limits::MISSED, |_| OTHER.to_owned()),
             workload_errors: BoundedCounters::new(limits::WORKLOAD_ERRORS, |(profile, mode, _)| {
                 (profile.clone(), mode.clone(), OTHER.to_owned())

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use stable_trace_analysis::event::{
-    Cause, Check, Context, Device, Grade, ModeCount, Operation, Probe, Source,
+    Cause, Check, Context, Device, Grade, ModeCount, Operation, Probe, ProofKind, Source,
 };
 use stable_trace_common::{
     histogram::{Histogram, HistogramKey},
@@ -32,6 +32,8 @@ pub struct Snapshot {
     pub integrity: Vec<IntegrityCount>,
     /// Verdicts.
     pub verdicts: Vec<VerdictCount>,
+    /// Proofs.
+    pub proofs: Vec<ProofCount>,
     /// Block devices.
     pub devices: Vec<Device>,
     /// Probes, attached or not.
@@ -132,6 +134,17 @@ pub struct VerdictCount {
     pub device: Option<String>,
     /// What caused the errors.
     pub cause: Cause,
+    /// Number of events.
+    pub count: u64,
+}
+
+/// Proofs of one kind on one device.
+#[derive(Clone, Debug)]
+pub struct ProofCount {
+    /// The device; `None` where unknown.
+    pub device: Option<String>,
+    /// What was found.
+    pub kind: ProofKind,
     /// Number of events.
     pub count: u64,
 }

@@ -67,6 +67,8 @@ pub(crate) struct Addresses {
     pub(crate) wait_text: Vec<Range<u64>>,
     /// The table of swap areas; 0 if it is not known.
     pub(crate) swap_info: u64,
+    /// The variables that tell where memory and its `struct page`s are mapped; 0 if they are not known.
+    pub(crate) memory: [u64; 2],
 }
 
 /// The tracepoints that are used, and the fields that are read.
@@ -143,7 +145,11 @@ impl Facts {
 
 /// Finds the addresses that the programs need.
 pub(crate) fn addresses(symbols: &Symbols) -> Addresses {
-    Addresses { wait_text: wait_text(symbols), swap_info: symbols.swap_info() }
+    Addresses {
+        wait_text: wait_text(symbols),
+        swap_info: symbols.variable("swap_info"),
+        memory: ["page_offset_base", "vmemmap_base"].map(|name| symbols.variable(name)),
+    }
 }
 
 /// Finds the one or two functions that waits sleep in.

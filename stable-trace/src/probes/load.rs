@@ -17,6 +17,9 @@ use super::{
 /// The object that the build script compiled.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/stable-trace-ebpf"));
 
+/// Size of the ring of evidence: some fifty failures with all that is taken of each.
+const EVIDENCE_BYTES: u32 = 4 << 20;
+
 /// The configuration of the programs.
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "independent options")]
@@ -41,6 +44,8 @@ pub(crate) struct Settings {
     pub(crate) label_cgroup: bool,
     /// `--stacks`: whether the whole stack of each stall is needed.
     pub(crate) stacks: bool,
+    /// Whether a device checks integrity, so that a failed check may be proved.
+    pub(crate) takes_evidence: bool,
     /// Whether the kernel measures the run time of programs.
     pub(crate) statistics: bool,
 }
@@ -99,6 +104,10 @@ pub(crate) fn load(
     let returns = u32::from(plan.probes_returns());
     let page_shift = rustix::param::page_size().trailing_zeros();
     let offsets = Offsets { page_shift, ..plan.offsets };
+    let [page_offset_base, vmemmap_base] = addresses.memory;
+    let copies = settings.takes_evidence && page_offset_base != 0 && vmemmap_base != 0;
+    let take_evidence = u32::from(copies);
+    let evidence_bytes = if copies { EVIDENCE_BYTES } else { 4096 };
     let wake_at = u64::from(settings.ring_bytes / 4);
     // Shortens the lifetime: the globals are borrowed from this function.
     let mut loader: EbpfLoader<'_> = loader;
@@ -119,6 +128,10 @@ pub(crate) fn load(
         .override_global("RETURNS_PROBED", &returns, true)
         .override_global("WAKE_AT_BYTES", &wake_at, true)
         .override_global("SWAP_INFO", &addresses.swap_info, true)
+        .override_global("PAGE_OFFSET_BASE", &page_offset_base, true)
+        .override_global("VMEMMAP_BASE", &vmemmap_base, true)
+        .override_global("TAKE_EVIDENCE", &take_evidence, true)
+        .map_max_entries("EVIDENCE", evidence_bytes)
         .override_global("OFFSETS", &offsets, true)
         .override_global("WAIT_TEXT", &text, true);
     if let Some(record) = &record {

@@ -56,7 +56,7 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<ExitCode> {
 
     // Before anything attaches: an address that is taken ends the run here.
     let mut endpoint = MetricsEndpoint::start(&listen)?;
-    let mut tracer = Tracer::attach(&config)?;
+    let mut tracer = Tracer::attach(config)?;
     let mut emitter = Emitter::new(open_sink()?, limits);
     let start = start_event(&tracer, limits, endpoint.url());
     let written = emitter.emit_now(Event::Start(start)).and_then(|()| emitter.flush());

@@ -5,6 +5,7 @@ mod clock;
 pub(crate) mod emitter;
 pub(crate) mod endpoint;
 mod event_loop;
+mod evidence_files;
 pub(crate) mod filter;
 mod follow;
 mod integrity_counts;
@@ -16,3 +17,4 @@ pub(crate) mod tracer;
 
 pub(crate) use attach_mode::AttachMode;
 pub(crate) use event_loop::{Options, run};
+pub(crate) use evidence_files::EvidenceFiles;

@@ -18,7 +18,7 @@ use crate::{
         unstable_write_context, unstable_write_grade,
     },
     metrics::snapshot::{
-        DeviceFs, ProcessTime, Program, Snapshot, Stalls, UnstableCount, VerdictCount,
+        DeviceFs, ProcessTime, Program, ProofCount, Snapshot, Stalls, UnstableCount, VerdictCount,
     },
 };
 
@@ -75,6 +75,7 @@ impl Tracer {
             unstable: self.unstable_counts()?,
             integrity: self.integrity_counts()?,
             verdicts: verdict_counts(verdicts),
+            proofs: proof_counts(verdicts),
             probes: self.attached.probes(),
             missed: self.attached.missed(),
             events_received: self.received,
@@ -174,6 +175,13 @@ fn verdict_counts(tally: &VerdictTally) -> Vec<VerdictCount> {
     let lines = tally.summaries().into_iter();
     lines
         .map(|VerdictSummary { device, cause, count }| VerdictCount { device, cause, count })
+        .collect()
+}
+
+fn proof_counts(tally: &VerdictTally) -> Vec<ProofCount> {
+    let proofs = tally.proofs().filter(|(.., count)| *count > 0);
+    proofs
+        .map(|(device, kind, count)| ProofCount { device: device.map(str::to_owned), kind, count })
         .collect()
 }
 

@@ -18,9 +18,14 @@ use stable_trace_analysis::{
 };
 use stable_trace_common::counter::Counter;
 
-use super::{emitter::Emitter, filter, follow::Seeds};
+use super::{emitter::Emitter, evidence_files::EvidenceFiles, filter, follow::Seeds};
 use crate::{
-    collect::{maps::CounterMaps, ring::Ring, stacks::StackMap},
+    collect::{
+        evidence::{EvidenceRing, FailureId},
+        maps::CounterMaps,
+        ring::Ring,
+        stacks::StackMap,
+    },
     enrich::{
         Enricher,
         cgroups::Cgroups,
@@ -96,12 +101,16 @@ pub(crate) struct TraceConfig {
     pub(crate) devices: Vec<DeviceId>,
     /// `--btf`: the file to read the kernel's types from.
     pub(crate) btf: Option<PathBuf>,
+    /// `--keep-evidence`.
+    pub(crate) evidence: Option<EvidenceFiles>,
 }
 
 /// The attached probes, and the state of the run.
 pub(crate) struct Tracer {
     pub(super) attached: Attached,
     pub(super) ring: Ring,
+    evidence: EvidenceRing,
+    evidence_files: Option<EvidenceFiles>,
     pub(super) counters: CounterMaps,
     pub(super) enricher: Enricher,
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
@@ -128,7 +137,7 @@ pub(crate) struct Tracer {
 
 impl Tracer {
     /// Loads and attaches the programs. Needs a tokio runtime with I/O.
-    pub(crate) fn attach(config: &TraceConfig) -> Result<Self, TracerError> {
+    pub(crate) fn attach(config: TraceConfig) -> Result<Self, TracerError> {
         let loader = loader();
         let modules = modules::fingerprint();
         let symbols = Symbols::load()?;
@@ -155,6 +164,8 @@ impl Tracer {
         let ebpf = &mut attached.ebpf;
         Ok(Self {
             ring: Ring::new(RingBuf::try_from(map(ebpf, "EVENTS")?)?).map_err(TracerError::Ring)?,
+            evidence_files: config.evidence,
+            evidence: EvidenceRing::new(RingBuf::try_from(map(ebpf, "EVIDENCE")?)?),
             counters: CounterMaps::new(
                 map(ebpf, "HISTOGRAMS")?.try_into()?,
                 map(ebpf, "COUNTERS")?.try_into()?,
@@ -169,7 +180,7 @@ impl Tracer {
                 layouts: Layouts::new(map(ebpf, "STACK_LAYOUTS")?.try_into()?),
                 identities: Identities::new(
                     mounts,
-                    config.devices.clone(),
+                    config.devices,
                     map(ebpf, "DEVICE_FILTER")?.try_into()?,
                     map(ebpf, "CHECKED_DEVICES")?.try_into()?,
                 ),
@@ -185,7 +196,7 @@ impl Tracer {
             ring_bytes: u64::from(config.settings.ring_bytes),
             attached_at: Instant::now(),
             method: config.method,
-            btf: config.btf.clone(),
+            btf: config.btf,
             modules,
             modules_checked_at: Instant::now(),
             room_made_at: Instant::now(),
@@ -215,7 +226,7 @@ impl Tracer {
 
     /// Streams at most one batch of records from the ring. Returns whether more may be there.
     pub(crate) fn drain(&mut self, emitter: &mut Emitter) -> io::Result<bool> {
-        let Self { ring, enricher, received, malformed, .. } = self;
+        let Self { ring, evidence, evidence_files, enricher, received, malformed, .. } = self;
         let mut outcome = Ok(());
         let more = ring.drain(|bytes| match decode(bytes) {
             Ok(record) => {
@@ -223,7 +234,14 @@ impl Tracer {
                     Record::Stall(record) => (record.end_ns, enricher.stall(record)),
                     Record::Unstable(record) => (record.time_ns, enricher.unstable_write(record)),
                     Record::Integrity(record) => {
-                        (record.time_ns, Some(enricher.integrity(record)))
+                        let (time_ns, sector) = (record.time_ns, record.sector);
+                        let failure = FailureId { time_ns, sector, dev: record.key.dev };
+                        let copied = evidence.take(failure);
+                        let event = enricher.integrity(record, copied.as_ref());
+                        if let (Some(files), Some(copied)) = (&mut *evidence_files, &copied) {
+                            files.keep(failure, copied);
+                        }
+                        (time_ns, Some(event))
                     }
                     // No events.
                     Record::Path(names) => return enricher.paths.learn(names),
@@ -254,6 +272,8 @@ impl Tracer {
     /// losses.
     pub(crate) fn tick(&mut self, emitter: &mut Emitter) -> io::Result<()> {
         self.enricher.identities.refresh_mounts(Refresh::Periodic);
+        // What no record asks for must not fill the ring.
+        self.evidence.read();
         self.follow_modules();
         self.make_room();
         self.report_losses(emitter)

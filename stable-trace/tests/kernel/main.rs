@@ -24,6 +24,7 @@ mod oracle;
 mod paired_workload;
 mod probes;
 mod processes;
+mod proofs;
 mod recording;
 mod scope;
 mod stable_pages_patchset;
@@ -62,6 +63,7 @@ fn main() -> ExitCode {
         ("unstable_writes", unstable_writes::tests()),
         ("integrity", integrity::tests()),
         ("paired_workload", paired_workload::tests()),
+        ("proofs", proofs::tests()),
         ("verdicts", verdicts::tests()),
         ("nested_faults", nested_faults::tests()),
         ("cleanup", cleanup::tests()),

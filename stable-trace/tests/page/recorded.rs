@@ -97,6 +97,7 @@ fn push_failure(stream: &mut Stream, ms: u64, number: usize) {
         stalls_same_file: 30,
         stalls_same_device: 60,
         explanation: explanation.into(),
+        proof: None,
     };
     stream.push(ms + 2, Event::Verdict(verdict));
 }
@@ -214,11 +215,12 @@ fn error(number: u64) -> IntegrityError {
         op: Operation::Write,
         device: Some("sda".into()),
         dev: Some(DeviceId::new(8, 0)),
-        sector: 4096 + 8 * number,
+        sector: Some(4096 + 8 * number),
         sectors: 8,
         check: Check::Guard,
         source: Source::Scsi,
         began_ns_before: None,
+        proof: None,
         status: "EILSEQ".into(),
         pages: vec![page],
         pages_total: None,

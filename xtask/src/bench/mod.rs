@@ -6,6 +6,7 @@ mod c_baseline;
 mod calls;
 mod numbers;
 mod overhead;
+mod proofs;
 mod report;
 mod scrape;
 mod stable_pages_patchset;
@@ -29,7 +30,7 @@ pub(crate) struct BenchArgs {
     /// Number of rounds; each round measures every variant once
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
-    /// Kernel of the guests of `calls` and `stable-pages-patchset` (repeatable)
+    /// Kernel of the guests of `calls`, `proofs` and `stable-pages-patchset` (repeatable)
     #[arg(long = "kernel", value_enum, value_name = "SERIES", default_value = "6.12")]
     kernels: Vec<lab::Series>,
     /// Accelerator of the guests
@@ -51,6 +52,8 @@ enum Name {
     Calls,
     /// Speed and peak resident memory of a report on a million events
     Report,
+    /// Proofs and causes of integrity errors that were made in a known way, in guests
+    Proofs,
     /// Throughput of wac compared with a C program that makes the same system calls
     Wac,
     /// Integrity errors of the 2011 stable-pages patch set's workloads, in guests
@@ -60,7 +63,9 @@ enum Name {
 
 pub(crate) fn bench(args: &BenchArgs) -> Result<()> {
     let names = if args.names.is_empty() { Name::value_variants() } else { &args.names };
-    if names.iter().any(|name| !matches!(name, Name::Calls | Name::StablePagesPatchset))
+    if names
+        .iter()
+        .any(|name| !matches!(name, Name::Calls | Name::Proofs | Name::StablePagesPatchset))
         && !shell::is_root()
     {
         bail!(
@@ -75,6 +80,7 @@ pub(crate) fn bench(args: &BenchArgs) -> Result<()> {
             Name::Overhead => overhead::bench(&agent, args.rounds)?,
             Name::Stall => stall::bench(&agent, args.rounds)?,
             Name::Scrape => scrape::bench(&agent)?,
+            Name::Proofs => proofs::bench(&args.kernels, args.accel)?,
             Name::Wac => c_baseline::bench(&agent, args.rounds)?,
             Name::StablePagesPatchset => stable_pages_patchset::bench(&args.kernels, args.accel)?,
             Name::Calls => {

@@ -9,6 +9,7 @@ use super::{
     pending_error::{FilePage, PendingError},
     rules::{RuleInput, Stability},
 };
+use crate::event::ProofKind;
 
 /// Maximum number of `seq`s that a verdict names as evidence.
 pub(super) const MAX_EVIDENCE: usize = 16;
@@ -66,7 +67,7 @@ impl ErrorContext {
         let (in_flight, at_some_time) =
             if began.is_some() { (rewrites.on_pages, 0) } else { (0, rewrites.on_pages) };
 
-        let sector = error.disk.map(|disk| (disk, error.sector));
+        let sector = error.disk.zip(error.sector);
         let mut same_sector: Vec<_> = sector
             .into_iter()
             .map(|(disk, sector)| history.errors.find(Key::Sector(disk, sector), from, to))
@@ -96,6 +97,11 @@ impl ErrorContext {
             op: error.op,
             check: error.check,
             source: error.source,
+            proof: error.proof.as_ref().map(|proof| proof.kind),
+            proof_without_memory: error.proof.as_ref().is_some_and(|proof| {
+                // The data matches its guard, so it is the reference tag that does not fit.
+                proof.kind == ProofKind::ForeignData && proof.stored_guard == proof.computed_guard
+            }),
             file_pages: error.file_pages.len() as u64,
             buffer_pages: error.buffer_pages,
             unknown_pages: error.unknown_pages,

@@ -7,48 +7,54 @@ use super::{
     key_table::PageId,
     rules::{Rule, Stability},
 };
-use crate::event::{Cause, Check};
+use crate::event::{Cause, Check, Proof, ProofKind};
 
 /// The reason of a rule, with the figures of the case.
 pub(super) fn explain(context: &ErrorContext, rule: Rule) -> String {
     let input = &context.input;
     let device = context.error.device.as_deref().unwrap_or("an unknown device");
-    let sector = context.error.sector;
+    let place = place(context, device);
     let reason = stability_reason(input.stability);
     let missed = context
         .missed_because
         .unwrap_or("some of its pages are unknown, and other pages of the file were rewritten");
     let mut text = match rule {
+        Rule::ProvenTuple
+        | Rule::ProvenRewrite
+        | Rule::ProvenBufferChange
+        | Rule::ProvenChange
+        | Rule::ProvenIntact
+        | Rule::ProvenRead => proven(context, rule, device),
         Rule::Tag => {
             let tag = match input.check {
                 Check::ApplicationTag => "application",
                 _ => "reference",
             };
             format!(
-                "The {tag} tag of sector {sector} on {device} was wrong, which changed data cannot \
+                "The {tag} tag of {place} was wrong, which changed data cannot \
                  cause: the path or the medium is suspect"
             )
         }
         Rule::ChecksumRead => format!(
-            "{device} read sector {sector} and found that it does not match the checksum that {device} itself \
+            "A read of {place} does not match the checksum that {device} itself \
              keeps: the data may have changed on the medium, or in memory while it was written",
         ),
         Rule::DiskRead => format!(
-            "{device} read sector {sector} and reported it as bad before the data reached any \
+            "{device} reported {place} as bad before the data reached any \
              page: the medium or the path is suspect"
         ),
         Rule::FileRead => format!(
-            "The data read from sector {sector} of {device} did not match its checksum, and no \
+            "The data read from {place} did not match its checksum, and no \
              task can change {} before the read ends: the path or the medium is suspect",
             pages(context),
         ),
         Rule::BadSector => format!(
-            "The data read from sector {sector} of {device} into {} did not match its checksum, \
+            "The data read from {place} into {} did not match its checksum, \
              and the disk itself reports that sector as bad: the medium is suspect",
             buffer(context),
         ),
         Rule::BufferRead => format!(
-            "The data read from sector {sector} of {device} into {} did not match its checksum \
+            "The data read from {place} into {} did not match its checksum \
              when the host verified it; the disk reported no error, so the process may have \
              changed the buffer before the check, which cannot be observed",
             buffer(context),
@@ -65,7 +71,7 @@ pub(super) fn explain(context: &ErrorContext, rule: Rule) -> String {
             if input.buffer_pages == 1 { "was" } else { "were" },
         ),
         Rule::UnknownOwner => format!(
-            "The owner of the pages of the request at sector {sector} of {device} is unknown, so it \
+            "The owner of the pages of the request at {place} is unknown, so it \
              is unknown whether they changed"
         ),
         Rule::OtherPageRewritten => format!(
@@ -98,7 +104,78 @@ pub(super) fn explain(context: &ErrorContext, rule: Rule) -> String {
         let more = counted(input.same_sector, "more error", "more errors");
         let _ = write!(text, "; {more} on this sector within the window");
     }
+    if let Some(why) = context.error.proof.as_ref().and_then(|proof| proof.why_none.as_ref()) {
+        let _ = write!(text, "; not proved: {why}");
+    }
     text
+}
+
+/// Where the failed part begins.
+fn place(context: &ErrorContext, device: &str) -> String {
+    match context.error.sector {
+        Some(sector) => format!("sector {sector} of {device}"),
+        None => format!("a block of {device}"),
+    }
+}
+
+/// The reason of a rule that rests on a proof.
+fn proven(context: &ErrorContext, rule: Rule, device: &str) -> String {
+    let place = place(context, device);
+    let guards = guards(context);
+    match rule {
+        Rule::ProvenRewrite => format!(
+            "{} no longer matched the guard that was made from it{guards}: it changed while it was written to {device}; \
+             {}",
+            capitalized(&pages(context)),
+            stability_reason(context.input.stability),
+        ),
+        Rule::ProvenBufferChange => format!(
+            "{} no longer matched the guard that was made from it{guards}: it changed while it was written to {device} \
+             by direct I/O, which only the process can prevent",
+            capitalized(&buffer(context)),
+        ),
+        Rule::ProvenChange => format!(
+            "The memory that was written to {place} no longer matched the guard that was made \
+             from it{guards}; whose memory it is, is unknown"
+        ),
+        Rule::ProvenRead => format!(
+            "What came from {place} is not what was signed: {}{guards}; the path to {device} or \
+             its medium is suspect",
+            read_proof(context),
+        ),
+        Rule::ProvenTuple => format!(
+            "The application supplied the protection information of {place} itself, and it does \
+             not match"
+        ),
+        _ => format!(
+            "The memory that was written to {place} still matched its guard{guards}: the path to \
+             {device}, its controller or its medium is suspect"
+        ),
+    }
+}
+
+/// The guards of a proof, such as ` (stored d0db, computed 1234, interval 3)`.
+fn guards(context: &ErrorContext) -> String {
+    let Some(Proof {
+        interval: Some(interval),
+        stored_guard: Some(stored),
+        computed_guard: Some(computed),
+        ..
+    }) = &context.error.proof
+    else {
+        return String::new();
+    };
+    format!(" (interval {interval}: stored {stored:04x}, computed {computed:04x})")
+}
+
+/// What a proof says of a read.
+fn read_proof(context: &ErrorContext) -> String {
+    match &context.error.proof {
+        Some(Proof { kind: ProofKind::BitFlip, offset: Some(offset), bit: Some(bit), .. }) => {
+            format!("bit {bit} of byte {offset} is flipped")
+        }
+        _ => "it is zeros, or the data of another place".to_owned(),
+    }
 }
 
 fn rewritten(context: &ErrorContext) -> String {

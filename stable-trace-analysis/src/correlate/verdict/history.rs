@@ -101,7 +101,7 @@ impl History {
     }
 
     pub(super) fn add_error(&mut self, error: &PendingError) {
-        let sector = error.disk.map(|disk| (disk, error.sector));
+        let sector = error.disk.zip(error.sector);
         let read_by_disk = error.op == Operation::Read && error.source != Source::Verify;
         let bad_sector = sector.filter(|_| read_by_disk);
         self.errors.add(

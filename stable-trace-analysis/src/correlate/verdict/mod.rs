@@ -174,6 +174,7 @@ fn verdict(context: ErrorContext) -> Verdict {
         cause: rule.conclusion().0,
         confidence: f64::from(confidence(rule, &context.input)) / 100.0,
         explanation: explain(&context, rule),
+        proof: context.error.proof,
         device: context.error.device,
         evidence: context.evidence,
         stalls_same_page,

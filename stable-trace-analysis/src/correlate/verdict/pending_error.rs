@@ -9,7 +9,7 @@ use crate::{
             traced_writers::TracedWriters,
         },
     },
-    event::{Check, IntegrityError, Operation, PageKind, Source},
+    event::{Check, IntegrityError, Operation, PageKind, Proof, Source},
 };
 
 /// Maximum number of file pages kept of an error. Further ones count as unknown.
@@ -45,8 +45,10 @@ pub(super) struct PendingError {
     pub(super) source: Source,
     pub(super) device: Option<String>,
     pub(super) disk: Option<Disk>,
-    /// First sector.
-    pub(super) sector: u64,
+    /// First sector; `None` if the command has none.
+    pub(super) sector: Option<u64>,
+    /// What its data and protection information prove.
+    pub(super) proof: Option<Proof>,
     /// When the request began; `None` if that is not known.
     pub(super) began_ns: Option<u64>,
     pub(super) file_pages: Vec<FilePage>,
@@ -103,6 +105,10 @@ impl PendingError {
             disk: error.device.as_deref().and_then(|device| disks.resolve(device)),
             sector: error.sector,
             file_pages,
+            proof: error.proof.as_ref().map(|proof| Proof {
+                why_none: proof.why_none.as_deref().map(|why| prefix(why, MAX_PATH).to_owned()),
+                ..*proof
+            }),
             began_ns: error.began_ns_before.map(|ns| event.time_ns.saturating_sub(ns)),
             buffer_pages,
             unknown_pages,

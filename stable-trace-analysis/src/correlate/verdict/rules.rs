@@ -2,7 +2,7 @@
 
 use strum::{IntoStaticStr, VariantArray};
 
-use crate::event::{Cause, Check, Operation, Source};
+use crate::event::{Cause, Check, Operation, ProofKind, Source};
 
 /// Whether a page must not change under writeback, the least stable first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,6 +26,10 @@ pub(super) struct RuleInput {
     pub(super) op: Operation,
     pub(super) check: Check,
     pub(super) source: Source,
+    /// What was computed from data and protection information.
+    pub(super) proof: Option<ProofKind>,
+    /// The proof rests on the protection information alone, which no process can change.
+    pub(super) proof_without_memory: bool,
     /// Pages of the page cache in the failed part.
     pub(super) file_pages: u64,
     /// Pages of buffers of direct I/O in the failed part.
@@ -56,6 +60,18 @@ pub(super) struct RuleInput {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "snake_case")]
 pub(super) enum Rule {
+    /// User space supplied the tuple.
+    ProvenTuple,
+    /// A page of the page cache no longer matches the guard that was made from it.
+    ProvenRewrite,
+    /// A buffer of direct I/O no longer matches the guard that was made from it.
+    ProvenBufferChange,
+    /// Memory of an unknown owner no longer matches the guard that was made from it.
+    ProvenChange,
+    /// The memory of a failed write matches its guard.
+    ProvenIntact,
+    /// What was read is not what was signed, in a way that no task changes memory.
+    ProvenRead,
     /// A tag check failed; changed data makes only the guard check fail.
     Tag,
     /// A device that keeps checksums of its own, such as dm-integrity, found a read wrong.
@@ -101,7 +117,26 @@ impl Rule {
         let tag = matches!(input.check, Check::ApplicationTag | Check::ReferenceTag);
         let unstable = input.stability <= Stability::UnstableByDevice;
         let unobserved = input.rewrite_may_be_missed || !input.all_writers_traced;
+        let changed =
+            matches!(input.proof, Some(ProofKind::MemoryChanged | ProofKind::MemoryChanging));
+        let rest = input.unknown_pages;
         match self {
+            Self::ProvenTuple => input.proof == Some(ProofKind::ApplicationTuple),
+            Self::ProvenRewrite => {
+                !read && changed && input.file_pages > 0 && input.buffer_pages + rest == 0
+            }
+            Self::ProvenBufferChange => {
+                !read && changed && input.buffer_pages > 0 && input.file_pages + rest == 0
+            }
+            Self::ProvenChange => !read && changed,
+            Self::ProvenIntact => !read && input.proof == Some(ProofKind::MemoryIntact),
+            Self::ProvenRead => {
+                let other =
+                    matches!(input.proof, Some(ProofKind::BitFlip | ProofKind::ForeignData));
+                // A process can change its buffer before the check, by one bit or to zeros, too.
+                let only_files = input.file_pages > 0 && input.buffer_pages + rest == 0;
+                verified && other && (only_files || input.proof_without_memory)
+            }
             Self::Tag => tag,
             Self::ChecksumRead => read && input.source == Source::Block,
             Self::DiskRead => read && !verified,
@@ -127,9 +162,26 @@ impl Rule {
         }
     }
 
+    /// Whether it rests on arithmetic, not on circumstance.
+    pub(super) const fn is_proof(self) -> bool {
+        matches!(
+            self,
+            Self::ProvenTuple
+                | Self::ProvenRewrite
+                | Self::ProvenBufferChange
+                | Self::ProvenChange
+                | Self::ProvenIntact
+                | Self::ProvenRead
+        )
+    }
+
     /// The cause, and the confidence in percent before the corrections of [`confidence`].
     pub(super) const fn conclusion(self) -> (Cause, u8) {
         match self {
+            Self::ProvenTuple => (Cause::ApplicationTuple, 99),
+            Self::ProvenRewrite => (Cause::PageRewrittenInFlight, 99),
+            Self::ProvenBufferChange => (Cause::DirectIoBuffer, 99),
+            Self::ProvenIntact | Self::ProvenRead => (Cause::NoRewriteSeen, 99),
             Self::Tag | Self::Stable => (Cause::NoRewriteSeen, 90),
             Self::DiskRead | Self::FileRead => (Cause::NoRewriteSeen, 85),
             Self::BadSector => (Cause::NoRewriteSeen, 75),
@@ -141,7 +193,9 @@ impl Rule {
                 (Cause::PageRewrittenInFlight, 50)
             }
             Self::UnstableNotRewritten => (Cause::NoRewriteSeen, 50),
-            Self::ChecksumRead | Self::UnknownOwner | Self::Unobserved => (Cause::Unknown, 0),
+            Self::ProvenChange | Self::ChecksumRead | Self::UnknownOwner | Self::Unobserved => {
+                (Cause::Unknown, 0)
+            }
             Self::StableByDevice => (Cause::NoRewriteSeen, 80),
             Self::UnknownStability => (Cause::NoRewriteSeen, 60),
         }
@@ -169,6 +223,9 @@ const UNKNOWN_CHECK_FACTOR: u16 = 80;
 /// The confidence in the conclusion of a rule, in percent.
 pub(super) fn confidence(rule: Rule, input: &RuleInput) -> u8 {
     let (cause, percent) = rule.conclusion();
+    if rule.is_proof() {
+        return percent;
+    }
     match cause {
         Cause::Unknown => 0,
         Cause::NoRewriteSeen => {
@@ -186,7 +243,7 @@ pub(super) fn confidence(rule: Rule, input: &RuleInput) -> u8 {
                 if by_pages && input.unknown_pages > 0 { UNKNOWN_PAGES_PENALTY } else { 0 };
             (percent + corroborations * CORROBORATION_BONUS).saturating_sub(penalty).min(99)
         }
-        Cause::PageRewrittenInFlight | Cause::DirectIoBuffer => {
+        Cause::PageRewrittenInFlight | Cause::DirectIoBuffer | Cause::ApplicationTuple => {
             let factor = if input.check == Check::Unknown { UNKNOWN_CHECK_FACTOR } else { 100 };
             u8::try_from(u16::from(percent) * factor / 100).unwrap_or(percent)
         }

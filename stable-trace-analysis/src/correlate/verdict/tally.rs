@@ -1,17 +1,24 @@
-//! Verdicts by device and cause.
+//! Verdicts by device and cause, and proofs by device and kind.
 
 use std::collections::BTreeMap;
 
-use crate::event::{Cause, Verdict, VerdictSummary};
+use crate::event::{Cause, ProofKind, Verdict, VerdictSummary};
 
 /// Maximum number of devices counted by name; verdicts on further devices count without a device.
 /// No kernel has that many devices: the limit bounds the memory that a recording can take.
 const MAX_DEVICES: usize = 1024;
 
-/// Number of verdicts by device and cause.
+/// Number of verdicts by device and cause, and of proofs by device and kind.
 #[derive(Clone, Debug, Default)]
 pub struct VerdictTally {
-    devices: BTreeMap<Option<String>, [u64; Cause::ALL.len()]>,
+    devices: BTreeMap<Option<String>, Counts>,
+}
+
+/// Counts of one device.
+#[derive(Clone, Debug, Default)]
+struct Counts {
+    causes: [u64; Cause::ALL.len()],
+    proofs: [u64; ProofKind::ALL.len()],
 }
 
 impl VerdictTally {
@@ -21,10 +28,12 @@ impl VerdictTally {
         let device =
             if known || self.devices.len() < MAX_DEVICES { verdict.device.clone() } else { None };
         let counts = self.devices.entry(device).or_default();
-        for (cause, count) in Cause::ALL.iter().zip(counts) {
-            if *cause == verdict.cause {
-                *count += 1;
-            }
+        for (cause, count) in Cause::ALL.iter().zip(&mut counts.causes) {
+            *count += u64::from(*cause == verdict.cause);
+        }
+        let kind = verdict.proof.as_ref().map(|proof| proof.kind);
+        for (of, count) in ProofKind::ALL.iter().zip(&mut counts.proofs) {
+            *count += u64::from(Some(*of) == kind);
         }
     }
 
@@ -33,8 +42,18 @@ impl VerdictTally {
         self.devices.iter().flat_map(|(device, counts)| {
             Cause::ALL
                 .into_iter()
-                .zip(counts)
+                .zip(&counts.causes)
                 .map(move |(cause, count)| (device.as_deref(), cause, *count))
+        })
+    }
+
+    /// The count of every kind of proof for each device, including zero counts.
+    pub fn proofs(&self) -> impl Iterator<Item = (Option<&str>, ProofKind, u64)> {
+        self.devices.iter().flat_map(|(device, counts)| {
+            ProofKind::ALL
+                .iter()
+                .zip(&counts.proofs)
+                .map(move |(kind, count)| (device.as_deref(), *kind, *count))
         })
     }
 
@@ -66,6 +85,7 @@ mod tests {
             stalls_same_file: 0,
             stalls_same_device: 0,
             explanation: String::new(),
+            proof: None,
         }
     }
 
@@ -89,7 +109,7 @@ mod tests {
                 ("sda".to_owned(), Cause::NoRewriteSeen, 2),
             ]
         );
-        assert_eq!(tally.counts().count(), 8, "each of two devices has each of four causes");
+        assert_eq!(tally.counts().count(), 10, "each of two devices has each cause");
     }
 
     #[test]

@@ -7,7 +7,8 @@ use maud::{Markup, html};
 use super::labels::{grouped, inode, lag, or_dash, time_of_day};
 use crate::{
     event::{
-        Association, Cause, Event, Group, IntegrityError, Line, PageKind, Stall, UnstableWrite,
+        Association, Cause, Event, Group, IntegrityError, Line, PageKind, Proof, Stall,
+        UnstableWrite,
     },
     report::{Report, builder::VerdictEntry, evidence::shown},
     sink::{
@@ -87,7 +88,7 @@ fn by_check(report: &Report) -> Markup {
 const fn css_class(cause: Cause) -> &'static str {
     match cause {
         Cause::PageRewrittenInFlight => "cause rewritten",
-        Cause::DirectIoBuffer => "cause buffer",
+        Cause::DirectIoBuffer | Cause::ApplicationTuple => "cause buffer",
         Cause::NoRewriteSeen => "cause medium",
         Cause::Unknown => "cause unknown",
     }
@@ -104,7 +105,7 @@ fn verdict(entry: &VerdictEntry, evidence: &BTreeMap<u64, Line>) -> Markup {
                 @if let Some((time, error)) = &entry.error {
                     span .where {
                         (time_of_day(*time)) " · " (or_dash(error.device.as_deref())) " · "
-                        (error.op.name()) " of " (error.sectors) " sectors at " (error.sector)
+                        (error.op.name()) " of " (error.sectors) " sectors" @if let Some(sector) = error.sector { " at " (sector) }
                     }
                 } @else {
                     span .where { (or_dash(device)) " · error " (verdict.integrity_seq) }
@@ -113,6 +114,7 @@ fn verdict(entry: &VerdictEntry, evidence: &BTreeMap<u64, Line>) -> Markup {
             }
             div .inside {
                 @if let Some((_, error)) = &entry.error { (failed_check(error)) }
+                @if let Some(proof) = &verdict.proof { (proof_line(proof)) }
                 p {
                     "Stalls near it: " (grouped(verdict.stalls_same_page)) " on the page, "
                     (grouped(verdict.stalls_same_file)) " on the file, "
@@ -120,6 +122,21 @@ fn verdict(entry: &VerdictEntry, evidence: &BTreeMap<u64, Line>) -> Markup {
                 }
                 (evidence_lines(&verdict.evidence, evidence))
             }
+        }
+    }
+}
+
+fn proof_line(proof: &Proof) -> Markup {
+    html! {
+        p data-proof=(proof.kind.name()) {
+            "Proof: " code { (proof.kind.name()) }
+            @if let Some(interval) = proof.interval { ", interval " (interval) }
+            @if let (Some(stored), Some(computed)) = (proof.stored_guard, proof.computed_guard) {
+                ", guard " code { (format!("{stored:04x}")) } " stored and " code { (format!("{computed:04x}")) } " computed"
+            }
+            @if let (Some(offset), Some(bit)) = (proof.offset, proof.bit) { ", bit " (bit) " of byte " (offset) }
+            @if let Some(why) = &proof.why_none { " (" (why) ")" }
+            "."
         }
     }
 }
@@ -183,7 +200,7 @@ fn event(event: &Event) -> Markup {
         Event::Stall(stall) => stall_line(stall),
         Event::UnstableWrite(write) => unstable_write_line(write),
         Event::Integrity(error) => html! {
-            "integrity error: " (error.op.name()) " of " (error.sectors) " sectors at " (error.sector)
+            "integrity error: " (error.op.name()) " of " (error.sectors) " sectors" @if let Some(sector) = error.sector { " at " (sector) }
             " of " (or_dash(error.device.as_deref())) ", " (error.check.name().replace('_', " "))
         },
         Event::Workload(workload) => html! {

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::truncate::wrap;
 use crate::{
-    event::{Cause, IntegrityError, Page, PageKind, Verdict},
+    event::{Cause, IntegrityError, Page, PageKind, Proof, Verdict},
     sink::{
         format::{percent, sanitize},
         style::{Style, Tone},
@@ -17,7 +17,7 @@ const INDENT: usize = 26;
 pub(super) const fn cause_tone(cause: Cause) -> Tone {
     match cause {
         Cause::PageRewrittenInFlight => Tone::Found,
-        Cause::DirectIoBuffer => Tone::Slow,
+        Cause::DirectIoBuffer | Cause::ApplicationTuple => Tone::Slow,
         Cause::NoRewriteSeen => Tone::Bad,
         Cause::Unknown => Tone::Faint,
     }
@@ -28,6 +28,7 @@ pub(crate) const fn cause_label(cause: Cause) -> &'static str {
         Cause::PageRewrittenInFlight => "page rewritten in flight",
         Cause::DirectIoBuffer => "direct-I/O buffer rewritten",
         Cause::NoRewriteSeen => "no rewrite seen: path or medium",
+        Cause::ApplicationTuple => "protection information of the application",
         Cause::Unknown => "cause unknown",
     }
 }
@@ -43,10 +44,10 @@ pub(super) fn integrity_error(
         name => format!("the {} check", name.replace('_', " ")),
     };
     let mut text = format!(
-        "{check} of a {} failed: {} sectors at {} of {} (seen by {})",
+        "{check} of a {} failed: {} sectors{} of {} (seen by {})",
         error.op.name(),
         error.sectors,
-        error.sector,
+        error.sector.map(|sector| format!(" at {sector}")).unwrap_or_default(),
         sanitize(error.device.as_deref().unwrap_or("an unknown device")),
         error.source.name(),
     );
@@ -66,10 +67,12 @@ pub(super) fn integrity_error(
 
 pub(super) fn verdict(time: &str, verdict: &Verdict, width: Option<usize>, style: Style) -> String {
     let device = verdict.device.as_deref().map(|device| format!(", {}", sanitize(device)));
+    let proved = verdict.proof.as_ref().is_some_and(Proof::says_something);
     let head = format!(
-        "{} ({} sure){}",
+        "{} ({} sure{}){}",
         cause_label(verdict.cause),
         percent(verdict.confidence),
+        if proved { ", by proof" } else { "" },
         device.unwrap_or_default()
     );
     let mut evidence = format!("on error {}", verdict.integrity_seq);

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::event::{
-    Association, Cause, Check, Context, IntegrityError, Latency, Operation, Page, PageKind, Source,
-    Stall, StallSummary, Summary, Verdict,
+    Association, Cause, Check, Context, IntegrityError, Latency, Operation, Page, PageKind, Proof,
+    ProofKind, Source, Stall, StallSummary, Summary, Verdict,
 };
 
 fn output_in(width: Width, events: Vec<Event>) -> String {
@@ -60,11 +60,12 @@ fn error() -> IntegrityError {
         op: Operation::Write,
         device: Some("sd\x07a".into()),
         dev: None,
-        sector: 4096,
+        sector: Some(4096),
         sectors: 16,
         check: Check::Guard,
         source: Source::Scsi,
         began_ns_before: None,
+        proof: None,
         status: "EILSEQ".into(),
         pages: vec![page(3), page(4)],
         pages_total: None,
@@ -86,6 +87,7 @@ fn verdict() -> Verdict {
         evidence: vec![5, 6],
         stalls_same_page: 1,
         stalls_same_file: 2,
+        proof: Some(Proof::of(ProofKind::MemoryChanged)),
         stalls_same_device: 3,
         explanation: "Page 3 of inode 12 was given to a writer 2.1 ms before the check failed."
             .into(),
@@ -177,7 +179,7 @@ fn a_verdict_has_cause_confidence_explanation_and_evidence() {
     assert_eq!(
         lines,
         [
-            "03:04:05.678901  VERDICT  page rewritten in flight (95 % sure), sda",
+            "03:04:05.678901  VERDICT  page rewritten in flight (95 % sure, by proof), sda",
             "                          Page 3 of inode 12 was given to a writer 2.1 ms before the check failed.",
             "                          on error 7, from lines 5 6; stalls near it: 1 on the page, 2 on the file, 3 on the device",
         ]

@@ -3,7 +3,9 @@
 use std::{cmp::Reverse, collections::BTreeSet, time::Duration};
 
 use prometheus::proto::MetricFamily;
-use stable_trace_analysis::event::{Cause, Check, Context, Device, Grade, Operation, Source};
+use stable_trace_analysis::event::{
+    Cause, Check, Context, Device, Grade, Operation, ProofKind, Source,
+};
 use stable_trace_common::process::ProcessKey;
 
 use super::{DeviceFsLabels, OTHER, ProcessLabels, Registry, UNKNOWN, or_unknown};
@@ -24,6 +26,7 @@ impl Registry {
             self.unstable(snapshot, &mounted),
             self.integrity(snapshot),
             self.verdicts(snapshot),
+            self.proofs(snapshot),
             stable_writes(&snapshot.devices),
             protection(&snapshot.devices),
         ]
@@ -205,6 +208,34 @@ impl Registry {
                 ("source", source.name()),
             ];
             family.value(&labels, count(*errors));
+        }
+        family.done()
+    }
+
+    fn proofs(&mut self, snapshot: &Snapshot) -> Option<MetricFamily> {
+        let is_removed = |device: &str| is_removed(&snapshot.devices, device);
+        self.proofs.begin(snapshot.uptime, |(device, _)| !is_removed(device));
+        for device in snapshot.devices.iter().filter(|device| device.integrity.is_some()) {
+            for kind in ProofKind::ALL {
+                self.proofs.declare((device.device.clone(), *kind));
+            }
+        }
+        for proofs in &snapshot.proofs {
+            let labels = (or_unknown(proofs.device.as_deref()), proofs.kind);
+            self.proofs.observe_or_replace(
+                labels.clone(),
+                labels,
+                &proofs.count,
+                |(device, _), idle| is_replaceable(is_removed(device), idle),
+            );
+        }
+        let mut family = Family::counter(
+            "stable_trace_verdict_proofs_total",
+            "What the data and the protection information of integrity errors prove.",
+        );
+        for ((device, kind), proofs) in self.proofs.sums() {
+            let labels = [("device", device.as_str()), ("kind", kind.name())];
+            family.value(&labels, count(*proofs));
         }
         family.done()
     }

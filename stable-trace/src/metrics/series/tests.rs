@@ -1,3 +1,5 @@
+mod oversized;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use prometheus::proto::MetricType;
@@ -7,12 +9,15 @@ use stable_trace_analysis::{
 };
 use stable_trace_common::backing::{BY_DEV, Backing, dev_t};
 
+use self::oversized::oversized;
 use super::*;
 use crate::{
     collect::map_fill::MapFill,
     metrics::{
         exposition::{ExpositionFormat, encode},
-        snapshot::{IntegrityCount, ProcessTime, Program, Stalls, UnstableCount, VerdictCount},
+        snapshot::{
+            IntegrityCount, ProcessTime, Program, ProofCount, Stalls, UnstableCount, VerdictCount,
+        },
     },
 };
 
@@ -117,115 +122,6 @@ fn known_series_start_at_zero() {
     // The device below does not check integrity.
     let holes = |name: &&String| name.contains("loop0") && name.contains("hole");
     assert_eq!(series.keys().find(holes), None);
-}
-
-const CHECKS: [Check; 4] =
-    [Check::Guard, Check::ApplicationTag, Check::ReferenceTag, Check::Unknown];
-
-const SOURCES: [Source; 4] = [Source::Scsi, Source::Nvme, Source::Verify, Source::Block];
-
-/// 10,000 process names, hundreds of devices: more of everything than the limits allow.
-fn oversized(round: u32) -> Snapshot {
-    let contexts = Context::ALL;
-    let stalls = (0..300).flat_map(|number| {
-        contexts
-            .map(|context| stalls(number, context as u64 + 1, context, &count(round + number % 3)))
-    });
-    let processes = (0..10_000).flat_map(|number| {
-        let name = format!("worker-{number}");
-        contexts.map(|context| process(&name, context, u64::from(round * 1_000 + number)))
-    });
-    let unstable = (0..300).flat_map(|number| {
-        [Grade::Violation, Grade::Hole, Grade::Harmless].into_iter().flat_map(move |grade| {
-            [0_u32, 1].map(|context| UnstableCount {
-                key: UnstableKey { backing: backing(number), context, required: grade as u32 },
-                context: if context == 0 { Context::WriteBegin } else { Context::PageMkwrite },
-                grade,
-                device_fs: device_fs(number),
-                count: u64::from(round),
-            })
-        })
-    });
-    let protection =
-        Protection { format: "T10-DIF-TYPE1-CRC".to_owned(), tag_size: 0, interval_bytes: None };
-    let devices = (0..500).map(|number| Device {
-        device: format!("sd{number}"),
-        dev: DeviceId::new(8, number),
-        stable_writes: number % 2 == 0,
-        integrity: (number % 3 == 0).then(|| protection.clone()),
-    });
-    let integrity = (0..300).flat_map(|number| {
-        [Operation::Read, Operation::Write].into_iter().flat_map(move |op| {
-            CHECKS.into_iter().flat_map(move |check| {
-                SOURCES.map(|source| IntegrityCount {
-                    key: IntegrityKey {
-                        dev: dev_t(8, number),
-                        op: op as u32,
-                        check: check as u32,
-                        source: source as u32,
-                    },
-                    device: Some(format!("sd{number}")),
-                    op,
-                    check,
-                    source,
-                    count: u64::from(round),
-                })
-            })
-        })
-    });
-    let verdicts = (0..300).flat_map(|number| {
-        Cause::ALL.map(|cause| VerdictCount {
-            device: Some(format!("sd{number}")),
-            cause,
-            count: u64::from(round),
-        })
-    });
-    let probes = (0..200).map(|number| Probe {
-        group: Group::WriteBegin,
-        function: format!("function_{number}"),
-        method: Method::Kprobe,
-        attached: number % 2 == 0,
-        reason: None,
-    });
-    let programs = (0..200).map(|number| Program {
-        name: format!("program_{number}"),
-        run_ns: u64::from(round),
-        runs: u64::from(round),
-    });
-    let maps =
-        (0..100).map(|number| MapFill { name: format!("MAP_{number}"), entries: 1, capacity: 2 });
-    let errors: BTreeMap<_, _> =
-        (0..134).map(|errno| (format!("E{errno}"), u64::from(round))).collect();
-    let workload = ["a", "b", "c", "d", "e", "f", "g"].into_iter().flat_map(|profile| {
-        ["write", "mmap"].map(|mode| {
-            let counts = ModeCount {
-                operations: u64::from(round),
-                bytes: u64::from(round),
-                errors: errors.clone(),
-            };
-            ((profile.to_owned(), mode.to_owned()), counts)
-        })
-    });
-    Snapshot {
-        uptime: Duration::from_secs(round.into()),
-        stalls: stalls.collect(),
-        mounted: (0..300).map(device_fs).collect(),
-        processes: processes.collect(),
-        unstable: unstable.collect(),
-        integrity: integrity.collect(),
-        verdicts: verdicts.collect(),
-        devices: devices.collect(),
-        missed: (0..200).map(|number| (format!("function_{number}"), u64::from(round))).collect(),
-        probes: probes.collect(),
-        events_received: u64::from(round),
-        events_lost: u64::from(round),
-        stack_walks: u64::from(round),
-        integrity_repeated: u64::from(round),
-        programs: programs.collect(),
-        maps: maps.collect(),
-        workload: workload.collect(),
-        process: crate::metrics::process::ProcessMetrics::read(),
-    }
 }
 
 #[test]
@@ -350,6 +246,7 @@ fn all_metric_names_are_the_documented_ones() {
             "stable_trace_stack_walks_total",
             "stable_trace_stall_seconds",
             "stable_trace_unstable_writes_total",
+            "stable_trace_verdict_proofs_total",
             "stable_trace_verdicts_total",
             "stable_trace_workload_bytes_total",
             "stable_trace_workload_errors_total",

@@ -18,21 +18,26 @@ const BLOCKS: usize = 4;
 
 /// Overwrites one byte of the file behind the NVMe disk.
 pub(crate) fn corrupt_nvme_byte(offset: u64) -> Result<()> {
-    corrupt_byte_of("LAB_NVME_IMAGE", offset)
+    change("LAB_NVME_IMAGE", offset, b"!")
 }
 
-/// The same of the disk with two paths.
+/// Overwrites bytes of the file behind the NVMe disk.
+pub(crate) fn change_nvme_image(offset: u64, bytes: &[u8]) -> Result<()> {
+    change("LAB_NVME_IMAGE", offset, bytes)
+}
+
+/// The same of one byte of the disk with two paths.
 pub(crate) fn corrupt_byte_behind_paths(offset: u64) -> Result<()> {
-    corrupt_byte_of("LAB_NVME_PATHS_IMAGE", offset)
+    change("LAB_NVME_PATHS_IMAGE", offset, b"!")
 }
 
-fn corrupt_byte_of(image: &str, offset: u64) -> Result<()> {
+fn change(image: &str, offset: u64, bytes: &[u8]) -> Result<()> {
     let path = std::env::var(image).with_context(|| format!("{image} is not set"))?;
     let image = OpenOptions::new()
         .write(true)
         .open(&path)
         .with_context(|| format!("cannot open {path} for writing"))?;
-    image.write_all_at(b"!", offset).with_context(|| format!("cannot write to {path}"))
+    image.write_all_at(bytes, offset).with_context(|| format!("cannot write to {path}"))
 }
 
 /// The last blocks of the NVMe disk, each with one corrupt byte: every read of them fails.

@@ -28,7 +28,11 @@ pub(crate) fn reported(recording: &Recording, disk: &Disk) -> Vec<Failure> {
     let on_disk = |error: &&IntegrityError| error.device.as_deref() == Some(disk.name.as_str());
     let mut all: Vec<_> = integrity(recording)
         .filter(on_disk)
-        .map(|error| Failure { op: error.op, sector: error.sector, sectors: error.sectors })
+        .map(|error| Failure {
+            op: error.op,
+            sector: error.sector.unwrap_or(u64::MAX),
+            sectors: error.sectors,
+        })
         .collect();
     all.sort_unstable();
     all

@@ -17,6 +17,7 @@ pub(crate) mod host;
 pub(crate) mod integrity_failures;
 pub(crate) mod kprobes;
 pub(crate) mod missed_runs;
+pub(crate) mod nvme_passthrough;
 pub(crate) mod nvme_paths;
 pub(crate) mod poll;
 pub(crate) mod process;

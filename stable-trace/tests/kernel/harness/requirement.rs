@@ -29,6 +29,8 @@ pub(crate) enum Requirement {
     KernelFrom(u32, u32),
     /// A kernel on which pages of a disk with an integrity profile can be unstable.
     UnstablePages,
+    /// A kernel older than this.
+    KernelBefore(u32, u32, &'static str),
 }
 
 impl Requirement {
@@ -58,6 +60,9 @@ impl Requirement {
                 host::kernel_version() >= (major, minor),
                 &format!("needs kernel {major}.{minor} or later"),
             ),
+            Self::KernelBefore(major, minor, reason) => {
+                unless(host::kernel_version() < (major, minor), reason)
+            }
             Self::UnstablePages => unless(
                 !host::integrity_keeps_pages_stable(),
                 "this kernel keeps pages stable on every disk with an integrity profile",

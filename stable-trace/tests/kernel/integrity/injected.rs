@@ -189,7 +189,7 @@ fn one_failure(agent: Agent) -> Result<()> {
     ensure!(count == 1 && errors.len() == 1, "{errors:#?}");
     let error = errors[0];
     let location = (error.op, error.sector, error.sectors);
-    ensure!(location == (Operation::Read, 3 * 8, 8), "{error:#?}");
+    ensure!(location == (Operation::Read, Some(3 * 8), 8), "{error:#?}");
     ensure!((error.check, error.source) == (Check::Guard, Source::Nvme), "{error:#?}");
     repaired.context("cannot overwrite the corrupt block")
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::fs::OFlags;
-use stable_trace_analysis::event::{Check, Operation, PageKind, Source};
+use stable_trace_analysis::event::{Check, IntegrityError, Operation, PageKind, Source};
 
 use super::on_pi_disk;
 use crate::harness::console::QuietConsole;
@@ -23,6 +23,9 @@ const MANY: u64 = 20;
 
 /// Bytes of a read, and of the shared buffer.
 const BLOCK: usize = 4096;
+
+/// Bytes of what one tuple protects.
+const SECTOR: usize = 512;
 
 /// How many blocks are read.
 const BLOCKS: u64 = 16;
@@ -86,7 +89,7 @@ fn failed_verification(method: &str) -> Result<()> {
     let direct = DirectFile::open(&disk.path)?;
     for n in 0..BLOCKS {
         // A block that was never written has the escape tag, which is not checked.
-        direct.write(n * BLOCK as u64, &[9; BLOCK]).context("cannot write")?;
+        direct.write(n * BLOCK as u64, &contents(n)).context("cannot write")?;
     }
     let agent = Agent::start(["-q", "--attach", method])?;
     let mut dmesg = Dmesg::from_now()?;
@@ -97,11 +100,15 @@ fn failed_verification(method: &str) -> Result<()> {
     ensure!(completions.count()? == 0, "the disk reports errors: {:#?}", completions.lines()?);
     let total = recording.summary()?.integrity_errors_total;
     ensure!(total == refused, "{refused} reads were refused: {:#?}", recording.summary()?);
-    let mut logged: Vec<u64> = dmesg.messages()?.iter().filter_map(|text| sector(text)).collect();
-    let mut reported: Vec<_> = integrity(&recording).map(|error| error.sector).collect();
+    let mut logged: Vec<_> =
+        dmesg.messages()?.iter().filter_map(|text| refused_sector(text)).collect();
+    let sector_and_guard = |error: &IntegrityError| {
+        error.sector.zip(error.proof.as_ref().and_then(|proof| proof.stored_guard))
+    };
+    let mut reported: Vec<_> = integrity(&recording).filter_map(sector_and_guard).collect();
     logged.sort_unstable();
     reported.sort_unstable();
-    ensure!(reported == logged, "reported {reported:?}\nlogged {logged:?}");
+    ensure!(reported == logged, "reported {reported:x?}\nlogged {logged:x?}");
     let unexpected = integrity(&recording).find(|error| {
         (error.op, error.check, error.source) != (Operation::Read, Check::Guard, Source::Verify)
             || error.sectors != 1
@@ -162,8 +169,16 @@ fn read_into_changing_buffer(disk: &Disk) -> Result<u64> {
     Ok(refused)
 }
 
-/// Parses the sector of `sda: guard tag error at sector 40 (rcvd 1234, want 5678)`.
-fn sector(message: &str) -> Option<u64> {
+/// What a block is written with: each sector has a guard of its own.
+fn contents(block: u64) -> Vec<u8> {
+    let of_sector = |sector: u64| [u8::try_from(block * 8 + sector + 1).unwrap_or(0); SECTOR];
+    (0..8).flat_map(of_sector).collect()
+}
+
+/// Parses sector and stored guard of `sda: guard tag error at sector 40 (rcvd 1234, want 5678)`.
+fn refused_sector(message: &str) -> Option<(u64, u64)> {
     let (_, rest) = message.split_once("guard tag error at sector ")?;
-    rest.split_whitespace().next()?.parse().ok()
+    let (sector, rest) = rest.split_once(" (rcvd ")?;
+    let (stored, _) = rest.split_once(',')?;
+    Some((sector.parse().ok()?, u64::from_str_radix(stored, 16).ok()?))
 }

@@ -65,7 +65,7 @@ fn every_stack(method: &str) -> Result<()> {
         ensure!(error.device.as_deref() == Some(corrupt.name()), "{error:#?}");
         ensure!((error.check, error.source) == (Check::Unknown, Source::Block), "{error:#?}");
         let location = (error.op, error.sector, error.sectors);
-        ensure!(location == (Operation::Read, CORRUPT / 512, 8), "{error:#?}");
+        ensure!(location == (Operation::Read, Some(CORRUPT / 512), 8), "{error:#?}");
     }
     Ok(())
 }

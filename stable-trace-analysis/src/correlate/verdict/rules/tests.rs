@@ -1,13 +1,17 @@
 //! One test for each row of the table, and one that compares the table with the code.
 
 use super::*;
-use crate::event::Cause::{DirectIoBuffer, NoRewriteSeen, PageRewrittenInFlight, Unknown};
+use crate::event::Cause::{
+    ApplicationTuple, DirectIoBuffer, NoRewriteSeen, PageRewrittenInFlight, Unknown,
+};
 
 /// A write of one stable page of the page cache, with all writers traced.
 const STABLE_WRITE: RuleInput = RuleInput {
     op: Operation::Write,
     check: Check::Guard,
     source: Source::Scsi,
+    proof: None,
+    proof_without_memory: false,
     file_pages: 1,
     buffer_pages: 0,
     unknown_pages: 0,
@@ -44,6 +48,65 @@ fn decides(input: &RuleInput, expected: Rule, cause: Cause, percent: u8) {
         (expected, cause, percent),
         "{input:?}"
     );
+}
+
+#[test]
+fn proven_tuple() {
+    let proof = Some(ProofKind::ApplicationTuple);
+    decides(&RuleInput { proof, ..BUFFER_WRITE }, Rule::ProvenTuple, ApplicationTuple, 99);
+    decides(&RuleInput { proof, ..BUFFER_READ }, Rule::ProvenTuple, ApplicationTuple, 99);
+}
+
+#[test]
+fn proven_rewrite() {
+    for kind in [ProofKind::MemoryChanged, ProofKind::MemoryChanging] {
+        let found = RuleInput { proof: Some(kind), check: Check::Unknown, ..STABLE_WRITE };
+        decides(&found, Rule::ProvenRewrite, PageRewrittenInFlight, 99);
+    }
+}
+
+#[test]
+fn proven_buffer_change() {
+    let found = RuleInput { proof: Some(ProofKind::MemoryChanged), ..BUFFER_WRITE };
+    decides(&found, Rule::ProvenBufferChange, DirectIoBuffer, 99);
+}
+
+#[test]
+fn proven_change() {
+    let proof = Some(ProofKind::MemoryChanged);
+    for found in [
+        RuleInput { proof, file_pages: 1, ..BUFFER_WRITE },
+        RuleInput { proof, buffer_pages: 0, unknown_pages: 1, ..BUFFER_WRITE },
+        RuleInput { proof, unknown_pages: 1, ..STABLE_WRITE },
+    ] {
+        decides(&found, Rule::ProvenChange, Unknown, 0);
+    }
+}
+
+#[test]
+fn proven_intact() {
+    let proof = Some(ProofKind::MemoryIntact);
+    let found = RuleInput { proof, rewrites: 3, ..UNSTABLE_WRITE };
+    decides(&found, Rule::ProvenIntact, NoRewriteSeen, 99);
+    decides(&RuleInput { proof, ..BUFFER_WRITE }, Rule::ProvenIntact, NoRewriteSeen, 99);
+    // Of a read it says only that the check failed elsewhere.
+    decides(&RuleInput { proof, ..DISK_READ }, Rule::DiskRead, NoRewriteSeen, 85);
+}
+
+#[test]
+fn proven_read() {
+    let file_read = RuleInput { source: Source::Verify, ..DISK_READ };
+    for kind in [ProofKind::BitFlip, ProofKind::ForeignData] {
+        let proof = Some(kind);
+        decides(&RuleInput { proof, ..file_read }, Rule::ProvenRead, NoRewriteSeen, 99);
+        // The process may have changed its buffer.
+        decides(&RuleInput { proof, ..BUFFER_READ }, Rule::BufferRead, DirectIoBuffer, 50);
+    }
+    let proof = Some(ProofKind::ForeignData);
+    let by_tag = RuleInput { proof, proof_without_memory: true, ..BUFFER_READ };
+    decides(&by_tag, Rule::ProvenRead, NoRewriteSeen, 99);
+    let nothing = RuleInput { proof: Some(ProofKind::None), ..BUFFER_READ };
+    decides(&nothing, Rule::BufferRead, DirectIoBuffer, 50);
 }
 
 #[test]

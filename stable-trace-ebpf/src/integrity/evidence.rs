@@ -1,0 +1,249 @@
+//! Copies the data of a failed check and its protection information, for the agent to compare.
+//!
+//! Both are still in memory when a completion fails: the bio has its pages, and its payload the tuples. Drivers
+//! change the reference tags in place, never the guards.
+
+use core::ffi::c_void;
+
+use aya_ebpf::{
+    Global,
+    helpers::generated::bpf_probe_read_kernel,
+    macros::map,
+    maps::{PerCpuArray, RingBuf},
+};
+use stable_trace_common::{
+    counter::Counter,
+    evidence::{
+        CONTENT, DATA, DATA_AGAIN, EvidenceRecord, MAX_BIOS, MAX_PARTS, MAX_PARTS_AGAIN, TUPLES,
+    },
+};
+
+use super::{
+    bio::{BioPosition, own_iter, vec_element},
+    failure::{Failure, NOT_VERIFIED},
+    page_loop::{CONTINUE, LoopCtx, STOP, for_each_page},
+    pages::{Part, next_part},
+};
+use crate::{
+    maps::count_anywhere,
+    members::{member, offset, offsets, read_or_zero},
+};
+
+/// The evidence. The agent sets the size, the smallest if no device checks, and reads it when it reads a failure.
+#[map]
+static EVIDENCE: RingBuf = RingBuf::with_byte_size(1 << 12, 0);
+
+/// 1: evidence is taken.
+#[unsafe(no_mangle)]
+static TAKE_EVIDENCE: Global<u32> = Global::new(0);
+
+/// The address of the variable `page_offset_base`, where the kernel maps all memory, and of `vmemmap_base`, where
+/// its `struct page`s are (arch/x86/mm/kaslr.c, 5.10 to 7.3), from `/proc/kallsyms`.
+#[unsafe(no_mangle)]
+static PAGE_OFFSET_BASE: Global<u64> = Global::new(0);
+/// As [`PAGE_OFFSET_BASE`].
+#[unsafe(no_mangle)]
+static VMEMMAP_BASE: Global<u64> = Global::new(0);
+
+/// How often evidence was taken in the current second.
+#[map]
+static EVIDENCE_RATE: PerCpuArray<Rate> = PerCpuArray::with_max_entries(1, 0);
+
+/// Failures a second and CPU of which evidence is taken, at most.
+const MOST_A_SECOND: u64 = 32;
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Rate {
+    /// Seconds of 2^30 ns.
+    second: u64,
+    taken: u64,
+}
+
+/// Copies what a failure compared, as far as there is room.
+#[inline(always)]
+pub(super) fn take<const LOOPED: bool>(ctx: &mut LoopCtx) {
+    if TAKE_EVIDENCE.load() == 0 {
+        return;
+    }
+    if !is_within_rate(ctx.now) {
+        count_anywhere(Counter::EvidenceSkipped);
+        return;
+    }
+    for (reading, copy) in [
+        (TUPLES, copy_tuples as extern "C" fn(u32, *mut LoopCtx) -> u64),
+        (DATA, copy_data),
+        (DATA_AGAIN, copy_data),
+    ] {
+        // SAFETY: the loop's caller owns both.
+        unsafe { (*ctx.walk).begin(&*ctx.failure) };
+        ctx.reading = reading;
+        ctx.copied = 0;
+        for_each_page::<LOOPED>(copy, ctx);
+    }
+}
+
+/// Counts one failure of the current second; false if it is one too many.
+#[inline(always)]
+fn is_within_rate(now: u64) -> bool {
+    let Some(rate) = EVIDENCE_RATE.get_ptr_mut(0) else {
+        return false;
+    };
+    // SAFETY: a live map value. A program that interrupts this one may take one failure more.
+    let rate = unsafe { &mut *rate };
+    if rate.second != now >> 30 {
+        *rate = Rate { second: now >> 30, taken: 0 };
+    }
+    rate.taken += 1;
+    rate.taken <= MOST_A_SECOND
+}
+
+/// `bpf_loop` callback: copies one part of the data.
+extern "C" fn copy_data(index: u32, ctx: *mut LoopCtx) -> u64 {
+    // SAFETY: the loop's caller owns all of it, and it outlives the loop.
+    let (ctx, walk, failure) = unsafe { (&mut *ctx, &mut *(*ctx).walk, &*(*ctx).failure) };
+    let most = if ctx.reading == DATA { MAX_PARTS } else { MAX_PARTS_AGAIN };
+    if index >= most {
+        return STOP;
+    }
+    let Some(Part { page, in_page, length }) = next_part(walk) else {
+        return STOP;
+    };
+    let Some(address) = address_of(page) else {
+        return STOP;
+    };
+    let header = Header { kind: ctx.reading, at: ctx.copied, tuple_bytes: 0, now: ctx.now };
+    if !send(failure, &header, address + u64::from(in_page), length) {
+        return STOP;
+    }
+    ctx.copied += u64::from(length);
+    CONTINUE
+}
+
+/// `bpf_loop` callback: copies the protection information of the rest of one bio, as far as it is in one piece,
+/// as the block layer allocates it (`bio_integrity_prep`, block/bio-integrity.c, block/bio-integrity-auto.c).
+extern "C" fn copy_tuples(index: u32, ctx: *mut LoopCtx) -> u64 {
+    // SAFETY: as in `copy_data`.
+    let (ctx, walk, failure) = unsafe { (&mut *ctx, &mut *(*ctx).walk, &*(*ctx).failure) };
+    let bio = walk.bio.get();
+    if index >= MAX_BIOS || bio == 0 {
+        return STOP;
+    }
+    let flag = offset(&offsets().request_integrity);
+    let has_payload = member::<u32>(bio, &offsets().bio_opf)
+        .is_some_and(|flags| flag < 32 && flags >> flag & 1 == 1);
+    if !has_payload {
+        return STOP;
+    }
+    let payload: u64 = member(bio, &offsets().bio_integrity).unwrap_or(0);
+    let vec: u64 = member(payload, &offsets().payload_vec).unwrap_or(0);
+    let place = if failure.verified == NOT_VERIFIED {
+        rest_of_tuples(bio, payload, vec)
+    } else {
+        tuples_after(failure, vec)
+    };
+    let Some(Tuples { address, length, all }) = place else {
+        return STOP;
+    };
+    let header =
+        Header { kind: TUPLES, at: u64::from(walk.size.get()), tuple_bytes: all, now: ctx.now };
+    if !send(failure, &header, address, length) || walk.chained.get() == 0 {
+        return STOP;
+    }
+    let next = member(bio, &offsets().bio_next).unwrap_or(0);
+    walk.bio.set(next);
+    walk.size.set(member(own_iter(next), &offsets().iter_size).unwrap_or(0));
+    CONTINUE
+}
+
+/// Where the tuples of the rest of a bio are.
+struct Tuples {
+    /// The address of the first piece.
+    address: u64,
+    /// Its length in bytes.
+    length: u32,
+    /// Bytes of all of them.
+    all: u32,
+}
+
+/// Those that the payload's own iterator is at: a completion advances it as it does the bio's
+/// (`bio_integrity_advance`, block/bio-integrity.c, 5.10 to 7.3).
+#[inline(always)]
+fn rest_of_tuples(bio: u64, payload: u64, vec: u64) -> Option<Tuples> {
+    let iter = payload + u64::from(offset(&offsets().payload_own_iter));
+    let BioPosition { size, idx, done, .. } = BioPosition::at(bio, iter)?;
+    let element = vec_element(vec, u64::from(idx));
+    let len: u32 = member(element, &offsets().vec_len)?;
+    let length = len.wrapping_sub(done).min(size);
+    Some(Tuples { address: start_of(element)? + u64::from(done), length, all: size })
+}
+
+/// Those behind what was verified: a verification begins at the first one, wherever the iterator is.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "less than the length of an element, a u32")]
+fn tuples_after(failure: &Failure, vec: u64) -> Option<Tuples> {
+    let len: u32 = member(vec, &offsets().vec_len)?;
+    let data = failure.verified + u64::from(failure.position.size);
+    let verified = (u64::from(len) * failure.verified).checked_div(data)?;
+    let length = len.wrapping_sub(verified as u32);
+    Some(Tuples { address: start_of(vec)? + verified, length, all: length })
+}
+
+/// The address of what an element of a vector is of.
+#[inline(always)]
+fn start_of(element: u64) -> Option<u64> {
+    let page: u64 = member(element, &offsets().vec_page)?;
+    let start: u32 = member(element, &offsets().vec_offset)?;
+    Some(address_of(page)? + u64::from(start))
+}
+
+/// The fields of a record before its content.
+struct Header {
+    kind: u32,
+    at: u64,
+    tuple_bytes: u32,
+    now: u64,
+}
+
+/// Sends bytes at an address of the kernel; false if there is no room.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "4,096")]
+fn send(failure: &Failure, header: &Header, address: u64, length: u32) -> bool {
+    let Some(mut entry) = EVIDENCE.reserve::<EvidenceRecord>(0) else {
+        count_anywhere(Counter::EvidenceSkipped);
+        return false;
+    };
+    let record = entry.as_mut_ptr();
+    let length = length.min(CONTENT as u32);
+    // SAFETY: the reserved record is that large; the helper takes any address to read from.
+    let failed = unsafe {
+        (&raw mut (*record).kind).write(header.kind);
+        (&raw mut (*record).length).write(length);
+        (&raw mut (*record).time_ns).write(header.now);
+        (&raw mut (*record).sector).write(failure.sector);
+        (&raw mut (*record).dev).write(failure.key.dev);
+        (&raw mut (*record).tuple_bytes).write(header.tuple_bytes);
+        (&raw mut (*record).at).write(header.at);
+        bpf_probe_read_kernel((&raw mut (*record).content).cast(), length, address as *const c_void)
+            != 0
+    };
+    if failed {
+        entry.discard(0);
+    } else {
+        entry.submit(0);
+    }
+    !failed
+}
+
+/// Where the kernel has mapped a page (`page_to_virt`, include/linux/mm.h, with `page_to_pfn` of
+/// include/asm-generic/memory_model.h and `__va` of arch/x86/include/asm/page.h, 5.10 to 7.3).
+#[inline(always)]
+fn address_of(page: u64) -> Option<u64> {
+    let memory = read_or_zero(PAGE_OFFSET_BASE.load());
+    let pages = read_or_zero(VMEMMAP_BASE.load());
+    let bytes = u64::from(offset(&offsets().page_bytes));
+    if memory == 0 || pages == 0 || bytes == 0 || page < pages {
+        return None;
+    }
+    Some(memory + ((page - pages) / bytes << (offset(&offsets().page_shift) & 31)))
+}
