@@ -245,5 +245,6 @@ fn address_of(page: u64) -> Option<u64> {
     if memory == 0 || pages == 0 || bytes == 0 || page < pages {
         return None;
     }
-    Some(memory + ((page - pages) / bytes << (offset(&offsets().page_shift) & 31)))
+    let frame = (page - pages) / bytes;
+    Some(memory + (frame << (offset(&offsets().page_shift) & 31)))
 }
