@@ -10,7 +10,7 @@ use crate::{compile, progress, setup, workspace};
 pub(crate) struct Programs {
     /// The test program: `stable-trace/tests/kernel`.
     pub(crate) tests: PathBuf,
-    /// The agent, built for release.
+    /// The agent, optimised as a release but for what only a longer build gives.
     pub(crate) agent: PathBuf,
 }
 
@@ -20,7 +20,7 @@ impl Programs {
         let target = setup::rust::ensure_musl()?;
         progress::step("building the agent and the tests for guests");
         let output = workspace::cargo()?
-            .args(["test", "--no-run", "--release", "--target", &target])
+            .args(["test", "--no-run", "--profile", "lab", "--target", &target])
             .args(["--package", "stable-trace", "--test", "kernel"])
             .arg("--message-format=json-render-diagnostics")
             .stderr(std::process::Stdio::inherit())
