@@ -122,21 +122,23 @@ fn place(context: &ErrorContext, device: &str) -> String {
 fn proven(context: &ErrorContext, rule: Rule, device: &str) -> String {
     let place = place(context, device);
     let guards = guards(context);
+    let changed = match context.input.proof {
+        Some(ProofKind::MemoryChanging) => "differed between two readings",
+        _ => "no longer matched the guard that was made from it",
+    };
     match rule {
         Rule::ProvenRewrite => format!(
-            "{} no longer matched the guard that was made from it{guards}: it changed while it was written to {device}; \
-             {}",
+            "{} {changed}{guards}: the memory changed while it was written to {device}; {}",
             capitalized(&pages(context)),
             stability_reason(context.input.stability),
         ),
         Rule::ProvenBufferChange => format!(
-            "{} no longer matched the guard that was made from it{guards}: it changed while it was written to {device} \
-             by direct I/O, which only the process can prevent",
+            "{} {changed}{guards}: the memory changed while it was written to {device} by direct I/O, which only the \
+             process can prevent",
             capitalized(&buffer(context)),
         ),
         Rule::ProvenChange => format!(
-            "The memory that was written to {place} no longer matched the guard that was made \
-             from it{guards}; whose memory it is, is unknown"
+            "The memory that was written to {place} {changed}{guards}; whose memory it is, is unknown"
         ),
         Rule::ProvenRead => format!(
             "What came from {place} is not what was signed: {}{guards}; the path to {device} or \
