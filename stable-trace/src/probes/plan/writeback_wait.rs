@@ -130,10 +130,12 @@ pub(super) fn preempts_raw_tracepoints(facts: &Facts) -> bool {
 }
 
 /// The programs that identify a folio for the program that reads the record.
-pub(super) const IDENTIFY: [&str; 3] = [
+pub(super) const IDENTIFY: [&str; 5] = [
     "writeback_wait_identify",
-    "writeback_wait_identify_again",
-    "writeback_wait_identify_again_again",
+    "writeback_wait_identify_2",
+    "writeback_wait_identify_3",
+    "writeback_wait_identify_4",
+    "writeback_wait_identify_5",
 ];
 
 /// Plans the beginning of a wait, in the order of attaching: by the tracepoint's arguments, which lead to

@@ -27,6 +27,10 @@ const BLOCK: usize = 4096;
 /// Bytes of what one tuple protects.
 const SECTOR: usize = 512;
 
+/// The first block that is read. A failure of the very first sector is one of the whole read: its number, 0, is that
+/// of no report.
+const FIRST: u64 = 1;
+
 /// How many blocks are read.
 const BLOCKS: u64 = 16;
 
@@ -87,7 +91,7 @@ fn failed_verification(method: &str) -> Result<()> {
     let _quiet = QuietConsole::new()?;
     let disk = Disk::pi()?;
     let direct = DirectFile::open(&disk.path)?;
-    for n in 0..BLOCKS {
+    for n in FIRST..=BLOCKS {
         // A block that was never written has the escape tag, which is not checked.
         direct.write(n * BLOCK as u64, &contents(n)).context("cannot write")?;
     }
@@ -134,7 +138,7 @@ fn read_into_changing_buffer(disk: &Disk) -> Result<u64> {
     let read = |first: u64| -> Result<()> {
         let mut n = first;
         while !over.load(Relaxed) {
-            match buffer.read_into(&file, n % BLOCKS * BLOCK as u64) {
+            match buffer.read_into(&file, (FIRST + n % BLOCKS) * BLOCK as u64) {
                 Ok(()) => {}
                 Err(error) if error.raw_os_error() == Some(libc::EILSEQ) => {
                     refused.fetch_add(1, Relaxed);
