@@ -26,6 +26,8 @@ struct IdentifiedFolio {
     folio: Folio,
     /// Address of its inode; 0 for swap.
     inode: u64,
+    /// Its own address.
+    address: u64,
 }
 
 /// What [`writeback_wait_identify`] has found, by `task_struct`.
@@ -111,12 +113,14 @@ identify_probes!(
 fn identify(ctx: &RawTracePointContext) {
     // SAFETY: no pointer is involved.
     let task = unsafe { bpf_get_current_task() };
-    // An earlier program has identified it.
-    if IDENTIFIED.get_ptr(task).is_some() {
+    let address = ctx.arg(0);
+    // SAFETY: only programs in this task write the value.
+    if unsafe { IDENTIFIED.get(task) }.is_some_and(|known| known.address == address) {
+        // An earlier program has identified it.
         return;
     }
-    let mut identified = IdentifiedFolio { folio: Folio::UNKNOWN, inode: 0 };
-    if let Some(inode) = folio::identify(ctx.arg(0), ctx.arg(1), &mut identified.folio) {
+    let mut identified = IdentifiedFolio { folio: Folio::UNKNOWN, inode: 0, address };
+    if let Some(inode) = folio::identify(address, ctx.arg(1), &mut identified.folio) {
         identified.inode = inode;
         // An LRU map evicts another entry if it is full; a wait without an entry keeps the identity of
         // its record.
