@@ -24,6 +24,8 @@ pub(super) fn explain(context: &ErrorContext, rule: Rule) -> String {
         | Rule::ProvenBufferChange
         | Rule::ProvenChange
         | Rule::ProvenIntact
+        | Rule::IntactBuffer
+        | Rule::IntactRewritten
         | Rule::ProvenRead => proven(context, rule, device),
         Rule::Tag => {
             let tag = match input.check {
@@ -144,6 +146,16 @@ fn proven(context: &ErrorContext, rule: Rule, device: &str) -> String {
             "What came from {place} is not what was signed: {}{guards}; the path to {device} or \
              its medium is suspect",
             read_proof(context),
+        ),
+        Rule::IntactBuffer => format!(
+            "{} still matched its guard{guards}: the path to {device}, its controller or its medium is suspect, unless \
+             the process changed it during the write and changed it back",
+            capitalized(&buffer(context)),
+        ),
+        Rule::IntactRewritten => format!(
+            "{}, yet the memory still matched its guard{guards}: a writer changed it and changed it back, or the path \
+             to {device} or its medium is suspect",
+            rewritten(context),
         ),
         Rule::ProvenTuple => format!(
             "The application supplied the protection information of {place} itself, and it does \

@@ -68,8 +68,12 @@ pub(super) enum Rule {
     ProvenBufferChange,
     /// Memory of an unknown owner no longer matches the guard that was made from it.
     ProvenChange,
-    /// The memory of a failed write matches its guard.
+    /// The memory of a failed write matches its guard, and nothing is known to have rewritten it.
     ProvenIntact,
+    /// The same of a buffer, which its process may have changed and changed back.
+    IntactBuffer,
+    /// The same of a page that was given to a writer meanwhile, which may have changed it and changed it back.
+    IntactRewritten,
     /// What was read is not what was signed, in a way that no task changes memory.
     ProvenRead,
     /// A tag check failed; changed data makes only the guard check fail.
@@ -119,6 +123,7 @@ impl Rule {
         let unobserved = input.rewrite_may_be_missed || !input.all_writers_traced;
         let changed =
             matches!(input.proof, Some(ProofKind::MemoryChanged | ProofKind::MemoryChanging));
+        let intact = !read && input.proof == Some(ProofKind::MemoryIntact);
         let rest = input.unknown_pages;
         match self {
             Self::ProvenTuple => input.proof == Some(ProofKind::ApplicationTuple),
@@ -129,7 +134,9 @@ impl Rule {
                 !read && changed && input.buffer_pages > 0 && input.file_pages + rest == 0
             }
             Self::ProvenChange => !read && changed,
-            Self::ProvenIntact => !read && input.proof == Some(ProofKind::MemoryIntact),
+            Self::ProvenIntact => intact && input.buffer_pages == 0 && input.rewrites == 0,
+            Self::IntactBuffer => intact && input.buffer_pages > 0,
+            Self::IntactRewritten => intact,
             Self::ProvenRead => {
                 let other =
                     matches!(input.proof, Some(ProofKind::BitFlip | ProofKind::ForeignData));
@@ -192,7 +199,8 @@ impl Rule {
             Self::RewrittenAtSomeTime | Self::OtherPageRewritten | Self::UnstableUnobserved => {
                 (Cause::PageRewrittenInFlight, 50)
             }
-            Self::UnstableNotRewritten => (Cause::NoRewriteSeen, 50),
+            Self::IntactRewritten => (Cause::PageRewrittenInFlight, 50),
+            Self::IntactBuffer | Self::UnstableNotRewritten => (Cause::NoRewriteSeen, 50),
             Self::ProvenChange | Self::ChecksumRead | Self::UnknownOwner | Self::Unobserved => {
                 (Cause::Unknown, 0)
             }

@@ -67,7 +67,8 @@ pub(super) fn integrity_error(
 
 pub(super) fn verdict(time: &str, verdict: &Verdict, width: Option<usize>, style: Style) -> String {
     let device = verdict.device.as_deref().map(|device| format!(", {}", sanitize(device)));
-    let proved = verdict.proof.as_ref().is_some_and(Proof::says_something);
+    let proved =
+        verdict.confidence > 0.9 && verdict.proof.as_ref().is_some_and(Proof::says_something);
     let head = format!(
         "{} ({} sure{}){}",
         cause_label(verdict.cause),

@@ -86,11 +86,22 @@ fn proven_change() {
 #[test]
 fn proven_intact() {
     let proof = Some(ProofKind::MemoryIntact);
-    let found = RuleInput { proof, rewrites: 3, ..UNSTABLE_WRITE };
-    decides(&found, Rule::ProvenIntact, NoRewriteSeen, 99);
-    decides(&RuleInput { proof, ..BUFFER_WRITE }, Rule::ProvenIntact, NoRewriteSeen, 99);
+    decides(&RuleInput { proof, ..UNSTABLE_WRITE }, Rule::ProvenIntact, NoRewriteSeen, 99);
     // Of a read it says only that the check failed elsewhere.
     decides(&RuleInput { proof, ..DISK_READ }, Rule::DiskRead, NoRewriteSeen, 85);
+}
+
+#[test]
+fn intact_buffer() {
+    let proof = Some(ProofKind::MemoryIntact);
+    decides(&RuleInput { proof, ..BUFFER_WRITE }, Rule::IntactBuffer, NoRewriteSeen, 50);
+}
+
+#[test]
+fn intact_rewritten() {
+    let proof = Some(ProofKind::MemoryIntact);
+    let found = RuleInput { proof, rewrites: 3, ..UNSTABLE_WRITE };
+    decides(&found, Rule::IntactRewritten, PageRewrittenInFlight, 50);
 }
 
 #[test]
