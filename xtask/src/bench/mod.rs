@@ -4,6 +4,7 @@
 mod agent;
 mod c_baseline;
 mod calls;
+mod guest_rows;
 mod numbers;
 mod overhead;
 mod proofs;

@@ -3,18 +3,15 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use serde_json::Value;
 
+use super::guest_rows::{self, text};
 use super::table::Table;
-use crate::lab::{self, Accel, GuestSelection, Series};
-use crate::progress;
+use crate::lab::{Accel, GuestSelection, Series};
 
 /// The tests of `tests/kernel/proofs.rs`.
 const TESTS: &str = "proofs::";
-
-/// Prefix of the rows that the tests print.
-const ROW: &str = "proofs: ";
 
 /// The columns: counts of kinds of proofs, and of causes.
 const COLUMNS: [(&str, &str); 12] = [
@@ -39,37 +36,23 @@ pub(crate) fn bench(kernels: &[Series], accel: Accel) -> Result<()> {
         accel,
         ..GuestSelection::default()
     };
-    let mut rows = Rows::default();
-    let results = lab::guest_tests(&selection, &mut |series, line| {
-        if !rows.parse(line) {
-            progress::step(format!("{series} | {line}"));
-        }
-    })?;
-    println!(
-        "\nErrors by how they were made, their proofs, and the causes that their verdicts name\n"
-    );
-    println!("{}", rows.table());
-    match results.into_iter().find_map(|result| result.failure) {
-        Some(failure) => bail!("{failure}"),
-        None => Ok(()),
-    }
+    let heading =
+        "Errors by how they were made, their proofs, and the causes that their verdicts name";
+    guest_rows::print::<Rows>(&selection, heading)
 }
 
 /// Counts of each column, for each kernel and each way of making errors.
 #[derive(Debug, Default)]
 struct Rows(BTreeMap<(String, String), [u64; COLUMNS.len()]>);
 
-impl Rows {
-    /// Adds a row; returns whether the line is one.
-    fn parse(&mut self, line: &str) -> bool {
-        let Some((_, json)) = line.split_once(ROW) else { return false };
-        let Ok(row) = serde_json::from_str::<Value>(json) else { return false };
-        let text = |name: &str| row[name].as_str().unwrap_or("?").to_owned();
-        let counts = self.0.entry((text("kernel"), text("made"))).or_default();
+impl guest_rows::Rows for Rows {
+    const PREFIX: &str = "proofs: ";
+
+    fn add(&mut self, row: &Value) {
+        let counts = self.0.entry((text(row, "kernel"), text(row, "made"))).or_default();
         for (count, (group, name)) in counts.iter_mut().zip(COLUMNS) {
             *count += row[group][name].as_u64().unwrap_or(0);
         }
-        true
     }
 
     fn table(&self) -> Table {
@@ -85,6 +68,7 @@ impl Rows {
 
 #[cfg(test)]
 mod tests {
+    use super::guest_rows::Rows as _;
     use super::*;
 
     #[test]

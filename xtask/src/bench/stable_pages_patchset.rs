@@ -4,18 +4,15 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use serde_json::Value;
 
+use super::guest_rows::{self, text};
 use super::table::Table;
-use crate::lab::{self, Accel, GuestSelection, Series};
-use crate::progress;
+use crate::lab::{Accel, GuestSelection, Series};
 
 /// The tests of `tests/kernel/stable_pages_patchset.rs`.
 const TESTS: &str = "stable_pages_patchset::";
-
-/// Prefix of the rows that the tests print.
-const ROW: &str = "stable_pages_patchset: ";
 
 const PROFILES: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 
@@ -27,36 +24,23 @@ pub(crate) fn bench(kernels: &[Series], accel: Accel) -> Result<()> {
         jobs: 1,
         ..GuestSelection::default()
     };
-    let mut rows = Rows::default();
-    let results = lab::guest_tests(&selection, &mut |series, line| {
-        if !rows.parse(line) {
-            progress::step(format!("{series} | {line}"));
-        }
-    })?;
-    println!(
-        "\n64 threads rewrite one file of 64 KiB for 1 s; integrity errors counted in tracefs\n"
-    );
-    println!("{}", rows.table());
-    match results.into_iter().find_map(|result| result.failure) {
-        Some(failure) => bail!("{failure}"),
-        None => Ok(()),
-    }
+    let heading =
+        "64 threads rewrite one file of 64 KiB for 1 s; integrity errors counted in tracefs";
+    guest_rows::print::<Rows>(&selection, heading)
 }
 
 /// Integrity errors by profile, for each kernel, value of `stable_writes` and file system.
 #[derive(Debug, Default)]
 struct Rows(BTreeMap<(String, String, String), BTreeMap<String, u64>>);
 
-impl Rows {
-    /// Returns whether the line is a row. The last row of a profile counts.
-    fn parse(&mut self, line: &str) -> bool {
-        let Some((_, json)) = line.split_once(ROW) else { return false };
-        let Ok(row) = serde_json::from_str::<Value>(json) else { return false };
-        let text = |name: &str| row[name].as_str().unwrap_or("?").to_owned();
-        let key = (text("kernel"), text("stable_writes"), text("fs"));
+impl guest_rows::Rows for Rows {
+    const PREFIX: &str = "stable_pages_patchset: ";
+
+    /// The last row of a profile counts.
+    fn add(&mut self, row: &Value) {
+        let key = (text(row, "kernel"), text(row, "stable_writes"), text(row, "fs"));
         let count = row["integrity_errors"].as_u64().unwrap_or(u64::MAX);
-        self.0.entry(key).or_default().insert(text("profile"), count);
-        true
+        self.0.entry(key).or_default().insert(text(row, "profile"), count);
     }
 
     fn table(&self) -> Table {
@@ -74,6 +58,7 @@ impl Rows {
 
 #[cfg(test)]
 mod tests {
+    use super::guest_rows::Rows as _;
     use super::*;
 
     #[test]

@@ -35,7 +35,8 @@ impl Series {
 
     /// All series, those first whose tests take longest: so guests that run concurrently end at nearly the same
     /// time.
-    pub(crate) const LONGEST_FIRST: [Self; 4] = [Self::V5_10, Self::V7_3, Self::V6_1, Self::V6_12];
+    pub(crate) const LONGEST_FIRST: [Self; Self::MATRIX.len()] =
+        [Self::V5_10, Self::V7_3, Self::V6_1, Self::V6_12];
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
