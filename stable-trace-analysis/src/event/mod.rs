@@ -103,7 +103,7 @@ macro_rules! impl_name {
     )+};
 }
 
-impl_name!(Cause, Check, Context, Grade, Group, Method, Operation, Source);
+impl_name!(Cause, Check, Context, Grade, Group, Method, Operation, ProofKind, Source);
 
 #[cfg(test)]
 mod tests {

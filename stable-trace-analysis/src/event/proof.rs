@@ -40,11 +40,6 @@ pub enum ProofKind {
 impl ProofKind {
     /// Every kind, in the order of reports.
     pub const ALL: &[Self] = Self::VARIANTS;
-
-    /// Its name in the stream.
-    pub fn name(self) -> &'static str {
-        self.into()
-    }
 }
 
 /// The outcome for the first interval that says something.

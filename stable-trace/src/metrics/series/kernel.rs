@@ -1,6 +1,6 @@
 //! Families about the kernel: stalls, unstable writes, integrity errors, verdicts, devices.
 
-use std::{cmp::Reverse, collections::BTreeSet, time::Duration};
+use std::{cmp::Reverse, collections::BTreeSet, hash::Hash, time::Duration};
 
 use prometheus::proto::MetricFamily;
 use stable_trace_analysis::event::{
@@ -10,6 +10,7 @@ use stable_trace_common::process::ProcessKey;
 
 use super::{DeviceFsLabels, OTHER, ProcessLabels, Registry, UNKNOWN, or_unknown};
 use crate::metrics::{
+    bounded_counters::BoundedCounters,
     family::Family,
     limits,
     number::{count, seconds},
@@ -213,22 +214,8 @@ impl Registry {
     }
 
     fn proofs(&mut self, snapshot: &Snapshot) -> Option<MetricFamily> {
-        let is_removed = |device: &str| is_removed(&snapshot.devices, device);
-        self.proofs.begin(snapshot.uptime, |(device, _)| !is_removed(device));
-        for device in snapshot.devices.iter().filter(|device| device.integrity.is_some()) {
-            for kind in ProofKind::ALL {
-                self.proofs.declare((device.device.clone(), *kind));
-            }
-        }
-        for proofs in &snapshot.proofs {
-            let labels = (or_unknown(proofs.device.as_deref()), proofs.kind);
-            self.proofs.observe_or_replace(
-                labels.clone(),
-                labels,
-                &proofs.count,
-                |(device, _), idle| is_replaceable(is_removed(device), idle),
-            );
-        }
+        let counts = snapshot.proofs.iter().map(|of| (of.device.as_deref(), of.kind, &of.count));
+        observe_by_device(&mut self.proofs, snapshot, ProofKind::ALL, counts);
         let mut family = Family::counter(
             "stable_trace_verdict_proofs_total",
             "What the data and the protection information of integrity errors prove.",
@@ -241,22 +228,8 @@ impl Registry {
     }
 
     fn verdicts(&mut self, snapshot: &Snapshot) -> Option<MetricFamily> {
-        let is_removed = |device: &str| is_removed(&snapshot.devices, device);
-        self.verdicts.begin(snapshot.uptime, |(device, _)| !is_removed(device));
-        for device in snapshot.devices.iter().filter(|device| device.integrity.is_some()) {
-            for cause in Cause::ALL {
-                self.verdicts.declare((device.device.clone(), cause));
-            }
-        }
-        for verdicts in &snapshot.verdicts {
-            let labels = (or_unknown(verdicts.device.as_deref()), verdicts.cause);
-            self.verdicts.observe_or_replace(
-                labels.clone(),
-                labels,
-                &verdicts.count,
-                |(device, _), idle| is_replaceable(is_removed(device), idle),
-            );
-        }
+        let counts = snapshot.verdicts.iter().map(|of| (of.device.as_deref(), of.cause, &of.count));
+        observe_by_device(&mut self.verdicts, snapshot, &Cause::ALL, counts);
         let mut family = Family::counter(
             "stable_trace_verdicts_total",
             "Causes of integrity errors, as far as they could be determined.",
@@ -266,6 +239,29 @@ impl Registry {
             family.value(&labels, count(*verdicts));
         }
         family.done()
+    }
+}
+
+/// Takes counts by device and one more label. A device with protection information has each of `all` from the
+/// beginning; one that has been removed gives its place to others.
+fn observe_by_device<'a, L: Copy + Eq + Hash + Ord>(
+    counters: &mut BoundedCounters<(String, L), (String, L), u64>,
+    snapshot: &Snapshot,
+    all: &[L],
+    counts: impl Iterator<Item = (Option<&'a str>, L, &'a u64)>,
+) {
+    let is_removed = |device: &str| is_removed(&snapshot.devices, device);
+    counters.begin(snapshot.uptime, |(device, _)| !is_removed(device));
+    for device in snapshot.devices.iter().filter(|device| device.integrity.is_some()) {
+        for label in all {
+            counters.declare((device.device.clone(), *label));
+        }
+    }
+    for (device, label, count) in counts {
+        let labels = (or_unknown(device), label);
+        counters.observe_or_replace(labels.clone(), labels, count, |(device, _), idle| {
+            is_replaceable(is_removed(device), idle)
+        });
     }
 }
 
