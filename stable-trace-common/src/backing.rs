@@ -47,7 +47,7 @@ impl Backing {
     /// Major and minor number (`MAJOR` and `MINOR` of `include/linux/kdev_t.h`).
     #[must_use]
     pub const fn numbers(&self) -> (u32, u32) {
-        (self.dev >> 20, self.dev & 0xf_ffff)
+        numbers(self.dev)
     }
 }
 
@@ -55,6 +55,12 @@ impl Backing {
 #[must_use]
 pub const fn dev_t(major: u32, minor: u32) -> u32 {
     (major << 20) | (minor & 0xf_ffff)
+}
+
+/// The major and the minor number of the kernel's own `dev_t` (`MAJOR`, `MINOR`).
+#[must_use]
+pub const fn numbers(dev: u32) -> (u32, u32) {
+    (dev >> 20, dev & 0xf_ffff)
 }
 
 const _: () = assert!(size_of::<Backing>() == 8 + FS_LEN + NAME_LEN);

@@ -13,7 +13,7 @@ use stable_trace_analysis::{
     units::DeviceId,
 };
 use stable_trace_common::{
-    backing::{BY_DEV, Backing, dev_t},
+    backing::{BY_DEV, Backing, dev_t, numbers},
     device_filter::FilterDecision,
 };
 
@@ -368,7 +368,8 @@ pub(super) const fn subvolume_dev(subvolume: u32) -> Option<DeviceId> {
     if subvolume == 0 {
         return None;
     }
-    Some(DeviceId::new(subvolume >> 20, subvolume & 0xf_ffff))
+    let (major, minor) = numbers(subvolume);
+    Some(DeviceId::new(major, minor))
 }
 
 /// The numbers of all block devices, sorted.

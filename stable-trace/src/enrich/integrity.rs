@@ -5,6 +5,7 @@ use stable_trace_analysis::{
     units::DeviceId,
 };
 use stable_trace_common::{
+    backing::numbers,
     folio::Folio,
     integrity::{
         ANONYMOUS, APPLICATION_TAG, FILE, GUARD, IntegrityKey, NVME, PageRun, REFERENCE_TAG, SCSI,
@@ -108,7 +109,8 @@ fn common<T: PartialEq>(mut all: impl Iterator<Item = Option<T>>) -> Option<T> {
 
 /// The device number of the disk.
 pub(crate) const fn disk_number(key: &IntegrityKey) -> DeviceId {
-    DeviceId::new(key.dev >> 20, key.dev & 0xf_ffff)
+    let (major, minor) = numbers(key.dev);
+    DeviceId::new(major, minor)
 }
 
 /// What the copy of a failure proves. `None` where nothing is there to compare: the disk has no protection

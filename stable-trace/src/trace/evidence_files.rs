@@ -10,6 +10,7 @@ use std::{
 };
 
 use stable_trace_analysis::error_chain::ErrorChain;
+use stable_trace_common::backing::numbers;
 
 use crate::collect::evidence::{Copied, FailureId};
 
@@ -62,9 +63,9 @@ impl EvidenceFiles {
     }
 
     /// Keeps what was copied of one failure.
-    pub(super) fn keep(&mut self, failure: FailureId, copied: &Copied) {
+    pub(super) fn keep(&mut self, failure: FailureId, copied: Copied) {
         let Some(queue) = &self.queue else { return };
-        let kept = Kept { name: name(failure), copied: copied.clone() };
+        let kept = Kept { name: name(failure), copied };
         match queue.try_send(kept) {
             Ok(()) => self.kept += 1,
             Err(TrySendError::Full(_)) => self.skipped += 1,
@@ -97,7 +98,7 @@ impl Drop for EvidenceFiles {
 /// Device number, first sector and time (`CLOCK_MONOTONIC` in ns) of a failure.
 fn name(failure: FailureId) -> String {
     let FailureId { time_ns, sector, dev } = failure;
-    let (major, minor) = (dev >> 20, dev & 0xf_ffff);
+    let (major, minor) = numbers(dev);
     match sector {
         u64::MAX => format!("{major}-{minor}-passthrough-{time_ns}"),
         sector => format!("{major}-{minor}-{sector}-{time_ns}"),
@@ -130,8 +131,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut files = EvidenceFiles::new(folder.path()).unwrap();
         let copied = Copied { data: vec![1; 512], tuples: vec![2; 8], ..Copied::default() };
-        files.keep(FAILURE, &copied);
-        files.keep(FailureId { sector: u64::MAX, ..FAILURE }, &copied);
+        files.keep(FAILURE, copied.clone());
+        files.keep(FailureId { sector: u64::MAX, ..FAILURE }, copied);
         drop(files);
         let mut names: Vec<_> = fs::read_dir(folder.path())
             .unwrap()

@@ -238,7 +238,7 @@ impl Tracer {
                         let failure = FailureId { time_ns, sector, dev: record.key.dev };
                         let copied = evidence.take(failure);
                         let event = enricher.integrity(record, copied.as_ref());
-                        if let (Some(files), Some(copied)) = (&mut *evidence_files, &copied) {
+                        if let (Some(files), Some(copied)) = (&mut *evidence_files, copied) {
                             files.keep(failure, copied);
                         }
                         (time_ns, Some(event))
