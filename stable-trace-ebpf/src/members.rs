@@ -57,6 +57,41 @@ pub(crate) fn read_or_zero(address: u64) -> u64 {
     word
 }
 
+/// As [`word`], of 32 bits.
+#[inline(always)]
+pub(crate) fn word_32(structure: u64, field: &'static u32) -> u32 {
+    let offset = offset(field);
+    if offset == ABSENT {
+        return 0;
+    }
+    let mut word = 0_u32;
+    // SAFETY: the helper writes 4 bytes, zeros if the address cannot be read, and takes any address.
+    let _ = unsafe {
+        generated::bpf_probe_read_kernel(
+            (&raw mut word).cast(),
+            4,
+            (structure + u64::from(offset)) as *const core::ffi::c_void,
+        )
+    };
+    word
+}
+
+/// Copies a value onto itself. The verifier knows nothing of what a helper has written, so that the ways by which
+/// the value was found are one for what follows.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "a value on the stack, of at most 512 bytes")]
+pub(crate) fn make_unknown<T>(value: &mut T) {
+    let value: *mut T = value;
+    // SAFETY: the helper reads as many bytes as it writes, those of `value`, and leaves them as they are.
+    let _ = unsafe {
+        generated::bpf_probe_read_kernel(
+            value.cast(),
+            size_of::<T>() as u32,
+            value.cast_const().cast(),
+        )
+    };
+}
+
 /// Reads a word that is a member of a kernel structure; 0 if this kernel does not have it, or the address
 /// cannot be read.
 #[inline(always)]

@@ -1,8 +1,10 @@
 //! Reading bios: their device, their direction, and a position among their pages.
 
+use core::arch::asm;
+
 use stable_trace_common::{backing::dev_t, offsets::ABSENT};
 
-use crate::members::{member, offset, offsets};
+use crate::members::{member, offset, offsets, word_32};
 
 /// `BLK_STS_PROTECTION`, `include/linux/blk_types.h`, 5.4 to 7.3: the status of a request, a bio or a
 /// verification whose protection information did not match.
@@ -27,16 +29,17 @@ pub(super) struct BioPosition {
 }
 
 impl BioPosition {
-    /// The position of an iterator (`struct bvec_iter`).
+    /// The position of an iterator (`struct bvec_iter`); with nothing left if it cannot be read. Without branches on
+    /// what is read, as everything in a loop: the verifier follows both ways of each, in each iteration.
     #[inline(always)]
-    pub(super) fn at(bio: u64, iter: u64) -> Option<Self> {
-        Some(Self {
+    pub(super) fn at(bio: u64, iter: u64) -> Self {
+        Self {
             bio,
-            size: member(iter, &offsets().iter_size)?,
-            idx: member(iter, &offsets().iter_idx)?,
-            done: member(iter, &offsets().iter_done)?,
+            size: word_32(iter, &offsets().iter_size),
+            idx: word_32(iter, &offsets().iter_idx),
+            done: word_32(iter, &offsets().iter_done),
             chained: 0,
-        })
+        }
     }
 }
 
@@ -76,4 +79,22 @@ pub(super) fn disk_number(disk: u64) -> Option<u32> {
 #[inline(always)]
 pub(super) const fn direction(flags: u32) -> u32 {
     flags & 1
+}
+
+/// All bits if `a < b`, else none. The compiler makes a branch of anything but assembly.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "64 equal bits")]
+pub(super) fn mask_if_less(a: u32, b: u32) -> u32 {
+    let mut difference = u64::from(a);
+    // SAFETY: computes in registers only.
+    unsafe {
+        asm!(
+            "{0} -= {1}",
+            "{0} s>>= 63",
+            inout(reg) difference,
+            in(reg) u64::from(b),
+            options(pure, nomem, nostack),
+        );
+    }
+    difference as u32
 }

@@ -21,12 +21,12 @@ use stable_trace_common::{
 use super::{
     bio::{BioPosition, own_iter, vec_element},
     failure::{Failure, NOT_VERIFIED},
-    page_loop::{CONTINUE, LoopCtx, STOP, for_each_page},
+    page_loop::{CONTINUE, LoopCtx, STOP, Step, for_each_page},
     pages::{Part, next_part},
 };
 use crate::{
     maps::count_anywhere,
-    members::{member, offset, offsets, read_or_zero},
+    members::{offset, offsets, read_or_zero, word, word_32},
 };
 
 /// The evidence. The agent sets the size, the smallest if no device checks, and reads it when it reads a failure.
@@ -70,17 +70,19 @@ pub(super) fn take<const LOOPED: bool>(ctx: &mut LoopCtx) {
         count_anywhere(Counter::EvidenceSkipped);
         return;
     }
-    for (reading, copy) in [
-        (TUPLES, copy_tuples as extern "C" fn(u32, *mut LoopCtx) -> u64),
-        (DATA, copy_data),
-        (DATA_AGAIN, copy_data),
-    ] {
-        // SAFETY: the loop's caller owns both.
-        unsafe { (*ctx.walk).begin(&*ctx.failure) };
-        ctx.reading = reading;
-        ctx.copied = 0;
-        for_each_page::<LOOPED>(copy, ctx);
-    }
+    copy::<LOOPED, CopyTuples>(TUPLES, ctx);
+    copy::<LOOPED, CopyData>(DATA, ctx);
+    copy::<LOOPED, CopyData>(DATA_AGAIN, ctx);
+}
+
+/// Copies one kind of evidence from the begin of a failure.
+#[inline(always)]
+fn copy<const LOOPED: bool, S: Step>(kind: u32, ctx: &mut LoopCtx) {
+    // SAFETY: the loop's caller owns both.
+    unsafe { (*ctx.walk).begin(&*ctx.failure) };
+    ctx.reading = kind;
+    ctx.copied = 0;
+    for_each_page::<LOOPED, S>(ctx);
 }
 
 /// Counts one failure of the current second; false if it is one too many.
@@ -98,62 +100,71 @@ fn is_within_rate(now: u64) -> bool {
     rate.taken <= MOST_A_SECOND
 }
 
-/// `bpf_loop` callback: copies one part of the data.
-extern "C" fn copy_data(index: u32, ctx: *mut LoopCtx) -> u64 {
-    // SAFETY: the loop's caller owns all of it, and it outlives the loop.
-    let (ctx, walk, failure) = unsafe { (&mut *ctx, &mut *(*ctx).walk, &*(*ctx).failure) };
-    let most = if ctx.reading == DATA { MAX_PARTS } else { MAX_PARTS_AGAIN };
-    if index >= most {
-        return STOP;
+/// Copies one part of the data.
+struct CopyData;
+
+impl Step for CopyData {
+    #[inline(always)]
+    fn take(index: u32, ctx: &mut LoopCtx) -> u64 {
+        // SAFETY: the loop's caller owns all of it, and it outlives the loop.
+        let (walk, failure) = unsafe { (&mut *ctx.walk, &*ctx.failure) };
+        let most = if ctx.reading == DATA { MAX_PARTS } else { MAX_PARTS_AGAIN };
+        if index >= most {
+            return STOP;
+        }
+        let Some(Part { page, in_page, length }) = next_part(walk) else {
+            return STOP;
+        };
+        let Some(address) = address_of(page) else {
+            return STOP;
+        };
+        let header = Header { kind: ctx.reading, at: ctx.copied, tuple_bytes: 0, now: ctx.now };
+        if !send(failure, &header, address + u64::from(in_page), length) {
+            return STOP;
+        }
+        ctx.copied += u64::from(length);
+        CONTINUE
     }
-    let Some(Part { page, in_page, length }) = next_part(walk) else {
-        return STOP;
-    };
-    let Some(address) = address_of(page) else {
-        return STOP;
-    };
-    let header = Header { kind: ctx.reading, at: ctx.copied, tuple_bytes: 0, now: ctx.now };
-    if !send(failure, &header, address + u64::from(in_page), length) {
-        return STOP;
-    }
-    ctx.copied += u64::from(length);
-    CONTINUE
 }
 
-/// `bpf_loop` callback: copies the protection information of the rest of one bio, as far as it is in one piece,
-/// as the block layer allocates it (`bio_integrity_prep`, block/bio-integrity.c, block/bio-integrity-auto.c).
-extern "C" fn copy_tuples(index: u32, ctx: *mut LoopCtx) -> u64 {
-    // SAFETY: as in `copy_data`.
-    let (ctx, walk, failure) = unsafe { (&mut *ctx, &mut *(*ctx).walk, &*(*ctx).failure) };
-    let bio = walk.bio.get();
-    if index >= MAX_BIOS || bio == 0 {
-        return STOP;
+/// Copies the protection information of the rest of one bio, as far as it is in one piece, as the block layer
+/// allocates it (`bio_integrity_prep`, block/bio-integrity.c, block/bio-integrity-auto.c).
+struct CopyTuples;
+
+impl Step for CopyTuples {
+    #[inline(always)]
+    fn take(index: u32, ctx: &mut LoopCtx) -> u64 {
+        // SAFETY: as in `CopyData`.
+        let (walk, failure) = unsafe { (&mut *ctx.walk, &*ctx.failure) };
+        let bio = walk.bio.get();
+        if index >= MAX_BIOS || bio == 0 {
+            return STOP;
+        }
+        let flag = offset(&offsets().request_integrity);
+        let flags = word_32(bio, &offsets().bio_opf);
+        if flag >= 32 || flags >> flag & 1 == 0 {
+            return STOP;
+        }
+        let payload = word(bio, &offsets().bio_integrity);
+        let vec = word(payload, &offsets().payload_vec);
+        let place = if failure.verified == NOT_VERIFIED {
+            rest_of_tuples(bio, payload, vec)
+        } else {
+            tuples_after(failure, vec)
+        };
+        let Some(Tuples { address, length, all }) = place else {
+            return STOP;
+        };
+        let header =
+            Header { kind: TUPLES, at: u64::from(walk.size.get()), tuple_bytes: all, now: ctx.now };
+        if !send(failure, &header, address, length) || walk.chained.get() == 0 {
+            return STOP;
+        }
+        let next = word(bio, &offsets().bio_next);
+        walk.bio.set(next);
+        walk.size.set(word_32(own_iter(next), &offsets().iter_size));
+        CONTINUE
     }
-    let flag = offset(&offsets().request_integrity);
-    let has_payload = member::<u32>(bio, &offsets().bio_opf)
-        .is_some_and(|flags| flag < 32 && flags >> flag & 1 == 1);
-    if !has_payload {
-        return STOP;
-    }
-    let payload: u64 = member(bio, &offsets().bio_integrity).unwrap_or(0);
-    let vec: u64 = member(payload, &offsets().payload_vec).unwrap_or(0);
-    let place = if failure.verified == NOT_VERIFIED {
-        rest_of_tuples(bio, payload, vec)
-    } else {
-        tuples_after(failure, vec)
-    };
-    let Some(Tuples { address, length, all }) = place else {
-        return STOP;
-    };
-    let header =
-        Header { kind: TUPLES, at: u64::from(walk.size.get()), tuple_bytes: all, now: ctx.now };
-    if !send(failure, &header, address, length) || walk.chained.get() == 0 {
-        return STOP;
-    }
-    let next = member(bio, &offsets().bio_next).unwrap_or(0);
-    walk.bio.set(next);
-    walk.size.set(member(own_iter(next), &offsets().iter_size).unwrap_or(0));
-    CONTINUE
 }
 
 /// Where the tuples of the rest of a bio are.
@@ -171,9 +182,9 @@ struct Tuples {
 #[inline(always)]
 fn rest_of_tuples(bio: u64, payload: u64, vec: u64) -> Option<Tuples> {
     let iter = payload + u64::from(offset(&offsets().payload_own_iter));
-    let BioPosition { size, idx, done, .. } = BioPosition::at(bio, iter)?;
+    let BioPosition { size, idx, done, .. } = BioPosition::at(bio, iter);
     let element = vec_element(vec, u64::from(idx));
-    let len: u32 = member(element, &offsets().vec_len)?;
+    let len = word_32(element, &offsets().vec_len);
     let length = len.wrapping_sub(done).min(size);
     Some(Tuples { address: start_of(element)? + u64::from(done), length, all: size })
 }
@@ -182,7 +193,7 @@ fn rest_of_tuples(bio: u64, payload: u64, vec: u64) -> Option<Tuples> {
 #[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "less than the length of an element, a u32")]
 fn tuples_after(failure: &Failure, vec: u64) -> Option<Tuples> {
-    let len: u32 = member(vec, &offsets().vec_len)?;
+    let len = word_32(vec, &offsets().vec_len);
     let data = failure.verified + u64::from(failure.position.size);
     let verified = (u64::from(len) * failure.verified).checked_div(data)?;
     let length = len.wrapping_sub(verified as u32);
@@ -192,8 +203,8 @@ fn tuples_after(failure: &Failure, vec: u64) -> Option<Tuples> {
 /// The address of what an element of a vector is of.
 #[inline(always)]
 fn start_of(element: u64) -> Option<u64> {
-    let page: u64 = member(element, &offsets().vec_page)?;
-    let start: u32 = member(element, &offsets().vec_offset)?;
+    let page = word(element, &offsets().vec_page);
+    let start = word_32(element, &offsets().vec_offset);
     Some(address_of(page)? + u64::from(start))
 }
 

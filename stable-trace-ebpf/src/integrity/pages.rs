@@ -2,24 +2,29 @@
 
 use super::{
     bio::{BioPosition, own_iter, vec_element},
-    page_loop::{CONTINUE, LoopCtx, STOP},
+    page_loop::{CONTINUE, LoopCtx, STOP, Step},
     walk::PageWalk,
 };
-use crate::members::{member, offset, offsets};
+use crate::members::{offset, offsets, word, word_32};
 
-/// `bpf_loop` callback: stores one page in the walk.
-pub(super) extern "C" fn collect(index: u32, ctx: *mut LoopCtx) -> u64 {
-    // SAFETY: the loop's caller owns both, and they outlive the loop.
-    let walk = unsafe { &mut *(*ctx).walk };
-    let Some(Part { page, .. }) = next_part(walk) else {
-        return STOP;
-    };
-    let Some(slot) = walk.pages.get_mut(index as usize) else {
-        return STOP;
-    };
-    slot.set(page);
-    walk.found.set(u64::from(index) + 1);
-    CONTINUE
+/// Stores one page in the walk.
+pub(super) struct Collect;
+
+impl Step for Collect {
+    #[inline(always)]
+    fn take(index: u32, ctx: &mut LoopCtx) -> u64 {
+        // SAFETY: the loop's caller owns them, and they outlive the loop.
+        let walk = unsafe { &mut *ctx.walk };
+        let Some(Part { page, .. }) = next_part(walk) else {
+            return STOP;
+        };
+        let Some(slot) = walk.pages.get_mut(index as usize) else {
+            return STOP;
+        };
+        slot.set(page);
+        walk.found.set(u64::from(index) + 1);
+        CONTINUE
+    }
 }
 
 /// A part of the data within one page.
@@ -42,22 +47,23 @@ pub(super) fn next_part(walk: &mut PageWalk) -> Option<Part> {
         if walk.chained.get() == 0 {
             return None;
         }
-        walk.bio.set(member(walk.bio.get(), &offsets().bio_next)?);
-        walk.vec.set(member(walk.bio.get(), &offsets().bio_vec)?);
-        let position = BioPosition::at(walk.bio.get(), own_iter(walk.bio.get()))?;
+        let bio = word(walk.bio.get(), &offsets().bio_next);
+        walk.bio.set(bio);
+        walk.vec.set(word(bio, &offsets().bio_vec));
+        let position = BioPosition::at(bio, own_iter(bio));
         walk.size.set(position.size);
         walk.idx.set(position.idx);
         walk.done.set(position.done);
     }
     let element = vec_element(walk.vec.get(), u64::from(walk.idx.get()));
-    let page: u64 = member(element, &offsets().vec_page)?;
-    let start: u32 = member(element, &offsets().vec_offset)?;
-    let len: u32 = member(element, &offsets().vec_len)?;
+    let page = word(element, &offsets().vec_page);
+    let start = word_32(element, &offsets().vec_offset);
+    let len = word_32(element, &offsets().vec_len);
     let shift = offset(&offsets().page_shift) & 31;
     let at = start.wrapping_add(walk.done.get());
     let in_page = at & ((1 << shift) - 1);
     let step = ((1 << shift) - in_page).min(len.wrapping_sub(walk.done.get())).min(walk.size.get());
-    if step == 0 {
+    if page == 0 || step == 0 {
         return None;
     }
     walk.size.set(walk.size.get() - step);

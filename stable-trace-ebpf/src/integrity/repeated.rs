@@ -6,7 +6,7 @@
 use aya_ebpf::{bindings::BPF_ANY, macros::map, maps::LruHashMap};
 use stable_trace_common::counter::Counter;
 
-use super::page_loop::{CONTINUE, LoopCtx, STOP};
+use super::page_loop::{CONTINUE, LoopCtx, STOP, Step};
 use crate::maps::count_anywhere;
 
 /// The pages of the latest failures, by the address of their `struct page`.
@@ -34,40 +34,50 @@ const REPEATED_WITHIN_NS: u64 = 1_000_000_000;
 /// [`LoopCtx::repeated`]: a page failed on a lower device before.
 pub(super) const REPEATED: u64 = 1;
 
-/// `bpf_loop` callback: sets [`LoopCtx::repeated`] if the page failed on another device since the failed
+/// Sets [`LoopCtx::repeated`] if the page failed on another device since the failed
 /// operation began.
-pub(super) extern "C" fn seen_on_lower_device(index: u32, ctx: *mut LoopCtx) -> u64 {
-    // SAFETY: the loop's caller owns all of it, and it outlives the loop.
-    let (ctx, walk, failure) = unsafe { (&mut *ctx, &*(*ctx).walk, &*(*ctx).failure) };
-    let Some(page) = walk.page(index) else {
-        return STOP;
-    };
-    let since = if failure.since_ns == 0 {
-        ctx.now.saturating_sub(REPEATED_WITHIN_NS)
-    } else {
-        failure.since_ns
-    };
-    // SAFETY: an entry is replaced as a whole, and a torn one is still an entry of the same page.
-    if let Some(other) = unsafe { FAILED_PAGES.get(page) }
-        && other.dev != failure.key.dev
-        && other.time_ns >= since
-    {
-        ctx.repeated = REPEATED;
-        return STOP;
+pub(super) struct FindOnLowerDevice;
+
+impl Step for FindOnLowerDevice {
+    #[inline(always)]
+    fn take(index: u32, ctx: &mut LoopCtx) -> u64 {
+        // SAFETY: the loop's caller owns all of it, and it outlives the loop.
+        let (walk, failure) = unsafe { (&*ctx.walk, &*ctx.failure) };
+        let Some(page) = walk.page(index) else {
+            return STOP;
+        };
+        let since = if failure.since_ns == 0 {
+            ctx.now.saturating_sub(REPEATED_WITHIN_NS)
+        } else {
+            failure.since_ns
+        };
+        // SAFETY: an entry is replaced as a whole, and a torn one is still an entry of the same page.
+        if let Some(other) = unsafe { FAILED_PAGES.get(page) }
+            && other.dev != failure.key.dev
+            && other.time_ns >= since
+        {
+            ctx.repeated = REPEATED;
+            return STOP;
+        }
+        CONTINUE
     }
-    CONTINUE
 }
 
-/// `bpf_loop` callback: stores the page for the devices above.
-pub(super) extern "C" fn remember_page(index: u32, ctx: *mut LoopCtx) -> u64 {
-    // SAFETY: the loop's caller owns all of it, and it outlives the loop.
-    let (ctx, walk, failure) = unsafe { (&*ctx, &*(*ctx).walk, &*(*ctx).failure) };
-    let Some(page) = walk.page(index) else {
-        return STOP;
-    };
-    let entry = FailedPage { time_ns: ctx.now, dev: failure.key.dev, unused: 0 };
-    if FAILED_PAGES.insert(page, entry, u64::from(BPF_ANY)).is_err() {
-        count_anywhere(Counter::FailedPagesFull);
+/// Stores the page for the devices above.
+pub(super) struct Remember;
+
+impl Step for Remember {
+    #[inline(always)]
+    fn take(index: u32, ctx: &mut LoopCtx) -> u64 {
+        // SAFETY: the loop's caller owns all of it, and it outlives the loop.
+        let (walk, failure) = unsafe { (&*ctx.walk, &*ctx.failure) };
+        let Some(page) = walk.page(index) else {
+            return STOP;
+        };
+        let entry = FailedPage { time_ns: ctx.now, dev: failure.key.dev, unused: 0 };
+        if FAILED_PAGES.insert(page, entry, u64::from(BPF_ANY)).is_err() {
+            count_anywhere(Counter::FailedPagesFull);
+        }
+        CONTINUE
     }
-    CONTINUE
 }

@@ -19,15 +19,15 @@ use super::{
     evidence,
     failure::Failure,
     page_loop::{LoopCtx, for_each_page},
-    pages::collect,
-    repeated::{REPEATED, remember_page, seen_on_lower_device},
-    runs::{describe, group},
+    pages::Collect,
+    repeated::{FindOnLowerDevice, REPEATED, Remember},
+    runs::{Describe, Group},
     submit::submitter_of,
     walk::{PageWalk, WalkSlot},
 };
 use crate::{
     maps::{EVENTS, add_one, count_anywhere, wake_up},
-    members::{offset, offsets},
+    members::{make_unknown, offset, offsets},
 };
 
 /// Integrity failures, by disk, operation, check and source. One value for all CPUs, added to
@@ -37,7 +37,9 @@ static INTEGRITY_ERRORS: HashMap<IntegrityKey, u64> = HashMap::with_max_entries(
 
 /// Counts and streams a failure, unless it was already counted for a lower device.
 #[inline(always)]
-pub(super) fn report_failure<const LOOPED: bool>(slot: WalkSlot, failure: &Failure) {
+pub(super) fn report_failure<const LOOPED: bool>(slot: WalkSlot, mut failure: Failure) {
+    make_unknown(&mut failure);
+    let failure = &failure;
     // SAFETY: no pointer is involved.
     let now = unsafe { bpf_ktime_get_ns() };
     let Some(walk) = PageWalk::take(slot) else {
@@ -51,19 +53,19 @@ pub(super) fn report_failure<const LOOPED: bool>(slot: WalkSlot, failure: &Failu
     walk.begin(failure);
     let mut ctx =
         LoopCtx { walk, failure, runs: ptr::null_mut(), now, repeated: 0, reading: 0, copied: 0 };
-    for_each_page::<LOOPED>(collect, &mut ctx);
-    for_each_page::<LOOPED>(seen_on_lower_device, &mut ctx);
+    for_each_page::<LOOPED, Collect>(&mut ctx);
+    for_each_page::<LOOPED, FindOnLowerDevice>(&mut ctx);
     if ctx.repeated == REPEATED {
         count_anywhere(Counter::IntegrityRepeated);
     } else {
-        for_each_page::<LOOPED>(remember_page, &mut ctx);
+        for_each_page::<LOOPED, Remember>(&mut ctx);
         count_failure(&failure.key);
         if let Some(mut entry) = begin_record(failure, now) {
             // SAFETY: the reservation is as large as the record, and `begin_record` has written all
             // of it.
             ctx.runs = unsafe { &raw mut (*entry.as_mut_ptr()).runs };
-            for_each_page::<LOOPED>(group, &mut ctx);
-            for_each_page::<LOOPED>(describe, &mut ctx);
+            for_each_page::<LOOPED, Group>(&mut ctx);
+            for_each_page::<LOOPED, Describe>(&mut ctx);
             evidence::take::<LOOPED>(&mut ctx);
             submit_record(entry);
         }

@@ -75,7 +75,7 @@ fn completed<const LOOPED: bool>(request: u64, status: u64, bytes: u64) {
         return;
     }
     if let Some(failure) = failure(request, bytes & 0xffff_ffff) {
-        report_failure::<LOOPED>(WalkSlot::Request, &failure);
+        report_failure::<LOOPED>(WalkSlot::Request, failure);
     }
 }
 
@@ -88,13 +88,7 @@ fn failure(request: u64, bytes: u64) -> Option<Failure> {
         member(request, &offsets().request_disk)?
     };
     let bio: u64 = member(request, &offsets().request_bio)?;
-    let mut position = BioPosition::at(bio, own_iter(bio)).unwrap_or(BioPosition {
-        bio,
-        size: 0,
-        idx: 0,
-        done: 0,
-        chained: 0,
-    });
+    let mut position = BioPosition::at(bio, own_iter(bio));
     position.chained = 1;
     // Taken in any case, so that the next failure does not find it.
     let reported = check_report::take_reported();

@@ -6,7 +6,7 @@ use stable_trace_common::{
     offsets::ABSENT,
 };
 
-use super::page_loop::{CONTINUE, LoopCtx, STOP};
+use super::page_loop::{CONTINUE, LoopCtx, STOP, Step};
 use crate::{
     folio::{self, MAPPING_FLAGS},
     members::{member, offset, offsets, word},
@@ -21,73 +21,84 @@ const SWAP_OWNER: u64 = 2;
 /// Set in the address of a mapping whose page is a buffer of direct I/O.
 const SHARED_FLAG: u64 = 1;
 
-/// `bpf_loop` callback: adds one page to the run before it if it continues that run, else to a new run.
-pub(super) extern "C" fn group(index: u32, ctx: *mut LoopCtx) -> u64 {
-    // SAFETY: the loop's caller owns both, and they outlive the loop.
-    let (walk, failure) = unsafe { (&mut *(*ctx).walk, &*(*ctx).failure) };
-    let Some(page) = walk.page(index) else {
-        return STOP;
-    };
-    let head = folio::head_of_page(page);
-    let base: u64 = member(head, &offsets().folio_index).unwrap_or(0);
-    let bytes = u64::from(offset(&offsets().page_bytes));
-    let owner = owner(page, head, failure.key.op);
-    let index = base + (page - head) / if bytes == 0 { 1 } else { bytes };
-    let continues = walk.used.get() != 0
-        && walk.last.get() == owner
-        && (owner <= SWAP_OWNER || index == walk.last_index.get().wrapping_add(1));
-    walk.last.set(owner);
-    walk.last_index.set(index);
-    if !continues {
-        walk.used.set(walk.used.get() + 1);
+/// Adds one page to the run before it if it continues that run, else to a new run.
+pub(super) struct Group;
+
+impl Step for Group {
+    #[inline(always)]
+    fn take(index: u32, ctx: &mut LoopCtx) -> u64 {
+        // SAFETY: the loop's caller owns them, and they outlive the loop.
+        let (walk, failure) = unsafe { (&mut *ctx.walk, &*ctx.failure) };
+        let Some(page) = walk.page(index) else {
+            return STOP;
+        };
+        let head = folio::head_of_page(page);
+        let base: u64 = member(head, &offsets().folio_index).unwrap_or(0);
+        let bytes = u64::from(offset(&offsets().page_bytes));
+        let owner = owner(page, head, failure.key.op);
+        let index = base + (page - head) / if bytes == 0 { 1 } else { bytes };
+        let continues = walk.used.get() != 0
+            && walk.last.get() == owner
+            && (owner <= SWAP_OWNER || index == walk.last_index.get().wrapping_add(1));
+        walk.last.set(owner);
+        walk.last_index.set(index);
+        if !continues {
+            walk.used.set(walk.used.get() + 1);
+        }
+        let at = usize::try_from(walk.used.get().wrapping_sub(1)).unwrap_or(RUNS);
+        let Some(run) = walk.runs.get_mut(at) else {
+            return STOP;
+        };
+        if continues {
+            run.count.set(run.count.get() + 1);
+        } else {
+            run.count.set(1);
+            run.owner.set(owner);
+            run.head.set(head);
+            run.index.set(index);
+        }
+        CONTINUE
     }
-    let at = usize::try_from(walk.used.get().wrapping_sub(1)).unwrap_or(RUNS);
-    let Some(run) = walk.runs.get_mut(at) else {
-        return STOP;
-    };
-    if continues {
-        run.count.set(run.count.get() + 1);
-    } else {
-        run.count.set(1);
-        run.owner.set(owner);
-        run.head.set(head);
-        run.index.set(index);
-    }
-    CONTINUE
 }
 
-/// `bpf_loop` callback: writes one run to the record, with the identity of its owner.
-pub(super) extern "C" fn describe(index: u32, ctx: *mut LoopCtx) -> u64 {
-    // SAFETY: the loop's caller owns all of it, and it outlives the loop.
-    let (walk, runs) = unsafe { (&*(*ctx).walk, &mut *(*ctx).runs) };
-    if u64::from(index) >= walk.used.get() {
-        return STOP;
-    }
-    let (Some(found), Some(run)) = (walk.runs.get(index as usize), runs.get_mut(index as usize))
-    else {
-        return STOP;
-    };
-    run.count = found.count.get();
-    let owner = found.owner.get();
-    if owner <= SWAP_OWNER {
-        run.kind = match owner {
-            ANONYMOUS_OWNER => ANONYMOUS,
-            SWAP_OWNER => SWAP,
-            _ => UNOWNED,
+/// Writes one run to the record, with the identity of its owner.
+pub(super) struct Describe;
+
+impl Step for Describe {
+    #[inline(always)]
+    fn take(index: u32, ctx: &mut LoopCtx) -> u64 {
+        // SAFETY: the loop's caller owns all of it, and it outlives the loop.
+        let (walk, runs) = unsafe { (&*ctx.walk, &mut *ctx.runs) };
+        if u64::from(index) >= walk.used.get() {
+            return STOP;
+        }
+        let (Some(found), Some(run)) =
+            (walk.runs.get(index as usize), runs.get_mut(index as usize))
+        else {
+            return STOP;
         };
-        return CONTINUE;
+        run.count = found.count.get();
+        let owner = found.owner.get();
+        if owner <= SWAP_OWNER {
+            run.kind = match owner {
+                ANONYMOUS_OWNER => ANONYMOUS,
+                SWAP_OWNER => SWAP,
+                _ => UNOWNED,
+            };
+            return CONTINUE;
+        }
+        let mapping = owner & !SHARED_FLAG;
+        run.kind = if owner == mapping { FILE } else { SHARED };
+        let mut first = Folio::UNKNOWN;
+        if folio::identify(found.head.get(), mapping, &mut first).is_some() {
+            first.index = found.index.get();
+            run.first = first;
+            run.stable = folio::stable_required(mapping);
+        } else if run.kind == FILE {
+            run.kind = UNOWNED;
+        }
+        CONTINUE
     }
-    let mapping = owner & !SHARED_FLAG;
-    run.kind = if owner == mapping { FILE } else { SHARED };
-    let mut first = Folio::UNKNOWN;
-    if folio::identify(found.head.get(), mapping, &mut first).is_some() {
-        first.index = found.index.get();
-        run.first = first;
-        run.stable = folio::stable_required(mapping);
-    } else if run.kind == FILE {
-        run.kind = UNOWNED;
-    }
-    CONTINUE
 }
 
 /// The owner of a page by what its folio is in the middle of, and by its `mapping`. A page that has a mapping is

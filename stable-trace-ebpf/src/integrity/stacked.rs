@@ -9,8 +9,8 @@ use stable_trace_common::integrity::{BLOCK, IntegrityKey, UNKNOWN_CHECK};
 
 use super::{
     bio::{
-        BIO_MAX_VECS, BLK_STS_PROTECTION, BioPosition, direction, disk_number, disk_of, own_iter,
-        vec_element,
+        BIO_MAX_VECS, BLK_STS_PROTECTION, BioPosition, direction, disk_number, disk_of,
+        mask_if_less, own_iter, vec_element,
     },
     failure::{Failure, NOT_VERIFIED},
     report::report_failure,
@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     maps::checks_integrity,
-    members::{member, offset, offsets},
+    members::{member, offset, offsets, word_32},
 };
 
 /// The three forms of the probe, with `bpf_loop` or with unrolled loops.
@@ -85,7 +85,7 @@ fn ended<const LOOPED: bool>(bio: u64) {
         return;
     }
     if let Some(failure) = failure(bio) {
-        report_failure::<LOOPED>(WalkSlot::Stacked, &failure);
+        report_failure::<LOOPED>(WalkSlot::Stacked, failure);
     }
 }
 
@@ -99,29 +99,26 @@ fn failure(bio: u64) -> Option<Failure> {
         return None;
     }
     let dev = disk_number(disk)?;
+    let iter = own_iter(bio);
+    let mut position = BioPosition::at(bio, iter);
+    let mut sector: u64 = member(iter, &offsets().iter_sector)?;
+    if position.size == 0 {
+        // The iterator is at the end: the failure begins at the start of the bio.
+        let size = length(bio)?;
+        position = BioPosition { bio, size, idx: 0, done: 0, chained: 0 };
+        sector = sector.wrapping_sub(u64::from(size >> 9));
+    }
     // The time of submission is not known. So a failure counts as a repetition only if a lower device
     // checks integrity: a page of a reused buffer may have failed elsewhere just before.
-    let verified = NOT_VERIFIED;
     let since_ns = if checks_integrity(dev) { 0 } else { u64::MAX };
-    let iter = own_iter(bio);
-    let left: u32 = member(iter, &offsets().iter_size)?;
-    let sector: u64 = member(iter, &offsets().iter_sector)?;
     let key = IntegrityKey {
         dev,
         op: direction(member(bio, &offsets().bio_opf)?),
         check: UNKNOWN_CHECK,
         source: BLOCK,
     };
-    if left != 0 {
-        let position = BioPosition::at(bio, iter)?;
-        return Some(Failure { key, position, sector, bytes: u64::from(left), since_ns, verified });
-    }
-    // The iterator is at the end: the failure begins at the start of the bio.
-    let bytes = length(bio)?;
-    let position = BioPosition { bio, size: bytes, idx: 0, done: 0, chained: 0 };
-    let bytes = u64::from(bytes);
-    let sector = sector.wrapping_sub(bytes >> 9);
-    Some(Failure { key, position, sector, bytes, since_ns, verified })
+    let bytes = u64::from(position.size);
+    Some(Failure { key, position, sector, bytes, since_ns, verified: NOT_VERIFIED })
 }
 
 /// The original length of a bio in bytes.
@@ -130,12 +127,10 @@ fn length(bio: u64) -> Option<u32> {
     let vec: u64 = member(bio, &offsets().bio_vec)?;
     let elements: u16 = member(bio, &offsets().bio_vcnt)?;
     let mut bytes = 0;
+    // Always as often: the verifier would follow what comes after the loop once for each end of it.
     for index in 0..BIO_MAX_VECS {
-        if index >= elements {
-            break;
-        }
-        let len: u32 = member(vec_element(vec, u64::from(index)), &offsets().vec_len)?;
-        bytes += len;
+        let len = word_32(vec_element(vec, u64::from(index)), &offsets().vec_len);
+        bytes += len & mask_if_less(u32::from(index), u32::from(elements));
     }
     Some(bytes)
 }

@@ -20,7 +20,8 @@ use stable_trace_common::{counter::Counter, integrity::IntegrityKey};
 
 use super::{
     bio::{
-        BIO_MAX_VECS, BLK_STS_PROTECTION, BioPosition, direction, disk_number, disk_of, vec_element,
+        BIO_MAX_VECS, BLK_STS_PROTECTION, BioPosition, direction, disk_number, disk_of,
+        mask_if_less, vec_element,
     },
     check_report,
     failure::Failure,
@@ -29,7 +30,7 @@ use super::{
 };
 use crate::{
     maps::count_anywhere,
-    members::{member, offset, offsets},
+    members::{member, offset, offsets, word_32},
 };
 
 /// The bio and the iterator of a verification, by `task_struct`. Only with a kretprobe, which does not
@@ -158,7 +159,7 @@ fn verified<const LOOPED: bool>(bio: u64, iter: u64, status: u64) {
         return;
     }
     if let Some(failure) = failure(bio, iter) {
-        report_failure::<LOOPED>(WalkSlot::Verify, &failure);
+        report_failure::<LOOPED>(WalkSlot::Verify, failure);
     }
 }
 
@@ -168,7 +169,7 @@ fn failure(bio: u64, iter: u64) -> Option<Failure> {
     let queue: u64 = member(disk, &offsets().disk_queue)?;
     let interval: u8 = member(queue, &offsets().queue_interval)?;
     let sector: u64 = member(iter, &offsets().iter_sector)?;
-    let position = BioPosition::at(bio, iter)?;
+    let position = BioPosition::at(bio, iter);
     let logged = check_report::take_logged();
     let key = IntegrityKey {
         dev: disk_number(disk)?,
@@ -201,18 +202,17 @@ fn advanced(mut position: BioPosition, bytes: u64) -> Option<BioPosition> {
     let mut left = bytes as u32;
     let vec: u64 = member(position.bio, &offsets().bio_vec)?;
     position.size -= left;
+    // Always as often, as in `stacked::length`. The iterations after the right element change nothing.
     for _ in 0..BIO_MAX_VECS {
-        let len: u32 = member(vec_element(vec, u64::from(position.idx)), &offsets().vec_len)?;
+        let len = word_32(vec_element(vec, u64::from(position.idx)), &offsets().vec_len);
         let rest = len.wrapping_sub(position.done);
-        if left < rest {
-            position.done += left;
-            return Some(position);
-        }
-        left -= rest;
-        position.idx += 1;
-        position.done = 0;
+        let found = mask_if_less(left, rest);
+        left -= rest & !found;
+        position.idx += 1 & !found;
+        position.done &= found;
     }
-    None
+    position.done += left;
+    Some(position)
 }
 
 #[inline(always)]
