@@ -52,7 +52,7 @@ fn event(fields: &str) -> Event {
 
 fn line(seq: u64, us: u64, event: Event) -> Line {
     let time = UNIX_EPOCH + Duration::from_hours(490_896) + Duration::from_micros(us);
-    Line { seq, time: time.into(), event }
+    Line { seq, time: time.into(), monotonic_ns: None, event }
 }
 
 const WRITER: &str = r#""context": "write_begin", "function": "f", "pid": 1, "tid": 1, "comm": "w",

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     event::{Line, Summary, Verdict},
-    units::Timestamp,
+    units::MonotonicTime,
 };
 
 /// Computes verdicts and their number, associations, and the paired errors of the workload.
@@ -59,8 +59,8 @@ impl Engine {
 
     /// Returns the verdicts that are due if every event up to `now` has been observed. A live run calls it when the ring buffer is empty, so that verdicts do not wait
     /// for the next event. A report gets the same verdicts without it.
-    pub fn settle(&mut self, now: Timestamp) -> Vec<Verdict> {
-        let due = self.correlator.settle(now.unix_ns());
+    pub fn settle(&mut self, now: MonotonicTime) -> Vec<Verdict> {
+        let due = self.correlator.settle(now.ns());
         self.count(due)
     }
 

@@ -20,7 +20,7 @@ pub(crate) fn ns(us: u64) -> u64 {
 }
 
 pub(crate) fn line(seq: u64, us: u64, event: Event) -> Line {
-    Line { seq, time: time(us), event }
+    Line { seq, time: time(us), monotonic_ns: None, event }
 }
 
 /// A start line with all probes that see writers, two disks with protection information, and a loop

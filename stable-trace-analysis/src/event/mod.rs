@@ -44,9 +44,23 @@ pub struct Line {
     pub seq: u64,
     /// Time of the event; for a stall, its end.
     pub time: Timestamp,
+    /// The same by `CLOCK_MONOTONIC`, in ns, which steps of the wall clock do not change. Absent in recordings of
+    /// older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub monotonic_ns: Option<u64>,
     /// The event.
     #[serde(flatten)]
     pub event: Event,
+}
+
+impl Line {
+    /// The time in ns by the clock that lines are compared by: the monotonic one, or else the wall clock.
+    pub const fn instant_ns(&self) -> u64 {
+        match self.monotonic_ns {
+            Some(ns) => ns,
+            None => self.time.unix_ns(),
+        }
+    }
 }
 
 /// An event of the stream.

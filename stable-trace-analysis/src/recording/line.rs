@@ -30,6 +30,8 @@ struct Head<'a> {
     seq: u64,
     #[serde(borrow)]
     time: Cow<'a, str>,
+    #[serde(default)]
+    monotonic_ns: Option<u64>,
 }
 
 /// Fails if the line is not a JSON object, or its fields are not those of its type.
@@ -54,7 +56,7 @@ pub(super) fn parse(line: &[u8]) -> Result<Parsed, serde_json::Error> {
         }
     };
     let time = head.time.parse().map_err(serde_json::Error::custom)?;
-    Ok(Parsed::Line(Box::new(Line { seq: head.seq, time, event })))
+    Ok(Parsed::Line(Box::new(Line { seq: head.seq, time, monotonic_ns: head.monotonic_ns, event })))
 }
 
 /// The sequence number of a line in flat JSON that is neither a `start` nor a `summary`.
@@ -68,8 +70,12 @@ fn flat_head(line: &[u8]) -> Option<(Head<'_>, Fields<'_>)> {
     let mut fields = Fields::of(line);
     let ("seq", Value::Count(seq)) = fields.next()? else { return None };
     let ("time", Value::Text(time)) = fields.next()? else { return None };
-    let ("type", Value::Text(kind)) = fields.next()? else { return None };
-    Some((Head { kind: kind.into(), seq, time: time.into() }, fields))
+    let (monotonic_ns, kind) = match fields.next()? {
+        ("monotonic_ns", Value::Count(ns)) => (Some(ns), fields.next()?),
+        other => (None, other),
+    };
+    let ("type", Value::Text(kind)) = kind else { return None };
+    Some((Head { kind: kind.into(), seq, time: time.into(), monotonic_ns }, fields))
 }
 
 /// Deserializes the fields after the head, with `serde_json` if they are not flat JSON.
@@ -116,6 +122,8 @@ mod tests {
             STALL,
             FLAT,
             &FLAT.replace('\n', "\r\n"),
+            &FLAT.replace(r#""type""#, r#""monotonic_ns":77,"type""#),
+            &FLAT.replace(r#""type""#, r#""monotonic_ns":"77","type""#),
             &FLAT.replace("}\n", "}\x0c\n"),
             &FLAT.replace('}', r#","pid":5}"#),
             &FLAT.replace('}', r#","later":"x","also":7}"#),
@@ -190,7 +198,8 @@ mod tests {
         #[test]
         fn a_lost_line_is_read_back(seq in any::<u64>(), count in any::<u64>()) {
             let lost = Event::Lost(Lost { count, since_seq: seq, within_ns: None });
-            let line = Line { seq, time: "2026-01-02T03:04:05.000000006Z".parse().unwrap(), event: lost };
+            let time = "2026-01-02T03:04:05.000000006Z".parse().unwrap();
+            let line = Line { seq, time, monotonic_ns: Some(seq), event: lost };
             let text = serde_json::to_vec(&line).unwrap();
             prop_assert_eq!(by_parse(&text), Some(line));
         }

@@ -116,7 +116,12 @@ mod tests {
     };
 
     fn line(seq: u64, event: Event) -> Line {
-        Line { seq, time: "2026-01-02T03:04:05.000000006Z".parse().unwrap(), event }
+        Line {
+            seq,
+            time: "2026-01-02T03:04:05.000000006Z".parse().unwrap(),
+            monotonic_ns: None,
+            event,
+        }
     }
 
     fn lost(seq: u64) -> Line {

@@ -114,7 +114,12 @@ impl ReportBuilder {
         self.event(line, time_ns);
         let as_line = |verdict: Verdict| {
             self.add_verdict(&verdict);
-            Line { seq: line.seq, time: line.time, event: Event::Verdict(verdict) }
+            Line {
+                seq: line.seq,
+                time: line.time,
+                monotonic_ns: line.monotonic_ns,
+                event: Event::Verdict(verdict),
+            }
         };
         due.into_iter().map(as_line).collect()
     }
@@ -188,7 +193,7 @@ impl ReportBuilder {
             self.add_verdict(&verdict);
             seq = seq.saturating_add(1);
             let event = Event::Verdict(verdict);
-            self.report.added.push(Line { seq, time, event });
+            self.report.added.push(Line { seq, time, monotonic_ns: None, event });
         }
         if !ended && let Some(count) = summary.counts.get_mut("verdict") {
             *count += self.report.added.len() as u64;
@@ -198,7 +203,7 @@ impl ReportBuilder {
         self.report.summary = summary;
         self.report.last = Some(match self.report.last.take() {
             Some(line) => Line { event, ..line },
-            None => Line { seq: seq.saturating_add(1), time, event },
+            None => Line { seq: seq.saturating_add(1), time, monotonic_ns: None, event },
         });
         self.report
     }

@@ -39,6 +39,7 @@ mod tests {
         let line = Line {
             seq: 7,
             time: "2026-01-02T03:04:05.000000006Z".parse().unwrap(),
+            monotonic_ns: Some(9),
             event: Event::Lost(Lost { count: 3, since_seq: 6, within_ns: None }),
         };
         JsonSink::new(&mut out).line(&line).unwrap();
@@ -48,7 +49,7 @@ mod tests {
             object,
             serde_json::json!({
                 "type": "lost", "seq": 7, "time": "2026-01-02T03:04:05.000000006Z",
-                "count": 3, "since_seq": 6,
+                "monotonic_ns": 9, "count": 3, "since_seq": 6,
             })
         );
         assert_eq!(serde_json::from_slice::<Line>(&out).unwrap(), line);

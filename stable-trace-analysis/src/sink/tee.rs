@@ -76,7 +76,8 @@ mod tests {
         let text = Shared::default();
         let mut tee = Tee::new(vec![Box::new(Closed), Box::new(JsonSink::new(text.clone()))]);
         let event = Event::Lost(Lost { count: 1, since_seq: 0, within_ns: None });
-        let line = Line { seq: 1, time: crate::units::Timestamp::default(), event };
+        let line =
+            Line { seq: 1, time: crate::units::Timestamp::default(), monotonic_ns: None, event };
         assert_eq!(tee.line(&line).unwrap_err().kind(), io::ErrorKind::BrokenPipe);
         assert_eq!(serde_json::from_slice::<Line>(&text.0.borrow()).unwrap(), line);
     }

@@ -17,6 +17,17 @@ pub(super) fn monotonic() -> MonotonicTime {
     MonotonicTime::from_ns(seconds.saturating_mul(1_000_000_000).saturating_add(ns))
 }
 
+/// The monotonic time of a wall-clock time, by its age.
+pub(super) fn monotonic_time(time: Timestamp) -> MonotonicTime {
+    let (now, wall) = both_now();
+    let (time, wall) = (time.unix_ns(), wall.unix_ns());
+    MonotonicTime::from_ns(if time <= wall {
+        now.ns().saturating_sub(wall - time)
+    } else {
+        now.ns().saturating_add(time - wall)
+    })
+}
+
 /// The wall-clock time of a monotonic time. It is computed from the age of the monotonic time, so
 /// that it follows changes of the wall clock.
 pub(super) fn wall_time(time: MonotonicTime) -> Timestamp {
@@ -30,7 +41,7 @@ pub(super) fn wall_time(time: MonotonicTime) -> Timestamp {
 }
 
 /// Reads both clocks as close together as possible: the thread may be preempted between readings.
-fn both_now() -> (MonotonicTime, Timestamp) {
+pub(super) fn both_now() -> (MonotonicTime, Timestamp) {
     let mut best: Option<(u64, MonotonicTime, Timestamp)> = None;
     for _ in 0..ATTEMPTS {
         let before = monotonic().ns();
@@ -56,5 +67,7 @@ mod tests {
         let behind = Timestamp::now().unix_ns() - ago.unix_ns();
         assert!(behind >= 999_000_000, "{behind}");
         assert!(behind < 60_000_000_000, "{behind}");
+        let back = monotonic_time(ago).ns();
+        assert!(back.abs_diff(monotonic().ns() - 1_000_000_000) < 60_000_000_000, "{back}");
     }
 }

@@ -43,22 +43,23 @@ impl Emitter {
 
     /// Writes an event that happens now.
     pub(crate) fn emit_now(&mut self, event: Event) -> io::Result<()> {
-        self.emit(Timestamp::now(), event)
+        let (monotonic, wall) = clock::both_now();
+        self.emit(wall, monotonic, event)
     }
 
     /// Writes an event that happened at a time of the kernel's clock.
     pub(crate) fn emit_at(&mut self, time: MonotonicTime, event: Event) -> io::Result<()> {
-        self.emit(clock::wall_time(time), event)
+        self.emit(clock::wall_time(time), time, event)
     }
 
     /// Writes an event of another process, with the time that it reported.
     pub(crate) fn emit_reported(&mut self, time: Timestamp, event: Event) -> io::Result<()> {
-        self.emit(time, event)
+        self.emit(time, clock::monotonic_time(time), event)
     }
 
     /// Writes the verdicts that are due now. All events up to now must have been written.
     pub(crate) fn emit_due_verdicts(&mut self) -> io::Result<()> {
-        let due = self.engine.settle(Timestamp::now());
+        let due = self.engine.settle(clock::monotonic());
         self.emit_verdicts(due)
     }
 
@@ -103,25 +104,31 @@ impl Emitter {
         self.sink.flush()
     }
 
-    fn emit(&mut self, time: Timestamp, event: Event) -> io::Result<()> {
-        let line = self.write_line(time, event)?;
+    fn emit(&mut self, time: Timestamp, monotonic: MonotonicTime, event: Event) -> io::Result<()> {
+        let line = self.write_line(time, monotonic, event)?;
         let due = self.engine.observe(&line);
         self.emit_verdicts(due)
     }
 
     fn emit_verdicts(&mut self, due: Vec<Verdict>) -> io::Result<()> {
         for verdict in due {
-            self.write_line(Timestamp::now(), Event::Verdict(verdict))?;
+            let (monotonic, wall) = clock::both_now();
+            self.write_line(wall, monotonic, Event::Verdict(verdict))?;
         }
         Ok(())
     }
 
-    fn write_line(&mut self, time: Timestamp, event: Event) -> io::Result<Line> {
+    fn write_line(
+        &mut self,
+        time: Timestamp,
+        monotonic: MonotonicTime,
+        event: Event,
+    ) -> io::Result<Line> {
         self.seq += 1;
         if let Some(count) = self.counts.get_mut(event.kind()) {
             *count += 1;
         }
-        let line = Line { seq: self.seq, time, event };
+        let line = Line { seq: self.seq, time, monotonic_ns: Some(monotonic.ns()), event };
         self.sink.line(&line)?;
         Ok(line)
     }

@@ -117,7 +117,12 @@ fn print_notes(plan: &Plan, privileges: PrivilegeDrop) {
 
 fn print_json(event: Workload, seq: u64) -> io::Result<()> {
     let time = Timestamp::now();
-    let line = serde_json::to_string(&Line { seq, time, event: Event::Workload(event) })?;
+    let line = serde_json::to_string(&Line {
+        seq,
+        time,
+        monotonic_ns: None,
+        event: Event::Workload(event),
+    })?;
     // Standard output is line-buffered, so this flushes it.
     writeln!(io::stdout(), "{line}")
 }

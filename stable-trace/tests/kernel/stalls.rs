@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Result, ensure};
-use stable_trace_analysis::event::{Context, Summary};
+use anyhow::{Context as _, Result, ensure};
+use rustix::time::{ClockId, clock_gettime};
+use stable_trace_analysis::event::{Context, Event, Summary};
 
 use crate::harness::{
     Agent, Disk, Fs, Recording, Scratch, Test, TracefsInstance, Wac, every_wait_is_accounted_for,
@@ -38,14 +39,28 @@ struct Run {
     ino: u64,
     pid: u32,
     dev: String,
-    before: SystemTime,
-    after: SystemTime,
+    before: Now,
+    after: Now,
+}
+
+/// A time by both clocks.
+struct Now {
+    wall: SystemTime,
+    monotonic_ns: u64,
+}
+
+impl Now {
+    fn read() -> Result<Self> {
+        let monotonic = clock_gettime(ClockId::Monotonic);
+        let ns = Duration::new(monotonic.tv_sec.try_into()?, monotonic.tv_nsec.try_into()?);
+        Ok(Self { wall: SystemTime::now(), monotonic_ns: ns.as_nanos().try_into()? })
+    }
 }
 
 /// Sixty-four threads rewrite one file; agent and tracefs observe them from their start to their
 /// end.
 fn rewrite(scratch: &Scratch) -> Result<Run> {
-    let before = SystemTime::now();
+    let before = Now::read()?;
     let mut wac = Wac::spawn_paused(scratch.path(), "a")?;
     let pid = wac.pid();
     let oracle = TracefsInstance::recording_process(&host::wait_event(), pid)?;
@@ -59,7 +74,7 @@ fn rewrite(scratch: &Scratch) -> Result<Run> {
     let hits = oracle.hits()?;
     let recording = agent.stop()?;
     ensure!(recording.status.success(), "{}: {}", recording.status, recording.errors);
-    Ok(Run { recording, hits, ino, pid, dev, before, after: SystemTime::now() })
+    Ok(Run { recording, hits, ino, pid, dev, before, after: Now::read()? })
 }
 
 fn scratch(fs: Fs) -> Result<Scratch> {
@@ -134,19 +149,24 @@ fn durations_are_within_the_run(recording: &Recording, summary: &Summary) -> Res
 
 /// A thread waits for one page at a time, so its stalls do not overlap.
 fn waits_of_a_thread_do_not_overlap(run: &Run) -> Result<()> {
-    let mut ends: BTreeMap<u32, SystemTime> = BTreeMap::new();
+    let mut ends: BTreeMap<u32, u64> = BTreeMap::new();
     for line in &run.recording.lines {
-        let end = SystemTime::UNIX_EPOCH + Duration::from_nanos(line.time.unix_ns());
+        let time = SystemTime::UNIX_EPOCH + Duration::from_nanos(line.time.unix_ns());
         ensure!(
-            end + CLOCK_SLACK >= run.before && end <= run.after + CLOCK_SLACK,
+            time + CLOCK_SLACK >= run.before.wall && time <= run.after.wall + CLOCK_SLACK,
             "line {} has the time {}, which is outside of the run",
             line.seq,
             line.time
         );
-        let stable_trace_analysis::event::Event::Stall(stall) = &line.event else { continue };
-        let begin = end - Duration::from_nanos(stall.duration_ns);
+        let end = line.monotonic_ns.context("a line without its monotonic time")?;
+        ensure!(
+            (run.before.monotonic_ns..=run.after.monotonic_ns).contains(&end),
+            "line {} has the monotonic time {end}, which is outside of the run",
+            line.seq
+        );
+        let Event::Stall(stall) = &line.event else { continue };
         if let Some(before) = ends.insert(stall.tid, end) {
-            ensure!(begin + CLOCK_SLACK >= before, "two waits of a thread overlap: {line:?}");
+            ensure!(end - stall.duration_ns >= before, "two waits of a thread overlap: {line:?}");
         }
     }
     ensure!(ends.len() > 1, "only {} threads stalled", ends.len());

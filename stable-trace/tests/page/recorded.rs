@@ -59,7 +59,7 @@ impl Stream {
     fn push(&mut self, ms: u64, event: Event) {
         self.seq += 1;
         let time = Timestamp::from_unix_ns(BEGIN_NS + ms * 1_000_000 + 6);
-        self.lines.push(Line { seq: self.seq, time, event });
+        self.lines.push(Line { seq: self.seq, time, monotonic_ns: None, event });
     }
 
     fn text(&self) -> Result<String> {

@@ -22,7 +22,7 @@ use self::series::Series;
 use crate::{
     correlate::disks::{Disk, Disks},
     event::{Association, Event, Latency, Line},
-    units::{Timestamp, saturating_ns},
+    units::saturating_ns,
 };
 
 /// Maximum number of disks that are compared separately.
@@ -74,14 +74,14 @@ impl Associations {
     pub(super) fn observe(&mut self, line: &Line) {
         match &line.event {
             Event::Stall(stall) => {
-                let bin = self.bin(line.time);
+                let bin = self.bin(line.instant_ns());
                 self.overall.add_stall(bin, stall.duration_ns);
                 if let Some(series) = self.series(stall.device.as_deref()) {
                     series.add_stall(bin, stall.duration_ns);
                 }
             }
             Event::Integrity(error) => {
-                let bin = self.bin(line.time);
+                let bin = self.bin(line.instant_ns());
                 self.overall.add_error(bin);
                 let of_pages = error.pages.iter().map(|page| &page.device);
                 let named = std::iter::once(&error.device).chain(of_pages).flatten();
@@ -146,8 +146,8 @@ impl Associations {
     }
 
     /// The bin of a time. Counts the bins that are complete by then.
-    fn bin(&mut self, time: Timestamp) -> u64 {
-        let bin = time.unix_ns() / self.bin_ns;
+    fn bin(&mut self, time_ns: u64) -> u64 {
+        let bin = time_ns / self.bin_ns;
         let reach = self.window_ns.div_ceil(self.bin_ns);
         let late = self.slack_ns.div_ceil(self.bin_ns) + 1;
         let Some((first, last)) = self.span else {

@@ -26,13 +26,13 @@ fn workload(ms: u64, state: WorkloadState, failed: &[(&str, &str, u64)]) -> Line
         ino: Some(INO),
         ..Workload::default()
     };
-    Line { seq: 1, time: at(ms), event: Event::Workload(workload) }
+    Line { seq: 1, time: at(ms), monotonic_ns: None, event: Event::Workload(workload) }
 }
 
 fn error(ms: u64, ino: Option<u64>, pid: Option<u32>) -> Line {
     let page = Page { ino, ..page(("sda", 0, 3), None) };
     let error = IntegrityError { pid, ..failure("sda", 8, vec![page]) };
-    Line { seq: 1, time: at(ms), event: Event::Integrity(error) }
+    Line { seq: 1, time: at(ms), monotonic_ns: None, event: Event::Integrity(error) }
 }
 
 fn result(lines: &[Line]) -> Vec<WorkloadErrors> {

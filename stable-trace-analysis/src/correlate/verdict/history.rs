@@ -47,6 +47,8 @@ pub(super) struct History {
     /// For each `lost` line, by time and `seq`: the time since when the events may have been lost.
     losses: BTreeMap<(u64, u64), u64>,
     losses_evicted_until: Option<u64>,
+    /// The time of the latest events that were forgotten because the clock was set back.
+    forgotten_at: Option<u64>,
     /// For each `workload` line, by time and `seq`: the calls so far that failed with an I/O or
     /// integrity error.
     workload_failures: BTreeMap<(u64, u64), u64>,
@@ -65,6 +67,7 @@ impl History {
             errors: index(),
             losses: BTreeMap::new(),
             losses_evicted_until: None,
+            forgotten_at: None,
             workload_failures: BTreeMap::new(),
         }
     }
@@ -138,7 +141,8 @@ impl History {
     pub(super) fn losses(&self, from_ns: u64, to_ns: u64) -> (Vec<u64>, bool) {
         let detected = self.losses.range((from_ns, 0)..);
         let in_span = detected.filter(|(_, since)| **since <= to_ns);
-        let evicted = self.losses_evicted_until.is_some_and(|until| until >= from_ns);
+        let evicted = self.losses_evicted_until.is_some_and(|until| until >= from_ns)
+            || self.forgotten_at.is_some_and(|at| (from_ns..=to_ns).contains(&at));
         (in_span.map(|((_, seq), _)| *seq).collect(), evicted)
     }
 
@@ -170,14 +174,16 @@ impl History {
         }
     }
 
-    /// Clears the events after a change of the clock to `now_ns`.
-    pub(super) fn restart(&mut self, now_ns: u64) {
+    /// Clears the events after a change of the clock from `before_ns` back to `now_ns`.
+    pub(super) fn restart(&mut self, before_ns: u64, now_ns: u64) {
         for index in [&mut self.stalls, &mut self.rewrites, &mut self.errors] {
             index.restart(now_ns);
         }
         self.losses.clear();
         // What was forgotten may have been a rewrite of what fails next.
         self.losses_evicted_until = Some(now_ns);
+        // Later lines may be of the old clock again, if only one line was far out of order.
+        self.forgotten_at = Some(before_ns);
         self.workload_failures.clear();
     }
 }

@@ -60,13 +60,18 @@ impl Limits {
     fn due_after_ns(&self) -> u64 {
         self.after_ns().saturating_add(saturating_ns(self.slack))
     }
+
+    /// How far back a verdict may look from now: the history is this long.
+    fn reach_ns(&self) -> u64 {
+        self.due_after_ns().saturating_add(self.window_ns())
+    }
 }
 
 /// Gives a verdict on each integrity error.
 #[derive(Debug)]
 pub(super) struct Correlator {
     limits: Limits,
-    /// The latest time of any event so far.
+    /// The latest time of any event so far, by the clock of [`Line::instant_ns`].
     now_ns: u64,
     history: History,
     /// Errors whose verdict is not due yet, ordered by time.
@@ -81,26 +86,31 @@ impl Correlator {
     /// Takes a line. Returns the verdicts that are due now, the verdict on the oldest error first.
     /// Verdicts and summaries of the stream are ignored.
     pub(super) fn observe(&mut self, line: &Line) -> Vec<Verdict> {
-        let (time_ns, seq) = (line.time.unix_ns(), line.seq);
+        let (time_ns, seq) = (line.instant_ns(), line.seq);
         match &line.event {
-            Event::Start(start) => self.history.add_start(seq, start),
+            Event::Start(start) => {
+                // Another run, perhaps after another boot.
+                let due = self.step_back(time_ns);
+                self.history.add_start(seq, start);
+                return due;
+            }
             // The time of these lines is that of their detection, so it does not advance the clock:
             // the ring buffer may still hold older events.
             Event::Lost(lost) => self.history.add_loss(time_ns, seq, lost),
             Event::Workload(workload) => self.history.add_workload(time_ns, seq, workload),
             Event::Stall(stall) => {
-                let due = self.advance(time_ns);
+                let due = self.advance_to(line);
                 self.history.add_stall(EventRef { time_ns, seq, store: false }, stall);
                 return due;
             }
             Event::UnstableWrite(write) => {
-                let due = self.advance(time_ns);
+                let due = self.advance_to(line);
                 let store = write.context == Context::PageMkwrite;
                 self.history.add_rewrite(EventRef { time_ns, seq, store }, write);
                 return due;
             }
             Event::Integrity(error) => {
-                let mut due = self.advance(time_ns);
+                let mut due = self.advance_to(line);
                 let event = EventRef { time_ns, seq, store: false };
                 let error = PendingError::new(
                     event,
@@ -135,16 +145,31 @@ impl Correlator {
         due
     }
 
+    /// Advances the clock to a line. A monotonic clock is never set: a line of it that is older is late.
+    fn advance_to(&mut self, line: &Line) -> Vec<Verdict> {
+        let time_ns = line.instant_ns();
+        let mut due = match line.monotonic_ns {
+            Some(_) => Vec::new(),
+            None => self.step_back(time_ns),
+        };
+        due.extend(self.advance(time_ns));
+        due
+    }
+
+    /// If the clock was set back: forgets what was, and returns the verdicts on all errors before it.
+    fn step_back(&mut self, time_ns: u64) -> Vec<Verdict> {
+        if time_ns.saturating_add(self.limits.reach_ns()) >= self.now_ns {
+            return Vec::new();
+        }
+        let due = self.finish();
+        self.history.restart(self.now_ns, time_ns);
+        self.now_ns = time_ns;
+        due
+    }
+
     /// Advances the clock, and returns the verdicts that are due by then.
     fn advance(&mut self, time_ns: u64) -> Vec<Verdict> {
         let due_after = self.limits.due_after_ns();
-        let reach = due_after.saturating_add(self.limits.window_ns());
-        if time_ns.saturating_add(reach) < self.now_ns {
-            let due = self.finish();
-            self.history.restart(time_ns);
-            self.now_ns = time_ns;
-            return due;
-        }
         self.now_ns = self.now_ns.max(time_ns);
         let mut due = Vec::new();
         while let Some(oldest) = self.pending.front()
@@ -152,7 +177,7 @@ impl Correlator {
         {
             due.extend(self.judge_oldest(false));
         }
-        self.history.prune(self.now_ns.saturating_sub(reach));
+        self.history.prune(self.now_ns.saturating_sub(self.limits.reach_ns()));
         due
     }
 

@@ -368,6 +368,50 @@ fn a_clock_set_back_makes_the_cause_unknown() {
     assert_eq!(causes, [Cause::NoRewriteSeen, Cause::Unknown, Cause::NoRewriteSeen]);
 }
 
+/// One line far out of order is taken for a clock that was set. What was forgotten then is not "not seen".
+#[test]
+fn a_late_line_makes_the_cause_unknown() {
+    let verdict = one([
+        (60 * SECOND, rewrite(STABLE, Context::WriteBegin)),
+        (50 * SECOND, stall(STABLE, 10)),
+        (60 * SECOND + 10, write_of(STABLE, true)),
+    ]);
+    assert_eq!(verdict.cause, Cause::Unknown);
+}
+
+#[test]
+fn a_late_line_of_the_monotonic_clock_changes_nothing() {
+    let mut correlator = Correlator::new(Limits::default());
+    for (seq, us, event) in [
+        (1, SECOND, start()),
+        (2, 60 * SECOND, rewrite(STABLE, Context::WriteBegin)),
+        (3, 50 * SECOND, stall(STABLE, 10)),
+        (4, 60 * SECOND + 10, write_of(STABLE, true)),
+    ] {
+        correlator.observe(&Line { monotonic_ns: Some(us * 1_000), ..line(seq, us, event) });
+    }
+    let verdicts = correlator.finish();
+    assert_eq!(verdicts.len(), 1);
+    assert_eq!(summary(&verdicts[0]), (Cause::PageRewrittenInFlight, 0.95));
+}
+
+#[test]
+fn a_wall_clock_set_back_changes_nothing() {
+    let mut correlator = Correlator::new(Limits::default());
+    // The clock is set back by an hour between a rewrite and the error that it caused.
+    for (seq, wall_us, monotonic_us, event) in [
+        (1, 3_599 * SECOND, SECOND, start()),
+        (2, 3_600 * SECOND, 2 * SECOND, rewrite(STABLE, Context::WriteBegin)),
+        (3, SECOND, 2 * SECOND + 10, write_of(STABLE, true)),
+    ] {
+        let monotonic_ns = Some(monotonic_us * 1_000);
+        correlator.observe(&Line { monotonic_ns, ..line(seq, wall_us, event) });
+    }
+    let verdicts = correlator.finish();
+    assert_eq!(verdicts.len(), 1);
+    assert_eq!(summary(&verdicts[0]), (Cause::PageRewrittenInFlight, 0.95));
+}
+
 #[test]
 fn an_evicted_rewrite_makes_the_cause_unknown() {
     let rewrites =

@@ -48,7 +48,7 @@ fn stall(seq: u64, duration_ns: u64, comm: &str) -> Line {
     };
     let minute = seq / 60 % 60;
     let time = format!("2026-01-02T03:{minute:02}:{:02}.000000006Z", seq % 60).parse().unwrap();
-    Line { seq, time, event: Event::Stall(stall) }
+    Line { seq, time, monotonic_ns: None, event: Event::Stall(stall) }
 }
 
 #[test]

@@ -11,7 +11,7 @@ fn output_in(width: Width, events: Vec<Event>) -> String {
     let mut text = TextSink::new(&mut out, Style { color: false }, width);
     for event in events {
         let time = "2026-01-02T03:04:05.678901234Z".parse().unwrap();
-        text.line(&Line { seq: 1, time, event }).unwrap();
+        text.line(&Line { seq: 1, time, monotonic_ns: None, event }).unwrap();
     }
     String::from_utf8(out).unwrap()
 }
