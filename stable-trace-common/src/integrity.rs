@@ -70,6 +70,12 @@ impl PageRun {
     pub const EMPTY: Self = Self { kind: UNOWNED, stable: 0, count: 0, first: Folio::UNKNOWN };
 }
 
+/// A device that checks protection information, or stands above one.
+pub const PROTECTED: u32 = 1;
+
+/// A device that stands on none of those, but on checksums that the kernel makes: dm-integrity, btrfs.
+pub const CHECKSUMMED: u32 = 2;
+
 /// Runs of pages that a record has room for. Most failures have one run.
 pub const RUNS: usize = 8;
 

@@ -9,7 +9,10 @@ use aya_ebpf::{
     macros::map,
     maps::{HashMap, PerCpuArray, RingBuf},
 };
-use stable_trace_common::counter::{COUNTERS as COUNTER_COUNT, Counter};
+use stable_trace_common::{
+    counter::{COUNTERS as COUNTER_COUNT, Counter},
+    integrity::PROTECTED,
+};
 
 /// The stream of records to the agent, which sets the size.
 #[map]
@@ -23,7 +26,8 @@ static WAKE_AT_BYTES: Global<u64> = Global::new(0);
 #[map]
 static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTER_COUNT, 0);
 
-/// Devices, as `dev_t`, that check integrity or stand above one that does. The agent fills it.
+/// Devices, as `dev_t`, that check what they are given or stand above one that does: [`PROTECTED`] or
+/// `CHECKSUMMED`. The agent fills it.
 #[map]
 static CHECKED_DEVICES: HashMap<u32, u32> = HashMap::with_max_entries(1024, 0);
 
@@ -38,11 +42,17 @@ pub(crate) fn wake_up() -> u64 {
     })
 }
 
-/// Whether a device, or one below it, checks integrity.
+/// Whether a device, or one below it, checks protection information.
 #[inline(always)]
 pub(crate) fn checks_integrity(dev: u32) -> bool {
     // SAFETY: a word that the agent replaces as a whole.
-    unsafe { CHECKED_DEVICES.get(dev) }.is_some()
+    unsafe { CHECKED_DEVICES.get(dev) }.is_some_and(|kind| *kind == PROTECTED)
+}
+
+/// Whether a device, or one below it, checks protection information or checksums of its own.
+#[inline(always)]
+pub(crate) fn checks_data(dev: u32) -> bool {
+    CHECKED_DEVICES.get_ptr(dev).is_some()
 }
 
 /// Adds 1 to a counter. For programs that never run in interrupts.

@@ -20,7 +20,7 @@ use stable_trace_common::{
 
 use crate::{
     filter, folio,
-    maps::{EVENTS, add_to_counter, checks_integrity, count, wake_up},
+    maps::{EVENTS, add_to_counter, checks_data, count, wake_up},
     members::{offset, offsets, read_or_zero},
     path, process, stack,
 };
@@ -151,7 +151,7 @@ impl Writer {
     ) -> Option<Self> {
         let pid_tgid = bpf_get_current_pid_tgid();
         let comm = filter::current_comm();
-        let harmless = key.required == 0 && !checks_integrity(key.backing.dev);
+        let harmless = key.required == 0 && !checks_data(key.backing.dev);
         if harmless
             && !(filter::includes_task(pid_tgid, &comm) && filter::includes_device(&page.backing))
         {

@@ -35,6 +35,7 @@ pub(crate) fn start() -> Event {
             tag_size: 2,
             interval_bytes: Some(512),
         }),
+        risk: None,
     };
     let probe = |group, function: &str| Probe {
         group,
@@ -101,6 +102,7 @@ pub(crate) fn rewrite((device, ino, index): At<'_>, context: Context) -> Event {
     Event::UnstableWrite(UnstableWrite {
         context,
         grade: Grade::Hole,
+        risk: None,
         function: "block_write_end".to_owned(),
         pid: 100,
         tid: 101,

@@ -25,7 +25,7 @@ pub use start::{Device, Group, Method, Preemption, Probe, Protection, Start};
 pub use summary::{
     IntegritySummary, StallSummary, Summary, UnstableSummary, VerdictSummary, WaitsFiltered,
 };
-pub use unstable_write::{Grade, UnstableWrite};
+pub use unstable_write::{Grade, Risk, UnstableWrite};
 pub use verdict::{Cause, Verdict};
 pub use workload::{ModeCount, Workload, WorkloadState};
 pub use workload_errors::{ErrorInterval, FailedCalls, WorkloadErrors};

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use strum::IntoStaticStr;
 
+use super::Risk;
 use crate::units::DeviceId;
 
 /// The first line of a run.
@@ -108,6 +109,9 @@ pub struct Device {
     /// Its protection information, if it has any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub integrity: Option<Protection>,
+    /// What it rests on itself; absent if it is not known to rest on unchanged data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub risk: Option<Risk>,
 }
 
 /// A device's protection information, from `/sys/block/DEV/integrity`.
@@ -120,6 +124,13 @@ pub struct Protection {
     /// `integrity/protection_interval_bytes`: data bytes per tuple.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interval_bytes: Option<u32>,
+}
+
+impl Protection {
+    /// Whether it is checked: `nop` is metadata that nothing checks.
+    pub fn is_checked(&self) -> bool {
+        self.format != "nop"
+    }
 }
 
 /// The preemption model in force (`sched_dynamic_show`, kernel/sched/debug.c, 5.12 to 7.3).

@@ -15,10 +15,29 @@ use crate::units::DeviceId;
 pub enum Grade {
     /// The mapping requires stable pages: the kernel violated its guarantee.
     Violation,
-    /// The mapping does not require stable pages, but a device below checks integrity.
+    /// The mapping does not require stable pages, but a device below checks what it is given.
     Hole,
-    /// No device below checks integrity.
+    /// No device below checks.
     Harmless,
+}
+
+/// What is below a page, and rests on data that does not change on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Risk {
+    /// A disk with protection information.
+    ProtectionInformation,
+    /// Checksums that the kernel makes, of dm-integrity or btrfs: a later read may fail.
+    Checksums,
+    /// Copies of a RAID1 or RAID10, which may then differ.
+    Mirrors,
+}
+
+impl Risk {
+    /// Whether something below finds a change of the data.
+    pub const fn is_checked(self) -> bool {
+        matches!(self, Self::ProtectionInformation | Self::Checksums)
+    }
 }
 
 /// A page that a writer got while it was under writeback.
@@ -28,6 +47,9 @@ pub struct UnstableWrite {
     pub context: Context,
     /// Its significance.
     pub grade: Grade,
+    /// What a change of the page may break; absent if nothing below is known to rest on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub risk: Option<Risk>,
     /// The kernel function that gave the page to the writer.
     pub function: String,
     /// Process id of the writer.

@@ -1,5 +1,7 @@
 //! Finds the problems of a machine, with their costs and remedies.
 
+use stable_trace_analysis::event::{Protection, Risk};
+
 use super::report::{Problem, Report};
 use crate::kernel::{
     lockdown::Lockdown,
@@ -23,6 +25,7 @@ pub(super) fn find(report: &Report) -> Vec<Problem> {
     .into_iter()
     .flatten()
     .chain(unprotected_devices(report))
+    .chain(changing_data(report))
     .chain(nothing_to_observe(report))
     .collect()
 }
@@ -113,7 +116,7 @@ fn split(error: &str, cost: &str) -> Problem {
 /// Devices that check integrity but do not require stable pages.
 fn unprotected_devices(report: &Report) -> impl Iterator<Item = Problem> {
     let checking = report.devices.iter().filter(|device| {
-        let checks = device.integrity.as_ref().is_some_and(|found| found.format != "nop");
+        let checks = device.integrity.as_ref().is_some_and(Protection::is_checked);
         checks && !device.stable_writes
     });
     checking.map(|device| {
@@ -123,6 +126,30 @@ fn unprotected_devices(report: &Report) -> impl Iterator<Item = Problem> {
             "a page that is rewritten in flight causes a guard error",
             format!("unmount it, echo 1 > /sys/block/{name}/queue/stable_writes, mount it"),
         )
+    })
+}
+
+/// Devices that rest on unchanged data in another way, but do not require stable pages.
+fn changing_data(report: &Report) -> impl Iterator<Item = Problem> {
+    let unstable = report.devices.iter().filter(|device| !device.stable_writes);
+    unstable.filter_map(|device| {
+        let name = &device.device;
+        let (what, cost) = match device.risk? {
+            Risk::Checksums => (
+                "keeps checksums of its own",
+                "of a page that is rewritten in flight a later read fails",
+            ),
+            Risk::Mirrors => (
+                "keeps copies",
+                "copies of a page that is rewritten in flight differ until it is written again",
+            ),
+            Risk::ProtectionInformation => return None,
+        };
+        Some(problem(
+            format!("{name} {what}, but does not require stable pages"),
+            cost,
+            format!("unmount it, echo 1 > /sys/block/{name}/queue/stable_writes, mount it"),
+        ))
     })
 }
 

@@ -1,6 +1,6 @@
 //! Reports of invented machines, and one of this machine.
 
-use stable_trace_analysis::event::{Device, Protection};
+use stable_trace_analysis::event::{Device, Protection, Risk};
 
 use super::{
     examine::{examine, tracepoint_plan, with_trials},
@@ -29,7 +29,13 @@ fn device(name: &str, dev: &str, stable_writes: bool, format: Option<&str>) -> D
         tag_size: 0,
         interval_bytes: Some(512),
     });
-    Device { device: name.to_owned(), dev: dev.parse().unwrap(), stable_writes, integrity }
+    Device {
+        device: name.to_owned(),
+        dev: dev.parse().unwrap(),
+        stable_writes,
+        integrity,
+        risk: None,
+    }
 }
 
 /// A machine that supports everything, with a PI disk.
@@ -197,4 +203,30 @@ fn this_machine_can_be_examined() {
     eprintln!("{}in {:?}", to_text(&report), began.elapsed());
     assert!(!report.kernel.is_empty());
     assert_eq!(report.probes.len(), 2);
+}
+
+#[test]
+fn devices_that_rest_on_unchanged_data_are_named() {
+    let mut report = machine();
+    let risky = |name: &str, dev: &str, stable, risk| Device {
+        risk: Some(risk),
+        ..device(name, dev, stable, None)
+    };
+    report.devices = vec![
+        risky("dm-0", "253:0", false, Risk::Checksums),
+        risky("md0", "9:0", false, Risk::Mirrors),
+        risky("md1", "9:1", true, Risk::Mirrors),
+    ];
+    let report = finished(report);
+    let what: Vec<_> = report.problems.iter().map(|problem| problem.what.as_str()).collect();
+    assert_eq!(
+        what[..2],
+        [
+            "dm-0 keeps checksums of its own, but does not require stable pages",
+            "md0 keeps copies, but does not require stable pages",
+        ]
+    );
+    assert!(report.can_trace());
+    let text = to_text(&report);
+    assert!(text.contains("checksums of its own") && text.contains("mirrors"), "{text}");
 }

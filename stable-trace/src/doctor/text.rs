@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use stable_trace_analysis::event::Device;
+use stable_trace_analysis::event::{Device, Risk};
 
 use super::report::{Availability, Problem, Report};
 use crate::kernel::privileges::Capability;
@@ -106,8 +106,9 @@ fn probes(report: &Report) -> Vec<Row> {
 
 /// One line for each device with stable writes or PI, and one line for the others together.
 fn devices(devices: &[Device]) -> Vec<Row> {
-    let (notable, plain): (Vec<_>, Vec<_>) =
-        devices.iter().partition(|device| device.stable_writes || device.integrity.is_some());
+    let (notable, plain): (Vec<_>, Vec<_>) = devices.iter().partition(|device| {
+        device.stable_writes || device.integrity.is_some() || device.risk.is_some()
+    });
     let mut rows: Vec<_> = notable
         .into_iter()
         .map(|device| {
@@ -115,7 +116,7 @@ fn devices(devices: &[Device]) -> Vec<Row> {
             let integrity = device
                 .integrity
                 .as_ref()
-                .map_or("no integrity", |integrity| integrity.format.as_str());
+                .map_or_else(|| without_protection(device.risk), |found| found.format.as_str());
             row([&device.device, &device.dev.to_string(), stable, integrity])
         })
         .collect();
@@ -129,6 +130,15 @@ fn devices(devices: &[Device]) -> Vec<Row> {
         rows.push(vec![format!("{which}, without stable pages or integrity: {}", names.join(" "))]);
     }
     rows
+}
+
+/// What a device without protection information rests on.
+const fn without_protection(risk: Option<Risk>) -> &'static str {
+    match risk {
+        Some(Risk::Checksums) => "checksums of its own",
+        Some(Risk::Mirrors) => "mirrors",
+        Some(Risk::ProtectionInformation) | None => "no integrity",
+    }
 }
 
 fn section(text: &mut String, title: &str, rows: &[Row]) {

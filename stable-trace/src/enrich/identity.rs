@@ -9,20 +9,22 @@ use std::{
 use aya::maps::{HashMap as KernelMap, MapData};
 use stable_trace_analysis::{
     error_chain::ErrorChain,
-    event::{Protection, Source},
+    event::{Protection, Risk, Source},
     units::DeviceId,
 };
 use stable_trace_common::{
     backing::{BY_DEV, Backing, dev_t, numbers},
     device_filter::FilterDecision,
+    integrity::{CHECKSUMMED, PROTECTED},
 };
 
 use super::decode::name;
 use crate::kernel::{
+    data_risk::risk,
     device_family::covers,
-    device_stack::checks_integrity,
-    devices, hidden_disks,
+    hidden_disks,
     mounts::{BackingDevice, Mounts, Refresh},
+    protection::protection,
     sysfs::{block_folder, entries, link_name},
 };
 
@@ -38,7 +40,7 @@ pub(crate) struct Identities {
     selected_devices: Vec<DeviceId>,
     /// The map by which the programs skip devices that are not selected.
     device_filter: KernelMap<MapData, Backing, FilterDecision>,
-    /// The map by which the programs know the devices below which integrity is checked.
+    /// The map by which the programs know the devices below which data is checked.
     checked: KernelMap<MapData, u32, u32>,
     /// The keys of that map.
     checked_devices: HashSet<DeviceId>,
@@ -56,8 +58,8 @@ pub(crate) struct Identity {
     pub(crate) backing: Option<BackingDevice>,
     /// Whether `--device` selects it.
     pub(crate) selected: bool,
-    /// Whether its device, or a device below it, checks integrity.
-    pub(crate) integrity_checked: bool,
+    /// What its device, or a device below it, rests on.
+    pub(crate) risk: Option<Risk>,
 }
 
 /// Device and file system for an event, as far as they are known.
@@ -74,7 +76,12 @@ pub(crate) struct Location {
 impl Identity {
     /// Whether its unstable writes are shown: `--device` never hides what a verdict rests on.
     pub(crate) const fn shows_unstable_writes(&self) -> bool {
-        self.selected || self.integrity_checked
+        self.selected || self.is_checked()
+    }
+
+    /// Whether something below finds a change of the data.
+    pub(crate) const fn is_checked(&self) -> bool {
+        matches!(self.risk, Some(risk) if risk.is_checked())
     }
 
     /// Device and file system.
@@ -238,7 +245,7 @@ impl Identities {
                 Some(name) if name.starts_with("nvme") => Some(Source::Nvme),
                 _ => None,
             },
-            protection: devices::integrity(&folder.join("integrity")),
+            protection: protection(&folder),
         });
         self.disks.insert(number, Rc::clone(&disk));
         disk
@@ -282,9 +289,10 @@ impl Identities {
         };
         let members = backing.as_ref().map(|device| device.members.as_slice()).unwrap_or_default();
         let selected = self.selects(members);
-        let integrity_checked =
-            members.iter().any(|dev| checks_integrity(&self.sysfs, &self.mounts, *dev));
-        Identity { backing, selected, integrity_checked }
+        let own = backing.as_ref().map(|device| device.dev);
+        let all = members.iter().copied().chain(own);
+        let risk = all.filter_map(|dev| risk(&self.sysfs, &self.mounts, dev)).min();
+        Identity { backing, selected, risk }
     }
 
     /// The device of a file system, by what its super block has. `name` is the device's name in the
@@ -299,7 +307,7 @@ impl Identities {
         BackingDevice { fs: Some(fs_type(fs, found.fs)), ..found }
     }
 
-    /// Fills the map of file systems and devices below which integrity is checked.
+    /// Fills the map of file systems and devices below which data is checked.
     fn update_all_checked_devices(&mut self) {
         let mounted = self.mounts.all().iter();
         let mounted = mounted
@@ -314,13 +322,19 @@ impl Identities {
 
     fn update_checked_device(&mut self, dev: DeviceId) {
         let key = dev_t(dev.major, dev.minor);
-        if checks_integrity(&self.sysfs, &self.mounts, dev) {
-            // If the map is full, unstable writes are still counted, and graded by the agent.
-            let _ = self.checked.insert(key, 1, 0);
-            self.checked_devices.insert(dev);
-        } else if self.checked_devices.remove(&dev) {
-            let _ = self.checked.remove(&key);
-        }
+        let kind = match risk(&self.sysfs, &self.mounts, dev) {
+            Some(Risk::ProtectionInformation) => PROTECTED,
+            Some(Risk::Checksums) => CHECKSUMMED,
+            Some(Risk::Mirrors) | None => {
+                if self.checked_devices.remove(&dev) {
+                    let _ = self.checked.remove(&key);
+                }
+                return;
+            }
+        };
+        // If the map is full, unstable writes are still counted, and graded by the agent.
+        let _ = self.checked.insert(key, kind, 0);
+        self.checked_devices.insert(dev);
     }
 }
 

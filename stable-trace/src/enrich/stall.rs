@@ -72,6 +72,7 @@ impl Enricher {
         Some(Event::UnstableWrite(UnstableWrite {
             context,
             grade: unstable_write_grade(&record.key, &identity),
+            risk: identity.risk,
             function: stack.reason.function.clone().unwrap_or_else(|| context.name().to_owned()),
             pid: record.pid,
             tid: record.tid,
@@ -123,7 +124,7 @@ pub(crate) const fn unstable_write_context(key: &UnstableKey) -> Context {
 pub(crate) const fn unstable_write_grade(key: &UnstableKey, identity: &Identity) -> Grade {
     if key.required != 0 {
         Grade::Violation
-    } else if identity.integrity_checked {
+    } else if identity.is_checked() {
         Grade::Hole
     } else {
         Grade::Harmless

@@ -115,6 +115,7 @@ mod tests {
                 tag_size: 0,
                 interval_bytes: None,
             }),
+            risk: None,
         }
     }
 

@@ -1,7 +1,4 @@
 //! The devices below a block device, down to the disks.
-//!
-//! A device that checks integrity requires stable pages itself. A device stacked on it need not: a
-//! loop device never does, whatever its backing file lies on.
 
 use std::{collections::BTreeSet, os::unix::fs::MetadataExt as _, path::Path};
 
@@ -12,14 +9,6 @@ use super::{mounts::Mounts, sysfs};
 /// The deepest stack that is followed to its disks (LVM on MD on NVMe is 3). It ends a circle of
 /// links.
 const MAX_DEPTH: u32 = 8;
-
-/// Whether the device, or a device below it, has protection information.
-pub(crate) fn checks_integrity(sysfs: &Path, mounts: &Mounts, dev: DeviceId) -> bool {
-    with_lower_devices(sysfs, mounts, dev).into_iter().any(|dev| {
-        let format = sysfs::read(&sysfs::block_folder(sysfs, dev).join("integrity/format"));
-        format.is_some_and(|format| !matches!(format.as_str(), "" | "none" | "nop"))
-    })
-}
 
 /// A device and every device that it is made of: the disk of a partition, the parts of a mapped
 /// device or an array, the device that holds a loop device's file. A file system with a device number
@@ -107,8 +96,8 @@ mod tests {
     use super::*;
     use crate::kernel::test_sysfs::TestSysfs;
 
-    /// `sda` (8:0) checks, its partition `sda1` (8:1); `dm-0` (253:0) on `sda1`; `dm-1` (253:1)
-    /// on `sdb` and `sda1`; `sdb` (8:16) does not check; `md0` (9:0) is stacked on itself.
+    /// `sda` (8:0) and its partition `sda1` (8:1); `dm-0` (253:0) on `sda1`; `dm-1` (253:1)
+    /// on `sdb` (8:16) and `sda1`; `md0` (9:0) is stacked on itself.
     fn sysfs() -> TestSysfs {
         let sysfs = TestSysfs::with_devices(&[
             ("sda", "8:0"),
@@ -118,29 +107,12 @@ mod tests {
             ("sdb", "8:16"),
             ("md0", "9:0"),
         ]);
-        sysfs.file("devices/sda/integrity/format", "T10-DIF-TYPE1-CRC");
         sysfs.file("devices/sda/device/model", "ST4000NM  ");
-        sysfs.file("devices/sdb/integrity/format", "none");
         sysfs.link("devices/dm-0/slaves/sda1", "devices/sda/sda1");
         sysfs.link("devices/dm-1/slaves/sdb", "devices/sdb");
         sysfs.link("devices/dm-1/slaves/sda1", "devices/sda/sda1");
         sysfs.link("devices/md0/slaves/md0", "devices/md0");
         sysfs
-    }
-
-    #[test]
-    fn integrity_checks_are_found_below() {
-        let sysfs = sysfs();
-        let mounts = Mounts::from_text("30 1 0:52 / /pool rw - btrfs /dev/sdb rw\n", sysfs.path());
-        let checks =
-            |major, minor| checks_integrity(sysfs.path(), &mounts, DeviceId::new(major, minor));
-        assert!(checks(8, 0));
-        assert!(checks(8, 1), "a partition of it");
-        assert!(checks(253, 0), "a device mapper on that");
-        assert!(!checks(8, 16));
-        assert!(!checks(0, 52), "a btrfs on that");
-        assert!(!checks(9, 0), "one that is stacked on itself");
-        assert!(!checks(66, 6), "one that is not there");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use stable_trace_analysis::{
     units::DeviceId,
 };
 
-use super::{release::Release, sysfs};
+use super::{data_risk::own_risk, protection::protection, release::Release, sysfs};
 
 /// From this version on a device with checksums requires stable pages whatever its flag is
 /// (`bdev_stable_writes`, include/linux/blkdev.h, 6.11 and 6.12). Before, only the flag counts, and
@@ -68,11 +68,12 @@ pub(crate) fn list(sysfs: &Path, kernel: Release) -> Result<Vec<Device>, Devices
         .into_iter()
         .filter_map(|(name, folder)| {
             let dev = sysfs::read_dev(&folder.join("dev"))?;
-            let integrity = integrity(&folder.join("integrity"));
+            let integrity = protection(&folder);
             let stable_writes =
                 stable_writes_flag(&folder) || checksums_require_stable(integrity.as_ref(), kernel);
             let device = sysfs::kernel_name(&name);
-            Some(Device { device, dev, stable_writes, integrity })
+            let risk = own_risk(&folder, dev);
+            Some(Device { device, dev, stable_writes, integrity, risk })
         })
         .collect();
     devices.sort_by_key(|device| device.dev);
@@ -82,7 +83,7 @@ pub(crate) fn list(sysfs: &Path, kernel: Release) -> Result<Vec<Device>, Devices
 /// Whether a disk in `sysfs` checks integrity.
 pub(crate) fn any_checks(sysfs: &Path) -> bool {
     let disks = entries(&sysfs.join("block")).unwrap_or_default();
-    disks.iter().any(|(_, folder)| integrity(&folder.join("integrity")).is_some())
+    disks.iter().any(|(_, folder)| protection(folder).is_some_and(|found| found.is_checked()))
 }
 
 /// The flag is the queue's from 5.10 on, and the backing device's before. The latter's file still
@@ -93,28 +94,13 @@ fn stable_writes_flag(folder: &Path) -> bool {
         .is_some_and(|value| value == "1")
 }
 
-/// `nop` is metadata that nothing checks.
 fn checksums_require_stable(integrity: Option<&Protection>, kernel: Release) -> bool {
-    integrity_implies_stable(kernel) && integrity.is_some_and(|found| found.format != "nop")
+    integrity_implies_stable(kernel) && integrity.is_some_and(Protection::is_checked)
 }
 
 /// Whether a device with checksums requires stable pages on this kernel without the flag.
 pub(crate) fn integrity_implies_stable(kernel: Release) -> bool {
     kernel >= INTEGRITY_IMPLIES_STABLE
-}
-
-/// Reads a device's `integrity` folder. A device without protection information has no such folder,
-/// or the format `none`.
-pub(crate) fn integrity(folder: &Path) -> Option<Protection> {
-    let format = sysfs::read(&folder.join("format"))?;
-    if format.is_empty() || format == "none" {
-        return None;
-    }
-    Some(Protection {
-        format,
-        tag_size: sysfs::read_number(&folder.join("tag_size")).unwrap_or_default(),
-        interval_bytes: sysfs::read_number(&folder.join("protection_interval_bytes")),
-    })
 }
 
 /// Resolves `--device`: a kernel's name (`sda`, `sda1`), a `MAJOR:MINOR`, a device mapper's name, or

@@ -4,10 +4,12 @@
 //! Everything here reads facts. The plan of the probes decides what follows from them.
 
 pub(crate) mod btf;
+pub(crate) mod data_risk;
 pub(crate) mod device_family;
 pub(crate) mod device_stack;
 pub(crate) mod device_users;
 pub(crate) mod devices;
+mod dm_table;
 pub(crate) mod feature_probe;
 pub(crate) mod hidden_disks;
 pub(crate) mod lockdown;
@@ -20,6 +22,7 @@ pub(crate) mod preemption;
 pub(crate) mod private_mount;
 pub(crate) mod privileges;
 pub(crate) mod process_tree;
+pub(crate) mod protection;
 pub(crate) mod release;
 pub(crate) mod symbols;
 pub(crate) mod sysfs;

@@ -5,9 +5,10 @@ use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use stable_trace_analysis::event::{Context, Event, Grade, Group, Start, UnstableWrite};
+use stable_trace_analysis::event::{Context, Event, Grade, Group, Risk, Start, UnstableWrite};
 
 use crate::harness::console::QuietConsole;
+use crate::harness::device_mapper::{DmIntegrity, DmMirror};
 use crate::harness::{
     Agent, Disk, Fs, Recording, Requirement, Scratch, SlowDisk, Test, TracefsInstance, Wac,
     missed_runs,
@@ -46,6 +47,14 @@ pub(crate) fn tests() -> Vec<Test> {
     tests.push(
         guest("on_a_loop_device_are_holes".to_owned(), Box::new(loop_device_is_a_hole))
             .requires(Requirement::Program("losetup")),
+    );
+    tests.push(
+        guest("above_dm_integrity_are_holes".to_owned(), Box::new(dm_integrity_is_a_hole))
+            .requires(Requirement::Program("integritysetup")),
+    );
+    tests.push(
+        guest("above_mirrors_say_so".to_owned(), Box::new(mirrors_are_named))
+            .requires(Requirement::Program("dmsetup")),
     );
     tests.push(
         guest("without_an_integrity_profile_are_harmless".to_owned(), Box::new(harmless))
@@ -201,6 +210,49 @@ fn loop_device_is_a_hole() -> Result<()> {
     });
     ensure!(unexpected.is_none(), "not of inode {ino} on {device}: {unexpected:?}");
     every_one_is_a_line(&recording)
+}
+
+/// A device without protection information below keeps checksums, and does not hold pages stable.
+fn dm_integrity_is_a_hole() -> Result<()> {
+    let (data, tags) = (Disk::loop_device(96)?, Disk::loop_device(64)?);
+    let mapped = DmIntegrity::format(&data, &tags)?;
+    let scratch = Scratch::new(Fs::Ext4, Disk::named(mapped.name())?)?;
+    let recording = rewritten(&scratch, &["--ring-size=64MiB"])?;
+
+    let device = recording.start()?.devices.iter().find(|device| device.device == mapped.name());
+    let device = device.context("the device is not in the `start` line")?;
+    ensure!(device.risk == Some(Risk::Checksums) && !device.stable_writes, "{device:?}");
+    let unexpected = unstable(&recording).find(|write| {
+        write.device.as_deref() == Some(mapped.name())
+            && (write.grade != Grade::Hole || write.risk != Some(Risk::Checksums))
+    });
+    ensure!(unexpected.is_none(), "{unexpected:?}");
+    every_one_is_a_line(&recording)
+}
+
+/// Nothing checks below a mirror, but its copies may differ.
+fn mirrors_are_named() -> Result<()> {
+    let (one, other) = (Disk::loop_device(96)?, Disk::loop_device(96)?);
+    let mapped = DmMirror::of(&one, &other)?;
+    let scratch = Scratch::new(Fs::Ext4, Disk::named(mapped.name())?)?;
+    let recording = rewritten(&scratch, &["--ring-size=64MiB", "--harmless"])?;
+
+    let unexpected = unstable(&recording).find(|write| {
+        write.device.as_deref() == Some(mapped.name())
+            && (write.grade != Grade::Harmless || write.risk != Some(Risk::Mirrors))
+    });
+    ensure!(unexpected.is_none(), "{unexpected:?}");
+    Ok(())
+}
+
+/// A run in which a workload got pages under writeback.
+fn rewritten(scratch: &Scratch, options: &[&str]) -> Result<Recording> {
+    let mut agent = Agent::start(options)?;
+    let mut wac = Wac::spawn_paused(scratch.path(), "a")?;
+    wac.start()?;
+    await_unstable(&mut agent, wac.pid(), MANY)?;
+    wac.stop()?;
+    agent.stop()
 }
 
 /// Two agents trace one workload, one of them with `--harmless`.

@@ -4,7 +4,7 @@ use anyhow::Result;
 use stable_trace_analysis::correlate::tally::Tally;
 use stable_trace_analysis::event::{
     Cause, Check, Context, Device, Event, FORMAT, Grade, Group, IntegrityError, IntegritySummary,
-    Line, Lost, Method, Operation, Page, PageKind, Probe, Protection, Source, Stall, Start,
+    Line, Lost, Method, Operation, Page, PageKind, Probe, Protection, Risk, Source, Stall, Start,
     Summary, UnstableSummary, UnstableWrite, Verdict, VerdictSummary, Workload, WorkloadState,
 };
 use stable_trace_analysis::units::{DeviceId, Timestamp};
@@ -143,6 +143,7 @@ fn start() -> Start {
                 tag_size: 2,
                 interval_bytes: Some(512),
             }),
+            risk: Some(Risk::ProtectionInformation),
         }],
     }
 }
@@ -180,6 +181,7 @@ fn unstable() -> UnstableWrite {
     UnstableWrite {
         context: Context::WriteBegin,
         grade: Grade::Hole,
+        risk: Some(Risk::ProtectionInformation),
         function: "generic_write_end".into(),
         pid: 41,
         tid: 42,

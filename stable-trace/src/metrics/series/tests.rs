@@ -99,6 +99,7 @@ fn known_series_start_at_zero() {
             tag_size: 0,
             interval_bytes: Some(512),
         }),
+        risk: None,
     };
     let plain = Device { integrity: None, device: "loop0".to_owned(), ..device.clone() };
     let on =

@@ -65,6 +65,38 @@ impl Drop for DmLinear {
     }
 }
 
+/// A mirror of two disks of one size. Removed on drop.
+#[derive(Debug)]
+pub(crate) struct DmMirror {
+    kernel_name: String,
+}
+
+impl DmMirror {
+    const NAME: &str = "stable-trace-mirror";
+
+    pub(crate) fn of(one: &Disk, other: &Disk) -> Result<Self> {
+        program::run("modprobe", &["dm-mirror"])?;
+        let sectors = one.sectors()?;
+        let (one, other) = (one.path.display(), other.path.display());
+        let table = format!("0 {sectors} mirror core 2 1024 nosync 2 {one} 0 {other} 0");
+        run_without_udev("dmsetup", &["create", Self::NAME, "--table", &table])?;
+        Ok(Self { kernel_name: kernel_name(Self::NAME)? })
+    }
+
+    /// The kernel's name of the device, such as `dm-0`.
+    pub(crate) fn name(&self) -> &str {
+        &self.kernel_name
+    }
+}
+
+impl Drop for DmMirror {
+    fn drop(&mut self) {
+        if let Err(error) = run_without_udev("dmsetup", &["remove", "--retry", Self::NAME]) {
+            eprintln!("{error:#}");
+        }
+    }
+}
+
 /// A LUKS device over a whole disk. Closed on drop.
 #[derive(Debug)]
 pub(crate) struct DmCrypt(String);

@@ -36,6 +36,7 @@ pub(super) fn oversized(round: u32) -> Snapshot {
         dev: DeviceId::new(8, number),
         stable_writes: number % 2 == 0,
         integrity: (number % 3 == 0).then(|| protection.clone()),
+        risk: None,
     });
     let integrity = (0..300).flat_map(|number| {
         [Operation::Read, Operation::Write].into_iter().flat_map(move |op| {
