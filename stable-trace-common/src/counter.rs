@@ -81,7 +81,8 @@ counters! {
     FollowedFull => "a process was not followed: its stalls are left out",
     /// Stacks that were walked at the beginning of a wait or while it slept: those without a known layout.
     StacksWalked,
-    /// Failures of which no evidence was taken, or not all: too many at once, or the ring `EVIDENCE` was full.
+    /// Integrity failures of which no evidence was taken, or not all: too many at once, or the ring `EVIDENCE` was
+    /// full.
     EvidenceSkipped,
     /// Samples of stacks that the ring buffer had no room for. Later ones take their place.
     SamplesLost,

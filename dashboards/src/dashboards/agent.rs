@@ -147,13 +147,18 @@ fn loss() -> Vec<Panel> {
                 "{{instance}} lost",
             )),
         Panel::time_series(
-            "Integrity errors reported again",
-            "Errors per second that a stacked device reported after the device below it. They are counted once.",
+            "Integrity errors reported again, or without evidence",
+            "Errors per second that a stacked device reported after the device below it, which are counted once; and \
+             errors per second of which not all data was copied, because there were too many at once.",
         )
         .unit("cps")
         .query(Query::range(
             "rate(stable_trace_integrity_repeated_total{%}[$__rate_interval])",
-            "{{instance}}",
+            "{{instance}} again",
+        ))
+        .query(Query::range(
+            "rate(stable_trace_evidence_skipped_total{%}[$__rate_interval])",
+            "{{instance}} without evidence",
         )),
         Panel::time_series(
             "Maps",

@@ -71,6 +71,9 @@ pub struct Summary {
     /// Number of all integrity errors.
     #[serde(default)]
     pub integrity_errors_total: u64,
+    /// Integrity errors whose data and protection information were not copied, or not all: too many at once.
+    #[serde(default)]
+    pub evidence_skipped: u64,
     /// Verdicts on the streamed integrity errors.
     #[serde(default)]
     pub verdicts: Vec<VerdictSummary>,

@@ -23,6 +23,7 @@ use super::{
     failure::{Failure, NOT_VERIFIED},
     page_loop::{CONTINUE, LoopCtx, STOP, Step, for_each_page},
     pages::{Part, next_part},
+    volatile::VolatileCell,
 };
 use crate::{
     maps::count_anywhere,
@@ -73,6 +74,10 @@ pub(super) fn take<const LOOPED: bool>(ctx: &mut LoopCtx) {
     copy::<LOOPED, CopyTuples>(TUPLES, ctx);
     copy::<LOOPED, CopyData>(DATA, ctx);
     copy::<LOOPED, CopyData>(DATA_AGAIN, ctx);
+    // SAFETY: the loop's caller owns it.
+    if unsafe { (*ctx.walk).evidence_lost.get() } != 0 {
+        count_anywhere(Counter::EvidenceSkipped);
+    }
 }
 
 /// Copies one kind of evidence from the begin of a failure.
@@ -119,7 +124,7 @@ impl Step for CopyData {
             return STOP;
         };
         let header = Header { kind: ctx.reading, at: ctx.copied, tuple_bytes: 0, now: ctx.now };
-        if !send(failure, &header, address + u64::from(in_page), length) {
+        if !send(failure, &header, address + u64::from(in_page), length, &mut walk.evidence_lost) {
             return STOP;
         }
         ctx.copied += u64::from(length);
@@ -157,7 +162,9 @@ impl Step for CopyTuples {
         };
         let header =
             Header { kind: TUPLES, at: u64::from(walk.size.get()), tuple_bytes: all, now: ctx.now };
-        if !send(failure, &header, address, length) || walk.chained.get() == 0 {
+        if !send(failure, &header, address, length, &mut walk.evidence_lost)
+            || walk.chained.get() == 0
+        {
             return STOP;
         }
         let next = word(bio, &offsets().bio_next);
@@ -216,12 +223,18 @@ struct Header {
     now: u64,
 }
 
-/// Sends bytes at an address of the kernel; false if there is no room.
+/// Sends bytes at an address of the kernel; false if it cannot be read, or there is no room, which sets `lost`.
 #[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "4,096")]
-fn send(failure: &Failure, header: &Header, address: u64, length: u32) -> bool {
+fn send(
+    failure: &Failure,
+    header: &Header,
+    address: u64,
+    length: u32,
+    lost: &mut VolatileCell<u64>,
+) -> bool {
     let Some(mut entry) = EVIDENCE.reserve::<EvidenceRecord>(0) else {
-        count_anywhere(Counter::EvidenceSkipped);
+        lost.set(1);
         return false;
     };
     let record = entry.as_mut_ptr();

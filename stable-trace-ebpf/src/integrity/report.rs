@@ -51,6 +51,7 @@ pub(super) fn report_failure<const LOOPED: bool>(slot: WalkSlot, mut failure: Fa
         return;
     };
     walk.begin(failure);
+    walk.evidence_lost.set(0);
     let mut ctx =
         LoopCtx { walk, failure, runs: ptr::null_mut(), now, repeated: 0, reading: 0, copied: 0 };
     for_each_page::<LOOPED, Collect>(&mut ctx);

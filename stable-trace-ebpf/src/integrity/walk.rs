@@ -44,6 +44,8 @@ pub(super) struct PageWalk {
     pub(super) idx: VolatileCell<u32>,
     pub(super) done: VolatileCell<u32>,
     pub(super) chained: VolatileCell<u32>,
+    /// 1 if a part of the evidence of this failure had no room.
+    pub(super) evidence_lost: VolatileCell<u64>,
     /// Number of pages that were found.
     pub(super) found: VolatileCell<u64>,
     /// Addresses of their `struct page`.

@@ -46,6 +46,8 @@ pub struct Snapshot {
     pub events_lost: u64,
     /// Integrity errors that a stacked device reported again.
     pub integrity_repeated: u64,
+    /// Integrity errors whose data was not copied, or not all.
+    pub evidence_skipped: u64,
     /// Kernel stacks that were walked for waits.
     pub stack_walks: u64,
     /// Run time of the eBPF programs; empty where the kernel does not measure it.

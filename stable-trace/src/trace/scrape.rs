@@ -81,6 +81,7 @@ impl Tracer {
             events_received: self.received,
             events_lost: lost,
             integrity_repeated: self.counters.counter(Counter::IntegrityRepeated)?,
+            evidence_skipped: self.counters.counter(Counter::EvidenceSkipped)?,
             stack_walks: self.counters.counter(Counter::StacksWalked)?,
             programs: self.programs(),
             workload: workload.sums(),

@@ -72,6 +72,7 @@ impl Tracer {
             unstable_writes_unstreamed: self.counters.counter(Counter::UnstableHarmless)?,
             integrity_errors_total: integrity_errors.iter().map(|line| line.count).sum(),
             integrity_errors,
+            evidence_skipped: self.counters.counter(Counter::EvidenceSkipped)?,
             // `complete_summary` fills these in.
             verdicts: Vec::new(),
             associations: Vec::new(),

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, OpenOptions};
 use std::io::{Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::FileExt as _;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use serde_json::json;
 use stable_trace_analysis::event::{
     Cause, IntegrityError, Operation, PageKind, ProofKind, Verdict,
@@ -29,6 +30,12 @@ const BLOCK: usize = 4096;
 /// Errors of each kind that a test injects. Of four kinds fewer than a CPU takes evidence of in a second.
 const EACH: u32 = 7;
 
+/// Errors that the test of a burst waits for.
+const BURST: u64 = 3_000;
+
+/// Failures a second and CPU of which the programs take evidence.
+const MOST_A_SECOND: u64 = 32;
+
 /// Errors that a test of a workload waits for.
 const MANY: u64 = 200;
 
@@ -48,6 +55,7 @@ pub(crate) fn tests() -> Vec<Test> {
                 .requires_traced_pi_disk()
         })
         .collect();
+    tests.push(pi("of_a_burst_are_bounded", burst));
     tests.push(pi("of_a_changing_buffer_are_changes", changing_buffer));
     for fs in [Fs::Ext4, Fs::Xfs] {
         tests.push(
@@ -162,6 +170,57 @@ fn not_intact(recording: &Recording) -> Vec<&IntegrityError> {
         error.proof.as_ref().is_some_and(|proof| proof.kind == ProofKind::MemoryIntact)
     };
     integrity(recording).filter(|error| !intact(error)).collect()
+}
+
+/// Threads write as fast as they can to a disk that reports errors of nearly all writes. Evidence is taken of some of the
+/// errors; all are counted, and those without.
+fn burst() -> Result<()> {
+    let _quiet = QuietConsole::new()?;
+    let disk = Disk::pi()?;
+    let agent = Agent::start(["-q", "--ring-size=64MiB"])?;
+    let failed = TracefsInstance::recording_integrity_completions()?;
+    let failing = Injection::with(Injection::DEVICE)?;
+    let (begin, done) = (Instant::now(), AtomicBool::new(false));
+    std::thread::scope(|threads| {
+        let write = |thread: u64| -> Result<()> {
+            let direct = DirectFile::open(&disk.path)?;
+            let mut n = 0;
+            while !done.load(Ordering::Relaxed) {
+                n += 1;
+                // Of writes at once scsi_debug may leave one out (seen on 6.12).
+                let _ = direct.write((thread * 64 + n % 64) * BLOCK as u64, &[7; BLOCK]);
+            }
+            Ok(())
+        };
+        let writers: Vec<_> = (0..4).map(|thread| threads.spawn(move || write(thread))).collect();
+        let many = failed.await_hits(BURST);
+        done.store(true, Ordering::Relaxed);
+        let mut writers = writers
+            .into_iter()
+            .map(|writer| writer.join().unwrap_or_else(|_| Err(anyhow!("a writer panicked"))));
+        many.and(writers.try_for_each(|ended| ended))
+    })?;
+    drop(failing);
+    let (all, took) = (failed.hits()?, begin.elapsed());
+    let recording = agent.stop()?;
+
+    let summary = recording.summary()?;
+    let with = proved(&recording, "a burst of injected writes")?.len() as u64;
+    let a_second = all as f64 / took.as_secs_f64();
+    eprintln!(
+        "{all} failures, {a_second:.0} a second, {with} with evidence, {} without",
+        summary.evidence_skipped
+    );
+    ensure!(summary.integrity_errors_total == all, "not {all}: {summary:#?}");
+    ensure!(summary.events_lost == 0, "{summary:#?}");
+    // A second of the programs is 2^30 ns, of which the first and the last are not whole.
+    let seconds = took.as_secs() + 2;
+    let cpus = std::thread::available_parallelism()?.get() as u64;
+    let most = MOST_A_SECOND * seconds * cpus;
+    ensure!(with <= most, "evidence of {with} failures in {seconds} s, more than {most}");
+    ensure!(with + summary.evidence_skipped == all, "{with} with evidence: {summary:#?}");
+    ensure!(summary.evidence_skipped > 0, "no burst: {a_second:.0} failures a second");
+    Ok(())
 }
 
 /// Every error of a direct-I/O buffer that other workers rewrite meanwhile.

@@ -198,6 +198,13 @@ impl<W: Write> SummaryWriter<'_, W> {
             );
             self.write_line(Tone::Bad, &text)?;
         }
+        if summary.evidence_skipped > 0 {
+            let text = format!(
+                "  {} integrity errors have no proof, or not of all data: too many at once",
+                summary.evidence_skipped
+            );
+            self.write_line(Tone::Slow, &text)?;
+        }
         for (what, count) in &summary.map_failures {
             self.write_line(
                 Tone::Bad,

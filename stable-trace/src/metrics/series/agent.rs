@@ -39,6 +39,11 @@ impl Registry {
                 snapshot.integrity_repeated,
             ),
             single_counter(
+                "stable_trace_evidence_skipped_total",
+                "Integrity errors whose data was not copied, or not all: too many at once.",
+                snapshot.evidence_skipped,
+            ),
+            single_counter(
                 "stable_trace_stack_walks_total",
                 "Kernel stacks of waits that were walked; the others were recognised.",
                 snapshot.stack_walks,

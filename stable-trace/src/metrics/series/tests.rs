@@ -235,6 +235,7 @@ fn all_metric_names_are_the_documented_ones() {
             "stable_trace_device_stable_writes",
             "stable_trace_events_lost_total",
             "stable_trace_events_received_total",
+            "stable_trace_evidence_skipped_total",
             "stable_trace_integrity_errors_total",
             "stable_trace_integrity_repeated_total",
             "stable_trace_map_capacity",

@@ -99,6 +99,7 @@ pub(super) fn oversized(round: u32) -> Snapshot {
         events_lost: u64::from(round),
         stack_walks: u64::from(round),
         integrity_repeated: u64::from(round),
+        evidence_skipped: u64::from(round),
         programs: programs.collect(),
         maps: maps.collect(),
         workload: workload.collect(),
