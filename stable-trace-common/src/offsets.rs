@@ -166,6 +166,8 @@ offsets! {
     disk_queue: Bios, Member(&["gendisk.queue"]);
     bdev_dev: Optional, Member(&["block_device.bd_dev"]);
     bdev_disk: Optional, Member(&["block_device.bd_disk"]);
+    /// Where a partition begins on its disk, in sectors. From 5.12 on.
+    bdev_start: Optional, Member(&["block_device.bd_start_sect"]);
     bio_next: Pages, Member(&["bio.bi_next"]);
     /// Up to 5.11.
     bio_disk: Optional, Member(&["bio.bi_disk"]);

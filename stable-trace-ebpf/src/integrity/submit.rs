@@ -52,7 +52,7 @@ pub(super) fn submitter_of(bio: u64, sector: u64) -> Option<&'static Submitter> 
 /// task that submits a bio to a device with protection information calls it.
 #[fentry]
 fn integrity_submit(ctx: FEntryContext) -> i32 {
-    submitted(ctx.arg(0));
+    submitted(ctx.arg(0), 0);
     0
 }
 
@@ -61,18 +61,33 @@ fn integrity_submit(ctx: FEntryContext) -> i32 {
 #[kprobe]
 fn integrity_submit_kprobe(ctx: ProbeContext) -> u32 {
     if let Some(bio) = ctx.arg(0) {
-        submitted(bio);
+        submitted(bio, 0);
     }
     0
 }
 
+/// `void fs_bio_integrity_alloc(struct bio *bio)`, block/bio-integrity-fs.c (7.1 to 7.3): a file system that makes
+/// and checks protection information itself, as XFS does, calls it for each bio that it submits.
+/// `int bio_integrity_map_iter(struct bio *bio, struct uio_meta *meta)`, block/bio-integrity.c (6.13 to 7.3):
+/// for a bio whose protection information user space supplies. The block layer has not yet counted the sector of either
+/// from the begin of the disk (`blk_partition_remap`, block/blk-core.c).
+#[kprobe]
+fn integrity_submit_early(ctx: ProbeContext) -> u32 {
+    if let Some(bio) = ctx.arg(0) {
+        let device = word(bio, &offsets().bio_bdev);
+        submitted(bio, word(device, &offsets().bdev_start));
+    }
+    0
+}
+
+/// Remembers the current task. `start`: what is to be added to the bio's sector.
 #[inline(always)]
-fn submitted(bio: u64) {
+fn submitted(bio: u64, start: u64) {
     let submitter = Submitter {
         pid_tgid: bpf_get_current_pid_tgid(),
         // SAFETY: no pointer is involved.
         time_ns: unsafe { bpf_ktime_get_ns() },
-        sector: word(own_iter(bio), &offsets().iter_sector),
+        sector: start + word(own_iter(bio), &offsets().iter_sector),
         bytes: u64::from(member::<u32>(own_iter(bio), &offsets().iter_size).unwrap_or(0)),
         comm: filter::current_comm(),
     };

@@ -13,6 +13,7 @@ use stable_trace_analysis::units::DeviceId;
 use tempfile::TempDir;
 
 use crate::harness::disk::device_of;
+use crate::harness::partition::Partition;
 use crate::harness::{
     Agent, Disk, Fs, Recording, Requirement, Scratch, Test, TracefsInstance, Wac,
     every_wait_is_accounted_for, host, program,
@@ -162,39 +163,22 @@ impl Rewritten {
 fn a_partition() -> Result<()> {
     let disk = Disk::loop_device(500)?;
     let _stable = StableWrites::on(&disk)?;
-    let whole = disk.path.to_string_lossy().into_owned();
-    program::run("addpart", &[&whole, "1", "2048", "200000"])?;
-    program::run("addpart", &[&whole, "2", "204800", "700000"])?;
-    let node = |number: u32| -> Result<String> {
-        let name = format!("{}p{number}", disk.name);
-        let path = format!("/dev/{name}");
-        if !Path::new(&path).exists() {
-            let dev = fs::read_to_string(format!("/sys/class/block/{name}/dev"))?;
-            let (major, minor) = dev.trim().split_once(':').context("no device number")?;
-            program::run("mknod", &[&path, "b", major, minor])?;
-        }
-        Ok(path)
-    };
-    let (first, second) = (node(1)?, node(2)?);
-    program::run("mkfs.ext4", &["-q", "-F", &first])?;
-    program::run("mkfs.xfs", &["-q", "-f", &second])?;
-    let result = (|| {
-        let (ext4, xfs) =
-            (Mounted::new(&first, "ext4", None)?, Mounted::new(&second, "xfs", None)?);
-        let (files, recording) = stalls_in(&[ext4.path(), xfs.path()])?;
-        for (file, (number, fs)) in files.iter().zip([(1, "ext4"), (2, "xfs")]) {
-            let device = format!("{}p{number}", disk.name);
-            file.check(&recording, (&device, fs), |path| path.starts_with(&file.folder))?;
-            let line = recording.summary()?.stalls.iter().find(|line| {
-                line.device.as_deref() == Some(&device) && line.fs.as_deref() == Some(fs)
+    let first = Partition::of(&disk, 1, 2048, 200_000)?;
+    let second = Partition::of(&disk, 2, 204_800, 700_000)?;
+    program::run("mkfs.ext4", &["-q", "-F", &first.path()])?;
+    program::run("mkfs.xfs", &["-q", "-f", &second.path()])?;
+    let (ext4, xfs) =
+        (Mounted::new(&first.path(), "ext4", None)?, Mounted::new(&second.path(), "xfs", None)?);
+    let (files, recording) = stalls_in(&[ext4.path(), xfs.path()])?;
+    for (file, (device, fs)) in files.iter().zip([(&first.name, "ext4"), (&second.name, "xfs")]) {
+        file.check(&recording, (device, fs), |path| path.starts_with(&file.folder))?;
+        let line =
+            recording.summary()?.stalls.iter().find(|line| {
+                line.device.as_deref() == Some(device) && line.fs.as_deref() == Some(fs)
             });
-            ensure!(line.is_some(), "no line of {device}: {:#?}", recording.summary()?.stalls);
-        }
-        Ok(())
-    })();
-    program::run("delpart", &[&whole, "1"])?;
-    program::run("delpart", &[&whole, "2"])?;
-    result
+        ensure!(line.is_some(), "no line of {device}: {:#?}", recording.summary()?.stalls);
+    }
+    Ok(())
 }
 
 /// A container's file: overlayfs over ext4. The stall is on the upper file.

@@ -10,7 +10,7 @@ use crate::probes::{
     offsets::Resolved,
     table::integrity::{
         BIO, BIO_TRACEPOINT, CHECK_REPORTERS, CheckReporter, LOOP, REQUEST, REQUEST_TRACEPOINT,
-        SUBMIT, VERIFY, Variants, Verify,
+        SUBMIT, SUBMIT_EARLY, VERIFY, Variants, Verify,
     },
 };
 
@@ -201,6 +201,27 @@ fn submit(facts: &Facts, resolved: &Resolved, requested: Option<Method>, part: &
         (SUBMIT.to_owned(), method, step.map(|step| vec![step]))
     });
     part.first_of(GROUP, candidates);
+    submit_early(facts, resolved, requested, part);
+}
+
+/// Plans the probes for the submitting task of bios that [`SUBMIT`] does not see.
+fn submit_early(facts: &Facts, resolved: &Resolved, requested: Option<Method>, part: &mut Part) {
+    let present =
+        SUBMIT_EARLY.into_iter().filter(|function| facts.functions.contains_key(*function));
+    for function in present {
+        let method = requested.unwrap_or(Method::Kprobe);
+        let step = if method == Method::Kprobe {
+            resolved.requests.clone().and_then(|()| kprobe_symbol(facts, function))
+        } else {
+            Err(format!("the submitting task is read at {function} by kprobe only"))
+        };
+        match step {
+            Ok(symbol) => {
+                part.step(GROUP, "integrity_submit_early", Point::Kprobe { function, symbol });
+            }
+            Err(reason) => part.gap(GROUP, function, method, reason),
+        }
+    }
 }
 
 /// Plans the probe where a driver or the host reports the failed check.

@@ -18,6 +18,10 @@ pub(crate) const BIO_TRACEPOINT: (&str, &str) = ("block", "block_bio_complete");
 /// block/bio-integrity-auto.c, 7.3.
 pub(crate) const SUBMIT: &str = "bio_integrity_prep";
 
+/// Where a bio gets protection information before the block layer has it: from its file system, or from user space. Kernels that have none of them
+/// lack nothing.
+pub(crate) const SUBMIT_EARLY: [&str; 2] = ["fs_bio_integrity_alloc", "bio_integrity_map_iter"];
+
 /// The helper for loops in programs (`bpf_loop`, `kernel/bpf/bpf_iter.c`, 5.17 to 7.3). The verifier
 /// checks one iteration of each loop.
 pub(crate) const LOOP: &str = "bpf_loop";
@@ -111,6 +115,7 @@ pub(crate) const CHECK_REPORTERS: [CheckReporter; 3] = [
 pub(crate) fn functions() -> impl Iterator<Item = &'static str> {
     [REQUEST, BIO, SUBMIT, LOOP]
         .into_iter()
+        .chain(SUBMIT_EARLY)
         .chain(VERIFY.iter().map(|verify| verify.function))
         .chain(CHECK_REPORTERS.iter().flat_map(|reporter| reporter.names).copied())
 }

@@ -19,6 +19,7 @@ pub(crate) mod kprobes;
 pub(crate) mod missed_runs;
 pub(crate) mod nvme_passthrough;
 pub(crate) mod nvme_paths;
+pub(crate) mod partition;
 pub(crate) mod poll;
 pub(crate) mod process;
 pub(crate) mod program;

@@ -3,6 +3,7 @@
 mod injected;
 mod read_verification;
 mod stacked_devices;
+mod submitters;
 mod unrelated_errors;
 mod workload;
 
@@ -18,6 +19,7 @@ pub(crate) fn tests() -> Vec<Test> {
     tests.extend(injected::tests());
     tests.extend(workload::tests());
     tests.extend(stacked_devices::tests());
+    tests.extend(submitters::tests());
     tests.extend(read_verification::tests());
     tests.extend(unrelated_errors::tests());
     tests
