@@ -6,7 +6,10 @@
 //! an earlier call has completed the good part.
 
 use aya_ebpf::{
-    macros::{fentry, kprobe, raw_tracepoint},
+    Global,
+    bindings::BPF_ANY,
+    macros::{fentry, kprobe, map, raw_tracepoint},
+    maps::LruHashMap,
     programs::{FEntryContext, ProbeContext, RawTracePointContext},
 };
 use stable_trace_common::{integrity::IntegrityKey, offsets::ABSENT};
@@ -24,6 +27,14 @@ use crate::members::{member, offset, offsets};
 /// `block:block_rq_complete` has it up to 5.15.
 const EILSEQ: i32 = 84;
 
+/// 1: the function and the tracepoint in it are both probed.
+#[unsafe(no_mangle)]
+static PROBED_TWICE: Global<u32> = Global::new(0);
+
+/// The failed requests that the first program has taken, by address, until the second one has seen them.
+#[map]
+static TAKEN: LruHashMap<u64, u32> = LruHashMap::with_max_entries(1024, 0);
+
 /// The three forms of the probe, with `bpf_loop` or with unrolled loops.
 macro_rules! request_probes {
     ($looped:literal, $fentry:ident, $kprobe:ident, $tracepoint:ident) => {
@@ -31,7 +42,7 @@ macro_rules! request_probes {
         /// (5.10 to 7.3).
         #[fentry]
         fn $fentry(ctx: FEntryContext) -> i32 {
-            completed::<$looped>(ctx.arg(0), ctx.arg(1), ctx.arg(2));
+            first::<$looped>(ctx.arg(0), ctx.arg(1), ctx.arg(2));
             0
         }
 
@@ -41,7 +52,7 @@ macro_rules! request_probes {
         fn $kprobe(ctx: ProbeContext) -> u32 {
             if let (Some(request), Some(status), Some(bytes)) = (ctx.arg(0), ctx.arg(1), ctx.arg(2))
             {
-                completed::<$looped>(request, status, bytes);
+                first::<$looped>(request, status, bytes);
             }
             0
         }
@@ -50,7 +61,7 @@ macro_rules! request_probes {
         /// blk_status_t error, unsigned int nr_bytes)` (6.1 to 7.3), with an `int error` (5.10).
         #[raw_tracepoint]
         fn $tracepoint(ctx: RawTracePointContext) -> i32 {
-            completed::<$looped>(ctx.arg(0), ctx.arg(1), ctx.arg(2));
+            second::<$looped>(ctx.arg(0), ctx.arg(1), ctx.arg(2));
             0
         }
     };
@@ -64,19 +75,50 @@ request_probes!(
     integrity_request_tracepoint_unrolled
 );
 
-/// A request, or a part of it, has completed.
+/// A request, or a part of it, has completed: at the entry of the function.
 #[inline(always)]
-#[expect(clippy::cast_possible_truncation, reason = "registers of narrower arguments")]
-#[expect(clippy::cast_sign_loss, reason = "compared as bits")]
-fn completed<const LOOPED: bool>(request: u64, status: u64, bytes: u64) {
-    // A status is a byte and an errno an `int`: the upper bits of the register are undefined.
-    let status = status as u32;
-    if status & 0xff != BLK_STS_PROTECTION && status != -EILSEQ as u32 {
+fn first<const LOOPED: bool>(request: u64, status: u64, bytes: u64) {
+    if !is_failure(status) {
+        return;
+    }
+    // If the request cannot be remembered, it is left to the second program.
+    if PROBED_TWICE.load() != 0 && TAKEN.insert(request, 1, u64::from(BPF_ANY)).is_err() {
         return;
     }
     if let Some(failure) = failure(request, bytes & 0xffff_ffff) {
         report_failure::<LOOPED>(WalkSlot::Request, failure);
     }
+}
+
+/// The same at the tracepoint in the function: reports what no other program has taken. The kernel skips a program
+/// that would interrupt itself on a CPU, or preempt itself (`prog->active`, kernel/bpf/trampoline.c, 5.12 to 7.3),
+/// and a completion may interrupt another one.
+#[inline(always)]
+fn second<const LOOPED: bool>(request: u64, status: u64, bytes: u64) {
+    if !is_failure(status) {
+        return;
+    }
+    if PROBED_TWICE.load() != 0 {
+        // SAFETY: the value is not read.
+        let taken = unsafe { TAKEN.get(request) }.is_some();
+        if taken {
+            // Fails only if the entry was evicted just now.
+            let _ = TAKEN.remove(request);
+            return;
+        }
+    }
+    if let Some(failure) = failure(request, bytes & 0xffff_ffff) {
+        report_failure::<LOOPED>(WalkSlot::RequestAgain, failure);
+    }
+}
+
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "registers of narrower arguments")]
+#[expect(clippy::cast_sign_loss, reason = "compared as bits")]
+fn is_failure(status: u64) -> bool {
+    // A status is a byte and an errno an `int`: the upper bits of the register are undefined.
+    let status = status as u32;
+    status & 0xff == BLK_STS_PROTECTION || status == -EILSEQ as u32
 }
 
 #[inline(always)]

@@ -25,10 +25,12 @@ pub(super) enum WalkSlot {
     Request = 0,
     Stacked = 1,
     Verify = 2,
+    /// A request that another program was skipped for.
+    RequestAgain = 3,
 }
 
 /// Number of kinds.
-const SLOTS: u32 = 3;
+const SLOTS: u32 = 4;
 
 /// The walk of one kind of program on one CPU.
 #[repr(C)]

@@ -23,6 +23,7 @@ use super::{
     kretprobe::{self, Kretprobe, KretprobeError},
     load::{Settings, load},
     plan::{Plan, Point, Step, replan},
+    table::integrity::{REQUEST, REQUEST_PROGRAM},
 };
 
 /// Why tracing cannot start.
@@ -237,12 +238,12 @@ impl Attached {
         let mut skipped: BTreeMap<(String, &str), u64> = BTreeMap::new();
         let steps = self.plan.steps.iter().zip(&self.outcomes);
         let mut programs = BTreeSet::new();
+        let twice = self.plan.probes_requests_twice();
         for (step, _) in steps.filter(|(_, outcome)| outcome.is_none()) {
             let count = self.ebpf.program(step.program).and_then(recursion_misses);
             // A program on several functions has one count: it goes to the first function.
             let count = count.filter(|_| programs.insert(step.program));
-            let work = step.program.trim_end_matches("_again");
-            let least = skipped.entry((step.point.function(), work)).or_insert(u64::MAX);
+            let least = skipped.entry(work_of(step, twice)).or_insert(u64::MAX);
             *least = count.unwrap_or(0).min(*least);
         }
         let mut missed = BTreeMap::new();
@@ -254,6 +255,15 @@ impl Attached {
         }
         missed
     }
+}
+
+/// The function that a program observes, and the work that it shares with others. `twice`: failed requests have two
+/// programs.
+fn work_of(step: &Step, twice: bool) -> (String, &'static str) {
+    if twice && step.program.starts_with(REQUEST_PROGRAM) {
+        return (REQUEST.to_owned(), REQUEST_PROGRAM);
+    }
+    (step.point.function(), step.program.trim_end_matches("_again"))
 }
 
 fn recursion_misses(program: &Program) -> Option<u64> {

@@ -129,10 +129,14 @@ impl Facts {
             Preemption::Full => true,
             // Trampolines ran with preemption off up to 5.11 (`migrate_disable` in
             // `__bpf_prog_enter`, kernel/bpf/trampoline.c, 5.12).
-            Preemption::Unknown => {
-                Release::parse(&self.release).is_none_or(|release| release >= Release::new(5, 12))
-            }
+            Preemption::Unknown => self.skips_programs(),
         }
+    }
+
+    /// Whether the kernel skips a program at a trampoline that would interrupt itself (`__bpf_prog_enter`,
+    /// kernel/bpf/trampoline.c, 5.12).
+    pub fn skips_programs(&self) -> bool {
+        Release::parse(&self.release).is_none_or(|release| release >= Release::new(5, 12))
     }
 
     /// The name of this kernel's wait tracepoint.

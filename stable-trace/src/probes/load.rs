@@ -102,6 +102,7 @@ pub(crate) fn load(
     let label_cgroup = u32::from(settings.label_cgroup);
     let sampled_tables = 1 << AT_SWITCH | u32::from(!settings.stacks) << AT_BEGIN;
     let returns = u32::from(plan.probes_returns());
+    let probed_twice = u32::from(plan.probes_requests_twice());
     let page_shift = rustix::param::page_size().trailing_zeros();
     let offsets = Offsets { page_shift, ..plan.offsets };
     let [page_offset_base, vmemmap_base] = addresses.memory;
@@ -126,6 +127,7 @@ pub(crate) fn load(
         .override_global("LABEL_CGROUP", &label_cgroup, true)
         .override_global("SAMPLED_TABLES", &sampled_tables, true)
         .override_global("RETURNS_PROBED", &returns, true)
+        .override_global("PROBED_TWICE", &probed_twice, true)
         .override_global("WAKE_AT_BYTES", &wake_at, true)
         .override_global("SWAP_INFO", &addresses.swap_info, true)
         .override_global("PAGE_OFFSET_BASE", &page_offset_base, true)

@@ -12,6 +12,7 @@ use stable_trace_common::{folio::BtrfsOffsets, offsets::Offsets};
 use super::{
     facts::Facts,
     offsets::{Resolved, btrfs, resolve},
+    table::integrity::REQUEST_PROGRAM,
 };
 use crate::kernel::release::Release;
 
@@ -171,6 +172,11 @@ impl Plan {
             step.group == Group::WritebackWait
                 && matches!(step.point, Point::Fexit(_) | Point::Kretprobe { .. })
         })
+    }
+
+    /// Whether failed requests are observed by two programs.
+    pub fn probes_requests_twice(&self) -> bool {
+        self.steps.iter().filter(|step| step.program.starts_with(REQUEST_PROGRAM)).count() > 1
     }
 
     /// All probes for `doctor`, as if every step attached.

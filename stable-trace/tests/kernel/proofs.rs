@@ -14,7 +14,7 @@ use stable_trace_analysis::event::{
 };
 
 use crate::harness::console::QuietConsole;
-use crate::harness::corrupt_blocks::change_nvme_image;
+use crate::harness::corrupt_blocks::{CorruptBlocks, change_nvme_image};
 use crate::harness::direct_io::DirectFile;
 use crate::harness::integrity_failures::integrity;
 use crate::harness::nvme_passthrough::write_with_tuple;
@@ -55,7 +55,7 @@ pub(crate) fn tests() -> Vec<Test> {
                 .requires_traced_pi_disk()
         })
         .collect();
-    tests.push(pi("of_a_burst_are_bounded", burst));
+    tests.push(pi("of_a_burst_are_bounded", burst).requires(Requirement::NvmePi));
     tests.push(pi("of_a_changing_buffer_are_changes", changing_buffer));
     for fs in [Fs::Ext4, Fs::Xfs] {
         tests.push(
@@ -172,11 +172,13 @@ fn not_intact(recording: &Recording) -> Vec<&IntegrityError> {
     integrity(recording).filter(|error| !intact(error)).collect()
 }
 
-/// Threads write as fast as they can to a disk that reports errors of nearly all writes. Evidence is taken of some of the
-/// errors; all are counted, and those without.
+/// Threads write as fast as they can to a disk that reports errors of nearly all writes, and read corrupt blocks of
+/// another disk: completions interrupt each other. Evidence is taken of some of the errors; all are counted, and those
+/// without.
 fn burst() -> Result<()> {
     let _quiet = QuietConsole::new()?;
     let disk = Disk::pi()?;
+    let corrupt = CorruptBlocks::create()?;
     let agent = Agent::start(["-q", "--ring-size=64MiB"])?;
     let failed = TracefsInstance::recording_integrity_completions()?;
     let failing = Injection::with(Injection::DEVICE)?;
@@ -192,24 +194,38 @@ fn burst() -> Result<()> {
             }
             Ok(())
         };
-        let writers: Vec<_> = (0..4).map(|thread| threads.spawn(move || write(thread))).collect();
+        let read = || -> Result<()> {
+            while !done.load(Ordering::Relaxed) {
+                corrupt.read()?;
+            }
+            Ok(())
+        };
+        let mut workers: Vec<_> =
+            (0..4).map(|thread| threads.spawn(move || write(thread))).collect();
+        workers.extend((0..2).map(|_| threads.spawn(read)));
         let many = failed.await_hits(BURST);
         done.store(true, Ordering::Relaxed);
-        let mut writers = writers
+        let mut workers = workers
             .into_iter()
-            .map(|writer| writer.join().unwrap_or_else(|_| Err(anyhow!("a writer panicked"))));
-        many.and(writers.try_for_each(|ended| ended))
+            .map(|worker| worker.join().unwrap_or_else(|_| Err(anyhow!("a worker panicked"))));
+        many.and(workers.try_for_each(|ended| ended))
     })?;
     drop(failing);
     let (all, took) = (failed.hits()?, begin.elapsed());
+    corrupt.repair()?;
     let recording = agent.stop()?;
 
     let summary = recording.summary()?;
-    let with = proved(&recording, "a burst of injected writes")?.len() as u64;
+    proved(&recording, "a burst of injected writes and corrupt blocks")?;
+    let is_copied = |error: &&IntegrityError| {
+        let why = error.proof.as_ref().and_then(|proof| proof.why_none.as_deref());
+        why.is_none_or(|why| !why.starts_with("nothing was copied"))
+    };
+    let with = integrity(&recording).filter(is_copied).count() as u64;
     let a_second = u128::from(all) * 1000 / took.as_millis().max(1);
     eprintln!(
-        "{all} failures, {a_second} a second, {with} with evidence, {} without",
-        summary.evidence_skipped
+        "{all} failures, {a_second} a second, {with} with evidence, {} without; missed: {:?}",
+        summary.evidence_skipped, summary.probe_runs_missed
     );
     ensure!(summary.integrity_errors_total == all, "not {all}: {summary:#?}");
     ensure!(summary.events_lost == 0, "{summary:#?}");

@@ -4,7 +4,7 @@
 use stable_trace_analysis::event::{Group, Method};
 use stable_trace_common::offsets::ABSENT;
 
-use super::{Part, Point, allowed, check_fentry, kprobe_symbol};
+use super::{Part, Point, Step, allowed, check_fentry, kprobe_symbol};
 use crate::probes::{
     facts::Facts,
     offsets::Resolved,
@@ -36,6 +36,9 @@ pub(super) fn part(facts: &Facts, resolved: &Resolved, requested: Option<Method>
         ],
     };
     requests.plan(facts, &resolved.requests, requested, &mut part);
+    if requested.is_none() && facts.skips_programs() {
+        request_again(facts, &requests, &mut part);
+    }
     let bios = Alternatives {
         function: BIO,
         tracepoint: BIO_TRACEPOINT,
@@ -97,6 +100,18 @@ impl Alternatives {
             (probed, method, step.map(|step| vec![step]))
         });
         part.first_of(GROUP, candidates);
+    }
+}
+
+/// Adds the tracepoint in the function that is probed by fentry: what fentry is skipped for is observed there.
+fn request_again(facts: &Facts, requests: &Alternatives, part: &mut Part) {
+    let at_entry = |step: &Step| matches!(step.point, Point::Fentry(REQUEST));
+    let (system, name) = requests.tracepoint;
+    if part.steps.iter().any(at_entry)
+        && check_raw_tracepoint(facts, &format!("{system}:{name}")).is_ok()
+    {
+        let [_, program, _] = requests.programs;
+        part.step(GROUP, variant(facts, program), Point::RawTracepoint { system, name });
     }
 }
 

@@ -8,6 +8,9 @@ pub(crate) const REQUEST: &str = "blk_update_request";
 /// The tracepoint at the start of [`REQUEST`], as system and name.
 pub(crate) const REQUEST_TRACEPOINT: (&str, &str) = ("block", "block_rq_complete");
 
+/// How the names of the programs at [`REQUEST`] and [`REQUEST_TRACEPOINT`] begin.
+pub(crate) const REQUEST_PROGRAM: &str = "integrity_request";
+
 /// Ends every bio. block/bio.c, 5.10 to 7.3.
 pub(crate) const BIO: &str = "bio_endio";
 
