@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result, ensure};
 
 use crate::harness::corrupt_blocks::corrupt_byte_behind_paths;
-use crate::harness::device_mapper::{DmCrypt, DmLinear};
+use crate::harness::device_mapper::{DmCrypt, Mapping};
 use crate::harness::direct_io::DirectFile;
 use crate::harness::integrity_failures::{agent_agrees_with_tracefs, integrity, reported};
 use crate::harness::{
@@ -43,12 +43,12 @@ pub(crate) fn tests() -> Vec<Test> {
 /// An error that the disk below detects is not hidden, and is the disk's.
 fn mapped_covers_disk() -> Result<()> {
     let disk = Disk::pi()?;
-    let linear = DmLinear::over(&disk)?;
+    let linear = Mapping::linear(&disk)?;
     let name = linear.name();
     let agent = Agent::start(["-q", "--device", name, "--fail-on=integrity"])?;
     let completions = TracefsInstance::recording_integrity_completions()?;
     let failing = Injection::into_every_command()?;
-    let write = DirectFile::open(linear.path())?.write(0, &[0; BLOCK]);
+    let write = DirectFile::open(&linear.path())?.write(0, &[0; BLOCK]);
     drop(failing);
     ensure!(write.is_err(), "the write has not failed");
     let recording = agent.stop()?;
@@ -103,7 +103,7 @@ fn left_out(scratch: &Scratch, filter: &str) -> Result<()> {
 
 fn disk_covers_mapped() -> Result<()> {
     let (disk, other) = (Disk::pi()?, Disk::plain()?);
-    let linear = DmLinear::over(&disk)?;
+    let linear = Mapping::linear(&disk)?;
     let name = linear.name();
     {
         let scratch = Scratch::with_stable_writes(Fs::Ext4, Disk::named(name)?, true)?;

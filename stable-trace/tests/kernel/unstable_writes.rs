@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use stable_trace_analysis::event::{Context, Event, Grade, Group, Risk, Start, UnstableWrite};
 
 use crate::harness::console::QuietConsole;
-use crate::harness::device_mapper::{DmIntegrity, DmMirror};
+use crate::harness::device_mapper::{DmIntegrity, Mapping};
 use crate::harness::{
     Agent, Disk, Fs, Recording, Requirement, Scratch, SlowDisk, Test, TracefsInstance, Wac,
     missed_runs,
@@ -233,7 +233,7 @@ fn dm_integrity_is_a_hole() -> Result<()> {
 /// Nothing checks below a mirror, but its copies may differ.
 fn mirrors_are_named() -> Result<()> {
     let (one, other) = (Disk::loop_device(96)?, Disk::loop_device(96)?);
-    let mapped = DmMirror::of(&one, &other)?;
+    let mapped = Mapping::mirror(&one, &other)?;
     let scratch = Scratch::new(Fs::Ext4, Disk::named(mapped.name())?)?;
     let recording = rewritten(&scratch, &["--ring-size=64MiB", "--harmless"])?;
 

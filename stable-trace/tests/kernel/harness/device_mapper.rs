@@ -26,61 +26,36 @@ fn kernel_name(name: &str) -> Result<String> {
     Ok(name.to_string_lossy().into_owned())
 }
 
-/// A dm-linear device over a whole disk. Removed on drop.
+/// A mapping by a table. Removed on drop.
 #[derive(Debug)]
-pub(crate) struct DmLinear {
-    path: PathBuf,
+pub(crate) struct Mapping {
+    label: &'static str,
     kernel_name: String,
 }
 
-impl DmLinear {
-    const NAME: &str = "stable-trace-linear";
-
-    pub(crate) fn over(disk: &Disk) -> Result<Self> {
-        program::run("modprobe", &["dm-mod"])?;
-        let sectors = disk.sectors()?;
-        let table = format!("0 {sectors} linear {} 0", disk.path.display());
-        run_without_udev("dmsetup", &["create", Self::NAME, "--table", &table])?;
-        Ok(Self {
-            path: PathBuf::from("/dev/mapper").join(Self::NAME),
-            kernel_name: kernel_name(Self::NAME)?,
-        })
+impl Mapping {
+    /// A dm-linear device over a whole disk.
+    pub(crate) fn linear(disk: &Disk) -> Result<Self> {
+        let table = format!("0 {} linear {} 0", disk.sectors()?, disk.path.display());
+        Self::create("stable-trace-linear", "dm-mod", &table)
     }
 
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// The kernel's name of the device, such as `dm-0`.
-    pub(crate) fn name(&self) -> &str {
-        &self.kernel_name
-    }
-}
-
-impl Drop for DmLinear {
-    fn drop(&mut self) {
-        if let Err(error) = run_without_udev("dmsetup", &["remove", "--retry", Self::NAME]) {
-            eprintln!("{error:#}");
-        }
-    }
-}
-
-/// A mirror of two disks of one size. Removed on drop.
-#[derive(Debug)]
-pub(crate) struct DmMirror {
-    kernel_name: String,
-}
-
-impl DmMirror {
-    const NAME: &str = "stable-trace-mirror";
-
-    pub(crate) fn of(one: &Disk, other: &Disk) -> Result<Self> {
-        program::run("modprobe", &["dm-mirror"])?;
+    /// A mirror of two disks of one size.
+    pub(crate) fn mirror(one: &Disk, other: &Disk) -> Result<Self> {
         let sectors = one.sectors()?;
         let (one, other) = (one.path.display(), other.path.display());
         let table = format!("0 {sectors} mirror core 2 1024 nosync 2 {one} 0 {other} 0");
-        run_without_udev("dmsetup", &["create", Self::NAME, "--table", &table])?;
-        Ok(Self { kernel_name: kernel_name(Self::NAME)? })
+        Self::create("stable-trace-mirror", "dm-mirror", &table)
+    }
+
+    fn create(label: &'static str, module: &str, table: &str) -> Result<Self> {
+        program::run("modprobe", &[module])?;
+        run_without_udev("dmsetup", &["create", label, "--table", table])?;
+        Ok(Self { label, kernel_name: kernel_name(label)? })
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        PathBuf::from("/dev/mapper").join(self.label)
     }
 
     /// The kernel's name of the device, such as `dm-0`.
@@ -89,9 +64,9 @@ impl DmMirror {
     }
 }
 
-impl Drop for DmMirror {
+impl Drop for Mapping {
     fn drop(&mut self) {
-        if let Err(error) = run_without_udev("dmsetup", &["remove", "--retry", Self::NAME]) {
+        if let Err(error) = run_without_udev("dmsetup", &["remove", "--retry", self.label]) {
             eprintln!("{error:#}");
         }
     }

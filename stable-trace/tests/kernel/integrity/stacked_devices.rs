@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use stable_trace_analysis::event::{Check, Operation, Source};
 
 use super::on_pi_disk;
-use crate::harness::device_mapper::{DmIntegrity, DmLinear};
+use crate::harness::device_mapper::{DmIntegrity, Mapping};
 use crate::harness::direct_io::DirectFile;
 use crate::harness::integrity_failures::{agent_agrees_with_tracefs, integrity};
 use crate::harness::{Agent, Disk, Injection, Requirement, Test, TracefsInstance};
@@ -40,11 +40,11 @@ fn every_stack(method: &str) -> Result<()> {
     let disk = Disk::pi()?;
     let (data, tags) = (Disk::loop_device(16)?, Disk::loop_device(16)?);
     let corrupt = corrupt_dm_integrity(&data, &tags)?;
-    let (loop_device, linear) = (Disk::loop_over(&disk, true)?, DmLinear::over(&disk)?);
+    let (loop_device, linear) = (Disk::loop_over(&disk, true)?, Mapping::linear(&disk)?);
     let agent = Agent::start(["-q", "--attach", method])?;
     let completions = TracefsInstance::recording_integrity_completions()?;
     fail(&loop_device.path)?;
-    fail(linear.path())?;
+    fail(&linear.path())?;
     let reader = DirectFile::open(corrupt.path())?;
     let outcomes: Vec<_> = (0..8).map(|n| reader.read_errno(n * BLOCK as u64, BLOCK)).collect();
     drop(reader);
