@@ -4,6 +4,7 @@
 mod agent;
 mod c_baseline;
 mod calls;
+mod failures;
 mod guest_rows;
 mod numbers;
 mod overhead;
@@ -31,7 +32,7 @@ pub(crate) struct BenchArgs {
     /// Number of rounds; each round measures every variant once
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
-    /// Kernel of the guests of `calls`, `proofs` and `stable-pages-patchset` (repeatable)
+    /// Kernel of the guests of `calls`, `failures`, `proofs` and `stable-pages-patchset` (repeatable)
     #[arg(long = "kernel", value_enum, value_name = "SERIES", default_value = "6.12")]
     kernels: Vec<lab::Series>,
     /// Accelerator of the guests
@@ -51,6 +52,8 @@ enum Name {
     Scrape,
     /// Cost of a wait without writeback for each attach method, in a guest
     Calls,
+    /// Cost of an integrity failure in the programs, in a guest
+    Failures,
     /// Speed and peak resident memory of a report on a million events
     Report,
     /// Proofs and causes of integrity errors that were made in a known way, in guests
@@ -64,10 +67,9 @@ enum Name {
 
 pub(crate) fn bench(args: &BenchArgs) -> Result<()> {
     let names = if args.names.is_empty() { Name::value_variants() } else { &args.names };
-    if names
-        .iter()
-        .any(|name| !matches!(name, Name::Calls | Name::Proofs | Name::StablePagesPatchset))
-        && !shell::is_root()
+    if names.iter().any(|name| {
+        !matches!(name, Name::Calls | Name::Failures | Name::Proofs | Name::StablePagesPatchset)
+    }) && !shell::is_root()
     {
         bail!(
             "`start`, `overhead`, `stall`, `scrape`, `report` and `wac` need root for loop devices and for the agent's /proc: run this as root"
@@ -81,6 +83,11 @@ pub(crate) fn bench(args: &BenchArgs) -> Result<()> {
             Name::Overhead => overhead::bench(&agent, args.rounds)?,
             Name::Stall => stall::bench(&agent, args.rounds)?,
             Name::Scrape => scrape::bench(&agent)?,
+            Name::Failures => {
+                for series in &args.kernels {
+                    failures::bench(&agent, *series, args.accel)?;
+                }
+            }
             Name::Proofs => proofs::bench(&args.kernels, args.accel)?,
             Name::Wac => c_baseline::bench(&agent, args.rounds)?,
             Name::StablePagesPatchset => stable_pages_patchset::bench(&args.kernels, args.accel)?,
