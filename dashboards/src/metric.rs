@@ -23,7 +23,7 @@ enum Kind {
 }
 
 /// The metrics that the agent serves, and two that Prometheus adds.
-pub const METRICS: [Metric; 31] = [
+pub const METRICS: [Metric; 32] = [
     Metric::histogram("stable_trace_stall_seconds", &["context", "device", "fs"]),
     Metric::counter("stable_trace_integrity_errors_total", &["device", "op", "check", "source"])
         .absent_if("no disk checks integrity, or no check failed"),
@@ -44,6 +44,7 @@ pub const METRICS: [Metric; 31] = [
     Metric::counter("stable_trace_events_lost_total", &[]),
     Metric::counter("stable_trace_integrity_repeated_total", &[]),
     Metric::counter("stable_trace_evidence_skipped_total", &[]),
+    Metric::gauge("stable_trace_map_bytes", &["map"]),
     Metric::counter("stable_trace_stack_walks_total", &[]),
     Metric::counter("stable_trace_program_run_seconds_total", &["program"]),
     Metric::counter("stable_trace_program_runs_total", &["program"]),

@@ -84,6 +84,8 @@ counters! {
     /// Integrity failures of which no evidence was taken, or not all: too many at once, or the ring `EVIDENCE` was
     /// full.
     EvidenceSkipped,
+    /// Pages of writes that were not looked at: their probe has room for so many.
+    PagesUnchecked,
     /// Samples of stacks that the ring buffer had no room for. Later ones take their place.
     SamplesLost,
 }
@@ -101,7 +103,7 @@ mod tests {
         for (index, counter) in (0..COUNTERS).zip(Counter::ALL) {
             assert_eq!(*counter as u32, index);
         }
-        assert_eq!(COUNTERS, 28);
+        assert_eq!(COUNTERS, 29);
     }
 
     #[test]

@@ -89,6 +89,9 @@ pub(crate) fn pages_written(ctx: &impl EbpfContext, pages: u64, count: u64, cont
     if flags_at == ABSENT || index_at == ABSENT || bit >= 64 {
         return;
     }
+    if count > PAGES as u64 {
+        add_to_counter(Counter::PagesUnchecked, count - PAGES as u64);
+    }
     let page_at = |place: usize| read_or_zero(pages + 8 * place as u64);
     let mut held = [0_u8; PAGES];
     let mut writes = 0;

@@ -117,9 +117,13 @@ fn cost() -> Vec<Panel> {
                 "sum by (program) (rate(stable_trace_program_runs_total{%}[$__rate_interval]))",
                 "{{program}}",
             )),
-        Panel::time_series("Memory", "Resident memory of each agent.")
+        Panel::time_series("Memory", "Resident memory of each agent, and the kernel memory of its maps, which it does not contain.")
             .unit("bytes")
-            .query(Query::range("process_resident_memory_bytes{%}", "{{instance}}")),
+            .query(Query::range("process_resident_memory_bytes{%}", "{{instance}}"))
+            .query(Query::range(
+                "sum by (instance) (stable_trace_map_bytes{%})",
+                "{{instance}} maps in the kernel",
+            )),
         Panel::time_series("Threads and open files", "Threads and open files of each agent.")
             .unit("short")
             .query(Query::range("process_threads{%}", "{{instance}} threads"))

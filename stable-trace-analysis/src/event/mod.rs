@@ -86,7 +86,7 @@ pub enum Event {
     Summary(Summary),
 }
 
-/// Events that the ring buffer dropped because it was full.
+/// What a run did not see: events that the ring buffer dropped because it was full, and writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lost {
     /// Number of events dropped since the last such line.
@@ -96,6 +96,15 @@ pub struct Lost {
     /// All of them were dropped at most this many ns before the time of this line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub within_ns: Option<u64>,
+    /// Writes to pages under writeback that may not have been seen since the last such line: runs of their probes that
+    /// the kernel skipped, and pages that a probe did not look at.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unseen: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+const fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl Event {
@@ -142,7 +151,7 @@ mod tests {
         same(&Method::Tracepoint, Method::Tracepoint.name());
         same(&Operation::Read, Operation::Read.name());
         same(&Source::Nvme, Source::Nvme.name());
-        let event = Event::Lost(Lost { count: 1, since_seq: 1, within_ns: None });
+        let event = Event::Lost(Lost { count: 1, since_seq: 1, within_ns: None, unseen: 0 });
         assert_eq!(serde_json::to_value(&event).unwrap()["type"], event.kind());
     }
 }

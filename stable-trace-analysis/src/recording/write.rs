@@ -125,7 +125,7 @@ mod tests {
     }
 
     fn lost(seq: u64) -> Line {
-        line(seq, Event::Lost(Lost { count: 1, since_seq: seq, within_ns: None }))
+        line(seq, Event::Lost(Lost { count: 1, since_seq: seq, within_ns: None, unseen: 0 }))
     }
 
     #[test]

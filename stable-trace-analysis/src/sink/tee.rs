@@ -75,7 +75,7 @@ mod tests {
     fn a_failed_sink_does_not_keep_lines_from_the_others() {
         let text = Shared::default();
         let mut tee = Tee::new(vec![Box::new(Closed), Box::new(JsonSink::new(text.clone()))]);
-        let event = Event::Lost(Lost { count: 1, since_seq: 0, within_ns: None });
+        let event = Event::Lost(Lost { count: 1, since_seq: 0, within_ns: None, unseen: 0 });
         let line =
             Line { seq: 1, time: crate::units::Timestamp::default(), monotonic_ns: None, event };
         assert_eq!(tee.line(&line).unwrap_err().kind(), io::ErrorKind::BrokenPipe);

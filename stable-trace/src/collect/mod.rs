@@ -4,6 +4,7 @@
 
 pub(crate) mod evidence;
 pub(crate) mod map_fill;
+pub(crate) mod map_memory;
 pub(crate) mod maps;
 mod retired;
 pub(crate) mod ring;

@@ -58,6 +58,9 @@ pub(super) const PROGRAMS: usize = 40;
 /// Kernel maps, with two series each.
 pub(super) const MAPS: usize = 20;
 
+/// Kernel maps with their memory: all of the programs, and the variables.
+pub(super) const MAP_BYTES: usize = 44;
+
 /// Pairs of profile and mode of the workload, with two series each. There are no more.
 pub(super) const WORKLOADS: usize = 14;
 
@@ -80,6 +83,7 @@ const _: () = assert!(
         + (MISSED + 1)
         + PROGRAMS * 2
         + MAPS * 2
+        + MAP_BYTES
         + WORKLOADS * 2
         + (WORKLOAD_ERRORS + WORKLOADS)
         + SINGLE

@@ -54,6 +54,8 @@ pub struct Snapshot {
     pub programs: Vec<Program>,
     /// Fill of the kernel's maps.
     pub maps: Vec<MapFill>,
+    /// Kernel memory of each map in bytes.
+    pub map_bytes: BTreeMap<String, u64>,
     /// Operations of the paired workload, by profile and mode.
     pub workload: BTreeMap<(String, String), ModeCount>,
     /// The agent's process.

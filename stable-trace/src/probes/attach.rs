@@ -235,11 +235,23 @@ impl Attached {
     /// kernel/bpf/syscall.c, from 5.12 on), and returns without a kretprobe instance. If several
     /// programs do the same work, a run is missed only if all were skipped.
     pub(crate) fn missed(&self) -> BTreeMap<String, u64> {
+        self.missed_of(|_| true)
+    }
+
+    /// How many runs were missed that would have seen a writer.
+    pub(crate) fn missed_writes(&self) -> u64 {
+        let groups = [Group::WriteBegin, Group::PageMkwrite];
+        self.missed_of(|group| groups.contains(&group)).values().sum()
+    }
+
+    /// [`missed`](Self::missed) of some groups.
+    fn missed_of(&self, wanted: impl Fn(Group) -> bool) -> BTreeMap<String, u64> {
         let mut skipped: BTreeMap<(String, &str), u64> = BTreeMap::new();
         let steps = self.plan.steps.iter().zip(&self.outcomes);
         let mut programs = BTreeSet::new();
         let twice = self.plan.probes_requests_twice();
-        for (step, _) in steps.filter(|(_, outcome)| outcome.is_none()) {
+        let attached = steps.filter(|(step, outcome)| outcome.is_none() && wanted(step.group));
+        for (step, _) in attached {
             let count = self.ebpf.program(step.program).and_then(recursion_misses);
             // A program on several functions has one count: it goes to the first function.
             let count = count.filter(|_| programs.insert(step.program));
@@ -250,7 +262,8 @@ impl Attached {
         for ((function, _), count) in skipped {
             *missed.entry(function).or_default() += count;
         }
-        for (_, function, kretprobe) in &self.kretprobes {
+        for (_, function, kretprobe) in self.kretprobes.iter().filter(|(group, ..)| wanted(*group))
+        {
             *missed.entry(function.clone()).or_default() += kretprobe.missed().unwrap_or(0);
         }
         missed

@@ -23,6 +23,9 @@ pub(crate) struct Emitter {
     /// Records lost so far, as last reported.
     lost: u64,
     lost_checked_at: Instant,
+    /// The same of writes that may not have been seen.
+    unseen: u64,
+    unseen_checked_at: Instant,
     engine: Engine,
 }
 
@@ -37,6 +40,8 @@ impl Emitter {
             counts: counts.into(),
             lost: 0,
             lost_checked_at: Instant::now(),
+            unseen: 0,
+            unseen_checked_at: Instant::now(),
             engine: Engine::new(limits),
         }
     }
@@ -82,6 +87,24 @@ impl Emitter {
             count,
             since_seq: self.seq,
             within_ns: u64::try_from(since.as_nanos()).ok(),
+            unseen: 0,
+        }))
+    }
+
+    /// Writes a `lost` line if more writes may not have been seen than last reported. `total` is the count since the
+    /// start of the run.
+    pub(crate) fn emit_unseen(&mut self, total: u64) -> io::Result<()> {
+        let since = std::mem::replace(&mut self.unseen_checked_at, Instant::now()).elapsed();
+        let unseen = total.saturating_sub(self.unseen);
+        if unseen == 0 {
+            return Ok(());
+        }
+        self.unseen = total;
+        self.emit_now(Event::Lost(Lost {
+            count: 0,
+            since_seq: self.seq,
+            within_ns: u64::try_from(since.as_nanos()).ok(),
+            unseen,
         }))
     }
 
@@ -177,6 +200,21 @@ mod tests {
         assert_eq!(seen, [(1, 4, 0), (2, 5, 1)]);
         assert_eq!(emitter.counts()["lost"], 2);
         assert_eq!(emitter.counts()["stall"], 0);
+    }
+
+    #[test]
+    fn unseen_writes_are_reported_once() {
+        let written = SharedLines::default();
+        let mut emitter = Emitter::new(Box::new(written.clone()), Limits::default());
+        for total in [0, 3, 3, 5] {
+            emitter.emit_unseen(total).unwrap();
+        }
+        let lines = written.0.borrow();
+        let seen = lines.iter().map(|line| match &line.event {
+            Event::Lost(lost) => (lost.count, lost.unseen),
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(seen.collect::<Vec<_>>(), [(0, 3), (0, 2)]);
     }
 
     /// The emitter writes each verdict when it is due; an engine that reads the same lines agrees.

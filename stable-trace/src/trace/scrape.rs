@@ -87,6 +87,7 @@ impl Tracer {
             workload: workload.sums(),
             stalls,
             maps,
+            map_bytes: self.map_bytes.clone(),
             ..Snapshot::default()
         })
     }

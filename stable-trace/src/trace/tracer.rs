@@ -1,6 +1,7 @@
 //! The attached probes, the maps that they fill, and the enrichment of what they report.
 
 use std::{
+    collections::BTreeMap,
     io,
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -22,6 +23,7 @@ use super::{emitter::Emitter, evidence_files::EvidenceFiles, filter, follow::See
 use crate::{
     collect::{
         evidence::{EvidenceRing, FailureId},
+        map_memory::map_bytes,
         maps::CounterMaps,
         ring::Ring,
         stacks::StackMap,
@@ -56,6 +58,10 @@ const MODULES_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How often old keys are removed from the maps. Only keys that have not changed for so long are removed.
 const ROOM_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How often writes that may not have been seen are looked for: more often than a verdict waits
+/// ([`stable_trace_analysis::correlate::verdict`]).
+const UNSEEN_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Why tracing cannot start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -108,6 +114,8 @@ pub(crate) struct TraceConfig {
 /// The attached probes, and the state of the run.
 pub(crate) struct Tracer {
     pub(super) attached: Attached,
+    /// Kernel memory of each map.
+    pub(super) map_bytes: BTreeMap<String, u64>,
     pub(super) ring: Ring,
     evidence: EvidenceRing,
     evidence_files: Option<EvidenceFiles>,
@@ -129,6 +137,7 @@ pub(crate) struct Tracer {
     modules: u64,
     modules_checked_at: Instant,
     room_made_at: Instant,
+    unseen_checked_at: Instant,
     /// Events that were taken from the ring.
     pub(super) received: u64,
     /// Records that could not be decoded.
@@ -161,8 +170,11 @@ impl Tracer {
         let mounts = Mounts::load()?;
         // Without it the mounts alone tell whether there is a unified hierarchy.
         let own_cgroup = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+        // Before they are taken out of it.
+        let map_bytes = map_bytes(&attached.ebpf);
         let ebpf = &mut attached.ebpf;
         Ok(Self {
+            map_bytes,
             ring: Ring::new(RingBuf::try_from(map(ebpf, "EVENTS")?)?).map_err(TracerError::Ring)?,
             evidence_files: config.evidence,
             evidence: EvidenceRing::new(RingBuf::try_from(map(ebpf, "EVIDENCE")?)?),
@@ -183,6 +195,7 @@ impl Tracer {
                     config.devices,
                     map(ebpf, "DEVICE_FILTER")?.try_into()?,
                     map(ebpf, "CHECKED_DEVICES")?.try_into()?,
+                    map(ebpf, "STACKED_ON")?.try_into()?,
                 ),
                 paths: Paths::new(Path::new("/proc")),
                 fuse_servers: FuseServers::new(Path::new("/proc")),
@@ -200,6 +213,7 @@ impl Tracer {
             modules,
             modules_checked_at: Instant::now(),
             room_made_at: Instant::now(),
+            unseen_checked_at: Instant::now(),
             received: 0,
             malformed: 0,
             attached,
@@ -276,7 +290,25 @@ impl Tracer {
         self.evidence.read();
         self.follow_modules();
         self.make_room();
-        self.report_losses(emitter)
+        self.report_losses(emitter)?;
+        self.report_unseen_writes(emitter)
+    }
+
+    /// Writes a `lost` line for writes that may not have been seen, if a verdict may rest on them.
+    fn report_unseen_writes(&mut self, emitter: &mut Emitter) -> io::Result<()> {
+        if self.unseen_checked_at.elapsed() < UNSEEN_INTERVAL
+            || !self.enricher.identities.has_checked_devices()
+        {
+            return Ok(());
+        }
+        self.unseen_checked_at = Instant::now();
+        match self.counters.counter(Counter::PagesUnchecked) {
+            Ok(pages) => emitter.emit_unseen(pages + self.attached.missed_writes()),
+            Err(error) => {
+                log::debug!("cannot read the count of unchecked pages: {}", ErrorChain(&error));
+                Ok(())
+            }
+        }
     }
 
     /// Removes what is gone from the kernel's maps before they are full.

@@ -81,7 +81,7 @@ impl ErrorContext {
         let (losses, losses_evicted) = history.losses(from, to);
         let all_writers_traced = traced(history, &error);
         let missed_because = if !losses.is_empty() || losses_evicted {
-            Some("events were lost")
+            Some("events were lost or not seen")
         } else if history.rewrites.evicted_since(from) {
             Some("rewrites were evicted for lack of space")
         } else if early {

@@ -5,7 +5,7 @@ use crate::{
     correlate::sample::{
         ANONYMOUS, At, UNKNOWN, failure, line, lost, ns, page, rewrite, stall, start, workload,
     },
-    event::{Cause, Check, IntegrityError, Operation, Page, PageKind, Source},
+    event::{Cause, Check, IntegrityError, Lost, Operation, Page, PageKind, Source},
 };
 
 const SECOND: u64 = 1_000_000;
@@ -393,6 +393,17 @@ fn a_late_line_of_the_monotonic_clock_changes_nothing() {
     let verdicts = correlator.finish();
     assert_eq!(verdicts.len(), 1);
     assert_eq!(summary(&verdicts[0]), (Cause::PageRewrittenInFlight, 0.95));
+}
+
+/// The kernel skipped runs of the probes of writers: that no rewrite was seen says nothing.
+#[test]
+fn writers_that_were_not_seen_make_the_cause_unknown() {
+    let unseen = Lost { count: 0, since_seq: 0, within_ns: Some(500_000_000), unseen: 1 };
+    let verdict = one([(SECOND, write_of(STABLE, true)), (SECOND + 400_000, Event::Lost(unseen))]);
+    assert_eq!(verdict.cause, Cause::Unknown);
+    let earlier = Lost { count: 0, since_seq: 0, within_ns: Some(500_000_000), unseen: 1 };
+    let verdict = one([(SECOND, Event::Lost(earlier)), (20 * SECOND, write_of(STABLE, true))]);
+    assert_eq!(verdict.cause, Cause::NoRewriteSeen);
 }
 
 #[test]

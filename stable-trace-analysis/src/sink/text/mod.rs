@@ -102,6 +102,10 @@ impl<W: Write> TextSink<W> {
     }
 
     fn lost(&mut self, lost: &Lost) -> io::Result<()> {
+        if lost.count == 0 {
+            // For verdicts, which say so.
+            return Ok(());
+        }
         let text = format!("{} lines lost: the ring buffer was full (--ring-size)", lost.count);
         writeln!(self.out, "{}", self.style.paint(Tone::Bad, text))
     }

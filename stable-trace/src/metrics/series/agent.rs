@@ -52,6 +52,7 @@ impl Registry {
         ];
         families.extend(programs(&snapshot.programs));
         families.extend(maps(&snapshot.maps));
+        families.extend([map_bytes(&snapshot.map_bytes)]);
         families.extend(workload(&snapshot.workload));
         families.extend(process(&snapshot.process));
         families
@@ -152,6 +153,17 @@ fn maps(maps: &[MapFill]) -> [Option<MetricFamily>; 2] {
         capacity.value(&[("map", &map.name)], count(map.capacity));
     }
     [entries.done(), capacity.done()]
+}
+
+fn map_bytes(maps: &BTreeMap<String, u64>) -> Option<MetricFamily> {
+    let mut family = Family::gauge(
+        "stable_trace_map_bytes",
+        "Kernel memory of a map, for all CPUs, as the kernel states it.",
+    );
+    for (map, bytes) in maps.iter().take(limits::MAP_BYTES) {
+        family.value(&[("map", map)], count(*bytes));
+    }
+    family.done()
 }
 
 fn workload(workload: &BTreeMap<(String, String), ModeCount>) -> [Option<MetricFamily>; 2] {

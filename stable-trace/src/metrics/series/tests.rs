@@ -238,6 +238,7 @@ fn all_metric_names_are_the_documented_ones() {
             "stable_trace_evidence_skipped_total",
             "stable_trace_integrity_errors_total",
             "stable_trace_integrity_repeated_total",
+            "stable_trace_map_bytes",
             "stable_trace_map_capacity",
             "stable_trace_map_entries",
             "stable_trace_probe_attached",

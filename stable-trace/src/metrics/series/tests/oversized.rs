@@ -100,6 +100,7 @@ pub(super) fn oversized(round: u32) -> Snapshot {
         stack_walks: u64::from(round),
         integrity_repeated: u64::from(round),
         evidence_skipped: u64::from(round),
+        map_bytes: (0..200).map(|number| (format!("MAP_{number}"), 4096)).collect(),
         programs: programs.collect(),
         maps: maps.collect(),
         workload: workload.collect(),
