@@ -70,11 +70,21 @@ impl PageRun {
     pub const EMPTY: Self = Self { kind: UNOWNED, stable: 0, count: 0, first: Folio::UNKNOWN };
 }
 
-/// A device that checks protection information, or stands above one.
+/// Bit of a device that checks protection information, or stands above one.
 pub const PROTECTED: u32 = 1;
 
-/// A device that stands on none of those, but on checksums that the kernel makes: dm-integrity, btrfs.
+/// Bit of a device that stands on none of those, but on checksums that the kernel makes: dm-integrity, btrfs.
 pub const CHECKSUMMED: u32 = 2;
+
+/// Bit of a device that makes and checks such checksums itself: dm-integrity.
+pub const OWN_CHECKSUMS: u32 = 4;
+
+/// Key of the map `STACKED_ON`: a device, and one that it is made of, as `dev_t`.
+#[must_use]
+#[inline]
+pub const fn stacked_on(upper: u32, lower: u32) -> u64 {
+    (upper as u64) << 32 | lower as u64
+}
 
 /// Runs of pages that a record has room for. Most failures have one run.
 pub const RUNS: usize = 8;

@@ -154,7 +154,7 @@ pub struct IntegrityRecord {
     pub pid: u32,
     /// Thread (the kernel's `pid`) that submitted it; 0 if not known.
     pub tid: u32,
-    /// Name of that thread, NUL-padded.
+    /// Name of that thread, NUL-padded; [`SEVERAL_COMM`], without numbers, if several processes submitted parts of it.
     pub comm: [u8; COMM_LEN],
     /// Key of its count in `INTEGRITY_ERRORS`.
     pub key: IntegrityKey,
@@ -162,6 +162,9 @@ pub struct IntegrityRecord {
     /// `pages` if there was no room for all.
     pub runs: [PageRun; RUNS],
 }
+
+/// [`IntegrityRecord::comm`] of a request that was merged from bios of several processes.
+pub const SEVERAL_COMM: [u8; COMM_LEN] = *b"several\0\0\0\0\0\0\0\0\0";
 
 impl IntegrityRecord {
     /// Its size in bytes.

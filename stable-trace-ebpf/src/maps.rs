@@ -11,7 +11,7 @@ use aya_ebpf::{
 };
 use stable_trace_common::{
     counter::{COUNTERS as COUNTER_COUNT, Counter},
-    integrity::PROTECTED,
+    integrity::stacked_on,
 };
 
 /// The stream of records to the agent, which sets the size.
@@ -26,10 +26,14 @@ static WAKE_AT_BYTES: Global<u64> = Global::new(0);
 #[map]
 static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTER_COUNT, 0);
 
-/// Devices, as `dev_t`, that check what they are given or stand above one that does: [`PROTECTED`] or
-/// `CHECKSUMMED`. The agent fills it.
+/// Devices, as `dev_t`, that check what they are given or stand above one that does: `PROTECTED`, `CHECKSUMMED` and
+/// `OWN_CHECKSUMS`. The agent fills it.
 #[map]
 static CHECKED_DEVICES: HashMap<u32, u32> = HashMap::with_max_entries(1024, 0);
+
+/// Which of them is made of which, by [`stacked_on`]. The agent fills it.
+#[map]
+static STACKED_ON: HashMap<u64, u32> = HashMap::with_max_entries(8192, 0);
 
 /// Flags for submitting a record to [`EVENTS`]. A wake-up for each record would cost more than the
 /// record itself.
@@ -42,11 +46,20 @@ pub(crate) fn wake_up() -> u64 {
     })
 }
 
-/// Whether a device, or one below it, checks protection information.
+/// What a device, or one below it, checks; 0 if the agent knows of nothing.
 #[inline(always)]
-pub(crate) fn checks_integrity(dev: u32) -> bool {
+pub(crate) fn checked_by(dev: u32) -> u32 {
     // SAFETY: a word that the agent replaces as a whole.
-    unsafe { CHECKED_DEVICES.get(dev) }.is_some_and(|kind| *kind == PROTECTED)
+    unsafe { CHECKED_DEVICES.get(dev) }.copied().unwrap_or(0)
+}
+
+/// Whether a device is made of another one, as far as the agent knows both.
+#[inline(always)]
+pub(crate) fn may_be_stacked_on(upper: u32, lower: u32) -> bool {
+    // SAFETY: the value is not read.
+    let stacked = unsafe { STACKED_ON.get(stacked_on(upper, lower)) }.is_some();
+    // A hidden path of multipath NVMe has no entry, nor has a device that was set up a moment ago.
+    stacked || checked_by(upper) == 0 || checked_by(lower) == 0
 }
 
 /// Whether a device, or one below it, checks protection information or checksums of its own.

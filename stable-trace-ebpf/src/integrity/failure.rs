@@ -21,6 +21,8 @@ pub(super) struct Failure {
     /// Bytes of the bio before the failed part that the host has verified; [`NOT_VERIFIED`] of a failure that the
     /// disk reported.
     pub(super) verified: u64,
+    /// 1 if the device checks nothing itself: it reports what one below it has found.
+    pub(super) passed_on: u32,
 }
 
 /// [`Failure::verified`]: the host has verified nothing.

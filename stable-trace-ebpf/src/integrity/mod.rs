@@ -13,7 +13,7 @@
 //! 2. [`failure`], [`driver_pdu`]
 //! 3. [`walk`]
 //! 4. [`page_loop`]
-//! 5. [`pages`], [`runs`], [`repeated`]
+//! 5. [`pages`], [`runs`], [`repeated`], [`submitters`]
 //! 6. [`evidence`]
 //! 7. [`report`]
 //! 8. [`request`], [`stacked`], [`verify`]
@@ -31,6 +31,7 @@ mod request;
 mod runs;
 mod stacked;
 mod submit;
+mod submitters;
 mod verify;
 mod volatile;
 mod walk;

@@ -1,13 +1,13 @@
 //! Failures that a stacked device reports again on their way up.
 //!
 //! A loop device on a disk reports the disk's failures as its own, and so does device mapper. The pages
-//! are the same on every level.
+//! are the same on every level, and on the legs of a mirror, of which each counts.
 
 use aya_ebpf::{bindings::BPF_ANY, macros::map, maps::LruHashMap};
 use stable_trace_common::counter::Counter;
 
 use super::page_loop::{CONTINUE, LoopCtx, STOP, Step};
-use crate::maps::count_anywhere;
+use crate::maps::{count_anywhere, may_be_stacked_on};
 
 /// The pages of the latest failures, by the address of their `struct page`.
 #[map]
@@ -55,6 +55,7 @@ impl Step for FindOnLowerDevice {
         if let Some(other) = unsafe { FAILED_PAGES.get(page) }
             && other.dev != failure.key.dev
             && other.time_ns >= since
+            && may_be_stacked_on(failure.key.dev, other.dev)
         {
             ctx.repeated = REPEATED;
             return STOP;

@@ -11,7 +11,7 @@ use aya_ebpf::{
 use stable_trace_common::{
     counter::Counter,
     integrity::{IntegrityKey, PageRun, RUNS},
-    record::{INTEGRITY, IntegrityRecord},
+    record::{INTEGRITY, IntegrityRecord, SEVERAL_COMM},
     task::{COMM_LEN, process_and_thread},
 };
 
@@ -23,6 +23,7 @@ use super::{
     repeated::{FindOnLowerDevice, REPEATED, Remember},
     runs::{Describe, Group},
     submit::submitter_of,
+    submitters::{CompareSubmitters, SEVERAL},
     walk::{PageWalk, WalkSlot},
 };
 use crate::{
@@ -52,11 +53,14 @@ pub(super) fn report_failure<const LOOPED: bool>(slot: WalkSlot, mut failure: Fa
     };
     walk.begin(failure);
     walk.evidence_lost.set(0);
+    walk.submitters.set(0);
     let mut ctx =
         LoopCtx { walk, failure, runs: ptr::null_mut(), now, repeated: 0, reading: 0, copied: 0 };
     for_each_page::<LOOPED, Collect>(&mut ctx);
+    // The failed page may be one of those that there was no room for.
+    let is_whole = walk.left.get() == 0;
     for_each_page::<LOOPED, FindOnLowerDevice>(&mut ctx);
-    if ctx.repeated == REPEATED {
+    if ctx.repeated == REPEATED || (failure.passed_on != 0 && !is_whole) {
         count_anywhere(Counter::IntegrityRepeated);
     } else {
         for_each_page::<LOOPED, Remember>(&mut ctx);
@@ -67,6 +71,11 @@ pub(super) fn report_failure<const LOOPED: bool>(slot: WalkSlot, mut failure: Fa
             ctx.runs = unsafe { &raw mut (*entry.as_mut_ptr()).runs };
             for_each_page::<LOOPED, Group>(&mut ctx);
             for_each_page::<LOOPED, Describe>(&mut ctx);
+            walk.begin(failure);
+            for_each_page::<LOOPED, CompareSubmitters>(&mut ctx);
+            if walk.submitters.get() != 0 {
+                forget_submitter(&mut entry, walk.submitters.get());
+            }
             evidence::take::<LOOPED>(&mut ctx);
             submit_record(entry);
         }
@@ -132,6 +141,18 @@ fn begin_record(failure: &Failure, now: u64) -> Option<RingBufEntry<IntegrityRec
         (*record).runs = [PageRun::EMPTY; RUNS];
     }
     Some(entry)
+}
+
+/// Removes the submitter of the first bio: those of the others differ, or are not known.
+#[inline(always)]
+fn forget_submitter(entry: &mut RingBufEntry<IntegrityRecord>, submitters: u64) {
+    let record = entry.as_mut_ptr();
+    // SAFETY: `begin_record` has written all of the record.
+    unsafe {
+        (*record).pid = 0;
+        (*record).tid = 0;
+        (*record).comm = if submitters == SEVERAL { SEVERAL_COMM } else { [0; COMM_LEN] };
+    }
 }
 
 #[inline(always)]

@@ -147,5 +147,6 @@ fn failure(request: u64, bytes: u64) -> Option<Failure> {
         bytes,
         since_ns: member(request, &offsets().request_start).unwrap_or(0),
         verified: NOT_VERIFIED,
+        passed_on: 0,
     })
 }

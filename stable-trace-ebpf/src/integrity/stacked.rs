@@ -5,7 +5,9 @@ use aya_ebpf::{
     macros::{fentry, kprobe, raw_tracepoint},
     programs::{FEntryContext, ProbeContext, RawTracePointContext},
 };
-use stable_trace_common::integrity::{BLOCK, IntegrityKey, UNKNOWN_CHECK};
+use stable_trace_common::integrity::{
+    BLOCK, IntegrityKey, OWN_CHECKSUMS, PROTECTED, UNKNOWN_CHECK,
+};
 
 use super::{
     bio::{
@@ -17,7 +19,7 @@ use super::{
     walk::WalkSlot,
 };
 use crate::{
-    maps::checks_integrity,
+    maps::checked_by,
     members::{member, offset, offsets, word_32},
 };
 
@@ -110,7 +112,9 @@ fn failure(bio: u64) -> Option<Failure> {
     }
     // The time of submission is not known. So a failure counts as a repetition only if a lower device
     // checks integrity: a page of a reused buffer may have failed elsewhere just before.
-    let since_ns = if checks_integrity(dev) { 0 } else { u64::MAX };
+    let checked = checked_by(dev);
+    let passed_on = u32::from(checked != 0 && checked & OWN_CHECKSUMS == 0);
+    let since_ns = if checked & PROTECTED != 0 || passed_on != 0 { 0 } else { u64::MAX };
     let key = IntegrityKey {
         dev,
         op: direction(member(bio, &offsets().bio_opf)?),
@@ -118,7 +122,7 @@ fn failure(bio: u64) -> Option<Failure> {
         source: BLOCK,
     };
     let bytes = u64::from(position.size);
-    Some(Failure { key, position, sector, bytes, since_ns, verified: NOT_VERIFIED })
+    Some(Failure { key, position, sector, bytes, since_ns, verified: NOT_VERIFIED, passed_on })
 }
 
 /// The original length of a bio in bytes.

@@ -184,7 +184,15 @@ fn failure(bio: u64, iter: u64) -> Option<Failure> {
     // The host verifies only reads that every lower device completed well: this is no repetition.
     let since_ns = u64::MAX;
     if logged.seed == 0 || sound > u64::from(u16::MAX) || before >= whole {
-        return Some(Failure { key, position, sector, bytes: whole, since_ns, verified: 0 });
+        return Some(Failure {
+            key,
+            position,
+            sector,
+            bytes: whole,
+            since_ns,
+            verified: 0,
+            passed_on: 0,
+        });
     }
     let mut bytes = 1 << (interval & 31);
     if bytes > whole - before {
@@ -192,7 +200,7 @@ fn failure(bio: u64, iter: u64) -> Option<Failure> {
     }
     let position = advanced(position, before)?;
     let sector = sector + (before >> 9);
-    Some(Failure { key, position, sector, bytes, since_ns, verified: before })
+    Some(Failure { key, position, sector, bytes, since_ns, verified: before, passed_on: 0 })
 }
 
 /// The position after `bytes` more.

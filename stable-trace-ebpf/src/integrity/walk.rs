@@ -46,6 +46,8 @@ pub(super) struct PageWalk {
     pub(super) idx: VolatileCell<u32>,
     pub(super) done: VolatileCell<u32>,
     pub(super) chained: VolatileCell<u32>,
+    /// What is known of the submitters beside the first: 0 if they are the same.
+    pub(super) submitters: VolatileCell<u64>,
     /// 1 if a part of the evidence of this failure had no room.
     pub(super) evidence_lost: VolatileCell<u64>,
     /// Number of pages that were found.

@@ -1,7 +1,7 @@
 //! The file systems and devices of folios. Each is looked up once, and again after a mount.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeSet, HashMap},
     path::{Path, PathBuf},
     rc::Rc,
 };
@@ -13,12 +13,11 @@ use stable_trace_analysis::{
     units::DeviceId,
 };
 use stable_trace_common::{
-    backing::{BY_DEV, Backing, dev_t, numbers},
+    backing::{BY_DEV, Backing, numbers},
     device_filter::FilterDecision,
-    integrity::{CHECKSUMMED, PROTECTED},
 };
 
-use super::decode::name;
+use super::{checked_devices::CheckedDevices, decode::name};
 use crate::kernel::{
     data_risk::risk,
     device_family::covers,
@@ -40,10 +39,8 @@ pub(crate) struct Identities {
     selected_devices: Vec<DeviceId>,
     /// The map by which the programs skip devices that are not selected.
     device_filter: KernelMap<MapData, Backing, FilterDecision>,
-    /// The map by which the programs know the devices below which data is checked.
-    checked: KernelMap<MapData, u32, u32>,
-    /// The keys of that map.
-    checked_devices: HashSet<DeviceId>,
+    /// The devices below which data is checked, as the programs know them.
+    checked: CheckedDevices,
     /// What [`Self::mounted`] returned last, until mounts or devices change.
     mounted: Option<Vec<(String, String)>>,
 }
@@ -108,12 +105,13 @@ pub(crate) struct Disk {
 
 impl Identities {
     /// Takes the mounts, the devices of `--device` (none for all), and the maps
-    /// `DEVICE_FILTER` and `CHECKED_DEVICES`.
+    /// `DEVICE_FILTER`, `CHECKED_DEVICES` and `STACKED_ON`.
     pub(crate) fn new(
         mounts: Mounts,
         selected_devices: Vec<DeviceId>,
         device_filter: KernelMap<MapData, Backing, FilterDecision>,
         checked: KernelMap<MapData, u32, u32>,
+        stacked: KernelMap<MapData, u64, u32>,
     ) -> Self {
         let sysfs = PathBuf::from("/sys");
         let mut created = Self {
@@ -124,12 +122,16 @@ impl Identities {
             disks: HashMap::new(),
             selected_devices,
             device_filter,
-            checked,
-            checked_devices: HashSet::new(),
+            checked: CheckedDevices::new(checked, stacked),
             mounted: None,
         };
         created.update_all_checked_devices();
         created
+    }
+
+    /// Whether something below a device finds a change of the data.
+    pub(crate) fn has_checked_devices(&self) -> bool {
+        !self.checked.is_empty()
     }
 
     /// Looks the file systems up again of which a mount came or went. One that is no longer mounted
@@ -145,13 +147,13 @@ impl Identities {
         let on_device = |dev: &DeviceId| {
             let source = self.mounts.first_of(*dev).map(|mount| mount.source.as_str());
             dev.major != 0
-                || self.checked_devices.contains(dev)
+                || self.checked.contains(*dev)
                 || source.is_some_and(|source| source.starts_with("/dev/"))
         };
         let on_devices: Vec<_> = changed.iter().copied().filter(on_device).collect();
         let mut related = changed;
         for dev in on_devices {
-            self.update_checked_device(dev);
+            self.checked.update(&self.sysfs, &self.mounts, dev);
             related.insert(self.mounts.disk_of(dev));
         }
         self.mounted = None;
@@ -313,28 +315,11 @@ impl Identities {
         let mounted = mounted
             .filter(|mount| mount.dev.major != 0 || mount.source.starts_with("/dev/"))
             .map(|mount| mount.dev);
-        let gone = self.checked_devices.iter().copied();
+        let gone = self.checked.all();
         let all: BTreeSet<_> = mounted.chain(self.devices.iter().copied()).chain(gone).collect();
         for dev in all {
-            self.update_checked_device(dev);
+            self.checked.update(&self.sysfs, &self.mounts, dev);
         }
-    }
-
-    fn update_checked_device(&mut self, dev: DeviceId) {
-        let key = dev_t(dev.major, dev.minor);
-        let kind = match risk(&self.sysfs, &self.mounts, dev) {
-            Some(Risk::ProtectionInformation) => PROTECTED,
-            Some(Risk::Checksums) => CHECKSUMMED,
-            Some(Risk::Mirrors) | None => {
-                if self.checked_devices.remove(&dev) {
-                    let _ = self.checked.remove(&key);
-                }
-                return;
-            }
-        };
-        // If the map is full, unstable writes are still counted, and graded by the agent.
-        let _ = self.checked.insert(key, kind, 0);
-        self.checked_devices.insert(dev);
     }
 }
 

@@ -11,7 +11,7 @@ use stable_trace_common::{
         ANONYMOUS, APPLICATION_TAG, FILE, GUARD, IntegrityKey, NVME, PageRun, REFERENCE_TAG, SCSI,
         SHARED, SWAP, VERIFY, WRITE,
     },
-    record::IntegrityRecord,
+    record::{IntegrityRecord, SEVERAL_COMM},
 };
 
 use super::{
@@ -53,7 +53,7 @@ impl Enricher {
             pages,
             pid: has_task.then_some(record.pid),
             tid: has_task.then_some(record.tid),
-            comm: has_task.then(|| name(&record.comm)),
+            comm: (has_task || record.comm == SEVERAL_COMM).then(|| name(&record.comm)),
         })
     }
 

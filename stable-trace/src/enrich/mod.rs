@@ -1,6 +1,7 @@
 //! From records to events: decoding, devices and file systems, paths, contexts.
 
 pub(crate) mod cgroups;
+mod checked_devices;
 pub(crate) mod context;
 pub(crate) mod decode;
 mod enricher;

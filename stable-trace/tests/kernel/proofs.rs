@@ -18,6 +18,7 @@ use crate::harness::corrupt_blocks::{CorruptBlocks, change_nvme_image};
 use crate::harness::direct_io::DirectFile;
 use crate::harness::integrity_failures::integrity;
 use crate::harness::nvme_passthrough::write_with_tuple;
+use crate::harness::scsi_debug::IpChecksums;
 use crate::harness::{
     Agent, Disk, Fs, Injection, Recording, Requirement, Scrape, Scratch, SlowDisk, Test,
     TracefsInstance, Wac, host, wait_until,
@@ -55,6 +56,7 @@ pub(crate) fn tests() -> Vec<Test> {
                 .requires_traced_pi_disk()
         })
         .collect();
+    tests.push(pi("of_ip_checksums", ip_checksums).requires(Requirement::Program("modprobe")));
     tests.push(pi("of_a_burst_are_bounded", burst).requires(Requirement::NvmePi));
     tests.push(pi("of_a_changing_buffer_are_changes", changing_buffer));
     for fs in [Fs::Ext4, Fs::Xfs] {
@@ -170,6 +172,13 @@ fn not_intact(recording: &Recording) -> Vec<&IntegrityError> {
         error.proof.as_ref().is_some_and(|proof| proof.kind == ProofKind::MemoryIntact)
     };
     integrity(recording).filter(|error| !intact(error)).collect()
+}
+
+/// The same with another guard: an IP checksum, which the driver translates.
+fn ip_checksums() -> Result<()> {
+    let _loaded = IpChecksums::load()?;
+    injected("auto")?;
+    changing_buffer()
 }
 
 /// Threads write as fast as they can to a disk that reports errors of nearly all writes, and read corrupt blocks of

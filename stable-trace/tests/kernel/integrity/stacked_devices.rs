@@ -5,12 +5,14 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
-use stable_trace_analysis::event::{Check, Operation, Source};
+use stable_trace_analysis::event::{Check, IntegrityError, Operation, Source};
 
 use super::on_pi_disk;
+use crate::harness::corrupt_blocks::CorruptBlocks;
 use crate::harness::device_mapper::{DmIntegrity, Mapping};
 use crate::harness::direct_io::DirectFile;
 use crate::harness::integrity_failures::{agent_agrees_with_tracefs, integrity};
+use crate::harness::scsi_debug::AddedDisk;
 use crate::harness::{Agent, Disk, Injection, Requirement, Test, TracefsInstance};
 
 /// Failing commands of each kind on each device.
@@ -24,14 +26,74 @@ const CORRUPT: u64 = 5 * BLOCK as u64;
 
 pub(crate) fn tests() -> Vec<Test> {
     let methods = ["auto", "fentry", "kprobe", "tracepoint"].into_iter();
-    methods
+    let mut tests: Vec<_> = methods
         .map(|method| {
             on_pi_disk(&format!("stacked_devices_count_a_failure_once_{method}"), move || {
                 every_stack(method)
             })
             .requires_all(["losetup", "dmsetup", "integritysetup"].map(Requirement::Program))
         })
-        .collect()
+        .collect();
+    let dmsetup = || Requirement::Program("dmsetup");
+    tests.push(on_pi_disk("both_legs_of_a_mirror_count", mirror_legs).requires(dmsetup()));
+    tests.push(
+        on_pi_disk("a_bad_block_deep_in_a_read_is_one_error", deep_block)
+            .requires_all([dmsetup(), Requirement::NvmePi]),
+    );
+    tests
+}
+
+/// Both disks of a mirror report an error of each write. They write the same pages.
+fn mirror_legs() -> Result<()> {
+    const WRITES: u64 = 4;
+    let disk = Disk::pi()?;
+    let other = AddedDisk::create()?;
+    let agent = Agent::start(["-q"])?;
+    let completions = TracefsInstance::recording_integrity_completions()?;
+    let failing = Injection::with(Injection::DEVICE)?;
+    for n in 0..WRITES {
+        // After a failure a mirror writes to one leg only.
+        let mirror = Mapping::mirror(&disk, &other.disk)?;
+        let direct = DirectFile::open(&mirror.path())?;
+        let written = direct.write(n * BLOCK as u64, &[3; BLOCK]);
+        ensure!(written.is_err(), "write {n} has not failed");
+    }
+    drop(failing);
+    let recording = agent.stop()?;
+
+    let hits = completions.hits()?;
+    ensure!(hits == 2 * WRITES, "{hits} failures of {WRITES} writes");
+    let summary = recording.summary()?;
+    ensure!(summary.integrity_errors_total == hits, "not {hits}: {:#?}", summary.integrity_errors);
+    for leg in [&disk, &other.disk] {
+        let of_leg = |error: &&IntegrityError| error.device.as_deref() == Some(&leg.name);
+        let errors = integrity(&recording).filter(of_leg).count() as u64;
+        ensure!(errors == WRITES, "{errors} of {}", leg.name);
+    }
+    Ok(())
+}
+
+/// A read through a linear mapping has more pages than are looked at, and a bad block at its end.
+fn deep_block() -> Result<()> {
+    const READ: usize = 2 << 20;
+    let corrupt = CorruptBlocks::create()?;
+    let linear = Mapping::linear(&corrupt.disk)?;
+    let direct = DirectFile::open(&linear.path())?;
+    let agent = Agent::start(["-q"])?;
+    let completions = TracefsInstance::recording_integrity_completions()?;
+    let end = corrupt.disk.sectors()? * 512;
+    for _ in 0..EACH {
+        let read = direct.read(end - READ as u64, READ);
+        ensure!(read.is_err(), "the read of a corrupt block succeeded");
+    }
+    let recording = agent.stop()?;
+    corrupt.repair()?;
+
+    let hits = completions.hits()?;
+    ensure!(hits >= EACH, "{hits} failures of {EACH} reads");
+    let summary = recording.summary()?;
+    ensure!(summary.integrity_errors_total == hits, "not {hits}: {:#?}", summary.integrity_errors);
+    Ok(())
 }
 
 /// A loop device and a linear mapping pass on failures of the disk below; dm-integrity itself

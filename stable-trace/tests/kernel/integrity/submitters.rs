@@ -2,8 +2,10 @@
 
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use rustix::fs::{Advice, fadvise};
 use stable_trace_analysis::event::Operation;
 
@@ -11,20 +13,20 @@ use super::on_pi_disk;
 use crate::harness::direct_io::DirectFile;
 use crate::harness::integrity_failures::integrity;
 use crate::harness::partition::Partition;
-use crate::harness::{Agent, Disk, Fs, Injection, Requirement, Scratch, Test, TracefsInstance};
+use crate::harness::{
+    Agent, Disk, Fs, Injection, Requirement, Scratch, SlowDisk, Test, TracefsInstance,
+};
 
 /// Bytes of a command.
 const BLOCK: usize = 4096;
 
 pub(crate) fn tests() -> Vec<Test> {
-    Fs::ALL
-        .into_iter()
-        .filter(|fs| *fs != Fs::Btrfs)
-        .map(|fs| {
-            on_pi_disk(&format!("of_files_of_{fs}_on_a_partition_are_named"), move || on(fs))
-                .requires(Requirement::Program("addpart"))
-        })
-        .collect()
+    let merged = on_pi_disk("of_a_merged_request_are_several", merged);
+    let files = Fs::ALL.into_iter().filter(|fs| *fs != Fs::Btrfs).map(|fs| {
+        on_pi_disk(&format!("of_files_of_{fs}_on_a_partition_are_named"), move || on(fs))
+            .requires(Requirement::Program("addpart"))
+    });
+    files.chain([merged]).collect()
 }
 
 /// One error of each way to read and to write a file. XFS of 7.x makes and checks the protection information
@@ -76,4 +78,74 @@ fn on(fs: Fs) -> Result<()> {
     ensure!(unexpected.is_none(), "not of this process: {unexpected:#?}");
     ensure!(errors.iter().all(|error| error.began_ns_before.is_some()), "{errors:#?}");
     Ok(())
+}
+
+/// Writes of two processes, which the scheduler merges while a third one keeps the disk busy.
+fn merged() -> Result<()> {
+    let disk = Disk::pi()?;
+    let _scheduler = Scheduler::deadline(&disk)?;
+    let _slow = SlowDisk::new(&disk, Duration::from_millis(900), 1)?;
+    let agent = Agent::start(["-q"])?;
+    let dev = disk.dev()?;
+    let (major, minor) = dev.split_once(':').context("no device number")?;
+    // A kernel's `dev_t` (`MKDEV`, include/linux/kdev_t.h).
+    let filter = format!("dev == {}", major.parse::<u32>()? << 20 | minor.parse::<u32>()?);
+    let of = |event: &str| TracefsInstance::recording(&format!("block/{event}"), &filter);
+    let (issued, inserted, merged) =
+        (of("block_rq_issue")?, of("block_rq_insert")?, of("block_bio_backmerge")?);
+    let failing = Injection::with(Injection::DEVICE)?;
+    let write = |block: u32| {
+        let output = format!("of={}", disk.path.display());
+        let (seek, size) = (format!("seek={block}"), format!("bs={BLOCK}"));
+        let mut command = Command::new("dd");
+        command.args(["if=/dev/zero", &output, "count=1", &size, &seek, "oflag=direct"]);
+        command.stderr(Stdio::null()).spawn()
+    };
+    let mut writers = vec![write(100)?];
+    issued.await_hits(1)?;
+    let before = inserted.hits()?;
+    writers.push(write(8)?);
+    inserted.await_hits(before + 1)?;
+    writers.push(write(9)?);
+    merged.await_hits(1)?;
+    let pids: Vec<_> = writers.iter().map(Child::id).collect();
+    for writer in &mut writers {
+        ensure!(!writer.wait()?.success(), "a write has not failed");
+    }
+    drop(failing);
+    let recording = agent.stop()?;
+
+    let errors: Vec<_> = integrity(&recording).collect();
+    ensure!(errors.len() == 2, "{errors:#?}");
+    let (alone, merged) = (errors[0], errors[1]);
+    ensure!(alone.pid == Some(pids[0]) && alone.sectors == 8, "{alone:#?}");
+    ensure!(merged.sector == Some(64) && merged.sectors == 16, "{merged:#?}");
+    ensure!(merged.pid.is_none() && merged.comm.as_deref() == Some("several"), "{merged:#?}");
+    Ok(())
+}
+
+/// Another scheduler for a disk, until this is dropped.
+struct Scheduler<'a> {
+    disk: &'a Disk,
+    before: String,
+}
+
+impl<'a> Scheduler<'a> {
+    const FILE: &'static str = "queue/scheduler";
+
+    fn deadline(disk: &'a Disk) -> Result<Self> {
+        let all = disk.attribute(Self::FILE).context("the disk has no scheduler")?;
+        let chosen = all.split_once('[').and_then(|(_, rest)| rest.split_once(']'));
+        let (before, _) = chosen.with_context(|| format!("no scheduler is chosen: {all}"))?;
+        disk.set_attribute(Self::FILE, "mq-deadline")?;
+        Ok(Self { disk, before: before.to_owned() })
+    }
+}
+
+impl Drop for Scheduler<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = self.disk.set_attribute(Self::FILE, &self.before) {
+            eprintln!("{error:#}");
+        }
+    }
 }
