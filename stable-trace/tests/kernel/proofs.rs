@@ -46,6 +46,10 @@ const GUARD_CHECK: i32 = 0x282;
 /// Of so many percent of the errors with evidence the proof is right, at least.
 const MOST: usize = 99;
 
+/// The same where the guard is an IP checksum. Other data may have the same sum: the stamps of two workers have, if the
+/// number of each is the other's generation. Seen in 5 of 282.
+const MOST_BY_SUM: usize = 95;
+
 pub(crate) fn tests() -> Vec<Test> {
     let pi =
         |name: &str, body: fn() -> Result<()>| Test::guest(name, body).requires_traced_pi_disk();
@@ -178,7 +182,7 @@ fn not_intact(recording: &Recording) -> Vec<&IntegrityError> {
 fn ip_checksums() -> Result<()> {
     let _loaded = IpChecksums::load()?;
     injected("auto")?;
-    changing_buffer()
+    rewritten_buffer("the same, IP checksums", MOST_BY_SUM)
 }
 
 /// Threads write as fast as they can to a disk that reports errors of nearly all writes, and read corrupt blocks of
@@ -250,6 +254,11 @@ fn burst() -> Result<()> {
 
 /// Every error of a direct-I/O buffer that other workers rewrite meanwhile.
 fn changing_buffer() -> Result<()> {
+    rewritten_buffer("buffer of direct I/O rewritten", MOST)
+}
+
+/// Of so many percent of the errors with evidence it is proved that the buffer changed.
+fn rewritten_buffer(made: &str, most: usize) -> Result<()> {
     let _quiet = QuietConsole::new()?;
     let scratch = Scratch::new(Fs::Ext4, Disk::pi()?)?.with_shared_buffers();
     let agent = Agent::start(["-q", "--min-latency=1m", "--ring-size=64MiB"])?;
@@ -259,7 +268,7 @@ fn changing_buffer() -> Result<()> {
     failed.await_hits(MANY)?;
     wac.stop()?;
     let recording = agent.stop()?;
-    are_changes(&recording, "buffer of direct I/O rewritten", Cause::DirectIoBuffer)
+    are_changes(&recording, made, Cause::DirectIoBuffer, most)
 }
 
 /// Every error of pages of a file that writers rewrite under writeback.
@@ -274,18 +283,20 @@ fn unstable_pages(fs: Fs) -> Result<()> {
     failed.await_hits(MANY)?;
     wac.stop()?;
     let recording = agent.stop()?;
-    are_changes(&recording, "page of a file rewritten", Cause::PageRewrittenInFlight)
+    are_changes(&recording, "page of a file rewritten", Cause::PageRewrittenInFlight, MOST)
 }
 
 /// Nearly all proofs say that the memory changed, and the verdicts follow.
-fn are_changes(recording: &Recording, made: &str, cause: Cause) -> Result<()> {
+fn are_changes(recording: &Recording, made: &str, cause: Cause, most: usize) -> Result<()> {
     let proved = proved(recording, made)?;
     let changed =
         |kind: ProofKind| matches!(kind, ProofKind::MemoryChanged | ProofKind::MemoryChanging);
     let right = proved.iter().filter(|(kind, ..)| changed(*kind)).count();
     ensure!(!proved.is_empty(), "nothing was proved: {:#?}", recording.summary()?);
     let other = proved.iter().find(|(kind, ..)| !changed(*kind));
-    ensure!(right * 100 >= proved.len() * MOST, "{right} of {}: {other:#?}", proved.len());
+    ensure!(right * 100 >= proved.len() * most, "{right} of {}: {other:#?}", proved.len());
+    let sure = proved.iter().find(|(kind, _, verdict)| !changed(*kind) && verdict.confidence > 0.5);
+    ensure!(sure.is_none(), "another cause, with confidence: {sure:#?}");
     // Pages of several owners share a request now and then.
     let wrong = proved.iter().find(|(kind, _, verdict)| {
         changed(*kind) && verdict.cause != cause && verdict.cause != Cause::Unknown

@@ -238,7 +238,10 @@ pub(super) fn confidence(rule: Rule, input: &RuleInput) -> u8 {
         Cause::Unknown => 0,
         Cause::NoRewriteSeen => {
             let checked_read = input.op == Operation::Read && input.disk_checks;
-            let corroborations = u8::from(input.same_sector > 0) + u8::from(checked_read);
+            // Memory that may have been changed may be written to one sector over and over.
+            let may_change = matches!(rule, Rule::IntactBuffer | Rule::UnstableNotRewritten);
+            let corroborations =
+                u8::from(input.same_sector > 0 && !may_change) + u8::from(checked_read);
             // Unknown pages matter only where a change of the data could be the cause.
             let by_pages = matches!(
                 rule,

@@ -282,6 +282,11 @@ fn other_errors_on_the_sector_raise_the_confidence() {
     let found = RuleInput { same_sector: 1, ..STABLE_WRITE };
     decides(&found, Rule::Stable, NoRewriteSeen, 95);
     decides(&RuleInput { same_sector: 1, ..BUFFER_WRITE }, Rule::BufferWrite, DirectIoBuffer, 50);
+    // A process may rewrite the buffer of one sector over and over.
+    let intact = RuleInput { same_sector: 1, proof: Some(ProofKind::MemoryIntact), ..BUFFER_WRITE };
+    decides(&intact, Rule::IntactBuffer, NoRewriteSeen, 50);
+    let unstable = RuleInput { same_sector: 1, ..UNSTABLE_WRITE };
+    decides(&unstable, Rule::UnstableNotRewritten, NoRewriteSeen, 50);
 }
 
 #[test]
