@@ -151,18 +151,22 @@ fn loss() -> Vec<Panel> {
                 "{{instance}} lost",
             )),
         Panel::time_series(
-            "Integrity errors reported again, or without evidence",
-            "Errors per second that a stacked device reported after the device below it, which are counted once; and \
-             errors per second of which not all data was copied, because there were too many at once.",
+            "Integrity errors reported again",
+            "Errors per second that a stacked device reported after the device below it. They are counted once.",
         )
         .unit("cps")
         .query(Query::range(
             "rate(stable_trace_integrity_repeated_total{%}[$__rate_interval])",
-            "{{instance}} again",
-        ))
+            "{{instance}}",
+        )),
+        Panel::time_series(
+            "Integrity errors without evidence",
+            "Errors per second of which not all data was copied: there were too many at once.",
+        )
+        .unit("cps")
         .query(Query::range(
             "rate(stable_trace_evidence_skipped_total{%}[$__rate_interval])",
-            "{{instance}} without evidence",
+            "{{instance}}",
         )),
         Panel::time_series(
             "Maps",

@@ -31,8 +31,9 @@ const EMPTY_WHEN_HEALTHY: [(&str, &str); 2] = [
 ];
 
 /// Panels that show 0 on a failing system, with the reason.
-const ZERO_WHEN_FAILING: [(&str, &str); 5] = [
+const ZERO_WHEN_FAILING: [(&str, &str); 6] = [
     ("Integrity errors reported again", "no device here is stacked on one that checks"),
+    ("Integrity errors without evidence", "a slow machine has few failures a second"),
     ("Stack walks", "the stacks are known after a while"),
     ("Groups without a probe", "it lists the groups with 0 probes"),
     ("Violations", "every file system here keeps the required stable pages"),
