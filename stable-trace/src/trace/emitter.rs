@@ -1,6 +1,10 @@
 //! Numbers, times and counts the lines of one run, and adds the verdicts that follow from them.
 
-use std::{collections::BTreeMap, io, time::Instant};
+use std::{
+    collections::BTreeMap,
+    io,
+    time::{Duration, Instant},
+};
 
 use stable_trace_analysis::{
     correlate::{
@@ -83,12 +87,7 @@ impl Emitter {
             return Ok(());
         }
         self.lost = total;
-        self.emit_now(Event::Lost(Lost {
-            count,
-            since_seq: self.seq,
-            within_ns: u64::try_from(since.as_nanos()).ok(),
-            unseen: 0,
-        }))
+        self.emit_loss(since, count, 0)
     }
 
     /// Writes a `lost` line if more writes may not have been seen than last reported. `total` is the count since the
@@ -100,12 +99,12 @@ impl Emitter {
             return Ok(());
         }
         self.unseen = total;
-        self.emit_now(Event::Lost(Lost {
-            count: 0,
-            since_seq: self.seq,
-            within_ns: u64::try_from(since.as_nanos()).ok(),
-            unseen,
-        }))
+        self.emit_loss(since, 0, unseen)
+    }
+
+    fn emit_loss(&mut self, within: Duration, count: u64, unseen: u64) -> io::Result<()> {
+        let within_ns = u64::try_from(within.as_nanos()).ok();
+        self.emit_now(Event::Lost(Lost { count, since_seq: self.seq, within_ns, unseen }))
     }
 
     /// Adds to a summary what the correlation engine knows.
