@@ -7,6 +7,7 @@ use core::ffi::c_void;
 
 use aya_ebpf::{
     Global,
+    bindings::{BPF_RB_AVAIL_DATA, BPF_RB_RING_SIZE},
     helpers::generated::bpf_probe_read_kernel,
     macros::map,
     maps::{PerCpuArray, RingBuf},
@@ -67,7 +68,7 @@ pub(super) fn take<const LOOPED: bool>(ctx: &mut LoopCtx) {
     if TAKE_EVIDENCE.load() == 0 {
         return;
     }
-    if !is_within_rate(ctx.now) {
+    if !has_room() || !is_within_rate(ctx.now) {
         count_anywhere(Counter::EvidenceSkipped);
         return;
     }
@@ -78,6 +79,21 @@ pub(super) fn take<const LOOPED: bool>(ctx: &mut LoopCtx) {
     if unsafe { (*ctx.walk).evidence_lost.get() } != 0 {
         count_anywhere(Counter::EvidenceSkipped);
     }
+}
+
+/// Counts a failure of which nothing can be copied.
+#[inline(always)]
+pub(super) fn skip() {
+    if TAKE_EVIDENCE.load() != 0 {
+        count_anywhere(Counter::EvidenceSkipped);
+    }
+}
+
+/// Whether half of the ring is free: room for all of a failure, on many CPUs at once.
+#[inline(always)]
+fn has_room() -> bool {
+    let used = EVIDENCE.query(u64::from(BPF_RB_AVAIL_DATA));
+    used < EVIDENCE.query(u64::from(BPF_RB_RING_SIZE)) / 2
 }
 
 /// Copies one kind of evidence from the begin of a failure.

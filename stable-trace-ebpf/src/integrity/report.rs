@@ -46,6 +46,7 @@ pub(super) fn report_failure<const LOOPED: bool>(slot: WalkSlot, mut failure: Fa
     let Some(walk) = PageWalk::take(slot) else {
         // This program has interrupted another one of its kind: the failure is reported without pages.
         count_failure(&failure.key);
+        evidence::skip();
         if let Some(entry) = begin_record(failure, now) {
             submit_record(entry);
         }

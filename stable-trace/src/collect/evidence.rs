@@ -6,8 +6,9 @@ use aya::maps::{MapData, RingBuf};
 use bytes::Buf as _;
 use stable_trace_common::evidence::{CONTENT, DATA, DATA_AGAIN, EvidenceRecord, TUPLES};
 
-/// Failures whose evidence is kept until their own records are read. The oldest make room.
-const MOST_PENDING: usize = 256;
+/// Parts that are kept until the records of their failures are read: twice what the programs fill the ring with. The
+/// oldest make room.
+const MOST_PARTS: usize = 1024;
 
 /// The failure that evidence belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,14 +42,19 @@ pub(crate) struct EvidenceRing {
 }
 
 impl EvidenceRing {
-    pub(crate) const fn new(ring: RingBuf<MapData>) -> Self {
-        Self { ring, pending: Pending(VecDeque::new()) }
+    pub(crate) fn new(ring: RingBuf<MapData>) -> Self {
+        Self { ring, pending: Pending::default() }
     }
 
     /// Takes what was copied of a failure. All of it is in the ring before the failure's own record.
     pub(crate) fn take(&mut self, failure: FailureId) -> Option<Copied> {
         self.read();
         self.pending.take(failure)
+    }
+
+    /// Failures whose evidence made room before their own records were read.
+    pub(crate) const fn dropped(&self) -> u64 {
+        self.pending.dropped
     }
 
     /// Reads the ring until it is empty.
@@ -59,8 +65,23 @@ impl EvidenceRing {
     }
 }
 
-/// Evidence by failure, the oldest first.
-struct Pending(VecDeque<(FailureId, Copied)>);
+/// Evidence whose failures have not been read yet.
+#[derive(Default)]
+struct Pending {
+    /// The oldest first.
+    failures: VecDeque<Evidence>,
+    /// Number of all their parts.
+    parts: usize,
+    /// Failures that made room.
+    dropped: u64,
+}
+
+/// The evidence of one failure.
+struct Evidence {
+    failure: FailureId,
+    parts: usize,
+    copied: Copied,
+}
 
 impl Pending {
     /// Adds a record. Bytes that are none are ignored: only the programs write to the ring.
@@ -87,21 +108,29 @@ impl Pending {
         }
     }
 
+    /// What one more part of a failure belongs to.
     fn of(&mut self, failure: FailureId) -> &mut Copied {
-        let known = self.0.iter().rposition(|(id, _)| *id == failure);
+        let known = self.failures.iter().rposition(|evidence| evidence.failure == failure);
         let at = known.unwrap_or_else(|| {
-            if self.0.len() >= MOST_PENDING {
-                self.0.pop_front();
+            while self.parts >= MOST_PARTS
+                && let Some(oldest) = self.failures.pop_front()
+            {
+                self.parts -= oldest.parts;
+                self.dropped += 1;
             }
-            self.0.push_back((failure, Copied::default()));
-            self.0.len() - 1
+            self.failures.push_back(Evidence { failure, parts: 0, copied: Copied::default() });
+            self.failures.len() - 1
         });
-        &mut self.0[at].1
+        self.parts += 1;
+        self.failures[at].parts += 1;
+        &mut self.failures[at].copied
     }
 
     fn take(&mut self, failure: FailureId) -> Option<Copied> {
-        let at = self.0.iter().position(|(id, _)| *id == failure)?;
-        self.0.remove(at).map(|(_, copied)| copied)
+        let at = self.failures.iter().position(|evidence| evidence.failure == failure)?;
+        let evidence = self.failures.remove(at)?;
+        self.parts -= evidence.parts;
+        Some(evidence.copied)
     }
 }
 
@@ -132,7 +161,7 @@ mod tests {
 
     #[test]
     fn the_parts_of_failures_are_put_together() {
-        let mut pending = Pending(VecDeque::new());
+        let mut pending = Pending::default();
         pending.add(&record(TUPLES, ONE, 16, 1024, &[1; 8]));
         pending.add(&record(DATA, ONE, 0, 0, &[2; 100]));
         pending.add(&record(DATA, OTHER, 0, 0, &[9; 4]));
@@ -161,20 +190,24 @@ mod tests {
 
     #[test]
     fn data_behind_a_missing_part_is_left_out() {
-        let mut pending = Pending(VecDeque::new());
+        let mut pending = Pending::default();
         pending.add(&record(DATA, ONE, 0, 4096, &[1; 8]));
         pending.add(&[0; 10]);
         assert!(pending.take(ONE).unwrap().data.is_empty());
     }
 
     #[test]
-    fn the_oldest_make_room() {
-        let mut pending = Pending(VecDeque::new());
+    fn the_oldest_make_room_and_are_counted() {
+        let mut pending = Pending::default();
         for time_ns in 0..1_000 {
-            pending.add(&record(DATA, FailureId { time_ns, ..ONE }, 0, 0, &[1]));
+            for kind in [TUPLES, DATA] {
+                pending.add(&record(kind, FailureId { time_ns, ..ONE }, 8, 0, &[1; 8]));
+            }
         }
-        assert_eq!(pending.0.len(), MOST_PENDING);
+        assert_eq!((pending.failures.len(), pending.parts), (512, 1024));
+        assert_eq!(pending.dropped, 1_000 - 512);
         assert!(pending.take(FailureId { time_ns: 999, ..ONE }).is_some());
         assert!(pending.take(FailureId { time_ns: 0, ..ONE }).is_none());
+        assert_eq!((pending.failures.len(), pending.parts), (511, 1022));
     }
 }

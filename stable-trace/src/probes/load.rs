@@ -17,7 +17,8 @@ use super::{
 /// The object that the build script compiled.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/stable-trace-ebpf"));
 
-/// Size of the ring of evidence: some fifty failures with all that is taken of each.
+/// Size of the ring of evidence, of which the programs use a half: some twenty failures with all that is taken of
+/// each, or 170 of one page.
 const EVIDENCE_BYTES: u32 = 4 << 20;
 
 /// The configuration of the programs.

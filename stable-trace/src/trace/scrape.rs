@@ -81,7 +81,7 @@ impl Tracer {
             events_received: self.received,
             events_lost: lost,
             integrity_repeated: self.counters.counter(Counter::IntegrityRepeated)?,
-            evidence_skipped: self.counters.counter(Counter::EvidenceSkipped)?,
+            evidence_skipped: self.evidence_skipped()?,
             stack_walks: self.counters.counter(Counter::StacksWalked)?,
             programs: self.programs(),
             workload: workload.sums(),

@@ -72,7 +72,7 @@ impl Tracer {
             unstable_writes_unstreamed: self.counters.counter(Counter::UnstableHarmless)?,
             integrity_errors_total: integrity_errors.iter().map(|line| line.count).sum(),
             integrity_errors,
-            evidence_skipped: self.counters.counter(Counter::EvidenceSkipped)?,
+            evidence_skipped: self.evidence_skipped()?,
             // `complete_summary` fills these in.
             verdicts: Vec::new(),
             associations: Vec::new(),

@@ -344,6 +344,11 @@ impl Tracer {
         Ok(lost + self.counters.counter(Counter::IntegrityLost)?)
     }
 
+    /// Integrity failures whose evidence was not taken, or made room before it was read.
+    pub(super) fn evidence_skipped(&self) -> Result<u64, MapError> {
+        Ok(self.counters.counter(Counter::EvidenceSkipped)? + self.evidence.dropped())
+    }
+
     /// Attaches the probes of modules that were loaded meanwhile, and updates the list of devices.
     fn follow_modules(&mut self) {
         if self.modules_checked_at.elapsed() < MODULES_INTERVAL {

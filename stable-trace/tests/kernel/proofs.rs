@@ -20,8 +20,8 @@ use crate::harness::integrity_failures::integrity;
 use crate::harness::nvme_passthrough::write_with_tuple;
 use crate::harness::scsi_debug::IpChecksums;
 use crate::harness::{
-    Agent, Disk, Fs, Injection, Recording, Requirement, Scrape, Scratch, SlowDisk, Test,
-    TracefsInstance, Wac, host, wait_until,
+    Agent, Disk, Fs, Injection, Recording, Requirement, Scrape, Scratch, SlowDisk,
+    StoppedProcesses, Test, TracefsInstance, Wac, host, wait_until,
 };
 use crate::verdicts::errors_with_verdicts;
 
@@ -33,6 +33,9 @@ const EACH: u32 = 7;
 
 /// Errors that the test of a burst waits for.
 const BURST: u64 = 3_000;
+
+/// The burst lasts so long at least: more evidence than there is room for while the agent does not run.
+const LASTS: Duration = Duration::from_secs(6);
 
 /// Failures a second and CPU of which the programs take evidence.
 const MOST_A_SECOND: u64 = 32;
@@ -186,8 +189,8 @@ fn ip_checksums() -> Result<()> {
 }
 
 /// Threads write as fast as they can to a disk that reports errors of nearly all writes, and read corrupt blocks of
-/// another disk: completions interrupt each other. Evidence is taken of some of the errors; all are counted, and those
-/// without.
+/// another disk: completions interrupt each other, and the agent does not run meanwhile. Evidence is taken of some of
+/// the errors; all are counted, and those without.
 fn burst() -> Result<()> {
     let _quiet = QuietConsole::new()?;
     let disk = Disk::pi()?;
@@ -195,6 +198,7 @@ fn burst() -> Result<()> {
     let agent = Agent::start(["-q", "--ring-size=64MiB"])?;
     let failed = TracefsInstance::recording_integrity_completions()?;
     let failing = Injection::with(Injection::DEVICE)?;
+    let stopped = StoppedProcesses::process(agent.pid())?;
     let (begin, done) = (Instant::now(), AtomicBool::new(false));
     std::thread::scope(|threads| {
         let write = |thread: u64| -> Result<()> {
@@ -217,6 +221,7 @@ fn burst() -> Result<()> {
             (0..4).map(|thread| threads.spawn(move || write(thread))).collect();
         workers.extend((0..2).map(|_| threads.spawn(read)));
         let many = failed.await_hits(BURST);
+        std::thread::sleep(LASTS.saturating_sub(begin.elapsed()));
         done.store(true, Ordering::Relaxed);
         let mut workers = workers
             .into_iter()
@@ -225,6 +230,7 @@ fn burst() -> Result<()> {
     })?;
     drop(failing);
     let (all, took) = (failed.hits()?, begin.elapsed());
+    drop(stopped);
     corrupt.repair()?;
     let recording = agent.stop()?;
 
