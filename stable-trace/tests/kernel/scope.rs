@@ -2,10 +2,15 @@
 //! stranger that runs for the whole test.
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::FileExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::Duration;
+use std::{fs, io};
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;
@@ -13,21 +18,21 @@ use stable_trace_analysis::event::Event;
 
 use crate::harness::process::{KillOnDrop, kill_group, kill_with_parent, send_signal};
 use crate::harness::{
-    Agent, Disk, Fs, Recording, Requirement, Scratch, Test, TracefsInstance, Wac, host, wait_until,
+    Agent, Disk, Fs, Recording, Requirement, Scratch, StoppedProcesses, Test, TracefsInstance, Wac,
+    host, wait_until,
 };
 
 /// Stalls that a test waits for.
 const MANY: u64 = 200;
 
-/// Threads of the stranger: enough to wait for one another, and few enough to leave an emulated machine
-/// room for the agent.
-const STRANGERS: u32 = 2;
+/// Of the stranger, between two writes.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// An emulated machine is slow.
 const TIMEOUT: Duration = Duration::from_mins(2);
 
-/// A workload of four threads in a script, with the agent as `$STABLE_TRACE`.
-const WAC: &str = "\"$STABLE_TRACE\" wac --no-trace -q --threads=4 --profile=a";
+/// A workload of two threads in a script, with the agent as `$STABLE_TRACE`.
+const WAC: &str = "\"$STABLE_TRACE\" wac --no-trace -q --threads=2 --profile=a";
 
 pub(crate) fn tests() -> Vec<Test> {
     let anywhere = |name: &str, body: fn() -> Result<()>| {
@@ -48,36 +53,58 @@ pub(crate) fn tests() -> Vec<Test> {
     ]
 }
 
-/// A load that no run of these tests selects, and tracefs's count of its waits.
+/// A load that no run of these tests selects, and tracefs's count of its waits: a thread of the test, which pauses
+/// after each write. An emulated machine has room for an agent's start beside it.
 struct Stranger {
-    wac: Wac,
+    done: Arc<AtomicBool>,
+    thread: Option<JoinHandle<io::Result<()>>>,
     waits: TracefsInstance,
     /// Unmounted after the load has ended.
-    _scratch: Scratch,
+    scratch: Scratch,
 }
 
 impl Stranger {
     fn start() -> Result<Self> {
         let scratch = loop_device()?;
-        let mut wac = Wac::spawn_paused_with(STRANGERS, scratch.path(), "a")?;
-        let waits = TracefsInstance::recording_process(&host::wait_event(), wac.pid())?;
-        wac.start()?;
-        waits.await_hits(MANY)?;
-        Ok(Self { wac, waits, _scratch: scratch })
+        let waits = TracefsInstance::recording_process(&host::wait_event(), std::process::id())?;
+        let file = fs::File::create(scratch.path().join("stranger"))?;
+        let done = Arc::new(AtomicBool::new(false));
+        let thread = std::thread::spawn({
+            let done = Arc::clone(&done);
+            move || {
+                while !done.load(Ordering::Relaxed) {
+                    file.write_all_at(&[1; 4096], 0)?;
+                    file.sync_data()?;
+                    std::thread::sleep(PAUSE);
+                }
+                Ok(())
+            }
+        });
+        let stranger = Self { done, thread: Some(thread), waits, scratch };
+        stranger.waits.await_hits(1)?;
+        Ok(stranger)
     }
 
     /// No stall is the stranger's, and the summary counts its waits as left out. `before` is
     /// tracefs's count when the agent had attached.
     fn is_left_out_of(&self, recording: &Recording, before: u64) -> Result<()> {
-        let pid = self.wac.pid();
+        let pid = std::process::id();
         let foreign = recording.stalls().find(|stall| stall.pid == pid);
         ensure!(foreign.is_none(), "a stall of the stranger {pid}: {foreign:?}");
         let summary = recording.summary()?;
         let filtered = summary.waits_filtered.as_ref().context("no filter is reported")?;
         let during = self.waits.hits()?.saturating_sub(before);
-        ensure!(during > 0, "the stranger did not wait: nothing was left out");
+        ensure!(during > 0, "the stranger of {} did not wait", self.scratch.path().display());
         ensure!(filtered.tasks > 0 && filtered.devices == 0, "{during} waits: {filtered:?}");
         Ok(())
+    }
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        self.done.store(true, Ordering::Relaxed);
+        // A failed write is noticed as a load without waits.
+        let _ = self.thread.take().map(JoinHandle::join);
     }
 }
 
@@ -151,7 +178,7 @@ fn present_descendants() -> Result<()> {
     let script = format!("({WAC} --duration=1h & {WAC} --duration=1h & wait) & wait");
     let mut server = Shell::spawn(&script, scratch.path())?;
     wait_until(|| {
-        let children = std::fs::read_dir(scratch.path())?.count();
+        let children = fs::read_dir(scratch.path())?.count();
         // `lost+found`, and a file of each workload.
         Ok((children < 3).then(|| format!("{children} entries")))
     })?;
@@ -185,7 +212,7 @@ fn pid_namespace() -> Result<()> {
     let result = command.output().context("cannot run unshare")?;
     let errors = String::from_utf8_lossy(&result.stderr);
     ensure!(result.status.success(), "{}: {errors}", result.status);
-    let text = std::fs::read_to_string(&output).context("the agent wrote no stream")?;
+    let text = fs::read_to_string(&output).context("the agent wrote no stream")?;
     let lines = text.lines().map(serde_json::from_str).collect::<Result<Vec<_>, _>>()?;
     let recording = Recording { lines, errors: errors.into_owned(), status: result.status };
     ensure!(recording.stalls().count() > 0, "no stall: {:#?}", recording.summary()?);
@@ -222,10 +249,10 @@ fn run_in_shell(script: &str, options: &[&str]) -> Result<Recording> {
 }
 
 fn run_with_all() -> Result<()> {
-    let stranger = Stranger::start()?;
+    let _stranger = Stranger::start()?;
     let recording = Agent::run(["run", "-a", "--min-latency=0", "--", "sleep", "2"])?;
     ensure!(recording.status.success(), "{}: {}", recording.status, recording.errors);
-    let pid = stranger.wac.pid();
+    let pid = std::process::id();
     ensure!(recording.stalls().any(|stall| stall.pid == pid), "no stall of the stranger");
     ensure!(recording.summary()?.waits_filtered.is_none(), "{:#?}", recording.summary()?);
     Ok(())
@@ -249,7 +276,7 @@ fn wac_excludes_strangers() -> Result<()> {
     let path = scratch.path().to_string_lossy().into_owned();
     let before = stranger.waits.hits()?;
     let recording = Agent::run(
-        ["wac", "-q", "--min-latency=0", "--threads=4", "--duration=2s", "--path", &path].iter(),
+        ["wac", "-q", "--min-latency=0", "--threads=2", "--duration=2s", "--path", &path].iter(),
     )?;
     ensure!(recording.status.success(), "{}: {}", recording.status, recording.errors);
     ensure!(recording.stalls().count() > 0, "no stall of the workload");
@@ -258,9 +285,13 @@ fn wac_excludes_strangers() -> Result<()> {
 
 /// The workers have names of their own; the process has that of the program.
 fn process_name() -> Result<()> {
-    let stranger = Stranger::start()?;
-    let comm = std::fs::read_to_string(format!("/proc/{}/comm", stranger.wac.pid()))?;
+    let scratch = loop_device()?;
+    let mut wac = Wac::spawn_paused_with(2, scratch.path(), "a")?;
+    wac.start()?;
+    let comm = fs::read_to_string(format!("/proc/{}/comm", wac.pid()))?;
+    let paused = StoppedProcesses::process(wac.pid())?;
     let mut agent = Agent::start(["--min-latency=0", "--comm", comm.trim_end()])?;
+    drop(paused);
     agent.await_stalls(MANY)?;
     let recording = agent.stop()?;
     let worker = recording.stalls().any(|stall| stall.comm != comm.trim_end());

@@ -38,6 +38,11 @@ impl Series {
     pub(crate) const LONGEST_FIRST: [Self; Self::MATRIX.len()] =
         [Self::V5_10, Self::V7_3, Self::V6_1, Self::V6_12];
 
+    /// Whether it is neither the oldest nor the newest.
+    pub(crate) const fn is_between(self) -> bool {
+        matches!(self, Self::V6_1 | Self::V6_12)
+    }
+
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::V5_10 => "5.10",
