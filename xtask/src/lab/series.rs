@@ -39,8 +39,9 @@ impl Series {
         [Self::V5_10, Self::V7_3, Self::V6_1, Self::V6_12];
 
     /// Whether it is neither the oldest nor the newest.
-    pub(crate) const fn is_between(self) -> bool {
-        matches!(self, Self::V6_1 | Self::V6_12)
+    pub(crate) fn is_between(self) -> bool {
+        let [_, between @ .., _] = Self::MATRIX;
+        between.contains(&self)
     }
 
     pub(crate) const fn name(self) -> &'static str {
