@@ -30,7 +30,7 @@ impl Folio {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BtrfsOffsets {
-    /// 1 if the others are known.
+    /// 1 if those up to `anon_dev` are known.
     pub known: u32,
     /// `btrfs_inode.vfs_inode`
     pub vfs_inode: u32,
@@ -38,7 +38,25 @@ pub struct BtrfsOffsets {
     pub root: u32,
     /// `btrfs_root.anon_dev`
     pub anon_dev: u32,
+    /// 1 if those below are known.
+    pub checksums_known: u32,
+    /// `btrfs_device.fs_info`
+    pub device_fs: u32,
+    /// `btrfs_device.bdev`
+    pub device_bdev: u32,
+    /// `btrfs_fs_info.sb`
+    pub fs_sb: u32,
+    /// `btrfs_fs_info.sectorsize`
+    pub fs_block_bytes: u32,
+    /// `btrfs_fs_info.fs_roots_radix`
+    pub fs_roots: u32,
+    /// `btrfs_root.inodes`, an xarray of inodes; [`ABSENT`](crate::offsets::ABSENT) up to 6.9.
+    pub root_inodes: u32,
+    /// `btrfs_root.inode_tree`, a red-black tree of inodes; [`ABSENT`](crate::offsets::ABSENT) from 6.10 on.
+    pub root_inode_tree: u32,
+    /// `btrfs_inode.rb_node`; [`ABSENT`](crate::offsets::ABSENT) from 6.10 on.
+    pub inode_node: u32,
 }
 
-const _: () = assert!(size_of::<BtrfsOffsets>() == 16);
+const _: () = assert!(size_of::<BtrfsOffsets>() == 52);
 const _: () = assert!(size_of::<Folio>() == 16 + size_of::<Backing>() + 8);

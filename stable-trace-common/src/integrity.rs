@@ -25,17 +25,21 @@ pub const NVME: u32 = 2;
 /// [`IntegrityKey::source`]: the host, which verified data that it had read.
 pub const VERIFY: u32 = 3;
 
+/// [`IntegrityKey::source`]: a file system, which verified data that it had read.
+pub const FILE_SYSTEM: u32 = 4;
+
 /// Key of the map `INTEGRITY_ERRORS`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct IntegrityKey {
-    /// The disk, as the kernel's own `dev_t`: 12 bits of major, 20 bits of minor.
+    /// The disk, or the partition of a [`FILE_SYSTEM`], as the kernel's own `dev_t`: 12 bits of major, 20 bits of
+    /// minor.
     pub dev: u32,
     /// [`READ`] or [`WRITE`].
     pub op: u32,
     /// [`GUARD`], [`APPLICATION_TAG`], [`REFERENCE_TAG`] or [`UNKNOWN_CHECK`].
     pub check: u32,
-    /// [`SCSI`], [`NVME`], [`VERIFY`] or [`BLOCK`].
+    /// [`SCSI`], [`NVME`], [`VERIFY`], [`FILE_SYSTEM`] or [`BLOCK`].
     pub source: u32,
 }
 

@@ -124,6 +124,12 @@ offsets! {
     /// The swap entry of a folio in the swap cache. Up to 6.5 it is the folio's private word.
     folio_swap: Optional, Member(&["folio.swap", "folio.private", "page.private"]);
     swap_bdev: Optional, Member(&["swap_info_struct.bdev"]);
+    xarray_head: Optional, Member(&["xarray.xa_head"]);
+    xa_node_shift: Optional, Member(&["xa_node.shift"]);
+    xa_node_slots: Optional, Member(&["xa_node.slots"]);
+    rb_root: Optional, Member(&["rb_root.rb_node"]);
+    rb_left: Optional, Member(&["rb_node.rb_left"]);
+    rb_right: Optional, Member(&["rb_node.rb_right"]);
     sb_iflags: Stability, Member(&["super_block.s_iflags"]);
     fs_type_name: Identity, Member(&["file_system_type.name"]);
     vmf_page: Optional, Member(&["vm_fault.page"]);

@@ -2,7 +2,7 @@
 
 use aya_ebpf::{Global, helpers::bpf_probe_read_kernel_str_bytes, macros::map, maps::Array};
 use stable_trace_common::{
-    backing::{BY_DEV, FS_LEN, NAME_LEN},
+    backing::{BY_DEV, Backing, FS_LEN, NAME_LEN},
     folio::{BtrfsOffsets, Folio},
     offsets::ABSENT,
 };
@@ -111,37 +111,64 @@ fn read_identity(folio: u64, mapping: u64, out: &mut Folio) -> Option<u64> {
     out.index = member(folio, &offsets().folio_index)?;
     out.ino = member(inode, &offsets().inode_ino)?;
     let sb: u64 = member(inode, &offsets().inode_sb)?;
-    out.backing.kind = BY_DEV;
-    out.backing.dev = member(sb, &offsets().sb_dev)?;
-    let name: u64 =
-        member(sb, &offsets().sb_type).and_then(|fs| member(fs, &offsets().fs_type_name))?;
-    out.backing.fs = [0; FS_LEN];
-    out.backing.name = [0; NAME_LEN];
-    // SAFETY: the helper takes any address, and writes no further than the buffer's end.
-    unsafe { bpf_probe_read_kernel_str_bytes(name as *const u8, &mut out.backing.fs) }.ok()?;
-    // The helper leaves the bytes after the NUL as they were: zero.
+    read_type(sb, &mut out.backing)?;
     if out.backing.is_type(*b"bdev\0\0\0\0") {
         // The page cache of a block device. All of these share one super block.
         out.backing.dev = member(inode, &offsets().inode_rdev)?;
         return Some(inode);
     }
-    let id = offset(&offsets().sb_id);
-    if id != ABSENT {
-        let id = (sb + u64::from(id)) as *const u8;
-        // SAFETY: the helper takes any address, and writes no further than the buffer's end.
-        let _ = unsafe { bpf_probe_read_kernel_str_bytes(id, &mut out.backing.name) };
-    }
+    read_name(sb, &mut out.backing);
     if out.backing.is_type(*b"btrfs\0\0\0") {
         out.subvolume = subvolume(inode).unwrap_or(0);
     }
     Some(inode)
 }
 
+/// Identifies the file system of a super block.
+#[inline(always)]
+pub(crate) fn identify_file_system(sb: u64, out: &mut Backing) -> Option<()> {
+    read_type(sb, out)?;
+    read_name(sb, out);
+    Some(())
+}
+
+/// Device number and type of a super block.
+#[inline(always)]
+fn read_type(sb: u64, out: &mut Backing) -> Option<()> {
+    out.kind = BY_DEV;
+    out.dev = member(sb, &offsets().sb_dev)?;
+    let name: u64 =
+        member(sb, &offsets().sb_type).and_then(|fs| member(fs, &offsets().fs_type_name))?;
+    out.fs = [0; FS_LEN];
+    out.name = [0; NAME_LEN];
+    // SAFETY: the helper takes any address, and writes no further than the buffer's end.
+    // It leaves the bytes after the NUL as they were: zero.
+    unsafe { bpf_probe_read_kernel_str_bytes(name as *const u8, &mut out.fs) }.ok()?;
+    Some(())
+}
+
+/// The name of the super block's device.
+#[inline(always)]
+fn read_name(sb: u64, out: &mut Backing) {
+    let id = offset(&offsets().sb_id);
+    if id != ABSENT {
+        let id = (sb + u64::from(id)) as *const u8;
+        // SAFETY: the helper takes any address, and writes no further than the buffer's end.
+        let _ = unsafe { bpf_probe_read_kernel_str_bytes(id, &mut out.name) };
+    }
+}
+
+/// The offsets of btrfs's structures, once the agent has written them.
+#[inline(always)]
+pub(crate) fn btrfs_offsets() -> Option<&'static BtrfsOffsets> {
+    BTRFS_OFFSETS.get(0)
+}
+
 /// The anonymous device of a btrfs inode's subvolume, which `stat` gives as the device of its files
 /// (`btrfs_getattr`, fs/btrfs/inode.c, 5.10 to 7.3).
 #[inline(always)]
 fn subvolume(inode: u64) -> Option<u32> {
-    let known = BTRFS_OFFSETS.get(0).filter(|known| known.known != 0)?;
+    let known = btrfs_offsets().filter(|known| known.known != 0)?;
     // `BTRFS_I`, fs/btrfs/btrfs_inode.h.
     let root: u64 = read(inode - u64::from(known.vfs_inode) + u64::from(known.root)).ok()?;
     read(root + u64::from(known.anon_dev)).ok()

@@ -51,6 +51,8 @@ pub enum Source {
     Verify,
     /// The block layer, which reports a protection error without details.
     Block,
+    /// A file system that keeps checksums of its own, when it verified data that it had read: btrfs.
+    Filesystem,
 }
 
 /// The kind of owner of a page.

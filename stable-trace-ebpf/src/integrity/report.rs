@@ -85,7 +85,7 @@ pub(super) fn report_failure<const LOOPED: bool>(slot: WalkSlot, mut failure: Fa
 }
 
 #[inline(always)]
-fn count_failure(key: &IntegrityKey) {
+pub(super) fn count_failure(key: &IntegrityKey) {
     if add(key) {
         return;
     }
@@ -111,6 +111,31 @@ fn add(key: &IntegrityKey) -> bool {
 /// Reserves a record and writes everything except its page runs.
 #[inline(always)]
 fn begin_record(failure: &Failure, now: u64) -> Option<RingBufEntry<IntegrityRecord>> {
+    let mut entry = reserve_record(&failure.key, failure.sector, failure.bytes, now)?;
+    let record = entry.as_mut_ptr();
+    // SAFETY: `reserve_record` has written all of the record.
+    unsafe {
+        // `u64::MAX`: not known.
+        (*record).began_ns = if failure.since_ns < now { failure.since_ns } else { 0 };
+        if let Some(submitter) = submitter_of(failure.position.bio, failure.sector) {
+            let (pid, tid) = process_and_thread(submitter.pid_tgid);
+            (*record).pid = pid;
+            (*record).tid = tid;
+            (*record).comm = submitter.comm;
+            (*record).began_ns = submitter.time_ns;
+        }
+    }
+    Some(entry)
+}
+
+/// Reserves a record, without pages, submitter and begin.
+#[inline(always)]
+pub(super) fn reserve_record(
+    key: &IntegrityKey,
+    sector: u64,
+    bytes: u64,
+    now: u64,
+) -> Option<RingBufEntry<IntegrityRecord>> {
     let Some(mut entry) = EVENTS.reserve::<IntegrityRecord>(0) else {
         count_anywhere(Counter::IntegrityLost);
         return None;
@@ -122,23 +147,15 @@ fn begin_record(failure: &Failure, now: u64) -> Option<RingBufEntry<IntegrityRec
         (*record).kind = INTEGRITY;
         (*record).size = IntegrityRecord::SIZE;
         (*record).time_ns = now;
-        (*record).sector = failure.sector;
-        (*record).sectors = failure.bytes >> 9;
+        (*record).sector = sector;
+        (*record).sectors = bytes >> 9;
         let shift = offset(&offsets().page_shift) & 31;
-        (*record).pages = (failure.bytes + (1 << shift) - 1) >> shift;
-        (*record).key = failure.key;
+        (*record).pages = (bytes + (1 << shift) - 1) >> shift;
+        (*record).key = *key;
         (*record).pid = 0;
         (*record).tid = 0;
         (*record).comm = [0; COMM_LEN];
-        // `u64::MAX`: not known.
-        (*record).began_ns = if failure.since_ns < now { failure.since_ns } else { 0 };
-        if let Some(submitter) = submitter_of(failure.position.bio, failure.sector) {
-            let (pid, tid) = process_and_thread(submitter.pid_tgid);
-            (*record).pid = pid;
-            (*record).tid = tid;
-            (*record).comm = submitter.comm;
-            (*record).began_ns = submitter.time_ns;
-        }
+        (*record).began_ns = 0;
         (*record).runs = [PageRun::EMPTY; RUNS];
     }
     Some(entry)
@@ -157,7 +174,7 @@ fn forget_submitter(entry: &mut RingBufEntry<IntegrityRecord>, submitters: u64) 
 }
 
 #[inline(always)]
-fn submit_record(entry: RingBufEntry<IntegrityRecord>) {
+pub(super) fn submit_record(entry: RingBufEntry<IntegrityRecord>) {
     entry.submit(wake_up());
     count_anywhere(Counter::IntegrityStreamed);
 }

@@ -8,8 +8,8 @@ use stable_trace_common::{
     backing::numbers,
     folio::Folio,
     integrity::{
-        ANONYMOUS, APPLICATION_TAG, FILE, GUARD, IntegrityKey, NVME, PageRun, REFERENCE_TAG, SCSI,
-        SHARED, SWAP, VERIFY, WRITE,
+        ANONYMOUS, APPLICATION_TAG, FILE, FILE_SYSTEM, GUARD, IntegrityKey, NVME, PageRun,
+        REFERENCE_TAG, SCSI, SHARED, SWAP, VERIFY, WRITE,
     },
     record::{IntegrityRecord, SEVERAL_COMM},
 };
@@ -73,11 +73,13 @@ impl Enricher {
         let identity = self.identities.get(&run.first.backing);
         let Location { device, dev, fs } = identity.location();
         let fs = fs.or_else(|| Some(name(&run.first.backing.fs)));
+        // A file system may be known, and not the file.
+        let is_named = run.first.ino != 0;
         let page = |offset| Page {
             kind,
             subvolume_dev: subvolume_dev(run.first.subvolume),
-            ino: Some(run.first.ino),
-            index: Some(run.first.index.saturating_add(offset)),
+            ino: is_named.then_some(run.first.ino),
+            index: is_named.then_some(run.first.index.saturating_add(offset)),
             device: device.clone(),
             dev,
             fs: fs.clone(),
@@ -94,7 +96,11 @@ impl Enricher {
             return None;
         }
         let file = |run: &PageRun| {
-            (run.kind == FILE).then_some((run.first.backing, run.first.subvolume, run.first.ino))
+            (run.kind == FILE && run.first.ino != 0).then_some((
+                run.first.backing,
+                run.first.subvolume,
+                run.first.ino,
+            ))
         };
         let (backing, subvolume, ino) = common(runs().map(file))?;
         self.path_of(&backing, subvolume, ino, (record.pid != 0).then_some(record.pid))
@@ -114,9 +120,9 @@ pub(crate) const fn disk_number(key: &IntegrityKey) -> DeviceId {
 }
 
 /// What the copy of a failure proves. `None` where nothing is there to compare: the disk has no protection
-/// information.
+/// information, or the checksum is another one.
 fn proof_of(record: &IntegrityRecord, disk: &Disk, copied: Option<&Copied>) -> Option<Proof> {
-    let protection = disk.protection.as_ref()?;
+    let protection = disk.protection.as_ref().filter(|_| record.key.source != FILE_SYSTEM)?;
     let Some(copied) = copied else {
         return Some(Proof::none(
             "nothing was copied, of too many failures at once or for lack of kernel symbols",
@@ -158,6 +164,7 @@ pub(crate) const fn source(key: &IntegrityKey, disk: &Disk) -> Source {
         SCSI => Source::Scsi,
         NVME => Source::Nvme,
         VERIFY => Source::Verify,
+        FILE_SYSTEM => Source::Filesystem,
         _ => match disk.driver {
             Some(source) => source,
             None => Source::Block,

@@ -31,9 +31,9 @@ pub(super) const UNSTABLE: usize = 32;
 /// The most label sets of unstable writes that are declared at 0 before the first one.
 pub(super) const UNSTABLE_DECLARED: usize = 16;
 
-/// Label sets of integrity errors. At most 32 more, by operation, check and source, take the
+/// Label sets of integrity errors. At most 40 more, by operation, check and source, take the
 /// overflow.
-pub(super) const INTEGRITY: usize = 64;
+pub(super) const INTEGRITY: usize = 56;
 
 /// Label sets of verdicts. Five more, one a cause, take the overflow.
 pub(super) const VERDICTS: usize = 32;
@@ -74,7 +74,7 @@ const _: () = assert!(
     (STALLS + 4) * HISTOGRAM
         + (PROCESSES + 1) * 4
         + (UNSTABLE + 6)
-        + (INTEGRITY + 32)
+        + (INTEGRITY + 40)
         + (VERDICTS + 5)
         + (PROOFS + 7)
         + DEVICES

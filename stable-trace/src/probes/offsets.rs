@@ -7,7 +7,10 @@ use stable_trace_common::{
     offsets::{ABSENT, Offsets, Purpose, Row, Source},
 };
 
-use super::{facts::Facts, table::BTRFS_MEMBERS};
+use super::{
+    facts::Facts,
+    table::{BTRFS_CHECKSUM_MEMBERS, BTRFS_INODE_MEMBERS, BTRFS_MEMBERS},
+};
 
 /// The offsets, and for each purpose that lacks one the reason, for a person to read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,13 +71,35 @@ pub fn resolve(facts: &Facts) -> Resolved {
 
 /// The offsets of btrfs's structures; not `known` unless btrfs is loaded and BTF describes it.
 pub(crate) fn btrfs(facts: &Facts) -> BtrfsOffsets {
-    let [vfs_inode, root, anon_dev] = BTRFS_MEMBERS.map(|name| facts.members.get(name).copied());
-    match (vfs_inode, root, anon_dev) {
-        (Some(vfs_inode), Some(root), Some(anon_dev)) => {
-            BtrfsOffsets { known: 1, vfs_inode, root, anon_dev }
-        }
-        _ => BtrfsOffsets::default(),
+    let mut offsets = BtrfsOffsets::default();
+    if let Some([vfs_inode, root, anon_dev]) = all(facts, BTRFS_MEMBERS) {
+        offsets = BtrfsOffsets { known: 1, vfs_inode, root, anon_dev, ..offsets };
     }
+    if let Some([device_fs, device_bdev, fs_sb, fs_block_bytes, fs_roots]) =
+        all(facts, BTRFS_CHECKSUM_MEMBERS)
+    {
+        offsets = BtrfsOffsets {
+            checksums_known: 1,
+            device_fs,
+            device_bdev,
+            fs_sb,
+            fs_block_bytes,
+            fs_roots,
+            ..offsets
+        };
+    }
+    let optional = BTRFS_INODE_MEMBERS.map(|name| facts.members.get(name).copied());
+    let [root_inodes, root_inode_tree, inode_node] = optional.map(|found| found.unwrap_or(ABSENT));
+    BtrfsOffsets { root_inodes, root_inode_tree, inode_node, ..offsets }
+}
+
+/// The offsets of these members; `None` if one is not known.
+fn all<const N: usize>(facts: &Facts, names: [&str; N]) -> Option<[u32; N]> {
+    let mut found = [0; N];
+    for (slot, name) in found.iter_mut().zip(names) {
+        *slot = *facts.members.get(name)?;
+    }
+    Some(found)
 }
 
 /// Looks up one offset.

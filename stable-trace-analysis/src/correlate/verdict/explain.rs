@@ -7,7 +7,7 @@ use super::{
     key_table::PageId,
     rules::{Rule, Stability},
 };
-use crate::event::{Cause, Check, Proof, ProofKind};
+use crate::event::{Cause, Check, Proof, ProofKind, Source};
 
 /// The reason of a rule, with the figures of the case.
 pub(super) fn explain(context: &ErrorContext, rule: Rule) -> String {
@@ -37,6 +37,11 @@ pub(super) fn explain(context: &ErrorContext, rule: Rule) -> String {
                  cause: the path or the medium is suspect"
             )
         }
+        Rule::ChecksumRead if input.source == Source::Filesystem => format!(
+            "{} does not match the checksum that its file system keeps, as it was read from \
+             {device}: the data may have changed on the medium, or in memory while it was written",
+            capitalized(&pages(context)),
+        ),
         Rule::ChecksumRead => format!(
             "A read of {place} does not match the checksum that {device} itself \
              keeps: the data may have changed on the medium, or in memory while it was written",

@@ -78,7 +78,7 @@ pub(super) enum Rule {
     ProvenRead,
     /// A tag check failed; changed data makes only the guard check fail.
     Tag,
-    /// A device that keeps checksums of its own, such as dm-integrity, found a read wrong.
+    /// A device or a file system that keeps checksums of its own, such as dm-integrity or btrfs, found a read wrong.
     ChecksumRead,
     /// The disk reported a failed read: the data was bad before it reached any page.
     DiskRead,
@@ -145,7 +145,9 @@ impl Rule {
                 verified && other && (only_files || input.proof_without_memory)
             }
             Self::Tag => tag,
-            Self::ChecksumRead => read && input.source == Source::Block,
+            Self::ChecksumRead => {
+                read && matches!(input.source, Source::Block | Source::Filesystem)
+            }
             Self::DiskRead => read && !verified,
             Self::FileRead => verified && input.file_pages > 0 && input.buffer_pages == 0,
             Self::BadSector => verified && input.buffer_pages > 0 && input.bad_sector,

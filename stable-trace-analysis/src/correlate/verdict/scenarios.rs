@@ -1,5 +1,7 @@
 //! Scenarios: lines of a stream, and the expected verdicts.
 
+mod clock;
+
 use super::*;
 use crate::{
     correlate::sample::{
@@ -192,7 +194,7 @@ fn a_file_system_that_no_probe_sees_may_have_been_rewritten() {
     };
     assert_eq!(with("ext4"), (Cause::NoRewriteSeen, 0.90));
     // The probe on `block_write_end` sees nothing of these.
-    for fs in ["xfs", "btrfs", "f2fs", "nfs4", "fuse", "bcachefs"] {
+    for fs in ["xfs", "btrfs", "f2fs", "nfs4", "fuse", "bcachefs", "bdev"] {
         assert_eq!(with(fs), (Cause::Unknown, 0.0), "{fs}");
     }
 }
@@ -222,6 +224,28 @@ fn a_changed_read_buffer_is_distinguished_from_a_bad_sector() {
     ]);
     let found: Vec<_> = verdicts.iter().map(|verdict| verdict.cause).collect();
     assert_eq!(found, [Cause::DirectIoBuffer, Cause::NoRewriteSeen, Cause::NoRewriteSeen]);
+}
+
+#[test]
+fn a_wrong_checksum_of_a_file_system_does_not_tell_when_the_data_changed() {
+    let read = |page| IntegrityError {
+        op: Operation::Read,
+        source: Source::Filesystem,
+        sector: None,
+        fs: Some("btrfs".to_owned()),
+        ..failure("sda", 0, vec![page])
+    };
+    let verdict = one([(SECOND, Event::Integrity(read(page(STABLE, Some(true)))))]);
+    assert_eq!(summary(&verdict), (Cause::Unknown, 0.0));
+    assert!(
+        verdict.explanation.starts_with("Page 12 of inode 77 on sda1 (btrfs) does not match"),
+        "{}",
+        verdict.explanation
+    );
+    let unnamed = Page { stable: Some(true), ..Page::without_file(PageKind::File) };
+    let verdict = one([(SECOND, Event::Integrity(read(unnamed)))]);
+    assert_eq!(summary(&verdict), (Cause::Unknown, 0.0));
+    assert!(verdict.explanation.starts_with("A page of a file does"), "{}", verdict.explanation);
 }
 
 #[test]
@@ -342,59 +366,6 @@ fn failed_calls_of_the_workload_are_evidence() {
     assert_eq!(verdict.evidence, [3, 5]);
 }
 
-#[test]
-fn a_verdict_is_given_when_it_is_due() {
-    let mut correlator = Correlator::new(Limits::default());
-    correlator.observe(&line(1, 0, start()));
-    assert!(correlator.observe(&line(2, SECOND, write_of(STABLE, true))).is_empty());
-    assert!(correlator.observe(&line(3, 9 * SECOND, lost(1))).is_empty(), "not a clock");
-    assert!(correlator.observe(&line(4, 3 * SECOND - 1, stall(STABLE, 1))).is_empty());
-    let due = correlator.observe(&line(5, 3 * SECOND, stall(STABLE, 1)));
-    assert_eq!(due.len(), 1, "one second after the error, and one second of slack");
-    correlator.observe(&line(6, 4 * SECOND, write_of(STABLE, true)));
-    assert!(correlator.settle(ns(6 * SECOND) - 1).is_empty());
-    assert_eq!(correlator.settle(ns(6 * SECOND)).len(), 1);
-    assert!(correlator.finish().is_empty());
-}
-
-#[test]
-fn a_clock_set_back_makes_the_cause_unknown() {
-    let verdicts = verdicts([
-        (3_600 * SECOND, write_of(STABLE, true)),
-        (SECOND, write_of(STABLE, true)),
-        (9 * SECOND, write_of(STABLE, true)),
-    ]);
-    let causes: Vec<_> = verdicts.iter().map(|verdict| verdict.cause).collect();
-    assert_eq!(causes, [Cause::NoRewriteSeen, Cause::Unknown, Cause::NoRewriteSeen]);
-}
-
-/// One line far out of order is taken for a clock that was set. What was forgotten then is not "not seen".
-#[test]
-fn a_late_line_makes_the_cause_unknown() {
-    let verdict = one([
-        (60 * SECOND, rewrite(STABLE, Context::WriteBegin)),
-        (50 * SECOND, stall(STABLE, 10)),
-        (60 * SECOND + 10, write_of(STABLE, true)),
-    ]);
-    assert_eq!(verdict.cause, Cause::Unknown);
-}
-
-#[test]
-fn a_late_line_of_the_monotonic_clock_changes_nothing() {
-    let mut correlator = Correlator::new(Limits::default());
-    for (seq, us, event) in [
-        (1, SECOND, start()),
-        (2, 60 * SECOND, rewrite(STABLE, Context::WriteBegin)),
-        (3, 50 * SECOND, stall(STABLE, 10)),
-        (4, 60 * SECOND + 10, write_of(STABLE, true)),
-    ] {
-        correlator.observe(&Line { monotonic_ns: Some(us * 1_000), ..line(seq, us, event) });
-    }
-    let verdicts = correlator.finish();
-    assert_eq!(verdicts.len(), 1);
-    assert_eq!(summary(&verdicts[0]), (Cause::PageRewrittenInFlight, 0.95));
-}
-
 /// The kernel skipped runs of the probes of writers: that no rewrite was seen says nothing.
 #[test]
 fn writers_that_were_not_seen_make_the_cause_unknown() {
@@ -404,23 +375,6 @@ fn writers_that_were_not_seen_make_the_cause_unknown() {
     let earlier = Lost { count: 0, since_seq: 0, within_ns: Some(500_000_000), unseen: 1 };
     let verdict = one([(SECOND, Event::Lost(earlier)), (20 * SECOND, write_of(STABLE, true))]);
     assert_eq!(verdict.cause, Cause::NoRewriteSeen);
-}
-
-#[test]
-fn a_wall_clock_set_back_changes_nothing() {
-    let mut correlator = Correlator::new(Limits::default());
-    // The clock is set back by an hour between a rewrite and the error that it caused.
-    for (seq, wall_us, monotonic_us, event) in [
-        (1, 3_599 * SECOND, SECOND, start()),
-        (2, 3_600 * SECOND, 2 * SECOND, rewrite(STABLE, Context::WriteBegin)),
-        (3, SECOND, 2 * SECOND + 10, write_of(STABLE, true)),
-    ] {
-        let monotonic_ns = Some(monotonic_us * 1_000);
-        correlator.observe(&Line { monotonic_ns, ..line(seq, wall_us, event) });
-    }
-    let verdicts = correlator.finish();
-    assert_eq!(verdicts.len(), 1);
-    assert_eq!(summary(&verdicts[0]), (Cause::PageRewrittenInFlight, 0.95));
 }
 
 #[test]

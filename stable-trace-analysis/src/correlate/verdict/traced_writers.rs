@@ -4,9 +4,10 @@ use crate::event::{Group, Start};
 
 /// Functions that end a buffered write, and the file systems whose writes end in one of them. Others have
 /// functions of their own, which no probe sees: f2fs, NFS, FUSE, bcachefs. fs/*/file.c, fs/*/inode.c,
-/// 5.10 to 7.3.
+/// 5.10 to 7.3. Nor is the page cache of a block device (`bdev`) in the list: file systems change their metadata in it
+/// without any of these functions.
 const WRITE_ENDS: [(&[&str], &[&str]); 3] = [
-    (&["block_write_end", "generic_write_end"], &["ext2", "ext3", "ext4", "vfat", "msdos", "bdev"]),
+    (&["block_write_end", "generic_write_end"], &["ext2", "ext3", "ext4", "vfat", "msdos"]),
     (&["iomap_write_end"], &["xfs", "zonefs"]),
     (&["btrfs_dirty_pages", "btrfs_dirty_folio"], &["btrfs"]),
 ];

@@ -7,10 +7,10 @@ use stable_trace_common::offsets::ABSENT;
 use super::{Part, Point, Step, allowed, check_fentry, kprobe_symbol};
 use crate::probes::{
     facts::Facts,
-    offsets::Resolved,
+    offsets::{Resolved, btrfs},
     table::integrity::{
-        BIO, BIO_TRACEPOINT, CHECK_REPORTERS, CheckReporter, LOOP, REQUEST, REQUEST_TRACEPOINT,
-        SUBMIT, SUBMIT_EARLY, VERIFY, Variants, Verify,
+        BIO, BIO_TRACEPOINT, BTRFS_ERROR, BTRFS_LOG, CHECK_REPORTERS, CheckReporter, LOOP, REQUEST,
+        REQUEST_TRACEPOINT, SUBMIT, SUBMIT_EARLY, VERIFY, Variants, Verify,
     },
 };
 
@@ -52,6 +52,7 @@ pub(super) fn part(facts: &Facts, resolved: &Resolved, requested: Option<Method>
     };
     bios.plan(facts, &resolved.bios, requested, &mut part);
     verify(facts, resolved, requested, &mut part);
+    file_system(facts, resolved, requested, &mut part);
     part
 }
 
@@ -237,6 +238,44 @@ fn submit_early(facts: &Facts, resolved: &Resolved, requested: Option<Method>, p
             Err(reason) => part.gap(GROUP, function, method, reason),
         }
     }
+}
+
+/// Plans the probes where btrfs finds a checksum wrong: that of the count, and that of the log, which has the file
+/// and comes first.
+fn file_system(facts: &Facts, resolved: &Resolved, requested: Option<Method>, part: &mut Part) {
+    let method = requested.unwrap_or(Method::Kprobe);
+    let known = || {
+        if method != Method::Kprobe {
+            return Err(format!(
+                "wrong checksums of btrfs are read at {BTRFS_ERROR} by kprobe only"
+            ));
+        }
+        if !facts.functions.contains_key(BTRFS_ERROR) {
+            return Err(format!("module btrfs is not loaded, or has no function {BTRFS_ERROR}"));
+        }
+        resolved.identity.clone()?;
+        if btrfs(facts).checksums_known == 0 {
+            return Err("this kernel's BTF does not describe btrfs".to_owned());
+        }
+        kprobe_symbol(facts, BTRFS_ERROR)
+    };
+    let symbol = match known() {
+        Ok(symbol) => symbol,
+        Err(reason) => {
+            part.gap(GROUP, BTRFS_ERROR, method, reason);
+            return;
+        }
+    };
+    let log = BTRFS_LOG.into_iter().find(|function| facts.functions.contains_key(*function));
+    match log.map(|function| (function, kprobe_symbol(facts, function))) {
+        Some((function, Ok(symbol))) => {
+            part.step(GROUP, "btrfs_log", Point::Kprobe { function, symbol });
+        }
+        Some((function, Err(reason))) => part.gap(GROUP, function, method, reason),
+        None => part.gap(GROUP, BTRFS_LOG[0], method, super::absent(BTRFS_LOG[0])),
+    }
+    let point = Point::Kprobe { function: BTRFS_ERROR, symbol };
+    part.step(GROUP, "btrfs_device_error", point);
 }
 
 /// Plans the probe where a driver or the host reports the failed check.

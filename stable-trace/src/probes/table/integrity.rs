@@ -114,6 +114,14 @@ pub(crate) const CHECK_REPORTERS: [CheckReporter; 3] = [
     },
 ];
 
+/// Counts an error of a device of btrfs, such as a wrong checksum of data that was read. fs/btrfs/volumes.c, 5.10
+/// to 7.3.
+pub(crate) const BTRFS_ERROR: &str = "btrfs_dev_stat_inc_and_print";
+
+/// Logs what btrfs has to say, such as the file of a wrong checksum; newest name first. fs/btrfs/super.c (5.10),
+/// fs/btrfs/messages.c (6.1 to 7.3).
+pub(crate) const BTRFS_LOG: [&str; 2] = ["_btrfs_printk", "btrfs_printk"];
+
 /// All functions of the group.
 pub(crate) fn functions() -> impl Iterator<Item = &'static str> {
     [REQUEST, BIO, SUBMIT, LOOP]
@@ -121,4 +129,6 @@ pub(crate) fn functions() -> impl Iterator<Item = &'static str> {
         .chain(SUBMIT_EARLY)
         .chain(VERIFY.iter().map(|verify| verify.function))
         .chain(CHECK_REPORTERS.iter().flat_map(|reporter| reporter.names).copied())
+        .chain([BTRFS_ERROR])
+        .chain(BTRFS_LOG)
 }

@@ -114,13 +114,30 @@ pub(crate) fn members() -> impl Iterator<Item = &'static str> {
 pub(crate) const BTRFS_MEMBERS: [&str; 3] =
     ["btrfs_inode.vfs_inode", "btrfs_inode.root", "btrfs_root.anon_dev"];
 
+/// The members by which the device and the file system of a wrong checksum are found (`fs/btrfs/volumes.h` and
+/// `fs.h`, `ctree.h` up to 6.1; 5.10 to 7.3), in the order of the same.
+pub(crate) const BTRFS_CHECKSUM_MEMBERS: [&str; 5] = [
+    "btrfs_device.fs_info",
+    "btrfs_device.bdev",
+    "btrfs_fs_info.sb",
+    "btrfs_fs_info.sectorsize",
+    "btrfs_fs_info.fs_roots_radix",
+];
+
+/// The members by which the inode of a wrong checksum is found, and with it the path: the first in 6.10 to 7.3, the
+/// others in 5.10 to 6.9 (`fs/btrfs/ctree.h`, `fs/btrfs/btrfs_inode.h`).
+pub(crate) const BTRFS_INODE_MEMBERS: [&str; 3] =
+    ["btrfs_root.inodes", "btrfs_root.inode_tree", "btrfs_inode.rb_node"];
+
 /// All members of module types that the plan uses, with their modules.
 pub(crate) fn module_members() -> impl Iterator<Item = (&'static str, &'static str)> {
     let of_probes = sources().filter_map(|source| match source {
         Source::ModuleMember(module, name) => Some((*module, *name)),
         _ => None,
     });
-    of_probes.chain(BTRFS_MEMBERS.map(|name| ("btrfs", name)))
+    let of_btrfs =
+        BTRFS_MEMBERS.into_iter().chain(BTRFS_CHECKSUM_MEMBERS).chain(BTRFS_INODE_MEMBERS);
+    of_probes.chain(of_btrfs.map(|name| ("btrfs", name)))
 }
 
 /// All bit fields that the plan uses.

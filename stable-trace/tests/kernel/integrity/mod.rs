@@ -1,5 +1,6 @@
 //! Integrity errors: each failure is one event, with its check, its location and its pages.
 
+mod file_system;
 mod injected;
 mod read_verification;
 mod stacked_devices;
@@ -16,6 +17,7 @@ pub(crate) fn tests() -> Vec<Test> {
         "the_harness_parses_completions",
         integrity_failures::completion_lines_are_parsed,
     )];
+    tests.extend(file_system::tests());
     tests.extend(injected::tests());
     tests.extend(workload::tests());
     tests.extend(stacked_devices::tests());

@@ -145,8 +145,9 @@ fn disk_read() {
 #[test]
 fn checksum_read() {
     for found in [DISK_READ, BUFFER_READ, RuleInput { same_sector: 3, ..DISK_READ }] {
-        let found = RuleInput { source: Source::Block, ..found };
-        decides(&found, Rule::ChecksumRead, Unknown, 0);
+        for source in [Source::Block, Source::Filesystem] {
+            decides(&RuleInput { source, ..found }, Rule::ChecksumRead, Unknown, 0);
+        }
     }
 }
 

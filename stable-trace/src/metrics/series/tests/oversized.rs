@@ -5,7 +5,8 @@ use super::*;
 const CHECKS: [Check; 4] =
     [Check::Guard, Check::ApplicationTag, Check::ReferenceTag, Check::Unknown];
 
-const SOURCES: [Source; 4] = [Source::Scsi, Source::Nvme, Source::Verify, Source::Block];
+const SOURCES: [Source; 5] =
+    [Source::Scsi, Source::Nvme, Source::Verify, Source::Block, Source::Filesystem];
 
 /// 10,000 process names, hundreds of devices: more of everything than the limits allow.
 pub(super) fn oversized(round: u32) -> Snapshot {
