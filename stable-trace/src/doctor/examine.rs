@@ -9,13 +9,17 @@ use stable_trace_analysis::{
 
 use super::{
     problems,
-    report::{AttachMethod, Availability, Privileges, Problem, Report, SCHED_SWITCH, Tracepoint},
+    report::{
+        AttachMethod, Availability, BtrfsMount, Privileges, Problem, Report, SCHED_SWITCH,
+        Tracepoint,
+    },
 };
 use crate::kernel::{
     btf::{self, Btf},
     devices,
     feature_probe::{AttachMethods, Refusal},
     lockdown::Lockdown,
+    mountinfo,
     privileges::{Capability, Privileges as ProcessPrivileges},
     release::{Release, System},
     symbols::Symbols,
@@ -51,6 +55,7 @@ pub(crate) fn examine(plan: &[Probe]) -> Report {
         tracepoints: vec![tracepoint],
         probes: Vec::new(),
         devices,
+        btrfs: btrfs(version),
         problems: Vec::new(),
     };
     report.probes = plan.iter().map(|probe| with_trials(probe, &report)).collect();
@@ -71,6 +76,27 @@ pub(crate) fn tracepoint_plan(wait: &str) -> Vec<Probe> {
             reason: None,
         })
         .into()
+}
+
+/// Without a readable list of mounts, none.
+fn btrfs(kernel: Release) -> Vec<BtrfsMount> {
+    let text = std::fs::read(mountinfo::MOUNTINFO).unwrap_or_default();
+    let mounts = mountinfo::btrfs_with_checksums(&String::from_utf8_lossy(&text));
+    let direct_writes_protected = direct_writes_protected(kernel);
+    mounts
+        .into_iter()
+        .map(|mount| BtrfsMount { path: mount.point, direct_writes_protected })
+        .collect()
+}
+
+/// Whether btrfs protects direct writes to files with checksums: from 6.15 on it makes them buffered ones (commit
+/// 968f19c5b1b7), and 7.3 copies the data (`IOMAP_DIO_BOUNCE`). Some releases of 6.6 and 6.12 have the former.
+const fn direct_writes_protected(kernel: Release) -> Option<bool> {
+    match (kernel.major, kernel.minor) {
+        (6, 6 | 12) => None,
+        (..=5, _) | (6, ..=14) => Some(false),
+        _ => Some(true),
+    }
 }
 
 fn privileges(kernel: Release) -> Privileges {
@@ -174,4 +200,21 @@ pub(super) fn with_trials(probe: &Probe, report: &Report) -> Probe {
     };
     let reason = probe.reason.clone().or(refused).or_else(no_tracefs).or_else(unreadable_record);
     Probe { attached: reason.is_none(), reason, ..probe.clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn btrfs_protects_direct_writes_from_6_15_on() {
+        let protected = |minor| direct_writes_protected(Release::new(6, minor));
+        assert_eq!(direct_writes_protected(Release::new(5, 10)), Some(false));
+        assert_eq!(protected(1), Some(false));
+        assert_eq!(protected(6), None);
+        assert_eq!(protected(12), None);
+        assert_eq!(protected(14), Some(false));
+        assert_eq!(protected(15), Some(true));
+        assert_eq!(direct_writes_protected(Release::new(7, 3)), Some(true));
+    }
 }

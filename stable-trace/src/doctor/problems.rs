@@ -26,6 +26,7 @@ pub(super) fn find(report: &Report) -> Vec<Problem> {
     .flatten()
     .chain(unprotected_devices(report))
     .chain(changing_data(report))
+    .chain(direct_writes(report))
     .chain(nothing_to_observe(report))
     .collect()
 }
@@ -149,6 +150,26 @@ fn changing_data(report: &Report) -> impl Iterator<Item = Problem> {
             format!("{name} {what}, but does not require stable pages"),
             cost,
             format!("unmount it, echo 1 > /sys/block/{name}/queue/stable_writes, mount it"),
+        ))
+    })
+}
+
+/// File systems of btrfs on which a process can break the checksum of its own data.
+fn direct_writes(report: &Report) -> impl Iterator<Item = Problem> {
+    let kernel = &report.kernel;
+    report.btrfs.iter().filter_map(move |mount| {
+        let path = &mount.path;
+        let what = match mount.direct_writes_protected {
+            Some(true) => return None,
+            Some(false) => format!("btrfs on {path} does not protect direct writes on kernel {kernel}"),
+            None => format!(
+                "btrfs on {path} protects direct writes only if kernel {kernel} has a change of 6.15"
+            ),
+        };
+        Some(problem(
+            what,
+            "of a direct write whose buffer changes in flight, as virtual machines do it, a later read fails",
+            "use kernel 6.15 or later, or chattr +C the folders of such files while they are empty",
         ))
     })
 }

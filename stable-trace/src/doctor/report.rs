@@ -33,6 +33,9 @@ pub(crate) struct Report {
     /// The probes of the plan; `attached` tells whether a run would attach them.
     pub(super) probes: Vec<Probe>,
     pub(super) devices: Vec<Device>,
+    /// Where file systems of btrfs with checksums of data are mounted, each once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) btrfs: Vec<BtrfsMount>,
     /// The most serious first.
     pub(super) problems: Vec<Problem>,
 }
@@ -69,6 +72,17 @@ impl Availability {
             Err(error) => Self::no(ErrorChain(&error).to_string()),
         }
     }
+}
+
+/// A file system of btrfs that makes checksums of data.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct BtrfsMount {
+    /// The mount point.
+    pub(super) path: String,
+    /// Whether its checksums hold if a process changes the buffer of a direct write; `None` if the release does not
+    /// tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) direct_writes_protected: Option<bool>,
 }
 
 /// A way to attach a program.

@@ -5,7 +5,7 @@ use stable_trace_analysis::event::{Device, Protection, Risk};
 use super::{
     examine::{examine, tracepoint_plan, with_trials},
     problems,
-    report::{AttachMethod, Availability, Privileges, Report, Tracepoint},
+    report::{AttachMethod, Availability, BtrfsMount, Privileges, Report, Tracepoint},
     text::to_text,
 };
 use crate::kernel::{lockdown::Lockdown, privileges::Capability};
@@ -61,6 +61,7 @@ fn machine() -> Report {
             device("loop0", "7:0", false, None),
             device("sda", "8:0", true, Some("T10-DIF-TYPE1-CRC")),
         ],
+        btrfs: Vec::new(),
         problems: Vec::new(),
     }
 }
@@ -229,4 +230,26 @@ fn devices_that_rest_on_unchanged_data_are_named() {
     assert!(report.can_trace());
     let text = to_text(&report);
     assert!(text.contains("checksums of its own") && text.contains("mirrors"), "{text}");
+}
+
+#[test]
+fn unprotected_direct_writes_to_btrfs_are_named() {
+    let mut report = machine();
+    let mount = |path: &str, direct_writes_protected| BtrfsMount {
+        path: path.to_owned(),
+        direct_writes_protected,
+    };
+    report.btrfs =
+        vec![mount("/pool", Some(false)), mount("/images", None), mount("/new", Some(true))];
+    let report = finished(report);
+    let what: Vec<_> = report.problems.iter().map(|problem| problem.what.as_str()).collect();
+    assert_eq!(
+        what[..2],
+        [
+            "btrfs on /pool does not protect direct writes on kernel 6.12.95",
+            "btrfs on /images protects direct writes only if kernel 6.12.95 has a change of 6.15",
+        ]
+    );
+    assert!(!what.iter().any(|what| what.contains("/new")));
+    assert!(report.can_trace());
 }

@@ -8,7 +8,7 @@ use std::{
 
 use stable_trace_analysis::units::DeviceId;
 
-pub(super) const MOUNTINFO: &str = "/proc/self/mountinfo";
+pub(crate) const MOUNTINFO: &str = "/proc/self/mountinfo";
 
 /// One line of mountinfo.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -37,6 +37,20 @@ pub(crate) fn read() -> io::Result<Vec<Mount>> {
 /// Parses a mountinfo (`show_mountinfo`, `fs/proc_namespace.c`, 6.12). A malformed line is skipped.
 pub(crate) fn parse(mountinfo: &str) -> Vec<Mount> {
     mountinfo.lines().filter_map(parse_line).collect()
+}
+
+/// Where file systems of btrfs are mounted that make checksums of the data of new files, each once: `nodatasum` and
+/// `nodatacow` switch that off (`btrfs_show_options`, fs/btrfs/super.c, 5.10 to 7.3).
+pub(crate) fn btrfs_with_checksums(mountinfo: &str) -> Vec<Mount> {
+    let mut found: Vec<Mount> = Vec::new();
+    for line in mountinfo.lines() {
+        let super_options = line.rsplit(' ').next().unwrap_or_default();
+        let mut options = super_options.split(',');
+        let without = options.any(|option| matches!(option, "nodatasum" | "nodatacow"));
+        let mount = parse_line(line).filter(|mount| mount.fs == "btrfs" && !without);
+        found.extend(mount.filter(|mount| !found.iter().any(|other| other.dev == mount.dev)));
+    }
+    found
 }
 
 /// `ID PARENT MAJ:MIN ROOT POINT OPTIONS [TAGS…] - FS SOURCE SUPER_OPTIONS`.
@@ -103,6 +117,18 @@ mod tests {
 30 21 0:40 / /mnt/my\\040disk rw,noatime shared:3 master:1 - btrfs /dev/sdb rw
 31 21 0:41 / /tmp rw - tmpfs tmpfs rw
 ";
+
+    #[test]
+    fn btrfs_without_checksums_is_left_out() {
+        let text = "30 1 0:52 / /pool rw - btrfs /dev/sda rw,space_cache=v2,subvol=/\n\
+             31 1 0:52 /a /a rw - btrfs /dev/sda rw,space_cache=v2,subvol=/a\n\
+             32 1 0:53 / /images rw - btrfs /dev/sdb rw,nodatasum,space_cache=v2\n\
+             33 1 0:54 / /old rw - btrfs /dev/sdc rw,nodatasum,nodatacow\n\
+             34 1 8:1 / / rw - ext4 /dev/sdd1 rw\n";
+        let found = btrfs_with_checksums(text);
+        let points: Vec<_> = found.iter().map(|mount| mount.point.as_str()).collect();
+        assert_eq!(points, ["/pool"]);
+    }
 
     #[test]
     fn escapes_are_undone() {
