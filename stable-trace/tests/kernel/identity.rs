@@ -13,6 +13,7 @@ use stable_trace_analysis::units::DeviceId;
 use tempfile::TempDir;
 
 use crate::harness::disk::device_of;
+use crate::harness::disk_setting::DiskSetting;
 use crate::harness::partition::Partition;
 use crate::harness::{
     Agent, Disk, Fs, Recording, Requirement, Scratch, Test, TracefsInstance, Wac,
@@ -44,31 +45,6 @@ pub(crate) fn tests() -> Vec<Test> {
         anywhere("a_deleted_file_is_marked", deleted_file),
         anywhere("every_method_agrees", every_method_agrees),
     ]
-}
-
-/// Requires stable pages of a disk. On drop its setting is restored: a loop device keeps it for its next
-/// file.
-struct StableWrites<'a> {
-    disk: &'a Disk,
-    before: String,
-}
-
-impl<'a> StableWrites<'a> {
-    const NAME: &'static str = "queue/stable_writes";
-
-    fn on(disk: &'a Disk) -> Result<Self> {
-        let before = disk.attribute(Self::NAME).context("the disk has no stable_writes")?;
-        disk.set_attribute(Self::NAME, "1")?;
-        Ok(Self { disk, before })
-    }
-}
-
-impl Drop for StableWrites<'_> {
-    fn drop(&mut self) {
-        if let Err(error) = self.disk.set_attribute(Self::NAME, &self.before) {
-            eprintln!("{error:#}");
-        }
-    }
 }
 
 /// A mount. Unmounted on drop.
@@ -162,7 +138,7 @@ impl Rewritten {
 /// Two mounted partitions of one disk, as on every cloud image.
 fn a_partition() -> Result<()> {
     let disk = Disk::loop_device(500)?;
-    let _stable = StableWrites::on(&disk)?;
+    let _stable = DiskSetting::stable_writes(&disk)?;
     let first = Partition::of(&disk, 1, 2048, 200_000)?;
     let second = Partition::of(&disk, 2, 204_800, 700_000)?;
     program::run("mkfs.ext4", &["-q", "-F", &first.path()])?;
@@ -274,7 +250,7 @@ fn other_mount_namespace() -> Result<()> {
 /// ext4, and then xfs, on the same device in one run: two file systems.
 fn used_again() -> Result<()> {
     let disk = Disk::loop_device(320)?;
-    let _stable = StableWrites::on(&disk)?;
+    let _stable = DiskSetting::stable_writes(&disk)?;
     let device = disk.path.to_string_lossy().into_owned();
     let mut agent = Agent::start(["--min-latency=0"])?;
     for (fs, mkfs) in [("ext4", ["mkfs.ext4", "-F"]), ("xfs", ["mkfs.xfs", "-f"])] {

@@ -7,11 +7,13 @@ use std::os::unix::fs::MetadataExt as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
-use stable_trace_analysis::event::{Cause, Event, IntegrityError, PageKind, Verdict};
+use anyhow::{Context as _, Result, bail, ensure};
+use stable_trace_analysis::event::{Cause, Event, IntegrityError, PageKind, ProofKind, Verdict};
 
 use crate::harness::console::QuietConsole;
 use crate::harness::direct_io::DirectFile;
+use crate::harness::disk_setting::DiskSetting;
+use crate::harness::scratch::Format;
 use crate::harness::shared_memory::SharedMemory;
 use crate::harness::{
     Agent, CorruptBlocks, Disk, Fs, Injection, Recording, Requirement, Scratch, SlowDisk, Test,
@@ -28,6 +30,9 @@ pub(crate) fn tests() -> Vec<Test> {
     let guest =
         |name: &str, body: fn() -> Result<()>| Test::guest(name, body).requires_traced_pi_disk();
     vec![
+        guest("metadata_is_unknown_without_proof_ext2", || metadata(Format::EXT2)),
+        guest("metadata_is_unknown_without_proof_vfat", || metadata(Format::VFAT))
+            .requires(Requirement::Program("mkfs.vfat")),
         guest("injected_errors_are_not_rewrites", injected),
         guest("a_buffer_in_shared_memory_is_a_buffer", shared_buffer),
         guest("three_simultaneous_causes_are_distinguished", three_causes)
@@ -101,6 +106,61 @@ fn injected() -> Result<()> {
     ensure!(errors.len() as u64 == failed.hits()?, "{} of {}", errors.len(), failed.hits()?);
     ensure!(errors.len() as u64 >= 2 * EACH, "{} errors", errors.len());
     mostly(&errors, Cause::NoRewriteSeen, 95)
+}
+
+/// Folders, of which each has a block of its own: several times what is proved in a second.
+const FOLDERS: u32 = 400;
+
+/// Writes of metadata fail, which a file system changes in the page cache of its block device: whether something
+/// has rewritten it cannot be seen.
+fn metadata(format: Format) -> Result<()> {
+    let _quiet = QuietConsole::new()?;
+    let scratch = Scratch::formatted(format, Disk::pi()?)?;
+    let _single = DiskSetting::no_merges(scratch.disk())?;
+    // Folders have no data.
+    for number in 0..FOLDERS {
+        fs::create_dir(scratch.path().join(format!("folder-{number}")))?;
+    }
+    let agent = Agent::start(["-q"])?;
+    let failed = TracefsInstance::recording_integrity_completions()?;
+    let failing = Injection::with(Injection::DEVICE)?;
+    rustix::fs::sync();
+    failed.await_hits(u64::from(FOLDERS) / 2)?;
+    drop(failing);
+    let recording = agent.stop()?;
+
+    let errors = errors_with_verdicts(&recording)?;
+    ensure!(errors.len() as u64 == failed.hits()?, "{} of {}", errors.len(), failed.hits()?);
+    let mut unproven = 0;
+    for (error, verdict) in &errors {
+        // The flusher writes pages of the block device with the marks of writeback.
+        let named = error
+            .pages
+            .iter()
+            .find(|page| page.kind != PageKind::Unknown && page.fs.as_deref() != Some("bdev"));
+        ensure!(named.is_none(), "metadata is taken for {named:?}");
+        let proof = error.proof.as_ref().map(|proof| proof.kind);
+        let (cause, confidence) = match proof {
+            Some(ProofKind::MemoryIntact) => (Cause::NoRewriteSeen, 0.99),
+            Some(ProofKind::None) => (Cause::Unknown, 0.0),
+            other => bail!("{other:?} of memory that nothing changes: {error:#?}"),
+        };
+        ensure!(
+            verdict.cause == cause && verdict.confidence <= confidence,
+            "{error:#?} {verdict:#?}"
+        );
+        unproven += usize::from(proof == Some(ProofKind::None));
+    }
+    eprintln!("verdicts: {unproven} of {} without proof", errors.len());
+    ensure!(unproven > 0, "all {} errors are proved", errors.len());
+    ensure!(unproven < errors.len(), "none of {unproven} errors is proved");
+    let disk = scratch.disk().path.clone();
+    drop(scratch);
+    // Fails once more, so that nobody else is told of these errors (Documentation/core-api/errseq.rst).
+    if let Err(error) = fs::File::open(&disk)?.sync_all() {
+        eprintln!("{}: {error}", disk.display());
+    }
+    Ok(())
 }
 
 /// Threads write to a file by direct I/O from memory that processes share, and change it meanwhile, as a database

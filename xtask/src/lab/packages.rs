@@ -5,7 +5,7 @@ use anyhow::Result;
 use crate::setup::debian;
 
 /// Packages with their proof of presence: see [`debian::ensure`].
-const PACKAGES: [(&str, &str); 14] = [
+const PACKAGES: [(&str, &str); 15] = [
     ("qemu-system-x86", "qemu-system-x86_64"),
     ("busybox-static", "busybox"),
     ("kmod", "depmod"),
@@ -15,6 +15,7 @@ const PACKAGES: [(&str, &str); 14] = [
     ("e2fsprogs", "mkfs.ext4"),
     ("xfsprogs", "mkfs.xfs"),
     ("btrfs-progs", "mkfs.btrfs"),
+    ("dosfstools", "mkfs.vfat"),
     ("bpftrace", "bpftrace"),
     ("bpftool", "bpftool"),
     ("sg3-utils", "sg_raw"),

@@ -1,11 +1,12 @@
 //! A new file system for one test.
 
+use std::ffi::CStr;
 use std::fmt;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use tempfile::TempDir;
 
@@ -41,33 +42,53 @@ impl Fs {
         }
     }
 
-    /// Runs `mkfs` without discards and without zeroing by the disk: both leave tags that do not
-    /// match (`scsi_debug`'s WRITE SAME on all kernels; NVMe's Write Zeroes on 5.10, which requests
-    /// no tags).
-    fn mkfs(self, device: &str) -> Result<()> {
-        let (program, arguments): (_, &[&str]) = match self {
-            Self::Ext4 => ("mkfs.ext4", &["-q", "-F", "-E", "nodiscard"]),
-            Self::Xfs => ("mkfs.xfs", &["-q", "-f", "-K"]),
-            Self::Btrfs => ("mkfs.btrfs", &["-q", "-f", "-K"]),
+    const fn format(self) -> Format {
+        let (mkfs, mount_options): (_, Option<&CStr>) = match self {
+            // Without writing inode tables in the background.
+            Self::Ext4 => {
+                (["mkfs.ext4", "-q", "-F", "-E", "nodiscard"].as_slice(), Some(c"noinit_itable"))
+            }
+            Self::Xfs => (["mkfs.xfs", "-q", "-f", "-K"].as_slice(), None),
+            Self::Btrfs => (["mkfs.btrfs", "-q", "-f", "-K"].as_slice(), None),
         };
-        let mut command = Command::new(program);
-        // e2fsprogs, lib/ext2fs/unix_io.c.
-        command.args(arguments).arg(device).env("UNIX_IO_NOZEROOUT", "1");
-        program::run_command(&mut command).map(drop)
-    }
-
-    /// Keeps ext4 from writing inode tables in the background.
-    fn mount_options(self) -> Option<&'static std::ffi::CStr> {
-        match self {
-            Self::Ext4 => Some(c"noinit_itable"),
-            Self::Xfs | Self::Btrfs => None,
-        }
+        Format { name: self.name(), mkfs, mount_options }
     }
 }
 
 impl fmt::Display for Fs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
+    }
+}
+
+/// How a file system is made and mounted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Format {
+    /// The name for `mount -t`.
+    name: &'static str,
+    /// `mkfs` without discards and without zeroing by the disk: both leave tags that do not match
+    /// (`scsi_debug`'s WRITE SAME on all kernels; NVMe's Write Zeroes on 5.10, which requests no tags).
+    mkfs: &'static [&'static str],
+    mount_options: Option<&'static CStr>,
+}
+
+impl Format {
+    /// ext2, by the driver of ext4. Its metadata is written without the marks of writeback.
+    pub(crate) const EXT2: Self = Self {
+        name: "ext2",
+        mkfs: &["mkfs.ext4", "-q", "-F", "-t", "ext2", "-E", "nodiscard"],
+        mount_options: None,
+    };
+
+    /// FAT. Its metadata is written as that of ext2.
+    pub(crate) const VFAT: Self = Self { name: "vfat", mkfs: &["mkfs.vfat"], mount_options: None };
+
+    fn make(&self, device: &str) -> Result<()> {
+        let [program, arguments @ ..] = self.mkfs else { bail!("no program makes {}", self.name) };
+        let mut command = Command::new(program);
+        // e2fsprogs, lib/ext2fs/unix_io.c.
+        command.args(arguments).arg(device).env("UNIX_IO_NOZEROOUT", "1");
+        program::run_command(&mut command).map(drop)
     }
 }
 
@@ -86,18 +107,23 @@ const STABLE_WRITES: &str = "queue/stable_writes";
 impl Scratch {
     /// Creates and mounts a file system with the disk's default of `queue/stable_writes`.
     pub(crate) fn new(fs: Fs, disk: Disk) -> Result<Self> {
-        Self::create(fs, disk, None)
+        Self::create(fs.format(), disk, None)
+    }
+
+    /// Like [`new`](Self::new), in another format.
+    pub(crate) fn formatted(format: Format, disk: Disk) -> Result<Self> {
+        Self::create(format, disk, None)
     }
 
     /// Like [`new`](Self::new), with `queue/stable_writes` set before the mount, when file systems
     /// read it.
     pub(crate) fn with_stable_writes(fs: Fs, disk: Disk, stable: bool) -> Result<Self> {
-        Self::create(fs, disk, Some(stable))
+        Self::create(fs.format(), disk, Some(stable))
     }
 
-    fn create(fs: Fs, disk: Disk, stable: Option<bool>) -> Result<Self> {
+    fn create(format: Format, disk: Disk, stable: Option<bool>) -> Result<Self> {
         let device = disk.path.to_string_lossy().into_owned();
-        fs.mkfs(&device)?;
+        format.make(&device)?;
         let unstable_data = stable == Some(false);
         let mut scratch = Self { folder: None, disk, stable_writes_before: None, unstable_data };
         if let Some(stable) = stable {
@@ -108,8 +134,9 @@ impl Scratch {
             .prefix("stable-trace-")
             .tempdir()
             .context("cannot create a mount point")?;
-        mount(&device, folder.path(), fs.name(), MountFlags::empty(), fs.mount_options())
-            .with_context(|| format!("cannot mount {fs} on {device}"))?;
+        let Format { name, mount_options, .. } = format;
+        mount(&device, folder.path(), name, MountFlags::empty(), mount_options)
+            .with_context(|| format!("cannot mount {name} on {device}"))?;
         scratch.folder = Some(folder);
         Ok(scratch)
     }

@@ -11,6 +11,7 @@ use stable_trace_analysis::event::Operation;
 
 use super::on_pi_disk;
 use crate::harness::direct_io::DirectFile;
+use crate::harness::disk_setting::DiskSetting;
 use crate::harness::integrity_failures::integrity;
 use crate::harness::partition::Partition;
 use crate::harness::{
@@ -83,7 +84,7 @@ fn on(fs: Fs) -> Result<()> {
 /// Writes of two processes, which the scheduler merges while a third one keeps the disk busy.
 fn merged() -> Result<()> {
     let disk = Disk::pi()?;
-    let _scheduler = Scheduler::deadline(&disk)?;
+    let _scheduler = DiskSetting::deadline_scheduler(&disk)?;
     let _slow = SlowDisk::new(&disk, Duration::from_millis(900), 1)?;
     let agent = Agent::start(["-q"])?;
     let dev = disk.dev()?;
@@ -122,30 +123,4 @@ fn merged() -> Result<()> {
     ensure!(merged.sector == Some(64) && merged.sectors == 16, "{merged:#?}");
     ensure!(merged.pid.is_none() && merged.comm.as_deref() == Some("several"), "{merged:#?}");
     Ok(())
-}
-
-/// Another scheduler for a disk, until this is dropped.
-struct Scheduler<'a> {
-    disk: &'a Disk,
-    before: String,
-}
-
-impl<'a> Scheduler<'a> {
-    const FILE: &'static str = "queue/scheduler";
-
-    fn deadline(disk: &'a Disk) -> Result<Self> {
-        let all = disk.attribute(Self::FILE).context("the disk has no scheduler")?;
-        let chosen = all.split_once('[').and_then(|(_, rest)| rest.split_once(']'));
-        let (before, _) = chosen.with_context(|| format!("no scheduler is chosen: {all}"))?;
-        disk.set_attribute(Self::FILE, "mq-deadline")?;
-        Ok(Self { disk, before: before.to_owned() })
-    }
-}
-
-impl Drop for Scheduler<'_> {
-    fn drop(&mut self) {
-        if let Err(error) = self.disk.set_attribute(Self::FILE, &self.before) {
-            eprintln!("{error:#}");
-        }
-    }
 }
