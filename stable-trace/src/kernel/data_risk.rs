@@ -8,11 +8,8 @@ use std::path::Path;
 use stable_trace_analysis::{event::Risk, units::DeviceId};
 
 use super::{
-    device_stack::with_lower_devices,
-    dm_table::{self, Target},
-    mounts::Mounts,
-    protection::protection,
-    sysfs,
+    device_stack::with_lower_devices, dm_table::Target, dm_tables, mounts::Mounts,
+    protection::protection, sysfs,
 };
 
 /// What the device, or a device below it, rests on; the first of several.
@@ -43,7 +40,7 @@ pub(crate) fn own_risk(folder: &Path, dev: DeviceId) -> Option<Risk> {
     if !folder.join("dm").exists() {
         return None;
     }
-    dm_table::targets(dev)?.iter().filter_map(target_risk).min()
+    dm_tables::targets(dev)?.iter().filter_map(target_risk).min()
 }
 
 fn target_risk(target: &Target) -> Option<Risk> {

@@ -1,6 +1,6 @@
 //! Whether the kernel preempts tasks that run in the kernel: `sched/preempt` of debugfs.
 
-use std::path::Path;
+use std::{path::Path, sync::OnceLock};
 
 use stable_trace_analysis::event::Preemption;
 
@@ -19,10 +19,15 @@ fn parse(text: &str) -> Preemption {
     }
 }
 
-/// Reads the preemption model; where debugfs is not mounted, from a private mount of it.
+/// Reads the preemption model; where debugfs is not mounted, from a private mount of it. It is read
+/// once: later the process may have given up what a mount needs, and the probes of later modules must
+/// be planned as those at the start were.
 pub(crate) fn read() -> Preemption {
-    let text = private_mount::read("debugfs", Path::new(DEBUGFS), "sched/preempt");
-    text.map_or(Preemption::Unknown, |text| parse(&text))
+    static MODEL: OnceLock<Preemption> = OnceLock::new();
+    *MODEL.get_or_init(|| {
+        let text = private_mount::read("debugfs", Path::new(DEBUGFS), "sched/preempt");
+        text.map_or(Preemption::Unknown, |text| parse(&text))
+    })
 }
 
 #[cfg(test)]

@@ -32,6 +32,7 @@ use super::{
     series::{Build, Registry},
     web_config::WebConfig,
 };
+use crate::kernel::least_privilege::{self, Work};
 use collector::Collector;
 
 pub use client_limits::ClientLimits;
@@ -64,7 +65,7 @@ impl Endpoint {
     /// Starts to answer clients of the listener.
     ///
     /// # Errors
-    /// The listener cannot be used, or the thread cannot start.
+    /// The listener cannot be used, or the thread cannot start or give up its capabilities.
     pub fn start(listener: TcpListener, config: EndpointConfig) -> io::Result<Self> {
         let address = listener.local_addr()?;
         listener.set_nonblocking(true)?;
@@ -81,7 +82,16 @@ impl Endpoint {
         let ready = Arc::new(AtomicBool::new(false));
         let (stop, stopped) = oneshot::channel();
         let routes_ready = Arc::clone(&ready);
+        let (report, outcome) = std::sync::mpsc::sync_channel(1);
         let serve = move || {
+            // Before the first client. The thread that verifies passwords inherits the loss.
+            let restricted = least_privilege::keep_only_for(Work::Serve);
+            let failed = restricted.is_err();
+            // The caller waits for it.
+            let _ = report.send(restricted);
+            if failed {
+                return;
+            }
             runtime.block_on(async {
                 let EndpointConfig { snapshots, devices, build, web, limits } = config;
                 let registry = Registry::new(build.clone());
@@ -96,6 +106,7 @@ impl Endpoint {
             runtime.shutdown_background();
         };
         let thread = thread::Builder::new().name("metrics".to_owned()).spawn(serve)?;
+        outcome.recv().map_err(io::Error::other)?.map_err(io::Error::other)?;
         Ok(Self { address, ready, stop: Some(stop), thread: Some(thread) })
     }
 

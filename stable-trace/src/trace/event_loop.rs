@@ -17,6 +17,7 @@ use tokio::{
 use super::{
     emitter::Emitter,
     endpoint::{self, ListenOptions, MetricsEndpoint},
+    privileges,
     scrape::WorkloadCounts,
     subject::{ChildEvent, RunningSubject, Subject, exit_code},
     summary::FinishError,
@@ -66,6 +67,7 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let mut subject = tracer
         .follow_children(|| RunningSubject::start(subject))
         .context("cannot follow the command")??;
+    privileges::give_up(subject.is_running());
     let mut exit_status = None;
     let mut finished_workloads = Vec::new();
     let mut workload_counts = WorkloadCounts::default();

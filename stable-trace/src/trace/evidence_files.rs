@@ -12,7 +12,10 @@ use std::{
 use stable_trace_analysis::error_chain::ErrorChain;
 use stable_trace_common::backing::numbers;
 
-use crate::collect::evidence::{Copied, FailureId};
+use crate::{
+    collect::evidence::{Copied, FailureId},
+    kernel::least_privilege::{self, Work},
+};
 
 /// Failures that wait to be written, at most. Further ones are not kept.
 const MOST_WAITING: usize = 64;
@@ -48,6 +51,9 @@ impl EvidenceFiles {
         let (queue, waiting) = sync_channel::<Kept>(MOST_WAITING);
         let folder = folder.to_owned();
         let writer = std::thread::Builder::new().name("evidence".to_owned()).spawn(move || {
+            if let Err(error) = least_privilege::keep_only_for(Work::WriteFiles) {
+                log::warn!("--keep-evidence: {}", ErrorChain(&error));
+            }
             for kept in waiting {
                 if let Err(error) = write(&folder, &kept) {
                     log::warn!(

@@ -9,6 +9,7 @@ mod evidence_files;
 pub(crate) mod filter;
 mod follow;
 mod integrity_counts;
+mod privileges;
 mod scrape;
 mod stall_counts;
 pub(crate) mod subject;

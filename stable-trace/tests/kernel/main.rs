@@ -22,6 +22,7 @@ mod metrics;
 mod nested_faults;
 mod oracle;
 mod paired_workload;
+mod privileges;
 mod probes;
 mod processes;
 mod proofs;
@@ -68,6 +69,7 @@ fn main() -> ExitCode {
         ("nested_faults", nested_faults::tests()),
         ("cleanup", cleanup::tests()),
         ("degradation", degradation::tests()),
+        ("privileges", privileges::tests()),
         ("probes", probes::tests()),
         ("event_loss", event_loss::tests()),
         ("metrics", metrics::tests()),

@@ -35,6 +35,7 @@ pub(crate) mod slow_disk;
 pub(crate) mod stopped_processes;
 pub(crate) mod swap_area;
 pub(crate) mod test;
+pub(crate) mod thread_privileges;
 pub(crate) mod tracefs;
 pub(crate) mod unreadable_blocks;
 pub(crate) mod wac;

@@ -1,0 +1,191 @@
+//! The privileges that the agent keeps while it runs, by thread, as docs/security.md lists them.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result, ensure};
+use rustix::process::Signal;
+
+use crate::harness::thread_privileges::{
+    BPF, DAC_OVERRIDE, DAC_READ_SEARCH, KILL, PERFMON, SYS_ADMIN, SYS_PTRACE, SYSLOG,
+    ThreadPrivileges,
+};
+use crate::harness::{
+    Agent, Disk, Fs, Recording, Requirement, Scrape, Scratch, Test, TracefsInstance, Wac,
+    every_wait_is_accounted_for, host, wait_until,
+};
+
+/// What the thread that loads programs keeps.
+const TRACING: u64 = BPF | PERFMON | SYSLOG | DAC_READ_SEARCH | SYS_PTRACE;
+
+/// What README and docs/security.md ask an ordinary user to have.
+const DOCUMENTED: [&str; 4] = ["bpf", "perfmon", "syslog", "dac_read_search"];
+
+/// Stalls that a test waits for before it stops the workload.
+const MANY: u64 = 5_000;
+
+/// The user without any file of its own.
+const NOBODY: &str = "65534";
+
+pub(crate) fn tests() -> Vec<Test> {
+    let anywhere = |name: &str, body: fn() -> Result<()>| {
+        Test::anywhere(name, body).requires_traced_loop_device()
+    };
+    vec![
+        anywhere("of_each_thread_are_the_documented_ones", threads_of_trace),
+        anywhere("of_run_include_signals_to_the_command", threads_of_run),
+        anywhere("of_wac_include_signals_to_the_workload", threads_of_wac),
+        anywhere("of_a_command_are_those_of_its_caller", command_has_the_callers),
+        anywhere("reach_a_command_of_another_user", command_of_another_user)
+            .requires(Requirement::Program("setpriv")),
+        anywhere("without_root_suffice_to_count_every_stall", documented_set)
+            .requires(Requirement::Program("setpriv"))
+            // util-linux of 5.10's Debian has no names for them, but the guests share one.
+            .requires(Requirement::KernelFrom(5, 8)),
+    ]
+}
+
+/// Waits until the agent's threads have exactly these capabilities, where this process has them: the
+/// first one, the one that reads tables of device mapper, and others.
+fn await_privileges(agent: &Agent, tracing: u64, others: &[(&str, u64)]) -> Result<()> {
+    let own = ThreadPrivileges::own()?;
+    let first = first_thread()?;
+    let all = [(first.as_str(), tracing), ("device-mapper", SYS_ADMIN)];
+    let mut expected: Vec<_> = all
+        .iter()
+        .chain(others)
+        .map(|(name, set)| {
+            ((*name).to_owned(), ThreadPrivileges::restricted_to(set & own.permitted))
+        })
+        .collect();
+    expected.sort_by(|(name, _), (other, _)| name.cmp(other));
+    await_threads(agent.pid(), &expected)
+}
+
+fn await_threads(pid: u32, expected: &[(String, ThreadPrivileges)]) -> Result<()> {
+    wait_until(|| {
+        let found = ThreadPrivileges::of_threads(pid)?;
+        Ok((found != expected).then(|| format!("the threads have {found:#?}, not {expected:#?}")))
+    })?;
+    println!("threads of {pid}: {expected:?}");
+    Ok(())
+}
+
+/// The name of the agent's first thread.
+fn first_thread() -> Result<String> {
+    let program = Agent::program();
+    let name = program.file_name().context("the agent has no name")?.to_string_lossy();
+    // `TASK_COMM_LEN`, include/linux/sched.h.
+    Ok(name.chars().take(15).collect())
+}
+
+fn threads_of_trace() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let evidence = format!("--keep-evidence={}", folder.path().display());
+    let agent = Agent::start(["trace", "--listen=127.0.0.1:0", &evidence])?;
+    Scrape::of(&agent)?;
+    await_privileges(&agent, TRACING, &[("metrics", 0), ("evidence", DAC_OVERRIDE)])?;
+    finished_well(&agent.stop()?)
+}
+
+fn threads_of_run() -> Result<()> {
+    let agent = Agent::start(["run", "--listen=127.0.0.1:0", "--", "sleep", "600"])?;
+    await_privileges(&agent, TRACING | KILL, &[("metrics", 0)])?;
+    agent.signal(Signal::TERM)?;
+    let recording = agent.wait()?;
+    ensure!(recording.status.code() == Some(128 + 15), "{}", recording.status);
+    Ok(())
+}
+
+fn threads_of_wac() -> Result<()> {
+    let scratch = Scratch::with_stable_writes(Fs::Ext4, Disk::loop_device(64)?, true)?;
+    let path = format!("--path={}", scratch.path().display());
+    let agent = Agent::start(["wac", "--profile=a", "--duration=60s", &path, "--min-latency=1s"])?;
+    await_privileges(&agent, TRACING | KILL, &[])?;
+    finished_well(&agent.stop()?)
+}
+
+fn finished_well(recording: &Recording) -> Result<()> {
+    ensure!(recording.status.success(), "{}: {}", recording.status, recording.errors);
+    ensure!(!recording.errors.contains("warning"), "{}", recording.errors);
+    recording.summary()?;
+    Ok(())
+}
+
+/// The command writes its privileges to a file once the agent has given its own up.
+fn command_has_the_callers() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (go, status) = (folder.path().join("go"), folder.path().join("status"));
+    let script = format!(
+        "until [ -e {} ]; do sleep 0.1; done; cat /proc/self/status >{}",
+        go.display(),
+        status.display()
+    );
+    let agent = Agent::start(["run", "--", "sh", "-c", &script])?;
+    await_privileges(&agent, TRACING | KILL, &[])?;
+    std::fs::write(&go, "")?;
+    finished_well(&agent.wait()?)?;
+    let text = std::fs::read_to_string(&status)?;
+    let (_, found) = ThreadPrivileges::parse(&text).context("the status is incomplete")?;
+    let own = ThreadPrivileges::own()?;
+    ensure!(found == own, "the command has {found:?}, its caller has {own:?}");
+    println!("the command: {found:?}");
+    Ok(())
+}
+
+/// SIGTERM of the agent reaches a command that has left root.
+fn command_of_another_user() -> Result<()> {
+    let words =
+        ["--", "setpriv", "--reuid", NOBODY, "--regid", NOBODY, "--clear-groups", "sleep", "600"];
+    let agent = Agent::start([["run"].as_slice(), &words].concat())?;
+    await_privileges(&agent, TRACING | KILL, &[])?;
+    agent.signal(Signal::TERM)?;
+    let recording = agent.wait()?;
+    ensure!(recording.status.code() == Some(128 + 15), "{}", recording.status);
+    Ok(())
+}
+
+/// An ordinary user with the documented capabilities counts what tracefs counts.
+fn documented_set() -> Result<()> {
+    let scratch = Scratch::with_stable_writes(Fs::Ext4, Disk::loop_device(320)?, true)?;
+    let mut wac = Wac::spawn_paused(scratch.path(), "a")?;
+    let pid = wac.pid().to_string();
+    let oracle = TracefsInstance::recording_process(&host::wait_event(), wac.pid())?;
+
+    let set = DOCUMENTED.iter().fold("-all".to_owned(), |set, name| format!("{set},+{name}"));
+    let (inheritable, ambient) = (format!("--inh-caps={set}"), format!("--ambient-caps={set}"));
+    let bounding = format!("--bounding-set={set}");
+    let program = Agent::program();
+    let program = program.to_string_lossy();
+    let mut agent = Agent::start_program(
+        Path::new("setpriv"),
+        [
+            "--reuid",
+            NOBODY,
+            "--regid",
+            NOBODY,
+            "--clear-groups",
+            &inheritable,
+            &ambient,
+            &bounding,
+            &program,
+            "--min-latency=0",
+            "--pid",
+            &pid,
+        ],
+    )?;
+    let kept = BPF | PERFMON | SYSLOG | DAC_READ_SEARCH;
+    // Without CAP_SETPCAP the bounding set stays; `no_new_privs` makes it of no use.
+    let expected = ThreadPrivileges { bounding: kept, ..ThreadPrivileges::restricted_to(kept) };
+    await_threads(agent.pid(), &[(first_thread()?, expected)])?;
+
+    wac.start()?;
+    agent.await_stalls(MANY)?;
+    let work = wac.stop()?;
+    ensure!(work.operations > 0 && work.errors.is_empty(), "the workload fails: {work:?}");
+    let hits = oracle.hits()?;
+    let recording = agent.stop()?;
+    ensure!(recording.status.success(), "{}: {}", recording.status, recording.errors);
+    let summary = recording.summary()?;
+    println!("{hits} waits by tracefs, {} stalls", summary.stalls_total);
+    every_wait_is_accounted_for(summary, hits)
+}
