@@ -19,6 +19,7 @@ use super::{
     endpoint::{self, ListenOptions, MetricsEndpoint},
     privileges,
     scrape::WorkloadCounts,
+    service_manager::ServiceManager,
     subject::{ChildEvent, RunningSubject, Subject, exit_code},
     summary::FinishError,
     tracer::{TraceConfig, Tracer},
@@ -73,6 +74,7 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let mut workload_counts = WorkloadCounts::default();
     let mut scrape_request = None;
     endpoint.set_ready();
+    let mut manager = ServiceManager::notify_ready(&tracer);
     let mut poll = interval(POLL_INTERVAL);
     poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let deadline = duration.and_then(|duration| Instant::now().checked_add(duration));
@@ -134,11 +136,13 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<ExitCode> {
         if !stream_is_open(written)? {
             return abandon(subject).await;
         }
+        manager.ring_was_read(&tracer);
         if let Some(request) = scrape_request.take() {
             endpoint::answer(request, || tracer.snapshot(&workload_counts, emitter.tally()));
         }
     }
 
+    manager.stopping();
     let mut failed = false;
     let written = match tracer.finish(&mut emitter) {
         Ok(mut summary) => {

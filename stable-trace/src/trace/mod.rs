@@ -11,6 +11,7 @@ mod follow;
 mod integrity_counts;
 mod privileges;
 mod scrape;
+mod service_manager;
 mod stall_counts;
 pub(crate) mod subject;
 mod summary;

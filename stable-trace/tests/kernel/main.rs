@@ -28,6 +28,7 @@ mod processes;
 mod proofs;
 mod recording;
 mod scope;
+mod service;
 mod stable_pages_patchset;
 mod stack_layouts;
 mod stall_contexts;
@@ -77,6 +78,7 @@ fn main() -> ExitCode {
         ("filters", filters::tests()),
         ("device_stacks", device_stacks::tests()),
         ("scope", scope::tests()),
+        ("service", service::tests()),
         ("termination", termination::tests()),
         ("experiment", experiment::tests()),
         ("oracle", oracle::tests()),
