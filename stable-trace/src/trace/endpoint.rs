@@ -9,6 +9,7 @@ use std::{
 use stable_trace_analysis::error_chain::ErrorChain;
 use tokio::sync::mpsc;
 
+use super::inherited_socket::{self, InheritedSocketError};
 use crate::{
     kernel::{devices, release::System},
     metrics::{
@@ -45,6 +46,8 @@ pub(crate) enum EndpointError {
         source: io::Error,
     },
     #[error(transparent)]
+    InheritedSocket(#[from] InheritedSocketError),
+    #[error(transparent)]
     WebConfig(#[from] WebConfigError),
     #[error("cannot start the metrics endpoint (`--listen off` runs without it)")]
     Start(#[source] io::Error),
@@ -72,7 +75,8 @@ impl MetricsEndpoint {
             return Ok(Self { endpoint: None, requests, scheme: "http" });
         };
         let scheme = if web.tls.is_some() { "https" } else { "http" };
-        let listener = match TcpListener::bind(address) {
+        let inherited = if options.explicit { None } else { inherited_socket::take()? };
+        let listener = match inherited.map_or_else(|| TcpListener::bind(address), Ok) {
             Ok(listener) => listener,
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && !options.explicit => {
                 log::warn!(
@@ -82,6 +86,7 @@ impl MetricsEndpoint {
             }
             Err(source) => return Err(EndpointError::Listen { address, source }),
         };
+        let address = listener.local_addr().unwrap_or(address);
         if !address.ip().is_loopback() && options.web_config.is_none() {
             log::warn!(
                 "everyone who can reach {address} can read the metrics; --web-config adds TLS and passwords"

@@ -8,6 +8,7 @@ mod event_loop;
 mod evidence_files;
 pub(crate) mod filter;
 mod follow;
+mod inherited_socket;
 mod integrity_counts;
 mod privileges;
 mod scrape;

@@ -1,16 +1,19 @@
 //! The agent as a service: what it tells the manager, and the unit that packages install.
 
 use std::fs;
+use std::net::TcpListener;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::harness::{Agent, Requirement, Test, program};
+use crate::harness::{Agent, Requirement, Scrape, Test, program};
 
 /// What the manager waits at most, in the test.
 const WATCHDOG: Duration = Duration::from_secs(2);
@@ -26,6 +29,9 @@ pub(crate) fn tests() -> Vec<Test> {
             Requirement::Agent,
             Requirement::Tracefs,
         ]),
+        Test::anywhere("a_socket_of_the_manager_serves_metrics", inherited_socket)
+            .requires_all([Requirement::Root, Requirement::Agent, Requirement::Tracefs])
+            .requires(Requirement::Program("bash")),
         Test::native("the_unit_is_sound", unit_is_sound).requires(tool),
         Test::native("the_unit_exposes_little", unit_exposes_little).requires(tool),
         Test::native("the_unit_has_the_documented_capabilities", unit_has_capabilities),
@@ -126,11 +132,35 @@ fn notifications() -> Result<()> {
     Ok(())
 }
 
+/// The agent serves metrics on a socket that it has as descriptor 3.
+fn inherited_socket() -> Result<()> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    // The shell that becomes the agent shall have it.
+    fcntl_setfd(&listener, FdFlags::empty())?;
+    // What the harness appends, among it `--listen=off`, goes to the shell.
+    let script = format!(
+        "exec 3<&{}; export LISTEN_FDS=1 LISTEN_PID=$$; exec {} trace --format=json",
+        listener.as_raw_fd(),
+        Agent::program().display()
+    );
+    let agent = Agent::start_program(Path::new("bash"), ["-c", &script])?;
+    drop(listener);
+    let url = agent.started().and_then(|start| start.metrics.clone());
+    ensure!(url == Some(format!("http://{address}/metrics")), "{url:?}, not {address}");
+    ensure!(Scrape::of(&agent)?.sum("stable_trace_build_info", &[]) > 0.0, "no metrics");
+    let recording = agent.stop()?;
+    ensure!(recording.status.success(), "{}: {}", recording.status, recording.errors);
+    ensure!(!recording.errors.contains("warning"), "{}", recording.errors);
+    Ok(())
+}
+
 fn unit() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/systemd/stable-trace.service")
 }
 
-/// `systemd-analyze verify`, with the path of the agent that was built in place of the installed one.
+/// `systemd-analyze verify` of service and socket, with the path of the agent that was built in place of
+/// the installed one.
 fn unit_is_sound() -> Result<()> {
     let installed = "/usr/bin/stable-trace";
     let text = fs::read_to_string(unit())?;
@@ -139,8 +169,10 @@ fn unit_is_sound() -> Result<()> {
     let copy = folder.path().join("stable-trace.service");
     let built = Agent::program();
     fs::write(&copy, text.replace(installed, &built.to_string_lossy()))?;
-    let output =
-        Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&copy).output()?;
+    let socket = copy.with_extension("socket");
+    fs::copy(unit().with_extension("socket"), &socket)?;
+    let mut verify = Command::new("systemd-analyze");
+    let output = verify.args(["verify", "--man=no"]).args([&copy, &socket]).output()?;
     let complaints = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success() && complaints.is_empty(), "{}: {complaints}", output.status);
     Ok(())
