@@ -1,7 +1,8 @@
 //! What this machine is: its kernel's symbols, types and tracepoints, its devices and mounts, and
 //! the privileges of this process.
 //!
-//! Everything here reads facts. The plan of the probes decides what follows from them.
+//! Everything here reads facts, and the plan of the probes decides what follows from them; but
+//! `least_privilege` changes the privileges of threads.
 
 pub(crate) mod btf;
 pub(crate) mod data_risk;
