@@ -11,7 +11,7 @@ use rustix::{
     },
 };
 
-use super::tracefs;
+use super::{perf_events, tracefs};
 
 /// What a thread does from now on. `docs/security.md` has the reason for each capability.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +43,8 @@ const PROGRAMS: CapabilitySet = CapabilitySet::BPF.union(CapabilitySet::PERFMON)
 
 impl Work {
     /// The capabilities that it needs, of those that the thread has.
-    fn needs(self, has: CapabilitySet, tracefs_is_mounted: bool) -> CapabilitySet {
+    /// `attaching_needs_admin`: [`attaching_needs_admin`].
+    fn needs(self, has: CapabilitySet, attaching_needs_admin: bool) -> CapabilitySet {
         let needed = match self {
             Self::Serve => CapabilitySet::empty(),
             Self::WriteFiles => CapabilitySet::DAC_OVERRIDE,
@@ -54,10 +55,9 @@ impl Work {
                     | CapabilitySet::DAC_READ_SEARCH
                     | CapabilitySet::SYS_PTRACE;
                 needed.set(CapabilitySet::KILL, child);
-                // Up to 5.7 it is the capability for programs. Where tracefs is not mounted, it
-                // mounts it for the probes of later modules.
-                let as_root = !has.contains(PROGRAMS) || !tracefs_is_mounted;
-                needed.set(CapabilitySet::SYS_ADMIN, as_root);
+                // Up to 5.7 it is the capability for programs.
+                let admin = !has.contains(PROGRAMS) || attaching_needs_admin;
+                needed.set(CapabilitySet::SYS_ADMIN, admin);
                 needed
             }
         };
@@ -65,10 +65,16 @@ impl Work {
     }
 }
 
+/// Whether the probes of later modules attach only with `CAP_SYS_ADMIN`: to mount tracefs, or to open
+/// performance events.
+fn attaching_needs_admin() -> bool {
+    tracefs::mount_point().is_none() || perf_events::need_sys_admin()
+}
+
 /// Whether this thread has `CAP_SYS_ADMIN`, and is going to give it up for tracing.
 pub(crate) fn gives_up_admin(work: Work) -> Result<bool, LeastPrivilegeError> {
     let has = capabilities(None).map_err(LeastPrivilegeError::Read)?.effective;
-    let kept = work.needs(has, tracefs::mount_point().is_some());
+    let kept = work.needs(has, attaching_needs_admin());
     Ok(has.contains(CapabilitySet::SYS_ADMIN) && !kept.contains(CapabilitySet::SYS_ADMIN))
 }
 
@@ -77,7 +83,7 @@ pub(crate) fn gives_up_admin(work: Work) -> Result<bool, LeastPrivilegeError> {
 /// program that it executes has more.
 pub(crate) fn keep_only_for(work: Work) -> Result<(), LeastPrivilegeError> {
     let has = capabilities(None).map_err(LeastPrivilegeError::Read)?;
-    let needed = work.needs(has.permitted, tracefs::mount_point().is_some());
+    let needed = work.needs(has.permitted, attaching_needs_admin());
     set_no_new_privs(true).map_err(LeastPrivilegeError::GiveUp)?;
     if has.effective.contains(CapabilitySet::SETPCAP) {
         empty_the_bounding_set().map_err(LeastPrivilegeError::GiveUp)?;
@@ -118,18 +124,18 @@ mod tests {
             | CapabilitySet::SYSLOG
             | CapabilitySet::DAC_READ_SEARCH
             | CapabilitySet::SYS_PTRACE;
-        assert_eq!(TRACE.needs(all, true), usual);
+        assert_eq!(TRACE.needs(all, false), usual);
         let of_command = Work::Trace { child: true };
-        assert_eq!(of_command.needs(all, true), usual | CapabilitySet::KILL);
-        assert_eq!(TRACE.needs(all, false), usual | CapabilitySet::SYS_ADMIN);
-        assert_eq!(Work::Serve.needs(all, false), CapabilitySet::empty());
+        assert_eq!(of_command.needs(all, false), usual | CapabilitySet::KILL);
+        assert_eq!(TRACE.needs(all, true), usual | CapabilitySet::SYS_ADMIN);
+        assert_eq!(Work::Serve.needs(all, true), CapabilitySet::empty());
     }
 
     #[test]
     fn nothing_is_kept_that_the_thread_does_not_have() {
-        assert_eq!(TRACE.needs(PROGRAMS, false), PROGRAMS);
+        assert_eq!(TRACE.needs(PROGRAMS, true), PROGRAMS);
         let old = CapabilitySet::SYS_ADMIN | CapabilitySet::SYS_BOOT;
-        assert_eq!(TRACE.needs(old, true), CapabilitySet::SYS_ADMIN, "5.7 and before");
+        assert_eq!(TRACE.needs(old, false), CapabilitySet::SYS_ADMIN, "5.7 and before");
     }
 
     #[test]

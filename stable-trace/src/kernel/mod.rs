@@ -20,6 +20,7 @@ pub(crate) mod memlock;
 pub(crate) mod modules;
 pub(crate) mod mountinfo;
 pub(crate) mod mounts;
+mod perf_events;
 pub(crate) mod pid_namespace;
 pub(crate) mod preemption;
 pub(crate) mod private_mount;

@@ -1,5 +1,6 @@
 //! The privileges that the agent keeps while it runs, by thread, as docs/security.md lists them.
 
+use std::fs;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
@@ -11,7 +12,7 @@ use crate::harness::thread_privileges::{
 };
 use crate::harness::{
     Agent, Disk, Fs, Recording, Requirement, Scrape, Scratch, Test, TracefsInstance, Wac,
-    every_wait_is_accounted_for, host, wait_until,
+    every_wait_is_accounted_for, host, kprobes_on, program, wait_until,
 };
 
 /// What the thread that loads programs keeps.
@@ -19,6 +20,9 @@ const TRACING: u64 = BPF | PERFMON | SYSLOG | DAC_READ_SEARCH | SYS_PTRACE;
 
 /// What README and docs/security.md ask an ordinary user to have.
 const DOCUMENTED: [&str; 4] = ["bpf", "perfmon", "syslog", "dac_read_search"];
+
+/// Who may open performance events.
+const PARANOID: &str = "/proc/sys/kernel/perf_event_paranoid";
 
 /// Stalls that a test waits for before it stops the workload.
 const MANY: u64 = 5_000;
@@ -37,6 +41,11 @@ pub(crate) fn tests() -> Vec<Test> {
         anywhere("of_a_command_are_those_of_its_caller", command_has_the_callers),
         anywhere("reach_a_command_of_another_user", command_of_another_user)
             .requires(Requirement::Program("setpriv")),
+        Test::guest("without_sys_admin_suffice_for_later_modules", later_module).requires_all([
+            Requirement::Agent,
+            Requirement::Tracefs,
+            Requirement::Program("modprobe"),
+        ]),
         anywhere("without_root_suffice_to_count_every_stall", documented_set)
             .requires(Requirement::Program("setpriv"))
             // util-linux of 5.10's Debian has no names for them, but the guests share one.
@@ -49,7 +58,12 @@ pub(crate) fn tests() -> Vec<Test> {
 fn await_privileges(agent: &Agent, tracing: u64, others: &[(&str, u64)]) -> Result<()> {
     let own = ThreadPrivileges::own()?;
     let first = first_thread()?;
-    let all = [(first.as_str(), tracing), ("device-mapper", SYS_ADMIN)];
+    // With the capability, the first thread reads the tables itself.
+    let all = if events_need_admin()? {
+        vec![(first.as_str(), tracing | SYS_ADMIN)]
+    } else {
+        vec![(first.as_str(), tracing), ("device-mapper", SYS_ADMIN)]
+    };
     let mut expected: Vec<_> = all
         .iter()
         .chain(others)
@@ -59,6 +73,11 @@ fn await_privileges(agent: &Agent, tracing: u64, others: &[(&str, u64)]) -> Resu
         .collect();
     expected.sort_by(|(name, _), (other, _)| name.cmp(other));
     await_threads(agent.pid(), &expected)
+}
+
+/// Whether performance events need `CAP_SYS_ADMIN`, as docs/security.md says.
+fn events_need_admin() -> Result<bool> {
+    Ok(fs::read_to_string(PARANOID)?.trim().parse::<i32>()? > 2)
 }
 
 fn await_threads(pid: u32, expected: &[(String, ThreadPrivileges)]) -> Result<()> {
@@ -122,9 +141,9 @@ fn command_has_the_callers() -> Result<()> {
     );
     let agent = Agent::start(["run", "--", "sh", "-c", &script])?;
     await_privileges(&agent, TRACING | KILL, &[])?;
-    std::fs::write(&go, "")?;
+    fs::write(&go, "")?;
     finished_well(&agent.wait()?)?;
-    let text = std::fs::read_to_string(&status)?;
+    let text = fs::read_to_string(&status)?;
     let (_, found) = ThreadPrivileges::parse(&text).context("the status is incomplete")?;
     let own = ThreadPrivileges::own()?;
     ensure!(found == own, "the command has {found:?}, its caller has {own:?}");
@@ -142,6 +161,30 @@ fn command_of_another_user() -> Result<()> {
     let recording = agent.wait()?;
     ensure!(recording.status.code() == Some(128 + 15), "{}", recording.status);
     Ok(())
+}
+
+/// `degradation::a_module_loaded_later_is_probed`, where the kernel is as it is upstream: Debian's asks
+/// for `CAP_SYS_ADMIN`.
+fn later_module() -> Result<()> {
+    if Path::new("/sys/module/btrfs").exists() {
+        program::run("modprobe", &["-r", "btrfs"])?;
+    }
+    let before = fs::read_to_string(PARANOID)?;
+    fs::write(PARANOID, "2")?;
+    let probed = probes_later_module();
+    fs::write(PARANOID, before)?;
+    probed
+}
+
+fn probes_later_module() -> Result<()> {
+    let agent = Agent::start(["trace"])?;
+    await_privileges(&agent, TRACING, &[])?;
+    program::run("modprobe", &["btrfs"])?;
+    wait_until(|| {
+        let kprobes = kprobes_on("btrfs_dirty_pages")? + kprobes_on("btrfs_dirty_folio")?;
+        Ok((kprobes == 0).then(|| "no kprobe on btrfs".to_owned()))
+    })?;
+    finished_well(&agent.stop()?)
 }
 
 /// An ordinary user with the documented capabilities counts what tracefs counts.
