@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;
+use stable_trace_analysis::event::Event;
 
 use crate::harness::thread_privileges::{
     BPF, DAC_OVERRIDE, DAC_READ_SEARCH, KILL, PERFMON, SYS_ADMIN, SYS_PTRACE, SYSLOG,
@@ -26,6 +28,9 @@ const PARANOID: &str = "/proc/sys/kernel/perf_event_paranoid";
 
 /// Stalls that a test waits for before it stops the workload.
 const MANY: u64 = 5_000;
+
+/// An emulated machine takes long to start a workload.
+const START: Duration = Duration::from_mins(2);
 
 /// The user without any file of its own.
 const NOBODY: &str = "65534";
@@ -118,8 +123,11 @@ fn threads_of_run() -> Result<()> {
 fn threads_of_wac() -> Result<()> {
     let scratch = Scratch::with_stable_writes(Fs::Ext4, Disk::loop_device(64)?, true)?;
     let path = format!("--path={}", scratch.path().display());
-    let agent = Agent::start(["wac", "--profile=a", "--duration=60s", &path, "--min-latency=1s"])?;
+    let mut agent =
+        Agent::start(["wac", "--profile=a", "--duration=60s", &path, "--min-latency=1s"])?;
     await_privileges(&agent, TRACING | KILL, &[])?;
+    // Earlier, a signal would end the workload before it can handle it.
+    agent.await_line(START, |event| matches!(event, Event::Workload(_)))?;
     finished_well(&agent.stop()?)
 }
 
