@@ -1,6 +1,10 @@
 //! The devices below a block device, down to the disks.
 
-use std::{collections::BTreeSet, os::unix::fs::MetadataExt as _, path::Path};
+use std::{
+    collections::BTreeSet,
+    os::unix::fs::{FileTypeExt as _, MetadataExt as _},
+    path::Path,
+};
 
 use stable_trace_analysis::units::DeviceId;
 
@@ -9,6 +13,9 @@ use super::{mounts::Mounts, sysfs};
 /// The deepest stack that is followed to its disks (LVM on MD on NVMe is 3). It ends a circle of
 /// links.
 const MAX_DEPTH: u32 = 8;
+
+/// File systems that hold device nodes, and answer at once.
+const IN_MEMORY: [&str; 3] = ["devtmpfs", "tmpfs", "ramfs"];
 
 /// A device and every device that it is made of: the disk of a partition, the parts of a mapped
 /// device or an array, the device that holds a loop device's file. A file system with a device number
@@ -44,20 +51,16 @@ fn next_lower_devices(sysfs: &Path, mounts: &Mounts, dev: DeviceId) -> Vec<Devic
     slaves.chain(file.and_then(|path| device_of(mounts, &path))).collect()
 }
 
-/// The device that a file is, or the number of the file system that it lies on. A file that was
-/// deleted under its loop device, or that is in a btrfs subvolume, is found by the mount that its path
-/// leads to.
+/// The device that a file is, or the number of the file system that it lies on: that of the mount that its path leads
+/// to. The file itself is only looked at in memory: the server of its file system may not answer.
 fn device_of(mounts: &Mounts, path: &str) -> Option<DeviceId> {
-    let found = std::fs::metadata(path).ok();
-    if let Some(found) = &found
-        && found.rdev() != 0
-    {
-        return Some(sysfs::device_id(found.rdev()));
+    let mount = mounts.at(Path::new(path))?;
+    let is_device = |node: &std::fs::Metadata| node.file_type().is_block_device();
+    let node = IN_MEMORY.contains(&mount.fs.as_str()).then(|| std::fs::symlink_metadata(path).ok());
+    match node.flatten().filter(is_device) {
+        Some(node) => Some(sysfs::device_id(node.rdev())),
+        None => Some(mount.dev),
     }
-    // A subvolume of btrfs has a number of its own (`btrfs_getattr`, fs/btrfs/inode.c, 6.12), which
-    // no mount shows.
-    let number = found.map(|found| sysfs::device_id(found.dev()));
-    number.filter(|dev| mounts.by_dev(*dev).is_some()).or_else(|| mounts.dev_at(Path::new(path)))
 }
 
 /// A disk that is not stacked on another.

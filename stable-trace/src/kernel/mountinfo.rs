@@ -13,6 +13,9 @@ pub(crate) const MOUNTINFO: &str = "/proc/self/mountinfo";
 /// One line of mountinfo.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Mount {
+    /// Its number, and that of the mount that it is mounted on.
+    pub(crate) id: u32,
+    pub(crate) parent: u32,
     /// `st_dev` of the files of the mount.
     pub(crate) dev: DeviceId,
     /// The directory of the file system that the mount shows: `/` for the whole file system, a
@@ -56,7 +59,9 @@ pub(crate) fn btrfs_with_checksums(mountinfo: &str) -> Vec<Mount> {
 /// `ID PARENT MAJ:MIN ROOT POINT OPTIONS [TAGS…] - FS SOURCE SUPER_OPTIONS`.
 fn parse_line(line: &str) -> Option<Mount> {
     let (before, after) = line.split_once(" - ")?;
-    let mut before = before.split(' ').skip(2);
+    let mut before = before.split(' ');
+    let id = before.next()?.parse().ok()?;
+    let parent = before.next()?.parse().ok()?;
     let dev = before.next()?.parse().ok()?;
     let root = unescape(before.next()?);
     let point = unescape(before.next()?);
@@ -66,7 +71,7 @@ fn parse_line(line: &str) -> Option<Mount> {
     let source = unescape(after.next().unwrap_or_default());
     let super_options = after.next().unwrap_or_default();
     let read_only = is_read_only(mount_options) || is_read_only(super_options);
-    Some(Mount { dev, root, point, fs, source, read_only })
+    Some(Mount { id, parent, dev, root, point, fs, source, read_only })
 }
 
 /// `show_mountinfo` writes `ro` or `rw` as an option of its own, both for the mount and for the file
@@ -92,11 +97,21 @@ fn unescape(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// The mount that a path leads to.
+/// The mount that a path without symbolic links leads to. Nothing is looked up in the file systems, of which one may not
+/// answer.
 pub(super) fn mount_at<'a>(mounts: &'a [Mount], path: &Path) -> Option<&'a Mount> {
-    let mounts = mounts.iter().filter(|mount| path.starts_with(&mount.point));
-    // Of two mounts on one point the later hides the earlier: `max_by_key` takes the last.
-    mounts.max_by_key(|mount| Path::new(&mount.point).components().count())
+    let on_path: Vec<_> = mounts.iter().filter(|mount| path.starts_with(&mount.point)).collect();
+    let depth = |mount: &&&Mount| Path::new(&mount.point).components().count();
+    let is_listed = |id: u32| on_path.iter().any(|mount| mount.id == id);
+    // The walk begins at a mount on no other one, and enters the first mount that is on the way: that hides mounts
+    // further down that are on the same one.
+    let mut at = on_path.iter().filter(|mount| !is_listed(mount.parent)).min_by_key(depth)?;
+    for _ in 0..on_path.len() {
+        let mounted_on = |mount: &&&Mount| mount.parent == at.id && mount.id != at.id;
+        let Some(next) = on_path.iter().filter(mounted_on).min_by_key(depth) else { break };
+        at = next;
+    }
+    Some(at)
 }
 
 /// The device that the file system at `path` is mounted from; `None` if its source is no device.
@@ -169,6 +184,23 @@ mod tests {
         assert_eq!(source("/etc"), Some("/dev/sda1".into()));
         // tmpfs lies on no device, and not on the device of the root.
         assert_eq!(source("/tmp/a"), None);
+    }
+
+    #[test]
+    fn a_mount_hides_those_below_its_point() {
+        let text = "\
+21 1 8:1 / / rw - ext4 /dev/sda1 rw
+30 21 8:2 / /mnt/a rw - ext4 /dev/sda2 rw
+31 21 8:3 / /mnt rw - ext4 /dev/sda3 rw
+32 31 8:4 / /mnt/b rw - ext4 /dev/sda4 rw
+33 32 8:5 / /mnt/b rw - ext4 /dev/sda5 rw
+";
+        let mounts = parse(text);
+        let dev = |path: &str| mount_at(&mounts, Path::new(path)).map(|mount| mount.dev.minor);
+        assert_eq!(dev("/mnt/a/f"), Some(3), "hidden by the mount on /mnt");
+        assert_eq!(dev("/mnt/b/f"), Some(5), "the upper one of two on a point");
+        assert_eq!(dev("/f"), Some(1));
+        assert_eq!(dev("f"), None);
     }
 
     proptest! {

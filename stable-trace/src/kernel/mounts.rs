@@ -200,9 +200,9 @@ impl Mounts {
         self.list.get(self.by_dev.get(&dev)?.0)
     }
 
-    /// The number of the file system that a path leads to.
-    pub(super) fn dev_at(&self, path: &Path) -> Option<DeviceId> {
-        mount_at(&self.list, path).map(|mount| mount.dev)
+    /// The mount that a path without symbolic links leads to.
+    pub(super) fn at(&self, path: &Path) -> Option<&Mount> {
+        mount_at(&self.list, path)
     }
 
     /// The device with this backing-device name; `None` if neither sysfs nor the mounts have it.

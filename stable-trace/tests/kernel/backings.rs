@@ -11,7 +11,8 @@ use crate::harness::fuse_server::FuseServer;
 use crate::harness::shared_memory::SharedMemory;
 use crate::harness::swap_area::SwapArea;
 use crate::harness::{
-    Agent, Requirement, Test, TracefsInstance, every_wait_is_accounted_for, host,
+    Agent, Disk, Fs, Requirement, Scratch, Test, TracefsInstance, Wac, every_wait_is_accounted_for,
+    host,
 };
 
 pub(crate) fn tests() -> Vec<Test> {
@@ -20,6 +21,8 @@ pub(crate) fn tests() -> Vec<Test> {
         Test::anywhere("a_file_of_fuse_names_its_server", fuse_server)
             .requires_all([Requirement::Root, Requirement::Agent, Requirement::Tracefs])
             .requires(Requirement::KernelFrom(6, 16)),
+        Test::native("a_file_system_that_does_not_answer_holds_no_run_up", dead_server)
+            .requires_traced_loop_device(),
         Test::guest("a_wait_for_swap_names_its_device", swapped_out).requires_all([
             Requirement::Agent,
             Requirement::Tracefs,
@@ -62,6 +65,43 @@ fn swapped_out() -> Result<()> {
     let counted: u64 = counted.map(|line| line.count).sum();
     ensure!(counted == summary.stalls_total, "{summary:#?}");
     every_wait_is_accounted_for(summary, waits.hits()?)
+}
+
+/// A loop device lies on a file whose server does not answer. The run starts, streams and ends, also with a filter that
+/// asks what the devices are made of.
+fn dead_server() -> Result<()> {
+    let server = FuseServer::mount_without_cache("the-source")?;
+    let on_server = Disk::loop_on_file(server.file())?;
+    let scratch = Scratch::with_stable_writes(Fs::Ext4, Disk::loop_device(64)?, true)?;
+    let mut wac = Wac::spawn_paused_with(16, scratch.path(), "a")?;
+    wac.start()?;
+    server.stop_answering();
+    let path = server.file().to_owned();
+    let asking = std::thread::spawn(move || path.metadata().is_ok());
+    for filter in [&on_server.name, &scratch.disk().name] {
+        let mut agent = Agent::start(["--min-latency=0", "--device", filter])?;
+        if *filter == scratch.disk().name {
+            agent.await_stalls(100)?;
+        }
+        // A new device is a reason to look all of them up again.
+        let _new = Disk::loop_device(8)?;
+        if *filter == scratch.disk().name {
+            // Twice as long as the agent needs to notice it.
+            for _ in 0..2 {
+                wac.await_progress()?;
+            }
+            agent.await_stalls(100)?;
+        }
+        let recording = agent.stop()?;
+        ensure!(recording.status.success(), "{}: {}", recording.status, recording.errors);
+        recording.summary()?;
+    }
+    ensure!(!asking.is_finished(), "the server has answered");
+    wac.stop()?;
+    drop(server);
+    ensure!(asking.join().is_ok_and(|found| found), "the file is not there");
+    drop(on_server);
+    Ok(())
 }
 
 /// The server is this process. Its name for the file system takes the place of a device.

@@ -56,6 +56,11 @@ impl Disk {
         Self::loop_device_over(&disk.path, direct_io)
     }
 
+    /// A loop device over a file.
+    pub(crate) fn loop_on_file(file: &Path) -> Result<Self> {
+        Self::loop_device_over(file, false)
+    }
+
     fn loop_device_over(backing: &Path, direct_io: bool) -> Result<Self> {
         // Without udev, as in a guest, nothing loads the module on demand.
         if !Path::new("/dev/loop-control").exists() {

@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -30,6 +31,7 @@ const FILE: INodeNo = INodeNo(2);
 /// The mounted file system. Unmounted on drop.
 pub(crate) struct FuseServer {
     file: PathBuf,
+    gate: Gate,
     session: Option<BackgroundSession>,
     folder: TempDir,
 }
@@ -37,25 +39,42 @@ pub(crate) struct FuseServer {
 impl FuseServer {
     /// Mounts it with this source.
     pub(crate) fn mount(source: &str) -> Result<Self> {
+        Self::mount_with(source, TTL)
+    }
+
+    /// Like [`mount`](Self::mount); the kernel remembers nothing, so that each look-up asks the server.
+    pub(crate) fn mount_without_cache(source: &str) -> Result<Self> {
+        Self::mount_with(source, Duration::ZERO)
+    }
+
+    fn mount_with(source: &str, ttl: Duration) -> Result<Self> {
         if !Path::new("/dev/fuse").exists() {
             program::run("modprobe", &["fuse"])?;
         }
         let folder = tempfile::Builder::new().prefix("stable-trace-").tempdir()?;
         let mut config = Config::default();
         config.mount_options = vec![MountOption::FSName(source.to_owned())];
-        let session = fuser::spawn_mount(OneFile, folder.path(), &config)
-            .context("cannot mount a FUSE file system")?;
+        let gate = Gate::default();
+        let session =
+            fuser::spawn_mount(OneFile { gate: gate.clone(), ttl }, folder.path(), &config)
+                .context("cannot mount a FUSE file system")?;
         let file = folder.path().join(NAME);
-        Ok(Self { file, session: Some(session), folder })
+        Ok(Self { file, gate, session: Some(session), folder })
     }
 
     pub(crate) fn file(&self) -> &Path {
         &self.file
     }
+
+    /// Answers nothing from now on, as a server that has stopped, until it is dropped.
+    pub(crate) fn stop_answering(&self) {
+        self.gate.close();
+    }
 }
 
 impl Drop for FuseServer {
     fn drop(&mut self) {
+        self.gate.open();
         let session = self.session.take();
         if let Some(Err(error)) = session.map(BackgroundSession::umount_and_join) {
             eprintln!("cannot unmount {}: {error}", self.folder.path().display());
@@ -63,8 +82,31 @@ impl Drop for FuseServer {
     }
 }
 
+/// Holds requests back while it is closed.
+#[derive(Clone, Default)]
+struct Gate(Arc<(Mutex<bool>, Condvar)>);
+
+impl Gate {
+    fn close(&self) {
+        *self.0.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
+    }
+
+    fn open(&self) {
+        *self.0.0.lock().unwrap_or_else(PoisonError::into_inner) = false;
+        self.0.1.notify_all();
+    }
+
+    fn pass(&self) {
+        let closed = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.0.1.wait_while(closed, |closed| *closed));
+    }
+}
+
 /// A root folder with one file of zeros, which takes every write and keeps none.
-struct OneFile;
+struct OneFile {
+    gate: Gate,
+    ttl: Duration,
+}
 
 fn attributes(ino: INodeNo) -> FileAttr {
     let is_file = ino == FILE;
@@ -89,15 +131,17 @@ fn attributes(ino: INodeNo) -> FileAttr {
 
 impl Filesystem for OneFile {
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        self.gate.pass();
         if parent == INodeNo::ROOT && name == NAME {
-            reply.entry(&TTL, &attributes(FILE), Generation(0));
+            reply.entry(&self.ttl, &attributes(FILE), Generation(0));
         } else {
             reply.error(Errno::ENOENT);
         }
     }
 
     fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
-        reply.attr(&TTL, &attributes(ino));
+        self.gate.pass();
+        reply.attr(&self.ttl, &attributes(ino));
     }
 
     fn read(
