@@ -23,7 +23,7 @@ enum Kind {
 }
 
 /// The metrics that the agent serves, and two that Prometheus adds.
-pub const METRICS: [Metric; 32] = [
+pub const METRICS: [Metric; 33] = [
     Metric::histogram("stable_trace_stall_seconds", &["context", "device", "fs"]),
     Metric::counter("stable_trace_integrity_errors_total", &["device", "op", "check", "source"])
         .absent_if("no disk checks integrity, or no check failed"),
@@ -42,6 +42,7 @@ pub const METRICS: [Metric; 32] = [
         .absent_if("the kernel can skip no run of an attached probe"),
     Metric::counter("stable_trace_events_received_total", &[]),
     Metric::counter("stable_trace_events_lost_total", &[]),
+    Metric::counter("stable_trace_output_lost_total", &["output"]),
     Metric::counter("stable_trace_integrity_repeated_total", &[]),
     Metric::counter("stable_trace_evidence_skipped_total", &[]),
     Metric::gauge("stable_trace_map_bytes", &["map"]),

@@ -151,6 +151,16 @@ fn loss() -> Vec<Panel> {
                 "{{instance}} lost",
             )),
         Panel::time_series(
+            "Lines that an output lacks",
+            "Lines per second that an output of an agent did not take in time, or that could not be written. \
+             The agent has seen and counted them.",
+        )
+        .unit("cps")
+        .query(Query::range(
+            "sum by (instance, output) (rate(stable_trace_output_lost_total{%}[$__rate_interval]))",
+            "{{instance}} {{output}}",
+        )),
+        Panel::time_series(
             "Integrity errors reported again",
             "Errors per second that a stacked device reported after the device below it. They are counted once.",
         )

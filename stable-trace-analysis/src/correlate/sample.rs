@@ -168,7 +168,7 @@ pub(crate) fn failure(device: &str, sector: u64, pages: Vec<Page>) -> IntegrityE
 }
 
 pub(crate) fn lost(count: u64) -> Event {
-    Event::Lost(Lost { count, since_seq: 0, within_ns: Some(50_000_000), unseen: 0 })
+    Event::Lost(Lost { count, within_ns: Some(50_000_000), ..Lost::default() })
 }
 
 /// A workload line with this many calls that failed with `EILSEQ` so far.

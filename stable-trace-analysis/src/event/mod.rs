@@ -5,6 +5,7 @@
 
 mod association;
 mod integrity;
+mod lost;
 mod proof;
 mod stall;
 mod start;
@@ -19,6 +20,7 @@ use strum::IntoStaticStr;
 
 pub use association::{Association, Latency};
 pub use integrity::{Check, IntegrityError, Operation, Page, PageKind, Source};
+pub use lost::{Lost, Output};
 pub use proof::{Proof, ProofKind};
 pub use stall::{Context, PathFrom, Stall};
 pub use start::{Device, Group, Method, Preemption, Probe, Protection, Start};
@@ -80,31 +82,10 @@ pub enum Event {
     Verdict(Verdict),
     /// Progress of the paired workload.
     Workload(Workload),
-    /// Events that the ring buffer dropped.
+    /// Events that the ring buffer dropped, or lines that an output lacks.
     Lost(Lost),
     /// The last line: the totals of the run.
     Summary(Summary),
-}
-
-/// What a run did not see: events that the ring buffer dropped because it was full, and writes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Lost {
-    /// Number of events dropped since the last such line.
-    pub count: u64,
-    /// `seq` of the last line before the loss was detected.
-    pub since_seq: u64,
-    /// All of them were dropped at most this many ns before the time of this line.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub within_ns: Option<u64>,
-    /// Writes to pages under writeback that may not have been seen since the last such line: runs of their probes that
-    /// the kernel skipped, and pages that a probe did not look at.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub unseen: u64,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
-const fn is_zero(number: &u64) -> bool {
-    *number == 0
 }
 
 impl Event {
@@ -126,7 +107,7 @@ macro_rules! impl_name {
     )+};
 }
 
-impl_name!(Cause, Check, Context, Grade, Group, Method, Operation, ProofKind, Source);
+impl_name!(Cause, Check, Context, Grade, Group, Method, Operation, Output, ProofKind, Source);
 
 #[cfg(test)]
 mod tests {
@@ -151,7 +132,7 @@ mod tests {
         same(&Method::Tracepoint, Method::Tracepoint.name());
         same(&Operation::Read, Operation::Read.name());
         same(&Source::Nvme, Source::Nvme.name());
-        let event = Event::Lost(Lost { count: 1, since_seq: 1, within_ns: None, unseen: 0 });
+        let event = Event::Lost(Lost { count: 1, since_seq: 1, ..Lost::default() });
         assert_eq!(serde_json::to_value(&event).unwrap()["type"], event.kind());
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Association, Cause, Check, Context, Grade, Operation, Source, Workload, WorkloadErrors,
+    Association, Cause, Check, Context, Grade, Operation, Output, Source, Workload, WorkloadErrors,
 };
 
 /// Stalls of one context on one device.
@@ -96,6 +96,9 @@ pub struct Summary {
     pub waits_filtered: Option<WaitsFiltered>,
     /// Events that the ring buffer dropped.
     pub events_lost: u64,
+    /// Lines of the run that an output lacks, by output.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub outputs_lost: BTreeMap<Output, u64>,
     /// Records that could not be decoded.
     pub records_malformed: u64,
     /// Failed insertions into kernel maps by kind. `stalls` is complete nevertheless.

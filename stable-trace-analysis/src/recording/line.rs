@@ -197,7 +197,7 @@ mod tests {
 
         #[test]
         fn a_lost_line_is_read_back(seq in any::<u64>(), count in any::<u64>()) {
-            let lost = Event::Lost(Lost { count, since_seq: seq, within_ns: None, unseen: 0 });
+            let lost = Event::Lost(Lost { count, since_seq: seq, ..Lost::default() });
             let time = "2026-01-02T03:04:05.000000006Z".parse().unwrap();
             let line = Line { seq, time, monotonic_ns: Some(seq), event: lost };
             let text = serde_json::to_vec(&line).unwrap();

@@ -4,6 +4,7 @@
 //! too. A file whose name ends in `.zst` is compressed, in one frame a second, so that a recording
 //! that was cut off can be read up to its last complete frame.
 
+mod cut;
 mod flat_json;
 mod line;
 mod open;
@@ -13,6 +14,7 @@ mod read_error;
 mod write;
 mod zstd;
 
+pub use cut::CutFile;
 pub use open::{OpenError, open};
 pub use read::Reader;
 pub use read_ahead::read_ahead;

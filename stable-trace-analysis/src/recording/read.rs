@@ -28,6 +28,8 @@ pub struct Reader<R> {
     seq: u64,
     /// Whether a newer version wrote the recording.
     is_newer: bool,
+    /// Whether the last line says that the run could write no more.
+    is_cut: bool,
     wanted: Option<BTreeSet<u64>>,
     /// An error to return before the next line.
     pending: Option<ReadError>,
@@ -58,6 +60,7 @@ impl<R: BufRead> Reader<R> {
             state: State::BeforeStart,
             seq: 0,
             is_newer: false,
+            is_cut: false,
             wanted: None,
             pending: None,
         }
@@ -149,6 +152,7 @@ impl<R: BufRead> Reader<R> {
     fn end(&mut self, position: Position) -> Option<ReadError> {
         match replace(&mut self.state, State::Ended) {
             State::BeforeStart => Some(ReadError::Empty),
+            State::InRun if self.is_cut => Some(ReadError::Cut { position }),
             State::InRun => Some(ReadError::NoSummary { position }),
             State::AfterSummary | State::Ended => None,
         }
@@ -233,6 +237,7 @@ impl<R: BufRead> Reader<R> {
         }
         let missing = line.seq - self.seq.saturating_add(1).min(line.seq);
         self.seq = line.seq;
+        self.is_cut = matches!(&line.event, Event::Lost(lost) if lost.cuts_recording());
         if missing > 0 && self.pending.is_none() {
             self.pending = Some(ReadError::MissingLines { position, missing });
         }

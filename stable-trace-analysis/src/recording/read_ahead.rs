@@ -58,7 +58,7 @@ mod tests {
 
     fn lines(count: u64) -> impl Iterator<Item = Item> + Send {
         (1..=count).map(|seq| {
-            let event = Event::Lost(Lost { count: 1, since_seq: 0, within_ns: None, unseen: 0 });
+            let event = Event::Lost(Lost { count: 1, since_seq: 0, ..Lost::default() });
             Ok(Line { seq, time: Timestamp::default(), monotonic_ns: None, event })
         })
     }

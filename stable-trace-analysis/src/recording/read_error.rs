@@ -52,7 +52,11 @@ pub enum ReadError {
     )]
     NoSummary { position: Position },
     #[error(
-        "{missing} lines are missing before {position}: the recording was damaged or edited there"
+        "the recording was cut off before {position}: the run could write no more of it, as on a full disk; the lines before are reported"
+    )]
+    Cut { position: Position },
+    #[error(
+        "{missing} lines are missing before {position}: the disk was too slow for the run, or the recording was damaged or edited there"
     )]
     MissingLines { position: Position, missing: u64 },
     #[error(
@@ -98,6 +102,9 @@ impl ReadError {
 
     /// Whether only the end of the recording is missing.
     pub const fn is_truncation(&self) -> bool {
-        matches!(self, Self::Truncated { .. } | Self::NoSummary { .. } | Self::Empty)
+        matches!(
+            self,
+            Self::Truncated { .. } | Self::NoSummary { .. } | Self::Cut { .. } | Self::Empty
+        )
     }
 }

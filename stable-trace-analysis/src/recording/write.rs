@@ -2,16 +2,25 @@
 
 use std::{
     fs::File,
-    io::{self, Write},
+    io,
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
-use super::zstd;
+use super::{
+    cut::{CutFile, complete_lines, without_last_line, write_counted},
+    line::{Parsed, parse},
+    zstd,
+};
 use crate::{
     error_chain::ErrorChain,
-    event::{Event, Line},
+    event::{Event, Line, Lost, Output},
     sink::EventSink,
+    units::Timestamp,
 };
 
 /// Bytes that are buffered before they are written without a flush.
@@ -20,6 +29,9 @@ const BUFFER_BYTES: usize = 256 << 10;
 const FRAME_BYTES: usize = 1 << 20;
 /// The longest time that a flushed line waits for its frame to be closed.
 const FRAME_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Lines that have room for the mark of a cut, and one more.
+const TAIL_LINES: usize = 3;
 
 /// A recording cannot be written.
 #[derive(Debug, thiserror::Error)]
@@ -30,13 +42,56 @@ struct WriteError {
     source: io::Error,
 }
 
-/// Writes a recording, in complete lines, so that a concurrent reader never sees part of one.
-pub struct Recorder<W: Write> {
+/// When a line was written, and which one it was.
+#[derive(Clone, Copy)]
+struct Head {
+    seq: u64,
+    time: Timestamp,
+    monotonic_ns: Option<u64>,
+}
+
+impl Head {
+    const fn of(line: &Line) -> Self {
+        Self { seq: line.seq, time: line.time, monotonic_ns: line.monotonic_ns }
+    }
+
+    /// The line behind this one that tells that the recording is cut.
+    const fn cut_mark(self) -> Line {
+        let Self { seq, time, monotonic_ns } = self;
+        let lost = Lost {
+            count: 0,
+            since_seq: seq,
+            within_ns: None,
+            unseen: 0,
+            output: Some(Output::Recording),
+            ended: true,
+        };
+        Line { seq: seq.saturating_add(1), time, monotonic_ns, event: Event::Lost(lost) }
+    }
+}
+
+/// Writes a recording, in complete lines, so that a concurrent reader never sees part of one. After a failure, as on a
+/// full disk, the file ends behind its last complete line, with a line that tells that it is cut.
+pub struct Recorder<W: CutFile> {
     out: W,
     path: PathBuf,
     compressed: bool,
     buffer: Vec<u8>,
     last_written: Instant,
+    /// The last line in the buffer.
+    last: Option<Head>,
+    /// The last line in a compressed file.
+    last_in_file: Option<Head>,
+    /// The last lines in a file that is not compressed, which may have to make room for a mark.
+    tail: Vec<u8>,
+    /// Lines in the buffer.
+    buffered: u64,
+    /// Lines in the file.
+    written: Arc<AtomicU64>,
+    /// Bytes in the file.
+    length: u64,
+    /// Whether writing failed. Nothing more is written then.
+    failed: bool,
     ended: bool,
 }
 
@@ -48,7 +103,7 @@ impl Recorder<File> {
     }
 }
 
-impl<W: Write> Recorder<W> {
+impl<W: CutFile> Recorder<W> {
     /// Writes to `out`. `path` appears in errors.
     pub fn new(out: W, path: &Path, compressed: bool) -> Self {
         Self {
@@ -57,33 +112,111 @@ impl<W: Write> Recorder<W> {
             compressed,
             buffer: Vec::new(),
             last_written: Instant::now(),
+            last: None,
+            last_in_file: None,
+            tail: Vec::new(),
+            buffered: 0,
+            written: Arc::default(),
+            length: 0,
+            failed: false,
             ended: false,
         }
     }
 
+    /// The number of lines in the file, which another thread may read while this one writes.
+    pub fn written(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.written)
+    }
+
     fn write_out(&mut self) -> io::Result<()> {
         self.last_written = Instant::now();
-        if self.buffer.is_empty() {
+        if self.buffer.is_empty() || self.failed {
             return Ok(());
         }
-        let written = if self.compressed {
-            self.out.write_all(&zstd::compress_frame(&self.buffer))
+        let mut text = std::mem::take(&mut self.buffer);
+        let buffered = std::mem::take(&mut self.buffered);
+        let frame = self.compressed.then(|| zstd::compress_frame(&text));
+        let bytes = frame.as_deref().unwrap_or(&text);
+        let mut done = 0;
+        if let Err(source) = write_counted(&mut self.out, bytes, &mut done) {
+            self.failed = true;
+            // Part of a frame cannot be read.
+            let taken = if self.compressed { &[] } else { text.get(..done).unwrap_or_default() };
+            if let Err(error) = self.cut_behind(taken) {
+                log::debug!("cannot mark the recording as cut: {}", ErrorChain(&error));
+            }
+            // Never `BrokenPipe`, which ends a stream without an error.
+            return Err(io::Error::other(WriteError { path: self.path.clone(), source }));
+        }
+        self.length += bytes.len() as u64;
+        if self.compressed {
+            self.last_in_file = self.last;
         } else {
-            self.out.write_all(&self.buffer)
+            let others = (0..TAIL_LINES).fold(text.as_slice(), |rest, _| without_last_line(rest));
+            self.tail = text.get(others.len()..).unwrap_or_default().to_owned();
+        }
+        self.written.fetch_add(buffered, Relaxed);
+        // The allocation is used again.
+        text.clear();
+        self.buffer = text;
+        Ok(())
+    }
+
+    /// Ends the file behind its last complete line, and marks it as cut. If there is too little room, the last lines
+    /// make some. `added`: what the failed write has added.
+    fn cut_behind(&mut self, added: &[u8]) -> io::Result<()> {
+        let tail = std::mem::take(&mut self.tail);
+        let length = self.length - tail.len() as u64;
+        let lines = self.written.load(Relaxed) - count_lines(&tail);
+        let all = [tail.as_slice(), added].concat();
+        let mut kept = complete_lines(&all);
+        let complete = kept;
+        loop {
+            self.out.cut(length + kept.len() as u64)?;
+            self.written.store(lines + count_lines(kept), Relaxed);
+            match self.mark(kept) {
+                Ok(()) => return Ok(()),
+                Err(_) if !kept.is_empty() => kept = without_last_line(kept),
+                Err(error) => {
+                    // There is no room at all: every line is worth more than a mark.
+                    self.out.cut(length)?;
+                    write_counted(&mut self.out, complete, &mut 0)?;
+                    self.written.store(lines + count_lines(complete), Relaxed);
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// Writes the line that tells that the recording is cut. `tail`: the last lines.
+    fn mark(&mut self, tail: &[u8]) -> io::Result<()> {
+        let last =
+            tail.strip_suffix(b"\n").and_then(|text| text.rsplit(|byte| *byte == b'\n').next());
+        let head = match last.map(parse) {
+            Some(Ok(Parsed::Line(line))) => Some(Head::of(&line)),
+            _ => self.last_in_file,
         };
-        // Also after a failure, because part of it may be in the file.
-        self.buffer.clear();
-        // Never `BrokenPipe`, which ends a stream without an error.
-        written
-            .and_then(|()| self.out.flush())
-            .map_err(|source| io::Error::other(WriteError { path: self.path.clone(), source }))
+        let Some(head) = head else { return Err(io::ErrorKind::StorageFull.into()) };
+        let mut text = serde_json::to_vec(&head.cut_mark()).map_err(io::Error::from)?;
+        text.push(b'\n');
+        let text = if self.compressed { zstd::compress_frame(&text) } else { text };
+        write_counted(&mut self.out, &text, &mut 0)
     }
 }
 
-impl<W: Write> EventSink for Recorder<W> {
+fn count_lines(text: &[u8]) -> u64 {
+    text.split(|byte| *byte == b'\n').skip(1).count() as u64
+}
+
+impl<W: CutFile> EventSink for Recorder<W> {
     fn line(&mut self, line: &Line) -> io::Result<()> {
+        if self.failed {
+            return Ok(());
+        }
         serde_json::to_writer(&mut self.buffer, line).map_err(io::Error::from)?;
         self.buffer.push(b'\n');
+        self.buffered += 1;
+        self.last = Some(Head::of(line));
         self.ended |= matches!(line.event, Event::Summary(_));
         let limit = if self.compressed { FRAME_BYTES } else { BUFFER_BYTES };
         if self.buffer.len() >= limit { self.write_out() } else { Ok(()) }
@@ -99,7 +232,7 @@ impl<W: Write> EventSink for Recorder<W> {
 }
 
 /// Writes the buffered lines of a run that ends early.
-impl<W: Write> Drop for Recorder<W> {
+impl<W: CutFile> Drop for Recorder<W> {
     fn drop(&mut self) {
         if let Err(error) = self.write_out() {
             log::warn!("{}", ErrorChain(&error));
@@ -108,72 +241,4 @@ impl<W: Write> Drop for Recorder<W> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        event::{Lost, Summary},
-        recording::Reader,
-    };
-
-    fn line(seq: u64, event: Event) -> Line {
-        Line {
-            seq,
-            time: "2026-01-02T03:04:05.000000006Z".parse().unwrap(),
-            monotonic_ns: None,
-            event,
-        }
-    }
-
-    fn lost(seq: u64) -> Line {
-        line(seq, Event::Lost(Lost { count: 1, since_seq: seq, within_ns: None, unseen: 0 }))
-    }
-
-    #[test]
-    fn a_flush_writes_complete_lines() {
-        let mut out = Vec::new();
-        let mut recorder = Recorder::new(&mut out, Path::new("r"), false);
-        recorder.line(&lost(1)).unwrap();
-        recorder.line(&lost(2)).unwrap();
-        recorder.flush().unwrap();
-        drop(recorder);
-        let lines: Vec<Line> = out
-            .split(|byte| *byte == b'\n')
-            .filter_map(|l| serde_json::from_slice(l).ok())
-            .collect();
-        assert_eq!(lines, [lost(1), lost(2)]);
-        assert!(out.ends_with(b"\n"));
-    }
-
-    #[test]
-    fn the_summary_closes_its_frame_at_once() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("run.jsonl.zst");
-        let mut recorder = Recorder::create(&path).unwrap();
-        let end = line(2, Event::Summary(Summary::default()));
-        recorder.line(&line(1, Event::Start(crate::event::Start::default()))).unwrap();
-        recorder.line(&end).unwrap();
-        recorder.flush().unwrap();
-        let reader = Reader::new(crate::recording::open(&path, None).unwrap());
-        let lines: Vec<_> = reader.map(Result::unwrap).collect();
-        assert_eq!(lines.last(), Some(&end));
-        drop(recorder);
-    }
-
-    #[test]
-    fn a_recording_that_cannot_be_written_is_named_in_the_error() {
-        struct Full;
-        impl Write for Full {
-            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
-                Err(io::ErrorKind::BrokenPipe.into())
-            }
-            fn flush(&mut self) -> io::Result<()> {
-                Ok(())
-            }
-        }
-        let mut recorder = Recorder::new(Full, Path::new("full.jsonl"), false);
-        recorder.line(&lost(1)).unwrap();
-        let error = recorder.flush().unwrap_err();
-        assert!(error.to_string().contains("full.jsonl"), "{error}");
-        assert_ne!(error.kind(), io::ErrorKind::BrokenPipe, "taken for a closed output");
-    }
-}
+mod tests;

@@ -142,7 +142,7 @@ impl ReportBuilder {
                 report.timeline.stall(time_ns, stall.duration_ns);
                 report.stall(stall, &mut self.names);
             }
-            Event::Lost(lost) => report.timeline.at(time_ns).lost += lost.count,
+            Event::Lost(lost) => report.timeline.at(time_ns).lost += lost.events(),
             Event::Integrity(error) => {
                 report.timeline.at(time_ns).errors += 1;
                 self.pending_errors.insert(line.seq, (line.time, error.clone()));

@@ -62,7 +62,7 @@ impl Totals {
                 self.finished.push(workload.clone());
             }
             Event::Workload(workload) => self.running = Some(workload.clone()),
-            Event::Lost(lost) => self.lost = self.lost.saturating_add(lost.count),
+            Event::Lost(lost) => self.lost = self.lost.saturating_add(lost.events()),
             // The correlation engine counts verdicts.
             Event::Start(_) | Event::Verdict(_) | Event::Summary(_) => {}
         }

@@ -40,7 +40,7 @@ mod tests {
             seq: 7,
             time: "2026-01-02T03:04:05.000000006Z".parse().unwrap(),
             monotonic_ns: Some(9),
-            event: Event::Lost(Lost { count: 3, since_seq: 6, within_ns: None, unseen: 0 }),
+            event: Event::Lost(Lost { count: 3, since_seq: 6, ..Lost::default() }),
         };
         JsonSink::new(&mut out).line(&line).unwrap();
         assert!(out.ends_with(b"\n"));

@@ -4,7 +4,6 @@ pub(crate) mod bucket_range;
 pub mod format;
 pub mod json;
 pub mod style;
-pub mod tee;
 pub mod text;
 
 use std::io;

@@ -4,6 +4,7 @@ mod options;
 mod output;
 mod report;
 mod signals;
+mod stderr;
 mod tracing;
 
 use std::{
@@ -12,10 +13,12 @@ use std::{
 };
 
 use clap::{CommandFactory as _, Parser as _};
+use env_logger::Target;
 use log::LevelFilter;
 use stable_trace_analysis::error_chain::ErrorChain;
 
 use options::{Cli, Color, Command, Format, Verbosity};
+use stderr::Messages;
 
 use crate::workload::command::{self as wac, Format as WacFormat};
 
@@ -48,11 +51,13 @@ pub fn main() -> ExitCode {
             .map_err(Into::into)
             .map(|()| ExitCode::SUCCESS),
     };
-    result.unwrap_or_else(|error| {
+    let status = result.unwrap_or_else(|error| {
         // A closed stderr is ignored: there is no other place for the message.
-        let _ = writeln!(io::stderr(), "stable-trace: {}", ErrorChain(error.as_ref()));
+        let _ = writeln!(Messages::default(), "stable-trace: {}", ErrorChain(error.as_ref()));
         ExitCode::FAILURE
-    })
+    });
+    stderr::flush();
+    status
 }
 
 /// Logs warnings and, with `-v`, more to stderr.
@@ -69,6 +74,7 @@ fn log_to_stderr(verbosity: &Verbosity, color: bool) {
         // Log messages of the eBPF programs have the name of their crate.
         .filter_module("stable_trace_ebpf", level)
         .filter_level(level.min(LevelFilter::Warn))
+        .target(Target::Pipe(Box::new(Messages::default())))
         .write_style(if color {
             env_logger::WriteStyle::Always
         } else {

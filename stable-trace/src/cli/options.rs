@@ -116,7 +116,7 @@ pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) scope: ScopeArgs,
 
-    /// Send SIGTERM to the command after this time
+    /// End the command and its processes after this time
     #[arg(long, value_name = "DUR", value_parser = parse_duration)]
     pub(crate) duration: Option<Duration>,
 

@@ -1,46 +1,85 @@
-//! Opens the stream: text or JSON, to stdout or a file.
+//! Opens outputs: the stream as text or JSON, to standard output or a file, and the recording.
 
 use std::{
     fs::File,
     io::{self, BufWriter, IsTerminal as _, Write},
+    os::fd::AsFd as _,
     path::Path,
 };
 
 use anyhow::Context as _;
 use rustix::termios::tcgetwinsize;
-use stable_trace_analysis::sink::{
-    EventSink,
-    json::JsonSink,
-    style::Style,
-    text::{TextSink, Width},
+use stable_trace_analysis::{
+    event::Output,
+    recording::Recorder,
+    sink::{
+        EventSink,
+        json::JsonSink,
+        style::Style,
+        text::{TextSink, Width},
+    },
 };
 
 use super::options::{Color, Format};
+use crate::trace::outputs::{Destination, Stream};
 
 /// Output is buffered up to this size between flushes.
 const BUFFER_BYTES: usize = 64 << 10;
 
-pub(super) fn open_sink(
+/// Opens standard output for the lines of a report, which wait for its reader.
+pub(super) fn open_stdout(format: Format, color: Color) -> Box<dyn EventSink + Send> {
+    let out = BufWriter::with_capacity(BUFFER_BYTES, io::stdout());
+    renderer(format, out, io::stdout().is_terminal(), color)
+}
+
+/// Opens the stream of a run.
+pub(super) fn open_stream(
     format: Format,
     path: Option<&Path>,
     color: Color,
-) -> anyhow::Result<Box<dyn EventSink>> {
-    let (out, terminal): (Box<dyn Write>, bool) = match path {
-        Some(path) => {
-            let file = File::create(path)
-                .with_context(|| format!("-o {}: cannot create the file", path.display()))?;
-            (Box::new(file), false)
-        }
-        None => (Box::new(io::stdout()), io::stdout().is_terminal()),
+) -> anyhow::Result<Destination> {
+    let (out, terminal, output) = if let Some(path) = path {
+        let file = File::create(path)
+            .with_context(|| format!("-o {}: cannot create the file", path.display()))?;
+        (file, false, Output::File)
+    } else {
+        // Not `Stdout`, which a thread that is blocked in a write would keep locked.
+        let out = io::stdout().as_fd().try_clone_to_owned();
+        let out = out.context("cannot open standard output a second time")?;
+        (File::from(out), io::stdout().is_terminal(), Output::Stdout)
     };
-    let out = BufWriter::with_capacity(BUFFER_BYTES, out);
-    Ok(match format {
+    let what = path.map_or_else(
+        || "cannot write to standard output".to_owned(),
+        |path| format!("-o {}: cannot write the file", path.display()),
+    );
+    let stream = Stream::new(out, what, |text| renderer(format, text, terminal, color));
+    Ok(Destination { output, written: stream.written(), sink: Box::new(stream) })
+}
+
+/// Opens the recording of a run.
+pub(super) fn open_recording(path: &Path) -> anyhow::Result<Destination> {
+    let recorder = Recorder::create(path)
+        .with_context(|| format!("--record {}: cannot create the file", path.display()))?;
+    Ok(Destination {
+        output: Output::Recording,
+        written: recorder.written(),
+        sink: Box::new(recorder),
+    })
+}
+
+fn renderer(
+    format: Format,
+    out: impl Write + Send + 'static,
+    terminal: bool,
+    color: Color,
+) -> Box<dyn EventSink + Send> {
+    match format {
         Format::Json => Box::new(JsonSink::new(out)),
         Format::Text => {
             let width = if terminal { Width::Terminal(terminal_width) } else { Width::Unlimited };
             Box::new(TextSink::new(out, Style { color: color.is_enabled(terminal) }, width))
         }
-    })
+    }
 }
 
 /// The width of the terminal on stdout in cells.

@@ -21,7 +21,7 @@ use stable_trace_analysis::{
 
 use super::{
     options::{Color, ReportArgs},
-    output::open_sink,
+    output::open_stdout,
     signals::exit_on_second_signal,
     tracing::checked_window,
 };
@@ -32,7 +32,7 @@ pub(super) fn report(args: &ReportArgs, color: Color) -> anyhow::Result<ExitCode
         if args.follow { Some(exit_on_second_signal(&[SIGINT, SIGTERM])?) } else { None };
     let input = open(&args.recording, interrupted.clone())?;
     let mut playback = Playback {
-        sink: open_sink(args.format, None, color)?,
+        sink: open_stdout(args.format, color),
         follow: args.follow,
         builder: ReportBuilder::new(window),
         damage: Damage::default(),
@@ -51,7 +51,7 @@ pub(super) fn report(args: &ReportArgs, color: Color) -> anyhow::Result<ExitCode
         if !output_is_open(show_end(&mut *sink, &report))? {
             return Ok(ExitCode::SUCCESS);
         }
-        warn_about_verdicts(&report);
+        warn_about_verdicts(&report, damage.lines_missing);
         if let Some(page) = &args.html {
             write_page(&args.recording, page, &report, damage.is_none())?;
         }
@@ -62,7 +62,7 @@ pub(super) fn report(args: &ReportArgs, color: Color) -> anyhow::Result<ExitCode
 
 /// Shows the lines of a recording, and builds its report from them.
 struct Playback {
-    sink: Box<dyn EventSink>,
+    sink: Box<dyn EventSink + Send>,
     follow: bool,
     builder: ReportBuilder,
     damage: Damage,
@@ -120,12 +120,16 @@ fn show_end(sink: &mut dyn EventSink, report: &Report) -> io::Result<()> {
 }
 
 /// Warns where the verdicts shown are not those of the run.
-fn warn_about_verdicts(report: &Report) {
+fn warn_about_verdicts(report: &Report, lines_missing: u64) {
     if report.recomputed {
         log::warn!("the verdicts use the window given here, not that of the run");
     }
     let different = report.verdicts_different;
-    if different > 0 {
+    if different > 0 && lines_missing > 0 {
+        log::warn!(
+            "{different} of the recorded verdicts do not follow from the recorded events, of which some are missing; the recorded verdicts are shown"
+        );
+    } else if different > 0 {
         log::warn!(
             "this version derives {different} of the recorded verdicts differently from the recorded events; the recorded verdicts are shown"
         );
@@ -149,6 +153,8 @@ struct Damage {
     first: Option<(String, bool)>,
     /// The number of others.
     more: u64,
+    /// Lines that the recording lacks within.
+    lines_missing: u64,
     /// Lines of a newer version, which are skipped with a warning each.
     newer_lines: u64,
 }
@@ -158,6 +164,9 @@ const MAX_WARNINGS: u64 = 5;
 
 impl Damage {
     fn take(&mut self, error: &ReadError) {
+        if let ReadError::MissingLines { missing, .. } = error {
+            self.lines_missing = self.lines_missing.saturating_add(*missing);
+        }
         if error.is_from_newer_version() {
             self.newer_lines += 1;
             if self.newer_lines <= MAX_WARNINGS {
@@ -183,10 +192,14 @@ impl Damage {
         if self.newer_lines > MAX_WARNINGS {
             log::warn!("skipped {} more lines like these", self.newer_lines - MAX_WARNINGS);
         }
-        match (self.first, self.more) {
-            (None, _) => Ok(()),
-            (Some((error, _)), 0) => bail!(error),
-            (Some((error, _)), more) => bail!("{error} ({more} more such places)"),
+        let Some((error, _)) = self.first else { return Ok(()) };
+        let more = match self.more {
+            0 => String::new(),
+            more => format!(" ({more} more such places)"),
+        };
+        match self.lines_missing {
+            0 => bail!("{error}{more}"),
+            missing => bail!("the recording lacks {missing} lines: {error}{more}"),
         }
     }
 }

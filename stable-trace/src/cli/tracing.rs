@@ -11,11 +11,7 @@ use std::{
 use anyhow::{Context as _, bail};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use stable_trace_analysis::{
-    correlate::verdict::Limits,
-    error_chain::ErrorChain,
-    event::Probe,
-    recording::Recorder,
-    sink::{EventSink, reader_is_open, tee::Tee},
+    correlate::verdict::Limits, error_chain::ErrorChain, event::Probe, sink::reader_is_open,
 };
 
 use super::{
@@ -23,8 +19,9 @@ use super::{
         Color, DoctorArgs, Format, Label, ListenAddress, RunArgs, ScopeArgs, TraceArgs,
         TracedWacArgs, TracingArgs,
     },
-    output::open_sink,
+    output::{open_recording, open_stream},
     signals::exit_on_second_signal,
+    stderr,
 };
 use crate::{
     doctor,
@@ -142,14 +139,13 @@ fn start(
     let fail_on = args.fail_on;
     let fails = Box::new(move |summary: &_| fail_on.is_some_and(|fail_on| fail_on.is_met(summary)));
     let (format, output, record) = (args.format, args.output.clone(), args.record.clone());
-    let open_sink = Box::new(move || {
-        let sink = open_sink(format, output.as_deref(), color)?;
-        let Some(path) = record else { return Ok(sink) };
-        let recorder = Recorder::create(&path)
-            .with_context(|| format!("--record {}: cannot create the file", path.display()))?;
-        Ok(Box::new(Tee::new(vec![Box::new(recorder), sink])) as Box<dyn EventSink>)
+    let open_outputs = Box::new(move || {
+        let stream = open_stream(format, output.as_deref(), color)?;
+        let recording = record.as_deref().map(open_recording).transpose()?;
+        Ok([stream].into_iter().chain(recording).collect())
     });
     exit_on_second_signal(&[SIGINT, SIGTERM])?;
+    stderr::start_thread();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -162,7 +158,7 @@ fn start(
         listen,
         duration,
         fails,
-        open_sink,
+        open_outputs,
     }))
 }
 

@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    io,
     path::PathBuf,
     sync::{
         Arc,
@@ -11,10 +10,7 @@ use std::{
     time::Duration,
 };
 
-use stable_trace_analysis::{
-    event::{Context, Line, WorkloadState},
-    sink::EventSink,
-};
+use stable_trace_analysis::event::{Context, WorkloadState};
 use stable_trace_common::histogram::Histogram;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -29,10 +25,7 @@ use super::{
     undo_journal::UndoJournal,
 };
 use crate::{
-    trace::{
-        emitter::Emitter,
-        tracer::{Tracer, TracerError},
-    },
+    trace::{emitter::Emitter, tracer::Tracer},
     workload::child::{Child, Message},
 };
 
@@ -94,7 +87,7 @@ impl RunContext<'_> {
         point: PathBuf,
         duration: Duration,
     ) -> Result<Run, ExperimentError> {
-        self.drain()?;
+        self.drain();
         let (stall_counts, checks_failed) =
             (self.tracer.stall_counts()?, self.tracer.checks_failed()?);
         let wac = ExperimentArgs { duration, ..self.args.clone() };
@@ -124,13 +117,13 @@ impl RunContext<'_> {
                 readable = self.tracer.readable() => readable?,
                 _ = poll.tick() => {}
             }
-            self.drain()?;
+            self.drain();
             if self.interrupted.load(Relaxed) {
                 return Err(ExperimentError::Interrupted);
             }
         }
         let status = child.wait().await?;
-        self.drain()?;
+        self.drain();
         // A Ctrl-C reaches the workload as well, which then exits early and with success.
         if self.interrupted.load(Relaxed) {
             return Err(ExperimentError::Interrupted);
@@ -156,25 +149,8 @@ impl RunContext<'_> {
     }
 
     /// Drains the ring buffer.
-    fn drain(&mut self) -> Result<(), ExperimentError> {
-        let Self { tracer, emitter, .. } = self;
-        let drained = (|| -> io::Result<()> {
-            while tracer.drain(emitter)? {}
-            tracer.tick(emitter)
-        })();
-        drained.map_err(|error| TracerError::Ring(error).into())
-    }
-}
-
-/// Discards the stream: the results come from the counters in the kernel.
-pub(super) struct NullSink;
-
-impl EventSink for NullSink {
-    fn line(&mut self, _: &Line) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+    fn drain(&mut self) {
+        while self.tracer.drain(&mut self.emitter) {}
+        self.tracer.tick(&mut self.emitter);
     }
 }

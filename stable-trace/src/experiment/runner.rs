@@ -25,7 +25,7 @@ use super::{
     mkfs,
     plan::{Arm, Case, Plan, arm_order},
     report::CellWriter,
-    run::{NullSink, RunContext},
+    run::RunContext,
     stable_writes::{self, MeasurableArms, measurable_arms},
     system_change::SystemChange,
     undo_journal::{self, UndoJournal},
@@ -38,6 +38,7 @@ use crate::{
     probes::load::{Scope, Settings},
     trace::{
         emitter::Emitter,
+        outputs::Outputs,
         tracer::{TraceConfig, Tracer},
     },
     workload::progress::format_size,
@@ -142,7 +143,7 @@ impl Runner<'_> {
             target,
             journal,
             tracer,
-            emitter: Emitter::new(Box::new(NullSink), Limits::default()),
+            emitter: Emitter::new(Outputs::none(), Limits::default()),
             interrupted: Arc::clone(self.interrupted),
         };
         for case in self.plan.cases.clone() {

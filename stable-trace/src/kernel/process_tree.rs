@@ -32,7 +32,7 @@ pub(crate) fn with_descendants(proc: &Path, root: u32) -> io::Result<Vec<u32>> {
 
 /// The parent's pid: the second field after the name, which may have parentheses and spaces
 /// (`do_task_stat`, fs/proc/array.c).
-fn parent(proc: &Path, pid: u32) -> Option<u32> {
+pub(crate) fn parent(proc: &Path, pid: u32) -> Option<u32> {
     let stat = fs::read(proc.join(pid.to_string()).join("stat")).ok()?;
     let stat = String::from_utf8_lossy(&stat);
     let (_, fields) = stat.rsplit_once(')')?;

@@ -65,7 +65,10 @@ pub(super) const MAP_BYTES: usize = 44;
 pub(super) const WORKLOADS: usize = 14;
 
 /// Label sets of workload errors. One more a pair of profile and mode takes the overflow.
-pub(super) const WORKLOAD_ERRORS: usize = 28;
+pub(super) const WORKLOAD_ERRORS: usize = 25;
+
+/// Outputs of a run. There are no more.
+pub(super) const OUTPUTS: usize = 3;
 
 /// Events received and lost, the build, and the process metrics.
 pub(super) const SINGLE: usize = 16;
@@ -86,6 +89,7 @@ const _: () = assert!(
         + MAP_BYTES
         + WORKLOADS * 2
         + (WORKLOAD_ERRORS + WORKLOADS)
+        + OUTPUTS
         + SINGLE
         <= SERIES
 );

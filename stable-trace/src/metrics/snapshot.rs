@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use stable_trace_analysis::event::{
-    Cause, Check, Context, Device, Grade, ModeCount, Operation, Probe, ProofKind, Source,
+    Cause, Check, Context, Device, Grade, ModeCount, Operation, Output, Probe, ProofKind, Source,
 };
 use stable_trace_common::{
     histogram::{Histogram, HistogramKey},
@@ -44,6 +44,8 @@ pub struct Snapshot {
     pub events_received: u64,
     /// Records that the full ring buffer dropped.
     pub events_lost: u64,
+    /// Lines of the run that each output lacks.
+    pub outputs_lost: BTreeMap<Output, u64>,
     /// Integrity errors that a stacked device reported again.
     pub integrity_repeated: u64,
     /// Integrity errors whose data was not copied, or not all.

@@ -1,27 +1,24 @@
 //! The event loop of one run.
 
-use std::{io, path::Path, process::ExitCode, time::Duration};
+use std::{path::Path, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use stable_trace_analysis::{
     correlate::verdict::Limits,
     error_chain::ErrorChain,
     event::{Event, FORMAT, Start, Summary, Workload, WorkloadState},
-    sink::{EventSink, reader_is_open},
 };
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    time::{Instant, MissedTickBehavior, interval, sleep_until},
-};
+use tokio::time::{MissedTickBehavior, interval};
 
 use super::{
     emitter::Emitter,
+    ending::Ending,
     endpoint::{self, ListenOptions, MetricsEndpoint},
+    outputs::{Destination, Outputs},
     privileges,
     scrape::WorkloadCounts,
     service_manager::ServiceManager,
     subject::{ChildEvent, RunningSubject, Subject, exit_code},
-    summary::FinishError,
     tracer::{TraceConfig, Tracer},
 };
 use crate::kernel::{devices, preemption, release::System};
@@ -45,26 +42,24 @@ pub(crate) struct Options {
     pub(crate) fails: Box<dyn Fn(&Summary) -> bool>,
     /// Opens the outputs (`-o`, `--record`). Called after the probes are attached, so that a run
     /// that cannot start does not overwrite the file of an earlier one.
-    pub(crate) open_sink: Box<dyn FnOnce() -> anyhow::Result<Box<dyn EventSink>>>,
+    pub(crate) open_outputs: Box<dyn FnOnce() -> anyhow::Result<Vec<Destination>>>,
 }
 
 /// Traces until the subject exits, the time is up, a signal arrives or the reader of the stream
 /// closes it.
 pub(crate) async fn run(options: Options) -> anyhow::Result<ExitCode> {
-    let Options { config, subject, limits, listen, duration, fails, open_sink } = options;
+    let Options { config, subject, limits, listen, duration, fails, open_outputs } = options;
     // Before anything attaches, so that a signal from here on ends the run in order.
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot handle SIGINT")?;
-    let mut terminate = signal(SignalKind::terminate()).context("cannot handle SIGTERM")?;
+    let mut ending = Ending::listen()?;
 
     // Before anything attaches: an address that is taken ends the run here.
     let mut endpoint = MetricsEndpoint::start(&listen)?;
     let mut tracer = Tracer::attach(config)?;
-    let mut emitter = Emitter::new(open_sink()?, limits);
+    let outputs = Outputs::start(open_outputs()?).context("cannot start a thread")?;
+    let mut emitter = Emitter::new(outputs, limits);
     let start = start_event(&tracer, limits, endpoint.url());
-    let written = emitter.emit_now(Event::Start(start)).and_then(|()| emitter.flush());
-    if !stream_is_open(written)? {
-        return Ok(ExitCode::SUCCESS);
-    }
+    emitter.emit_now(Event::Start(start));
+    emitter.flush();
     let mut subject = tracer
         .follow_children(|| RunningSubject::start(subject))
         .context("cannot follow the command")??;
@@ -77,20 +72,18 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let mut manager = ServiceManager::notify_ready(&tracer);
     let mut poll = interval(POLL_INTERVAL);
     poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let deadline = duration.and_then(|duration| Instant::now().checked_add(duration));
-    let mut subject_terminated = false;
+    ending.set_duration(duration);
+    // Whether the records are left in the ring for a while.
+    let mut waits_for_output = false;
+    // The reader has seen enough: that is no failure.
+    let mut reader_closed = false;
 
     loop {
-        let shutdown_requested = tokio::select! {
-            _ = interrupt.recv() => true,
-            _ = terminate.recv() => true,
-            () = wait_until(deadline), if !subject_terminated => true,
+        let end_requested = tokio::select! {
+            () = ending.requested() => true,
             event = subject.next() => match event? {
                 ChildEvent::Workload { time, workload } => {
-                    let event = Event::Workload(workload.clone());
-                    if !stream_is_open(emitter.emit_reported(time, event))? {
-                        return abandon(subject).await;
-                    }
+                    emitter.emit_reported(time, Event::Workload(workload.clone()));
                     workload_counts.observe(&workload);
                     if workload.state == WorkloadState::Finished {
                         finished_workloads.push(workload);
@@ -103,7 +96,7 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<ExitCode> {
                 }
                 ChildEvent::Ignored => false,
             },
-            readable = tracer.readable() => {
+            readable = tracer.readable(), if !waits_for_output => {
                 readable?;
                 false
             }
@@ -113,69 +106,46 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<ExitCode> {
             }
             _ = poll.tick() => false,
         };
-        if shutdown_requested {
+        reader_closed |= emitter.outputs().reader_closed();
+        if end_requested || reader_closed {
             if !subject.is_running() {
                 break;
             }
             // The loop traces on until the subject has exited.
             subject.terminate();
-            subject_terminated = true;
         }
-        let written = tracer
-            .drain(&mut emitter)
-            .and_then(|more| {
-                if more {
-                    // The readiness notification is consumed: poll for the rest.
-                    poll.reset_immediately();
-                    tracer.tick(&mut emitter)
-                } else {
-                    tracer.tick(&mut emitter).and_then(|()| emitter.emit_due_verdicts())
-                }
-            })
-            .and_then(|()| emitter.flush());
-        if !stream_is_open(written)? {
-            return abandon(subject).await;
+        waits_for_output = emitter.outputs().are_behind() && tracer.ring_has_room();
+        let drained = !waits_for_output && {
+            let more = tracer.drain(&mut emitter);
+            if more {
+                // The readiness notification is consumed: poll for the rest.
+                poll.reset_immediately();
+            }
+            !more
+        };
+        tracer.tick(&mut emitter);
+        if drained {
+            emitter.emit_due_verdicts();
         }
+        emitter.flush();
         manager.ring_was_read(&tracer);
         if let Some(request) = scrape_request.take() {
-            endpoint::answer(request, || tracer.snapshot(&workload_counts, emitter.tally()));
+            let lost = emitter.outputs().lost();
+            endpoint::answer(request, || tracer.snapshot(&workload_counts, emitter.tally(), lost));
         }
     }
 
     manager.stopping();
-    let mut failed = false;
-    let written = match tracer.finish(&mut emitter) {
-        Ok(mut summary) => {
-            summary.workload = Workload::sum(&finished_workloads).map(Box::new);
-            failed = fails(&summary);
-            emitter.emit_now(Event::Summary(summary)).and_then(|()| emitter.flush())
-        }
-        Err(FinishError::Write(error)) => Err(error),
-        Err(error @ FinishError::Map(_)) => return Err(error.into()),
-    };
-    stream_is_open(written)?;
+    let mut summary = tracer.finish(&mut emitter)?;
+    summary.workload = Workload::sum(&finished_workloads).map(Box::new);
+    let failed = fails(&summary);
+    emitter.emit_now(Event::Summary(summary));
+    emitter.outputs().finish();
+    if reader_closed {
+        return Ok(ExitCode::SUCCESS);
+    }
     let status = exit_status.map_or(0, exit_code);
     Ok(ExitCode::from(if status == 0 && failed { FAIL_ON_STATUS } else { status }))
-}
-
-/// Ends a run whose stream has no reader: terminates the subject and waits for it.
-async fn abandon(mut subject: RunningSubject) -> anyhow::Result<ExitCode> {
-    subject.terminate();
-    while subject.is_running() {
-        subject.next().await?;
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-fn stream_is_open(written: io::Result<()>) -> anyhow::Result<bool> {
-    reader_is_open(written).context("cannot write the stream")
-}
-
-async fn wait_until(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => sleep_until(deadline).await,
-        None => std::future::pending().await,
-    }
 }
 
 fn start_event(tracer: &Tracer, limits: Limits, metrics: Option<String>) -> Start {

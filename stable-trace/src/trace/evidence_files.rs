@@ -7,6 +7,7 @@ use std::{
     path::Path,
     sync::mpsc::{SyncSender, TrySendError, sync_channel},
     thread::JoinHandle,
+    time::{Duration, Instant},
 };
 
 use stable_trace_analysis::error_chain::ErrorChain;
@@ -22,6 +23,12 @@ const MOST_WAITING: usize = 64;
 
 /// Failures of a run that are kept, at most: some 1.5 GiB.
 const MOST: u64 = 10_000;
+
+/// The end of a run waits for so long for the files.
+const END: Duration = Duration::from_secs(30);
+
+/// How often the end of a run looks whether all files are written.
+const END_INTERVAL: Duration = Duration::from_millis(1);
 
 /// The folder that a run keeps evidence in. A thread of its own writes, so that a slow disk delays no event.
 #[derive(Debug)]
@@ -88,9 +95,15 @@ impl EvidenceFiles {
 impl Drop for EvidenceFiles {
     fn drop(&mut self) {
         self.queue = None;
-        if let Some(writer) = self.writer.take() {
-            // It panics nowhere.
-            let _ = writer.join();
+        let began = Instant::now();
+        while self.writer.as_ref().is_some_and(|writer| !writer.is_finished()) {
+            if began.elapsed() > END {
+                log::warn!(
+                    "--keep-evidence: the last files are missing, since the disk is too slow"
+                );
+                break;
+            }
+            std::thread::sleep(END_INTERVAL);
         }
         if self.skipped > 0 {
             log::warn!(

@@ -3,13 +3,18 @@
 mod attach_mode;
 mod clock;
 pub(crate) mod emitter;
+mod ending;
 pub(crate) mod endpoint;
 mod event_loop;
 mod evidence_files;
 pub(crate) mod filter;
 mod follow;
+mod hangup;
 mod inherited_socket;
 mod integrity_counts;
+mod job;
+mod job_end;
+pub(crate) mod outputs;
 mod privileges;
 mod scrape;
 mod service_manager;

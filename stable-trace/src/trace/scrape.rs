@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use aya::maps::MapError;
 use stable_trace_analysis::{
     correlate::verdict::tally::VerdictTally,
-    event::{ModeCount, VerdictSummary, Workload, WorkloadState},
+    event::{ModeCount, Output, VerdictSummary, Workload, WorkloadState},
 };
 use stable_trace_common::{counter::Counter, process::ProcessKey};
 
@@ -60,6 +60,7 @@ impl Tracer {
         &mut self,
         workload: &WorkloadCounts,
         verdicts: &VerdictTally,
+        outputs_lost: BTreeMap<Output, u64>,
     ) -> Result<Snapshot, MapError> {
         let lost = self.lost()?;
         let stalls = self.stalls()?;
@@ -80,6 +81,7 @@ impl Tracer {
             missed: self.attached.missed(),
             events_received: self.received,
             events_lost: lost,
+            outputs_lost,
             integrity_repeated: self.counters.counter(Counter::IntegrityRepeated)?,
             evidence_skipped: self.evidence_skipped()?,
             stack_walks: self.counters.counter(Counter::StacksWalked)?,

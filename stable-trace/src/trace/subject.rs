@@ -2,10 +2,9 @@
 
 use std::{ffi::OsString, io, os::unix::process::ExitStatusExt as _, process::ExitStatus};
 
-use rustix::process::{Pid, Signal, kill_process};
 use stable_trace_analysis::{event::Workload, units::Timestamp};
-use tokio::process::{Child, Command};
 
+use super::job::Job;
 use crate::workload::{
     WacArgs, WorkloadError,
     child::{Child as WorkloadChild, Message},
@@ -41,7 +40,7 @@ pub(crate) enum Subject {
 pub(crate) enum RunningSubject {
     /// No process, or one that has exited.
     None,
-    Command(Child),
+    Command(Job),
     Workload(WorkloadChild),
 }
 
@@ -64,9 +63,7 @@ impl RunningSubject {
             Subject::Machine => Ok(Self::None),
             Subject::Command(words) => {
                 let command = words.first().cloned().unwrap_or_default();
-                Command::new(&command)
-                    .args(words.iter().skip(1))
-                    .spawn()
+                Job::start(&command, words.get(1..).unwrap_or_default())
                     .map(Self::Command)
                     .map_err(|source| SubjectError::Start { command, source })
             }
@@ -84,7 +81,7 @@ impl RunningSubject {
     pub(crate) async fn next(&mut self) -> Result<ChildEvent, SubjectError> {
         let status = match self {
             Self::None => std::future::pending().await,
-            Self::Command(child) => child.wait().await.map_err(SubjectError::Wait)?,
+            Self::Command(job) => job.wait().await.map_err(SubjectError::Wait)?,
             Self::Workload(child) => match child.next().await? {
                 Some(Message::Event { time, workload }) => {
                     return Ok(ChildEvent::Workload { time, workload });
@@ -100,19 +97,12 @@ impl RunningSubject {
         Ok(ChildEvent::Exited(status))
     }
 
-    /// Sends SIGTERM. The run goes on until the process exits.
-    pub(crate) fn terminate(&self) {
+    /// Tells the subject to end. The run goes on until all of it has exited.
+    pub(crate) fn terminate(&mut self) {
         match self {
             Self::None => {}
             Self::Workload(child) => child.stop(),
-            Self::Command(child) => {
-                let pid = child.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
-                if let Some(pid) = pid
-                    && let Err(error) = kill_process(pid, Signal::TERM)
-                {
-                    log::debug!("cannot send SIGTERM to the command: {error}");
-                }
-            }
+            Self::Command(job) => job.end(),
         }
     }
 

@@ -1,6 +1,6 @@
 //! The end of a run: detaches, streams the rest of the ring, and builds the summary.
 
-use std::{collections::BTreeMap, io};
+use std::collections::BTreeMap;
 
 use aya::{Ebpf, maps::MapError};
 use rustix::{
@@ -30,9 +30,13 @@ impl Tracer {
         let probe_runs_missed = self.attached.missed();
         self.attached.detach();
         wait_for_programs();
-        while self.drain(emitter)? {}
-        // Not `tick`, which would attach the probes of a module that was loaded just now.
-        self.report_losses(emitter)?;
+        while self.drain(emitter) {
+            emitter.outputs().await_room();
+        }
+        // Before the verdicts, which rest on them. Not `tick`, which would attach the probes of a module that was
+        // loaded just now.
+        self.report_losses(emitter);
+        self.report_unseen_writes(emitter);
 
         let mut tally = Tally::default();
         // The programs leave out what the agent has decided on by then.
@@ -55,14 +59,15 @@ impl Tracer {
                 _ if waiter.end_ns == 0 => without_sleep += 1,
                 _ => {
                     let record = StallRecord::from_waiter(&waiter);
-                    let left_out = self.count_ended_wait(&record, &mut tally, emitter)?;
+                    let left_out = self.count_ended_wait(&record, &mut tally, emitter);
                     below += left_out.below_threshold;
                     other_devices += left_out.other_devices;
                 }
             }
         }
         let integrity_errors = self.integrity_errors()?;
-        emitter.emit_remaining_verdicts()?;
+        emitter.emit_remaining_verdicts();
+        emitter.settle_outputs();
         let mut summary = Summary {
             elapsed_ns: u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX),
             counts: emitter.counts(),
@@ -82,6 +87,7 @@ impl Tracer {
             waits_without_sleep: without_sleep,
             waits_filtered: self.waits_filtered(other_devices)?,
             events_lost: self.lost()?,
+            outputs_lost: emitter.outputs().lost_after_next(),
             records_malformed: self.malformed,
             map_failures: self.map_failures()?,
             probe_runs_missed,
@@ -121,7 +127,7 @@ impl Tracer {
         record: &StallRecord,
         tally: &mut Tally,
         emitter: &mut Emitter,
-    ) -> Result<LeftOut, FinishError> {
+    ) -> LeftOut {
         let mut histogram = Histogram::EMPTY;
         histogram.record(record.duration_ns);
         let other_devices = self.count(
@@ -130,12 +136,12 @@ impl Tracer {
             tally,
         );
         if record.duration_ns < self.min_latency_ns {
-            return Ok(LeftOut { below_threshold: 1, other_devices });
+            return LeftOut { below_threshold: 1, other_devices };
         }
         if let Some(stall) = self.enricher.stall(record) {
-            emitter.emit_at(MonotonicTime::from_ns(record.end_ns), stall)?;
+            emitter.emit_at(MonotonicTime::from_ns(record.end_ns), stall);
         }
-        Ok(LeftOut { below_threshold: 0, other_devices })
+        LeftOut { below_threshold: 0, other_devices }
     }
 
     /// The unstable writes by context, grade, device and file system.
@@ -186,12 +192,8 @@ struct LeftOut {
 
 /// Why a run has no summary.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum FinishError {
-    #[error(transparent)]
-    Write(#[from] io::Error),
-    #[error("cannot read the counters of the eBPF programs")]
-    Map(#[from] MapError),
-}
+#[error("cannot read the counters of the eBPF programs")]
+pub(super) struct FinishError(#[from] MapError);
 
 /// CPU time of all eBPF programs in ns.
 fn bpf_cpu_ns(ebpf: &Ebpf) -> u64 {

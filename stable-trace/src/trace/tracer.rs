@@ -238,11 +238,15 @@ impl Tracer {
         self.ring.readable().await.map_err(TracerError::Ring)
     }
 
+    /// Whether the ring has room for the records that come while it is not read: half of it is unread at most.
+    pub(super) fn ring_has_room(&self) -> bool {
+        self.ring.unread_bytes().is_some_and(|bytes| bytes < self.ring_bytes / 2)
+    }
+
     /// Streams at most one batch of records from the ring. Returns whether more may be there.
-    pub(crate) fn drain(&mut self, emitter: &mut Emitter) -> io::Result<bool> {
+    pub(crate) fn drain(&mut self, emitter: &mut Emitter) -> bool {
         let Self { ring, evidence, evidence_files, enricher, received, malformed, .. } = self;
-        let mut outcome = Ok(());
-        let more = ring.drain(|bytes| match decode(bytes) {
+        ring.drain(|bytes| match decode(bytes) {
             Ok(record) => {
                 let (time_ns, event) = match &record {
                     Record::Stall(record) => (record.end_ns, enricher.stall(record)),
@@ -262,10 +266,8 @@ impl Tracer {
                     Record::Stack(sample) => return enricher.learn_layout(sample),
                 };
                 *received += 1;
-                if let Some(event) = event
-                    && outcome.is_ok()
-                {
-                    outcome = emitter.emit_at(MonotonicTime::from_ns(time_ns), event);
+                if let Some(event) = event {
+                    emitter.emit_at(MonotonicTime::from_ns(time_ns), event);
                 }
             }
             Err(error) => {
@@ -278,35 +280,34 @@ impl Tracer {
                 }
                 *malformed += 1;
             }
-        });
-        outcome.map(|()| more)
+        })
     }
 
     /// Does the periodic work of an attached run: follows mounts, devices and modules, and reports
     /// losses.
-    pub(crate) fn tick(&mut self, emitter: &mut Emitter) -> io::Result<()> {
+    pub(crate) fn tick(&mut self, emitter: &mut Emitter) {
         self.enricher.identities.refresh_mounts(Refresh::Periodic);
         // What no record asks for must not fill the ring.
         self.evidence.read();
         self.follow_modules();
         self.make_room();
-        self.report_losses(emitter)?;
-        self.report_unseen_writes(emitter)
+        self.report_losses(emitter);
+        emitter.emit_output_losses(false);
+        if self.unseen_checked_at.elapsed() >= UNSEEN_INTERVAL {
+            self.report_unseen_writes(emitter);
+        }
     }
 
     /// Writes a `lost` line for writes that may not have been seen, if a verdict may rest on them.
-    fn report_unseen_writes(&mut self, emitter: &mut Emitter) -> io::Result<()> {
-        if self.unseen_checked_at.elapsed() < UNSEEN_INTERVAL
-            || !self.enricher.identities.has_checked_devices()
-        {
-            return Ok(());
-        }
+    pub(super) fn report_unseen_writes(&mut self, emitter: &mut Emitter) {
         self.unseen_checked_at = Instant::now();
+        if !self.enricher.identities.has_checked_devices() {
+            return;
+        }
         match self.counters.counter(Counter::PagesUnchecked) {
             Ok(pages) => emitter.emit_unseen(pages + self.attached.missed_writes()),
             Err(error) => {
                 log::debug!("cannot read the count of unchecked pages: {}", ErrorChain(&error));
-                Ok(())
             }
         }
     }
@@ -325,7 +326,7 @@ impl Tracer {
 
     /// Writes a `lost` line for records that were dropped, and shows the log messages of the
     /// programs.
-    pub(super) fn report_losses(&mut self, emitter: &mut Emitter) -> io::Result<()> {
+    pub(super) fn report_losses(&mut self, emitter: &mut Emitter) {
         if let Some(logger) = &mut self.logger {
             logger.flush();
         }
@@ -333,7 +334,6 @@ impl Tracer {
             Ok(lost) => emitter.emit_lost(lost),
             Err(error) => {
                 log::debug!("cannot read the count of lost records: {}", ErrorChain(&error));
-                Ok(())
             }
         }
     }

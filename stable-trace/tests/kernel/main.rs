@@ -21,6 +21,7 @@ mod laboratory;
 mod metrics;
 mod nested_faults;
 mod oracle;
+mod outputs;
 mod paired_workload;
 mod privileges;
 mod probes;
@@ -79,6 +80,7 @@ fn main() -> ExitCode {
         ("device_stacks", device_stacks::tests()),
         ("scope", scope::tests()),
         ("service", service::tests()),
+        ("outputs", outputs::tests()),
         ("termination", termination::tests()),
         ("experiment", experiment::tests()),
         ("oracle", oracle::tests()),

@@ -11,7 +11,9 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::harness::process::send_signal;
-use crate::harness::{Agent, BpfObjects, Disk, Fs, Requirement, Scratch, Test, Wac, program};
+use crate::harness::{
+    Agent, BpfObjects, Disk, Fs, Requirement, Scrape, Scratch, Test, Wac, program,
+};
 
 pub(crate) fn tests() -> Vec<Test> {
     let native = |name: &str, body: fn() -> Result<()>| {
@@ -20,6 +22,10 @@ pub(crate) fn tests() -> Vec<Test> {
     vec![
         native("a_signal_ends_a_trace_with_its_summary", a_signal_ends_a_trace),
         native("a_signal_ends_the_command_and_its_status_is_passed_on", a_signal_ends_the_command),
+        native("every_process_of_a_command_ends_with_the_run", whole_job_ends),
+        native("a_command_that_ignores_sigterm_is_killed", ignoring_command_is_killed),
+        native("a_hangup_ends_a_run_in_order", hangup),
+        native("a_hangup_that_is_ignored_ends_nothing", ignored_hangup),
         native("a_second_signal_ends_the_agent_at_once", a_second_signal_ends_the_agent),
         native("the_status_of_a_command_is_passed_on", command_status_is_passed_on),
         native("a_missing_command_is_a_one_line_error", missing_command),
@@ -146,6 +152,101 @@ fn a_second_signal_ends_the_agent() -> Result<()> {
         ensure!(running.exists(), "the command ended, so the agent may have waited for it");
         objects.await_freed()?;
     }
+    Ok(())
+}
+
+/// Processes of every kind: the shell, a child in the background, one whose parent has exited, and one in a session of
+/// its own. Each writes its pid.
+const JOB_SCRIPT: &str = r#"
+exec 3>"$0"
+echo $$ >&3
+sleep 3600 >/dev/null 2>&1 3>&- &
+echo $! >&3
+(sh -c 'echo $$ >&3; exec sleep 3600 >/dev/null 2>&1 3>&-' &)
+setsid sh -c 'echo $$ >&3; exec sleep 3600 >/dev/null 2>&1 3>&-' &
+sleep 3600
+echo late
+"#;
+
+/// A signal and `--duration` end all of it, and the shell does not go on to its next command.
+fn whole_job_ends() -> Result<()> {
+    for (options, signal) in
+        [(&[][..], Some(Signal::INT)), (&[][..], Some(Signal::HUP)), (&["--duration=1s"][..], None)]
+    {
+        let mut progress = Progress::new()?;
+        let path = progress.path();
+        let mut arguments: Vec<_> = ["run"].iter().chain(options).map(PathBuf::from).collect();
+        arguments.extend(["--", "sh", "-c", JOB_SCRIPT].map(PathBuf::from));
+        arguments.push(path);
+        let agent = Agent::start(arguments)?;
+        let mut job = IgnoringCommand(Vec::new());
+        for _ in 0..4 {
+            job.0.push(progress.next()?.parse()?);
+        }
+        if let Some(signal) = signal {
+            agent.signal(signal)?;
+        }
+        // Fails at a line that is no event, such as that of the shell.
+        let recording = agent.wait()?;
+        ensure!(recording.status.code() == Some(143), "{}", recording.status);
+        ensure!(recording.errors.is_empty(), "{}", recording.errors);
+        recording.summary()?;
+        for pid in &job.0 {
+            let running = is_running(*pid)?;
+            ensure!(!running, "{options:?} {signal:?}: process {pid} is left");
+        }
+    }
+    Ok(())
+}
+
+/// Whether a process has not exited.
+fn is_running(pid: u32) -> Result<bool> {
+    let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { return Ok(false) };
+    let (_, rest) = stat.rsplit_once(") ").context("a stat without a name")?;
+    Ok(!rest.starts_with(['Z', 'X']))
+}
+
+fn ignoring_command_is_killed() -> Result<()> {
+    let mut progress = Progress::new()?;
+    let path = progress.path();
+    let command = ["run", "--", "sh", "-c", IGNORING_SCRIPT].map(PathBuf::from);
+    let agent = Agent::start(command.iter().chain([&path]))?;
+    let ignoring = IgnoringCommand::await_start(&mut progress)?;
+    agent.signal(Signal::TERM)?;
+    let recording = agent.wait()?;
+    ensure!(progress.next()? == "terminated", "the command did not get SIGTERM");
+    ensure!(recording.status.code() == Some(128 + 9), "{}", recording.status);
+    ensure!(recording.errors.contains("killed"), "{}", recording.errors);
+    recording.summary()?;
+    for pid in &ignoring.0 {
+        ensure!(!is_running(*pid)?, "process {pid} is left");
+    }
+    Ok(())
+}
+
+/// The connection to a terminal is dropped.
+fn hangup() -> Result<()> {
+    let agent = Agent::start(["trace"])?;
+    agent.signal(Signal::HUP)?;
+    let recording = agent.wait()?;
+    ensure!(recording.status.code() == Some(0), "{}", recording.status);
+    ensure!(recording.errors.is_empty(), "{}", recording.errors);
+    recording.summary()?;
+    Ok(())
+}
+
+fn ignored_hangup() -> Result<()> {
+    let program = Agent::program();
+    let arguments = [program.as_os_str(), "trace".as_ref(), "--listen=127.0.0.1:0".as_ref()];
+    let agent = Agent::start_program(Path::new("nohup"), arguments)?;
+    agent.signal(Signal::HUP)?;
+    // The run answers after it would have handled the signal.
+    for _ in 0..3 {
+        Scrape::of(&agent)?;
+    }
+    let recording = agent.stop()?;
+    ensure!(recording.status.code() == Some(0), "{}: {}", recording.status, recording.errors);
+    recording.summary()?;
     Ok(())
 }
 

@@ -41,7 +41,7 @@ pub(crate) fn text() -> Result<String> {
         }
         if number == 2_000 {
             let since_seq = stream.seq;
-            stream.push(ms, Event::Lost(Lost { count: 77, since_seq, within_ns: None, unseen: 0 }));
+            stream.push(ms, Event::Lost(Lost { count: 77, since_seq, ..Lost::default() }));
         }
     }
     stream.push(60_100, Event::Workload(workload(WorkloadState::Finished, 123_456)));

@@ -96,7 +96,9 @@ impl Correlator {
             }
             // The time of these lines is that of their detection, so it does not advance the clock:
             // the ring buffer may still hold older events.
-            Event::Lost(lost) => self.history.add_loss(time_ns, seq, lost),
+            Event::Lost(lost) if lost.output.is_none() => {
+                self.history.add_loss(time_ns, seq, lost);
+            }
             Event::Workload(workload) => self.history.add_workload(time_ns, seq, workload),
             Event::Stall(stall) => {
                 let due = self.advance_to(line);
@@ -126,7 +128,8 @@ impl Correlator {
                 }
                 return due;
             }
-            Event::Verdict(_) | Event::Summary(_) => {}
+            // The run has seen the lines that an output lacks.
+            Event::Lost(_) | Event::Verdict(_) | Event::Summary(_) => {}
         }
         Vec::new()
     }

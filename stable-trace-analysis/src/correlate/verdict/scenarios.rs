@@ -7,7 +7,7 @@ use crate::{
     correlate::sample::{
         ANONYMOUS, At, UNKNOWN, failure, line, lost, ns, page, rewrite, stall, start, workload,
     },
-    event::{Cause, Check, IntegrityError, Lost, Operation, Page, PageKind, Source},
+    event::{Cause, Check, IntegrityError, Lost, Operation, Output, Page, PageKind, Source},
 };
 
 const SECOND: u64 = 1_000_000;
@@ -369,11 +369,18 @@ fn failed_calls_of_the_workload_are_evidence() {
 /// The kernel skipped runs of the probes of writers: that no rewrite was seen says nothing.
 #[test]
 fn writers_that_were_not_seen_make_the_cause_unknown() {
-    let unseen = Lost { count: 0, since_seq: 0, within_ns: Some(500_000_000), unseen: 1 };
+    let unseen = Lost { within_ns: Some(500_000_000), unseen: 1, ..Lost::default() };
     let verdict = one([(SECOND, write_of(STABLE, true)), (SECOND + 400_000, Event::Lost(unseen))]);
     assert_eq!(verdict.cause, Cause::Unknown);
-    let earlier = Lost { count: 0, since_seq: 0, within_ns: Some(500_000_000), unseen: 1 };
+    let earlier = Lost { within_ns: Some(500_000_000), unseen: 1, ..Lost::default() };
     let verdict = one([(SECOND, Event::Lost(earlier)), (20 * SECOND, write_of(STABLE, true))]);
+    assert_eq!(verdict.cause, Cause::NoRewriteSeen);
+}
+
+#[test]
+fn lines_that_an_output_lacks_change_no_cause() {
+    let lines = Lost { count: 9, output: Some(Output::Stdout), ..Lost::default() };
+    let verdict = one([(SECOND, write_of(STABLE, true)), (SECOND + 400_000, Event::Lost(lines))]);
     assert_eq!(verdict.cause, Cause::NoRewriteSeen);
 }
 

@@ -124,6 +124,16 @@ fn missing_and_misplaced_lines_are_reported() {
 }
 
 #[test]
+fn a_recording_that_could_not_be_written_any_further_says_so() {
+    let cut = lost(3).replace('}', r#","output":"recording","ended":true}"#);
+    let text = [start(r#""version":"0.1.0","#), lost(2), cut].join("\n") + "\n";
+    let (lines, errors) = read(text.as_bytes());
+    assert_eq!((lines.len(), errors.len()), (3, 1), "{errors:?}");
+    assert!(matches!(errors[0], ReadError::Cut { position: Position { line: 4, .. } }));
+    assert!(errors[0].is_truncation());
+}
+
+#[test]
 fn additions_of_a_newer_version_are_skipped() {
     let unknown = r#"{"seq":2,"time":"t","type":"quake","magnitude":7.5}"#;
     let changed = r#"{"seq":3,"time":"t","type":"lost","count":"many","since_seq":0}"#;

@@ -131,6 +131,9 @@ fn cost(report: &Report) -> Markup {
             dl .list {
                 div { dt { "Stalls below the threshold" } dd { (grouped(summary.stalls_below_threshold)) ", counted but not streamed" } }
                 div { dt { "Lost events" } dd { (grouped(summary.events_lost)) } }
+                @for (output, count) in &summary.outputs_lost {
+                    div { dt { "Lines that an output lacks" } dd { (grouped(*count)) " (" (output.name()) ")" } }
+                }
                 div { dt { "Integrity errors without all evidence" } dd { (grouped(summary.evidence_skipped)) } }
                 div { dt { "Missed probe runs" } dd { (grouped(missed)) } }
                 div { dt { "Unfinished waits at the end" } dd { (grouped(summary.waits_unfinished)) } }

@@ -106,6 +106,10 @@ impl<W: Write> TextSink<W> {
             // For verdicts, which say so.
             return Ok(());
         }
+        if let Some(output) = lost.output {
+            let text = summary::outputs_lost(output, lost.count);
+            return writeln!(self.out, "{}", self.style.paint(Tone::Bad, text));
+        }
         let text = format!("{} lines lost: the ring buffer was full (--ring-size)", lost.count);
         writeln!(self.out, "{}", self.style.paint(Tone::Bad, text))
     }

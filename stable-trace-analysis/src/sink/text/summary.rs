@@ -9,7 +9,7 @@ use super::{
     workload_errors,
 };
 use crate::{
-    event::{Association, Grade, StallSummary, Summary, WaitsFiltered, Workload},
+    event::{Association, Grade, Output, StallSummary, Summary, WaitsFiltered, Workload},
     sink::{
         bucket_range::BucketRange,
         format::{duration, p_value, sanitize},
@@ -198,6 +198,9 @@ impl<W: Write> SummaryWriter<'_, W> {
             );
             self.write_line(Tone::Bad, &text)?;
         }
+        for (output, count) in &summary.outputs_lost {
+            self.write_line(Tone::Bad, &format!("  {}", outputs_lost(*output, *count)))?;
+        }
         if summary.evidence_skipped > 0 {
             let text = format!(
                 "  {} integrity errors have no proof, or not of all data: too many at once",
@@ -276,6 +279,17 @@ fn association(line: &Association) -> String {
         text.push_str(side);
     }
     text
+}
+
+/// Lines that an output lacks.
+pub(super) fn outputs_lost(output: Output, count: u64) -> String {
+    let output = match output {
+        Output::Stdout => "standard output",
+        Output::File => "the file of --output",
+        Output::Recording => "the recording",
+    };
+    let lines = if count == 1 { "line is" } else { "lines are" };
+    format!("{count} {lines} missing from {output}: it was too slow, or could not be written")
 }
 
 fn device(name: Option<&str>) -> String {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use prometheus::proto::MetricFamily;
-use stable_trace_analysis::event::ModeCount;
+use stable_trace_analysis::event::{ModeCount, Output};
 
 use super::Registry;
 use crate::{
@@ -33,6 +33,7 @@ impl Registry {
                 "Records that the full ring buffer dropped; all counters on this page include them.",
                 snapshot.events_lost,
             ),
+            outputs_lost(&snapshot.outputs_lost),
             single_counter(
                 "stable_trace_integrity_repeated_total",
                 "Integrity errors that a stacked device reported again; they are counted once.",
@@ -122,6 +123,17 @@ fn attached(snapshot: &Snapshot) -> Option<MetricFamily> {
     for ((group, function, method), attached) in probes.into_iter().take(limits::PROBES) {
         let labels = [("group", group), ("function", function), ("method", method)];
         family.value(&labels, f64::from(u8::from(attached)));
+    }
+    family.done()
+}
+
+fn outputs_lost(outputs: &BTreeMap<Output, u64>) -> Option<MetricFamily> {
+    let mut family = Family::counter(
+        "stable_trace_output_lost_total",
+        "Lines that an output lacks because it was too slow, or could not be written.",
+    );
+    for (output, lines) in outputs.iter().take(limits::OUTPUTS) {
+        family.value(&[("output", output.name())], count(*lines));
     }
     family.done()
 }

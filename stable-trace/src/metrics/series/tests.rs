@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use prometheus::proto::MetricType;
 use stable_trace_analysis::{
-    event::{Device, Group, Method, ModeCount, Probe, Protection},
+    event::{Device, Group, Method, ModeCount, Output, Probe, Protection},
     units::DeviceId,
 };
 use stable_trace_common::backing::{BY_DEV, Backing, dev_t};
@@ -241,6 +241,7 @@ fn all_metric_names_are_the_documented_ones() {
             "stable_trace_map_bytes",
             "stable_trace_map_capacity",
             "stable_trace_map_entries",
+            "stable_trace_output_lost_total",
             "stable_trace_probe_attached",
             "stable_trace_probe_missed_total",
             "stable_trace_process_stall_seconds_total",

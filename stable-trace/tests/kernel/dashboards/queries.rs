@@ -31,7 +31,8 @@ const EMPTY_WHEN_HEALTHY: [(&str, &str); 2] = [
 ];
 
 /// Panels that show 0 on a failing system, with the reason.
-const ZERO_WHEN_FAILING: [(&str, &str); 6] = [
+const ZERO_WHEN_FAILING: [(&str, &str); 7] = [
+    ("Lines that an output lacks", "every output here is a pipe or a file that takes its lines"),
     ("Integrity errors reported again", "no device here is stacked on one that checks"),
     ("Integrity errors without evidence", "a slow machine has few failures a second"),
     ("Stack walks", "the stacks are known after a while"),

@@ -124,7 +124,7 @@ impl Agent {
     pub(crate) fn await_line(
         &mut self,
         timeout: Duration,
-        wanted: impl Fn(&Event) -> bool,
+        mut wanted: impl FnMut(&Event) -> bool,
     ) -> Result<()> {
         let deadline = Instant::now() + timeout;
         loop {
@@ -145,7 +145,7 @@ impl Agent {
                 seen.get()
                     + match event {
                         Event::Stall(_) => 1,
-                        Event::Lost(lost) => lost.count,
+                        Event::Lost(lost) => lost.events(),
                         _ => 0,
                     },
             );
@@ -306,7 +306,7 @@ impl Recording {
     /// How many events the `lost` lines of the stream report.
     pub(crate) fn lost(&self) -> u64 {
         let lost = self.lines.iter().map(|line| match &line.event {
-            Event::Lost(lost) => lost.count,
+            Event::Lost(lost) => lost.events(),
             _ => 0,
         });
         lost.sum()

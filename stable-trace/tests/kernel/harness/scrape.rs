@@ -20,7 +20,11 @@ impl Scrape {
     /// Scrapes an agent that was started with `--listen`.
     pub(crate) fn of(agent: &Agent) -> Result<Self> {
         let url = agent.started().and_then(|start| start.metrics.clone());
-        let url = url.context("the agent's `start` line has no URL of its metrics")?;
+        Self::at(&url.context("the agent's `start` line has no URL of its metrics")?)
+    }
+
+    /// Scrapes an agent that serves its metrics at this URL.
+    pub(crate) fn at(url: &str) -> Result<Self> {
         let rest = url.strip_prefix("http://").with_context(|| format!("{url} is not HTTP"))?;
         let (address, path) = rest.split_once('/').with_context(|| format!("{url} has no path"))?;
         let mut stream =

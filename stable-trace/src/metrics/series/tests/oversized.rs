@@ -98,6 +98,7 @@ pub(super) fn oversized(round: u32) -> Snapshot {
         probes: probes.collect(),
         events_received: u64::from(round),
         events_lost: u64::from(round),
+        outputs_lost: Output::ALL.map(|output| (output, u64::from(round))).into(),
         stack_walks: u64::from(round),
         integrity_repeated: u64::from(round),
         evidence_skipped: u64::from(round),
