@@ -57,6 +57,11 @@ impl EvidenceRing {
         self.pending.dropped
     }
 
+    /// Whether there is evidence of failures whose own records have not been read.
+    pub(crate) fn is_pending(&self) -> bool {
+        !self.pending.failures.is_empty()
+    }
+
     /// Reads the ring until it is empty.
     pub(crate) fn read(&mut self) {
         while let Some(item) = self.ring.next() {

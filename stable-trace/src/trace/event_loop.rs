@@ -114,7 +114,7 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<ExitCode> {
             // The loop traces on until the subject has exited.
             subject.terminate();
         }
-        waits_for_output = emitter.outputs().are_behind() && tracer.ring_has_room();
+        waits_for_output = emitter.outputs().are_behind() && tracer.can_leave_records();
         let drained = !waits_for_output && {
             let more = tracer.drain(&mut emitter);
             if more {

@@ -229,7 +229,8 @@ impl Channel {
     fn loss(&mut self, all: bool) -> Option<OutputLoss> {
         let end = self.queue.ended();
         let count = self.queue.lost().saturating_sub(self.reported);
-        if end == Some(End::ReaderClosed) || self.end_reported || (count == 0 && end.is_none()) {
+        let is_over = matches!(end, Some(End::ReaderClosed | End::Finished));
+        if is_over || self.end_reported || (count == 0 && end.is_none()) {
             return None;
         }
         let recent = self.reported_at.is_some_and(|at| at.elapsed() < REPORT_INTERVAL);
@@ -258,3 +259,6 @@ const fn describe(output: Output) -> &'static str {
         Output::Recording => "--record",
     }
 }
+
+#[cfg(test)]
+mod tests;

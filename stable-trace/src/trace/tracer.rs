@@ -238,9 +238,11 @@ impl Tracer {
         self.ring.readable().await.map_err(TracerError::Ring)
     }
 
-    /// Whether the ring has room for the records that come while it is not read: half of it is unread at most.
-    pub(super) fn ring_has_room(&self) -> bool {
-        self.ring.unread_bytes().is_some_and(|bytes| bytes < self.ring_bytes / 2)
+    /// Whether the records can be left in the ring for a while: it has room for more, and none of them is a failure
+    /// whose evidence might have to make room.
+    pub(super) fn can_leave_records(&self) -> bool {
+        let has_room = |unread: u64| unread < self.ring_bytes / 2;
+        !self.evidence.is_pending() && self.ring.unread_bytes().is_some_and(has_room)
     }
 
     /// Streams at most one batch of records from the ring. Returns whether more may be there.
