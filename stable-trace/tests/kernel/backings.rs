@@ -75,7 +75,7 @@ fn dead_server() -> Result<()> {
     let scratch = Scratch::with_stable_writes(Fs::Ext4, Disk::loop_device(64)?, true)?;
     let mut wac = Wac::spawn_paused_with(16, scratch.path(), "a")?;
     wac.start()?;
-    server.stop_answering();
+    let stopped = server.stop_answering();
     let path = server.file().to_owned();
     let asking = std::thread::spawn(move || path.metadata().is_ok());
     for filter in [&on_server.name, &scratch.disk().name] {
@@ -98,9 +98,8 @@ fn dead_server() -> Result<()> {
     }
     ensure!(!asking.is_finished(), "the server has answered");
     wac.stop()?;
-    drop(server);
+    drop(stopped);
     ensure!(asking.join().is_ok_and(|found| found), "the file is not there");
-    drop(on_server);
     Ok(())
 }
 

@@ -66,19 +66,28 @@ impl FuseServer {
         &self.file
     }
 
-    /// Answers nothing from now on, as a server that has stopped, until it is dropped.
-    pub(crate) fn stop_answering(&self) {
+    /// Answers nothing until the result is dropped, as a server that has stopped.
+    pub(crate) fn stop_answering(&self) -> StoppedServer {
         self.gate.close();
+        StoppedServer(self.gate.clone())
     }
 }
 
 impl Drop for FuseServer {
     fn drop(&mut self) {
-        self.gate.open();
         let session = self.session.take();
         if let Some(Err(error)) = session.map(BackgroundSession::umount_and_join) {
             eprintln!("cannot unmount {}: {error}", self.folder.path().display());
         }
+    }
+}
+
+/// A server that answers again when this is dropped.
+pub(crate) struct StoppedServer(Gate);
+
+impl Drop for StoppedServer {
+    fn drop(&mut self) {
+        self.0.open();
     }
 }
 
