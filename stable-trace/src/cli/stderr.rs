@@ -9,6 +9,8 @@ use std::{
     time::Duration,
 };
 
+use crate::kernel::least_privilege::{self, Work};
+
 /// Messages that wait to be written, at most. Further ones are dropped.
 const CAPACITY: usize = 256;
 
@@ -71,6 +73,8 @@ pub(super) fn start_thread() {
 }
 
 fn write_all(items: Receiver<Item>) {
+    // Without a warning: this thread would write it.
+    let _ = least_privilege::keep_only_for(Work::WriteLines);
     for item in items {
         match item {
             // There is no other place for a message that cannot be written.

@@ -30,7 +30,8 @@ impl Enricher {
     /// Turns a record into an integrity error, with a proof if its data was `copied`. No filter hides one.
     pub(crate) fn integrity(&mut self, record: &IntegrityRecord, copied: Option<&Copied>) -> Event {
         let disk = self.identities.disk(disk_number(&record.key));
-        let pages: Vec<_> = record.runs.iter().flat_map(|run| self.pages(run)).collect();
+        let pages: Vec<_> =
+            record.runs.iter().flat_map(|run| self.pages(&record.key, run)).collect();
         let listed = pages.len() as u64;
         let has_task = record.tid != 0;
         let (path, path_from) = self.path(record).map(FilePath::into_fields).unwrap_or_default();
@@ -58,7 +59,7 @@ impl Enricher {
     }
 
     /// The pages of a run.
-    fn pages(&mut self, run: &PageRun) -> Vec<Page> {
+    fn pages(&mut self, key: &IntegrityKey, run: &PageRun) -> Vec<Page> {
         let count = run.count.min(MAX_LISTED_PAGES);
         let kind = match run.kind {
             FILE => PageKind::File,
@@ -73,8 +74,8 @@ impl Enricher {
         let identity = self.identities.get(&run.first.backing);
         let Location { device, dev, fs } = identity.location();
         let fs = fs.or_else(|| Some(name(&run.first.backing.fs)));
-        // A file system may be known, and not the file.
-        let is_named = run.first.ino != 0;
+        // Not always has a file system named its file. A block device's own page cache may have the number 0.
+        let is_named = run.first.ino != 0 || key.source != FILE_SYSTEM;
         let page = |offset| Page {
             kind,
             subvolume_dev: subvolume_dev(run.first.subvolume),
@@ -96,11 +97,7 @@ impl Enricher {
             return None;
         }
         let file = |run: &PageRun| {
-            (run.kind == FILE && run.first.ino != 0).then_some((
-                run.first.backing,
-                run.first.subvolume,
-                run.first.ino,
-            ))
+            (run.kind == FILE).then_some((run.first.backing, run.first.subvolume, run.first.ino))
         };
         let (backing, subvolume, ino) = common(runs().map(file))?;
         self.path_of(&backing, subvolume, ino, (record.pid != 0).then_some(record.pid))

@@ -23,6 +23,8 @@ pub(crate) enum Work {
     },
     /// Answers clients of the metrics endpoint.
     Serve,
+    /// Writes to files and pipes that are open.
+    WriteLines,
     /// Writes files below folders that the user of the agent names.
     WriteFiles,
     /// Reads the tables of device-mapper devices.
@@ -46,7 +48,7 @@ impl Work {
     /// `attaching_needs_admin`: [`attaching_needs_admin`].
     fn needs(self, has: CapabilitySet, attaching_needs_admin: bool) -> CapabilitySet {
         let needed = match self {
-            Self::Serve => CapabilitySet::empty(),
+            Self::Serve | Self::WriteLines => CapabilitySet::empty(),
             Self::WriteFiles => CapabilitySet::DAC_OVERRIDE,
             Self::ReadTables => CapabilitySet::SYS_ADMIN,
             Self::Trace { child } => {

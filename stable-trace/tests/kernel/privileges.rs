@@ -58,8 +58,11 @@ pub(crate) fn tests() -> Vec<Test> {
     ]
 }
 
+/// The threads that write the stream and the messages.
+const WRITERS: [(&str, u64); 2] = [("messages", 0), ("stdout", 0)];
+
 /// Waits until the agent's threads have exactly these capabilities, where this process has them: the
-/// first one, the one that reads tables of device mapper, and others.
+/// first one, the one that reads tables of device mapper, those that write, and others.
 fn await_privileges(agent: &Agent, tracing: u64, others: &[(&str, u64)]) -> Result<()> {
     let own = ThreadPrivileges::own()?;
     let first = first_thread()?;
@@ -71,6 +74,7 @@ fn await_privileges(agent: &Agent, tracing: u64, others: &[(&str, u64)]) -> Resu
     };
     let mut expected: Vec<_> = all
         .iter()
+        .chain(&WRITERS)
         .chain(others)
         .map(|(name, set)| {
             ((*name).to_owned(), ThreadPrivileges::restricted_to(set & own.permitted))

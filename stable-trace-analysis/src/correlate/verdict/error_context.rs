@@ -103,6 +103,7 @@ impl ErrorContext {
                 proof.kind == ProofKind::ForeignData && proof.stored_guard == proof.computed_guard
             }),
             file_pages: error.file_pages.len() as u64,
+            device_pages: error.file_pages.iter().filter(|page| page.of_device).count() as u64,
             buffer_pages: error.buffer_pages,
             unknown_pages: error.unknown_pages,
             stability: stability(history, &error),

@@ -37,15 +37,7 @@ pub(super) fn explain(context: &ErrorContext, rule: Rule) -> String {
                  cause: the path or the medium is suspect"
             )
         }
-        Rule::ChecksumRead if input.source == Source::Filesystem => format!(
-            "{} does not match the checksum that its file system keeps, as it was read from \
-             {device}: the data may have changed on the medium, or in memory while it was written",
-            capitalized(&pages(context)),
-        ),
-        Rule::ChecksumRead => format!(
-            "A read of {place} does not match the checksum that {device} itself \
-             keeps: the data may have changed on the medium, or in memory while it was written",
-        ),
+        Rule::ChecksumRead => own_checksum(context, device),
         Rule::DiskRead => format!(
             "{device} reported {place} as bad before the data reached any \
              page: the medium or the path is suspect"
@@ -76,6 +68,10 @@ pub(super) fn explain(context: &ErrorContext, rule: Rule) -> String {
              unchanged during the write, and its changes cannot be observed",
             capitalized(&buffer(context)),
             if input.buffer_pages == 1 { "was" } else { "were" },
+        ),
+        Rule::UnknownOwner if input.device_pages > 0 => format!(
+            "{} may hold metadata, and whether its file system changed it is unknown",
+            capitalized(&pages(context)),
         ),
         Rule::UnknownOwner => format!(
             "The owner of the pages of the request at {place} is unknown, so it \
@@ -123,6 +119,22 @@ fn place(context: &ErrorContext, device: &str) -> String {
         Some(sector) => format!("sector {sector} of {device}"),
         None => format!("a block of {device}"),
     }
+}
+
+/// A checksum of a file system or of a device was wrong.
+fn own_checksum(context: &ErrorContext, device: &str) -> String {
+    let what = if context.input.source == Source::Filesystem {
+        let page = capitalized(&pages(context));
+        format!(
+            "{page}, as it was read from {device}, does not match the checksum that its file system"
+        )
+    } else {
+        let place = place(context, device);
+        format!("A read of {place} does not match the checksum that {device} itself")
+    };
+    format!(
+        "{what} keeps: the data may have changed on the medium, or in memory while it was written"
+    )
 }
 
 /// The reason of a rule that rests on a proof.

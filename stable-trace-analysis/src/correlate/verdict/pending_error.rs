@@ -32,6 +32,8 @@ pub(super) struct FilePage {
     pub(super) disk: Option<Disk>,
     /// Whether its mapping requires stable pages.
     pub(super) stable: Option<bool>,
+    /// Whether it is of a block device's own page cache.
+    pub(super) of_device: bool,
     /// Whether the probes see every writer of its file system.
     pub(super) writers_traced: bool,
 }
@@ -87,7 +89,8 @@ impl PendingError {
                     let id = file.zip(page.index).map(|(file, index)| PageId { file, index });
                     let disk = device.and_then(|device| disks.resolve(device));
                     let writers_traced = traced.include(fs);
-                    file_pages.push(FilePage { id, disk, stable: page.stable, writers_traced });
+                    let (stable, of_device) = (page.stable, fs == Some("bdev"));
+                    file_pages.push(FilePage { id, disk, stable, of_device, writers_traced });
                 }
                 PageKind::Anonymous | PageKind::Shared => buffer_pages += 1,
                 PageKind::File | PageKind::Swap | PageKind::Unknown => unknown_pages += 1,

@@ -32,6 +32,8 @@ pub(super) struct RuleInput {
     pub(super) proof_without_memory: bool,
     /// Pages of the page cache in the failed part.
     pub(super) file_pages: u64,
+    /// Those of them that are of a block device's own page cache, in which a file system changes its metadata unseen.
+    pub(super) device_pages: u64,
     /// Pages of buffers of direct I/O in the failed part.
     pub(super) buffer_pages: u64,
     /// Pages without a known owner, and pages that the line does not list.
@@ -96,7 +98,7 @@ pub(super) enum Rule {
     BufferWrite,
     /// A write from a direct I/O buffer and other pages.
     MixedBufferWrite,
-    /// The owner of the pages is unknown.
+    /// The owner of the pages is unknown, or a file system may have changed its metadata in them.
     UnknownOwner,
     /// The pages are unstable, and other pages of their files were rewritten.
     OtherPageRewritten,
@@ -158,7 +160,7 @@ impl Rule {
                 input.buffer_pages > 0 && input.file_pages + input.unknown_pages == 0
             }
             Self::MixedBufferWrite => input.buffer_pages > 0,
-            Self::UnknownOwner => input.file_pages == 0,
+            Self::UnknownOwner => input.file_pages == input.device_pages,
             Self::OtherPageRewritten => unstable && input.rewrites_of_other_pages > 0,
             Self::UnstableUnobserved => unstable && unobserved,
             Self::UnstableNotRewritten => unstable,

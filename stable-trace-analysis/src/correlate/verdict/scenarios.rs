@@ -235,17 +235,20 @@ fn a_wrong_checksum_of_a_file_system_does_not_tell_when_the_data_changed() {
         fs: Some("btrfs".to_owned()),
         ..failure("sda", 0, vec![page])
     };
-    let verdict = one([(SECOND, Event::Integrity(read(page(STABLE, Some(true)))))]);
+    let named = Page { fs: Some("btrfs".to_owned()), ..page(STABLE, Some(true)) };
+    let verdict = one([(SECOND, Event::Integrity(read(named)))]);
     assert_eq!(summary(&verdict), (Cause::Unknown, 0.0));
     assert!(
-        verdict.explanation.starts_with("Page 12 of inode 77 on sda1 (btrfs) does not match"),
+        verdict.explanation.starts_with(
+            "Page 12 of inode 77 on sda1 (btrfs), as it was read from sda, does not match"
+        ),
         "{}",
         verdict.explanation
     );
     let unnamed = Page { stable: Some(true), ..Page::without_file(PageKind::File) };
     let verdict = one([(SECOND, Event::Integrity(read(unnamed)))]);
     assert_eq!(summary(&verdict), (Cause::Unknown, 0.0));
-    assert!(verdict.explanation.starts_with("A page of a file does"), "{}", verdict.explanation);
+    assert!(verdict.explanation.starts_with("A page of a file, as it"), "{}", verdict.explanation);
 }
 
 #[test]

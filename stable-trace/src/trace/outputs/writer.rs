@@ -13,6 +13,7 @@ use stable_trace_analysis::{
 };
 
 use super::queue::{End, Queue};
+use crate::kernel::least_privilege::{self, Work};
 
 /// How often an output is flushed that gets no lines: a compressed recording keeps lines for a while.
 const FLUSH_INTERVAL: Duration = Duration::from_secs(1);
@@ -31,9 +32,12 @@ pub(super) fn start(destination: Destination) -> io::Result<Arc<Queue>> {
     let Destination { output, sink, written } = destination;
     let queue = Arc::new(Queue::new(written));
     let lines = Arc::clone(&queue);
-    std::thread::Builder::new()
-        .name(output.name().to_owned())
-        .spawn(move || lines.end(write_all(&lines, sink)))?;
+    std::thread::Builder::new().name(output.name().to_owned()).spawn(move || {
+        if let Err(error) = least_privilege::keep_only_for(Work::WriteLines) {
+            log::warn!("{}: {}", output.name(), ErrorChain(&error));
+        }
+        lines.end(write_all(&lines, sink));
+    })?;
     Ok(queue)
 }
 

@@ -26,44 +26,43 @@ impl MdMirror {
         let sizes = disks.map(Disk::sectors);
         let [first, second] = sizes;
         let kib = (first?.min(second?) / 2).to_string();
-        mirror.set("metadata_version", "none")?;
-        mirror.set("level", "raid1")?;
-        mirror.set("raid_disks", "2")?;
-        mirror.set("component_size", &kib)?;
+        set("metadata_version", "none")?;
+        set("level", "raid1")?;
+        set("raid_disks", "2")?;
+        set("component_size", &kib)?;
         for (slot, disk) in disks.iter().enumerate() {
-            mirror.set("new_dev", &disk.dev()?)?;
-            mirror.set(&format!("dev-{}/size", disk.name), &kib)?;
-            mirror.set(&format!("dev-{}/slot", disk.name), &slot.to_string())?;
+            set("new_dev", &disk.dev()?)?;
+            set(&format!("dev-{}/size", disk.name), &kib)?;
+            set(&format!("dev-{}/slot", disk.name), &slot.to_string())?;
         }
-        mirror.set("resync_start", "none")?;
-        mirror.set("array_state", "active")?;
-        let level = fs::read_to_string(mirror.attribute("level"))?;
+        set("resync_start", "none")?;
+        set("array_state", "active")?;
+        let level = fs::read_to_string(attribute("level"))?;
         ensure!(level.trim() == "raid1", "the array has level {level}");
         wait_until(|| {
-            let exists = mirror.path().exists();
-            Ok((!exists).then(|| format!("there is no {}", mirror.path().display())))
+            let exists = Self::path().exists();
+            Ok((!exists).then(|| format!("there is no {}", Self::path().display())))
         })?;
         Ok(mirror)
     }
 
-    pub(crate) fn path(&self) -> PathBuf {
+    pub(crate) fn path() -> PathBuf {
         PathBuf::from("/dev").join(NAME)
     }
+}
 
-    fn attribute(&self, name: &str) -> PathBuf {
-        PathBuf::from("/sys/block").join(NAME).join("md").join(name)
-    }
+fn attribute(name: &str) -> PathBuf {
+    PathBuf::from("/sys/block").join(NAME).join("md").join(name)
+}
 
-    fn set(&self, name: &str, value: &str) -> Result<()> {
-        let path = self.attribute(name);
-        fs::write(&path, value)
-            .with_context(|| format!("cannot write {value} to {}", path.display()))
-    }
+fn set(name: &str, value: &str) -> Result<()> {
+    let path = attribute(name);
+    fs::write(&path, value).with_context(|| format!("cannot write {value} to {}", path.display()))
 }
 
 impl Drop for MdMirror {
     fn drop(&mut self) {
-        if let Err(error) = self.set("array_state", "clear") {
+        if let Err(error) = set("array_state", "clear") {
             eprintln!("{error:#}");
         }
     }

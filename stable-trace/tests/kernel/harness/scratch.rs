@@ -2,7 +2,7 @@
 
 use std::ffi::CStr;
 use std::fmt;
-use std::fs;
+use std::fs::{self, File};
 use std::path::Path;
 use std::process::Command;
 
@@ -84,6 +84,10 @@ impl Format {
     pub(crate) const VFAT: Self = Self { name: "vfat", mkfs: &["mkfs.vfat"], mount_options: None };
 
     fn make(&self, device: &str) -> Result<()> {
+        // Failed writes of an earlier test are told to the next who asks (Documentation/core-api/errseq.rst).
+        if let Err(error) = File::open(device)?.sync_all() {
+            eprintln!("{device} before mkfs: {error}");
+        }
         let [program, arguments @ ..] = self.mkfs else { bail!("no program makes {}", self.name) };
         let mut command = Command::new(program);
         // e2fsprogs, lib/ext2fs/unix_io.c.

@@ -39,13 +39,11 @@ pub(crate) fn tests() -> Vec<Test> {
         .collect();
     let dmsetup = || Requirement::Program("dmsetup");
     tests.push(
-        on_pi_disk("both_legs_of_a_mirror_count", || {
-            mirror_legs(Mapping::mirror, |mirror| mirror.path())
-        })
-        .requires(dmsetup()),
+        on_pi_disk("both_legs_of_a_mirror_count", || mirror_legs(Mapping::mirror, Mapping::path))
+            .requires(dmsetup()),
     );
     tests.push(on_pi_disk("both_legs_of_an_array_count", || {
-        mirror_legs(|first, second| MdMirror::create([first, second]), MdMirror::path)
+        mirror_legs(|first, second| MdMirror::create([first, second]), |_| MdMirror::path())
     }));
     tests.push(
         on_pi_disk("a_bad_block_deep_in_a_read_is_one_error", deep_block)

@@ -13,6 +13,7 @@ const STABLE_WRITE: RuleInput = RuleInput {
     proof: None,
     proof_without_memory: false,
     file_pages: 1,
+    device_pages: 0,
     buffer_pages: 0,
     unknown_pages: 0,
     stability: Stability::Stable,
@@ -215,6 +216,16 @@ fn unknown_owner() {
     decides(&RuleInput { unknown_pages: 4, ..write }, Rule::UnknownOwner, Unknown, 0);
     let read = RuleInput { op: Operation::Read, source: Source::Verify, ..write };
     decides(&read, Rule::UnknownOwner, Unknown, 0);
+    for stability in [Stability::Unstable, Stability::Stable] {
+        let metadata = RuleInput { device_pages: 1, stability, ..STABLE_WRITE };
+        decides(&metadata, Rule::UnknownOwner, Unknown, 0);
+        let rewritten = RuleInput { rewrites: 1, ..metadata };
+        decides(&rewritten, Rule::Rewritten, PageRewrittenInFlight, 95);
+        let proof = Some(ProofKind::MemoryIntact);
+        decides(&RuleInput { proof, ..metadata }, Rule::ProvenIntact, NoRewriteSeen, 99);
+        let beside_a_file = RuleInput { file_pages: 2, ..metadata };
+        assert_ne!(first_match(&beside_a_file), Rule::UnknownOwner);
+    }
 }
 
 #[test]
