@@ -8,11 +8,20 @@ use stable_trace_common::{folio::BtrfsOffsets, offsets::ABSENT};
 use crate::members::{member, offset, offsets, read_or_zero, word};
 
 /// Levels of an xarray with a number of 64 bits. That of the subvolumes has as many: the tree for relocation has the
-/// number 2^64 - 9 (`BTRFS_DATA_RELOC_TREE_OBJECTID`, include/uapi/linux/btrfs_tree.h).
+/// number 2^64 - 9 (`BTRFS_DATA_RELOC_TREE_OBJECTID`, `include/uapi/linux/btrfs_tree.h`).
 const LEVELS: u32 = 11;
 
 /// `XA_CHUNK_SHIFT`, include/linux/xarray.h, 5.10 to 7.3, of all but the smallest configurations.
 const CHUNK_SHIFT: u32 = 6;
+
+/// The low bits of an entry that tell what it is (include/linux/xarray.h, 5.10 to 7.3).
+const TAG: u64 = 3;
+
+/// A pointer to what is stored.
+const POINTER: u64 = 0;
+
+/// A pointer to a node of the xarray (`xa_is_node`).
+const NODE: u64 = 2;
 
 /// Levels of a red-black tree that are walked: at least a million inodes.
 const DEPTH: u32 = 40;
@@ -35,15 +44,14 @@ pub(super) fn inode(known: &BtrfsOffsets, root: u64, ino: u64) -> u64 {
 pub(super) fn xarray_entry(xarray: u64, index: u64) -> u64 {
     let mut entry = word(xarray, &offsets().xarray_head);
     // The head is the entry at index 0 if the xarray has no other.
-    if entry & 3 != 2 && index != 0 {
+    if entry & TAG != NODE && index != 0 {
         return 0;
     }
     for level in 0..LEVELS {
-        // `xa_is_node`, include/linux/xarray.h.
-        if entry & 3 != 2 {
+        if entry & TAG != NODE {
             break;
         }
-        let node = entry - 2;
+        let node = entry - NODE;
         let shift = member::<u8>(node, &offsets().xa_node_shift).map_or(0, u32::from) & 63;
         let at = index >> shift;
         if level == 0 && at >> CHUNK_SHIFT != 0 {
@@ -52,7 +60,10 @@ pub(super) fn xarray_entry(xarray: u64, index: u64) -> u64 {
         let slot = at & ((1 << CHUNK_SHIFT) - 1);
         entry = word(node + 8 * slot, &offsets().xa_node_slots);
     }
-    if entry & 3 == 0 { entry } else { 0 }
+    match entry & TAG {
+        POINTER => entry,
+        _ => 0,
+    }
 }
 
 /// The inode in a tree of `btrfs_inode.rb_node`, which is ordered by `btrfs_ino`: on 64-bit machines `i_ino`

@@ -51,7 +51,7 @@ const _: () = assert!(size_of::<LoggedFile>() == 32);
 /// `BTRFS_DEV_STAT_CORRUPTION_ERRS`, include/uapi/linux/btrfs.h, 5.10 to 7.3.
 const CORRUPTION: u32 = 3;
 
-/// `btrfs_print_data_csum_error`, fs/btrfs/inode.c (6.12, 7.3), fs/btrfs/btrfs_inode.h (6.1), logs
+/// `btrfs_print_data_csum_error`, fs/btrfs/inode.c (6.12, 7.3), `fs/btrfs/btrfs_inode.h` (6.1), logs
 /// `"csum failed root %llu ino %llu off %llu csum …"`, with `KERN_WARNING` before it up to 6.16.
 const WITH_LEVEL: [u8; 16] = *b"\x014csum failed ro";
 const WITHOUT_LEVEL: [u8; 16] = *b"csum failed root";
