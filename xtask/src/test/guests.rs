@@ -10,9 +10,10 @@ use crate::lab::{self, GuestSelection, Series};
 use crate::progress;
 use crate::report::{Tally, libtest::Reader};
 
-/// Tests of programs that read the same fields in the same functions on all kernels. A run of everything has them
-/// natively, on the oldest kernel and on the newest one.
-const AT_ENDS: [&str; 4] = ["scope::", "filters::", "processes::", "recording::"];
+/// Tests of programs that read the same fields in the same functions on all kernels, and of what the agent does
+/// without programs. A run of everything has them natively, on the oldest kernel and on the newest one.
+const AT_ENDS: [&str; 6] =
+    ["scope::", "filters::", "processes::", "recording::", "service::", "privileges::"];
 
 /// Runs the tests whose name contains `only` on these kernels, or on all kernels if there are none;
 /// forwards their output and counts the results.
