@@ -230,8 +230,11 @@ fn documented_set() -> Result<()> {
     )?;
     let kept = BPF | PERFMON | SYSLOG | DAC_READ_SEARCH;
     // Without CAP_SETPCAP the bounding set stays; `no_new_privs` makes it of no use.
-    let expected = ThreadPrivileges { bounding: kept, ..ThreadPrivileges::restricted_to(kept) };
-    await_threads(agent.pid(), &[(first_thread()?, expected)])?;
+    let of = |set| ThreadPrivileges { bounding: kept, ..ThreadPrivileges::restricted_to(set) };
+    let mut expected = vec![(first_thread()?, of(kept))];
+    expected.extend(WRITERS.map(|(name, set)| (name.to_owned(), of(set))));
+    expected.sort_by(|(name, _), (other, _)| name.cmp(other));
+    await_threads(agent.pid(), &expected)?;
 
     wac.start()?;
     agent.await_stalls(MANY)?;

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::ffi::{OsStr, OsString};
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output, Stdio};
@@ -29,7 +29,8 @@ const STREAM_DELAY: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub(crate) struct Agent {
     child: KillOnDrop,
-    inbox: Receiver<Result<Line>>,
+    /// Lines that have not been parsed: their reader must not hold the agent up.
+    inbox: Receiver<io::Result<String>>,
     lines: Vec<Line>,
     errors: Option<JoinHandle<String>>,
 }
@@ -175,11 +176,8 @@ impl Agent {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             match self.inbox.recv_timeout(left) {
-                Ok(line) => {
-                    let line = line?;
-                    let stalls = matches!(line.event, Event::Stall(_));
-                    self.lines.push(line);
-                    if stalls {
+                Ok(text) => {
+                    if matches!(self.take(text)?.event, Event::Stall(_)) {
                         return Ok(true);
                     }
                 }
@@ -237,9 +235,6 @@ impl Agent {
         let (sender, inbox) = channel();
         thread::spawn(move || {
             for line in BufReader::new(out).lines() {
-                let line = line
-                    .context("cannot read the agent's output")
-                    .and_then(|text| parse_line(&text));
                 if sender.send(line).is_err() {
                     return;
                 }
@@ -256,15 +251,18 @@ impl Agent {
 
     fn next_line(&mut self, timeout: Duration) -> Result<Option<&Line>> {
         match self.inbox.recv_timeout(timeout) {
-            Ok(line) => {
-                self.lines.push(line?);
-                Ok(self.lines.last())
-            }
+            Ok(text) => self.take(text).map(Some),
             Err(RecvTimeoutError::Disconnected) => Ok(None),
             Err(RecvTimeoutError::Timeout) => {
                 bail!("the agent did not print the awaited line within {} s", timeout.as_secs())
             }
         }
+    }
+
+    /// Parses a line of the stream and keeps it.
+    fn take(&mut self, text: io::Result<String>) -> Result<&Line> {
+        let text = text.context("cannot read the agent's output")?;
+        Ok(self.lines.push_mut(parse_line(&text)?))
     }
 
     fn ended_too_early(&mut self) -> anyhow::Error {
