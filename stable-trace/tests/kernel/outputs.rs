@@ -236,10 +236,11 @@ impl Drop for SmallDisk {
 
 /// Traces a command that stalls until the file is full and for a while longer, and then exits with 7.
 fn run_command(scratch: &Scratch, option: &str, file: &Path, lost: Output) -> Result<Recording> {
-    // It ends when the agent has counted lost lines, which this test creates a file for. With more threads the stream
-    // would lack many lines, too.
+    // It ends when the agent has counted lost lines, which this test creates a file for, or when the agent, its parent,
+    // is gone. With more threads the stream would lack many lines, too.
     let script = "\"$0\" wac --no-trace -q --profile=a --threads=4 --duration=1h --path \"$1\" >/dev/null & \
-                  while [ ! -e \"$2\" ]; do sleep 0.1; done; kill $!; wait $!; exit 7";
+                  while [ ! -e \"$2\" ] && kill -0 $PPID 2>/dev/null; do sleep 0.1; done; \
+                  kill $!; wait $!; exit 7";
     let folder = tempfile::tempdir()?;
     let (program, go) = (Agent::program(), folder.path().join("go"));
     let options = ["run", "--min-latency=0", "--listen=127.0.0.1:0", option];
