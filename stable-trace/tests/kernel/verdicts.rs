@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use stable_trace_analysis::event::{Cause, Event, IntegrityError, PageKind, ProofKind, Verdict};
+use stable_trace_analysis::event::{
+    Cause, Event, IntegrityError, Operation, PageKind, ProofKind, Verdict,
+};
 
 use crate::harness::console::QuietConsole;
 use crate::harness::direct_io::DirectFile;
@@ -105,7 +107,15 @@ fn injected() -> Result<()> {
     let errors = errors_with_verdicts(&recording)?;
     ensure!(errors.len() as u64 == failed.hits()?, "{} of {}", errors.len(), failed.hits()?);
     ensure!(errors.len() as u64 >= 2 * EACH, "{} errors", errors.len());
-    mostly(&errors, Cause::NoRewriteSeen, 95)
+    // Without a proof a write from the page cache of a disk may be one of metadata.
+    let (unproven, decided): (Vec<_>, Vec<_>) = errors.into_iter().partition(|(error, _)| {
+        error.op == Operation::Write
+            && error.proof.as_ref().is_some_and(|proof| proof.kind == ProofKind::None)
+    });
+    let wrong = unproven.iter().find(|(_, verdict)| verdict.cause != Cause::Unknown);
+    ensure!(wrong.is_none(), "not proved: {wrong:#?}");
+    ensure!(unproven.len() < decided.len(), "{} errors are not proved", unproven.len());
+    mostly(&decided, Cause::NoRewriteSeen, 95)
 }
 
 /// Folders, of which each has a block of its own: several times what is proved in a second.
