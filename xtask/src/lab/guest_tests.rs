@@ -42,8 +42,8 @@ impl Default for GuestSelection {
             accel: Accel::Auto,
             // An emulated guest has one busy thread, whatever its number of CPUs.
             jobs: cores.min(Series::MATRIX.len()),
-            // The slowest kernel takes 29 minutes on a quiet machine of two cores.
-            limit: Duration::from_mins(40),
+            // The slowest kernel takes some 33 minutes on a quiet machine of two cores. Only a guest that hangs takes longer.
+            limit: Duration::from_mins(45),
         }
     }
 }
