@@ -52,11 +52,11 @@ const _: () = assert!(size_of::<LoggedFile>() == 32);
 const CORRUPTION: u32 = 3;
 
 /// `btrfs_print_data_csum_error`, fs/btrfs/inode.c (6.12, 7.3), `fs/btrfs/btrfs_inode.h` (6.1), logs
-/// `"csum failed root %llu ino %llu off %llu csum …"`, with `KERN_WARNING` before it up to 6.16.
+/// `"csum failed root %llu ino %llu off %llu csum …"`, with `KERN_WARNING` before it up to 6.18.
 const WITH_LEVEL: [u8; 16] = *b"\x014csum failed ro";
 const WITHOUT_LEVEL: [u8; 16] = *b"csum failed root";
 
-/// `void _btrfs_printk(const struct btrfs_fs_info *fs_info, const char *fmt, ...)` (6.1, 6.12),
+/// `void _btrfs_printk(const struct btrfs_fs_info *fs_info, const char *fmt, ...)` (6.1 to 6.18),
 /// `void _btrfs_printk(const struct btrfs_fs_info *fs_info, unsigned int level, const char *fmt, ...)` (7.3).
 #[kprobe]
 fn btrfs_log(ctx: ProbeContext) -> u32 {
