@@ -74,7 +74,7 @@ fn await_privileges(agent: &Agent, tracing: u64, others: &[(&str, u64)]) -> Resu
     } else {
         vec![(first.as_str(), tracing), ("device-mapper", SYS_ADMIN)]
     };
-    let mut expected: Vec<_> = all
+    let expected = all
         .iter()
         .chain(&WRITERS)
         .chain(others)
@@ -82,8 +82,7 @@ fn await_privileges(agent: &Agent, tracing: u64, others: &[(&str, u64)]) -> Resu
             ((*name).to_owned(), ThreadPrivileges::restricted_to(set & own.permitted))
         })
         .collect();
-    expected.sort_by(|(name, _), (other, _)| name.cmp(other));
-    await_threads(agent.pid(), &expected)
+    await_threads(agent.pid(), expected)
 }
 
 /// Whether performance events need `CAP_SYS_ADMIN`, as docs/security.md says.
@@ -91,7 +90,8 @@ fn events_need_admin() -> Result<bool> {
     Ok(fs::read_to_string(PARANOID)?.trim().parse::<i32>()? > 2)
 }
 
-fn await_threads(pid: u32, expected: &[(String, ThreadPrivileges)]) -> Result<()> {
+fn await_threads(pid: u32, mut expected: Vec<(String, ThreadPrivileges)>) -> Result<()> {
+    expected.sort_by(|(name, _), (other, _)| name.cmp(other));
     wait_until(|| {
         let found = ThreadPrivileges::of_threads(pid)?;
         Ok((found != expected).then(|| format!("the threads have {found:#?}, not {expected:#?}")))
@@ -244,8 +244,7 @@ fn documented_set() -> Result<()> {
     let of = |set| ThreadPrivileges { bounding: kept, ..ThreadPrivileges::restricted_to(set) };
     let mut expected = vec![(first_thread()?, of(kept))];
     expected.extend(WRITERS.map(|(name, set)| (name.to_owned(), of(set))));
-    expected.sort_by(|(name, _), (other, _)| name.cmp(other));
-    await_threads(agent.pid(), &expected)?;
+    await_threads(agent.pid(), expected)?;
 
     wac.start()?;
     agent.await_stalls(MANY)?;
