@@ -21,6 +21,9 @@ use crate::harness::{Agent, Disk, Injection, Requirement, Test, TracefsInstance}
 /// Failing commands of each kind on each device.
 const EACH: u64 = 10;
 
+/// Failing writes to a mirror.
+const MIRROR_WRITES: u64 = 4;
+
 /// Bytes of a command.
 const BLOCK: usize = 4096;
 
@@ -39,11 +42,19 @@ pub(crate) fn tests() -> Vec<Test> {
         .collect();
     let dmsetup = || Requirement::Program("dmsetup");
     tests.push(
-        on_pi_disk("both_legs_of_a_mirror_count", || mirror_legs(Mapping::mirror, Mapping::path))
-            .requires(dmsetup()),
+        on_pi_disk("both_legs_of_a_mirror_count", || {
+            let failed = mirror_legs(Mapping::mirror, Mapping::path)?;
+            ensure!(failed == [MIRROR_WRITES; 2], "{failed:?} failures of {MIRROR_WRITES} writes");
+            Ok(())
+        })
+        .requires(dmsetup()),
     );
     tests.push(on_pi_disk("both_legs_of_an_array_count", || {
-        mirror_legs(|first, second| MdMirror::create([first, second]), |_| MdMirror::path())
+        // The driver writes what failed again, sector by sector (`narrow_write_error`, drivers/md/raid1.c, 5.10 to 7.3).
+        let failed =
+            mirror_legs(|first, second| MdMirror::create([first, second]), |_| MdMirror::path())?;
+        ensure!(failed.iter().all(|leg| *leg >= MIRROR_WRITES), "{failed:?} failures");
+        Ok(())
     }));
     tests.push(
         on_pi_disk("a_bad_block_deep_in_a_read_is_one_error", deep_block)
@@ -52,18 +63,17 @@ pub(crate) fn tests() -> Vec<Test> {
     tests
 }
 
-/// Both disks of a mirror report an error of each write. They write the same pages.
+/// Both disks of a mirror report an error of each write. They write the same pages. Returns the failures of each disk.
 fn mirror_legs<M>(
     create: impl Fn(&Disk, &Disk) -> Result<M>,
     path: impl Fn(&M) -> PathBuf,
-) -> Result<()> {
-    const WRITES: u64 = 4;
+) -> Result<[u64; 2]> {
     let disk = Disk::pi()?;
     let other = AddedDisk::create()?;
     let agent = Agent::start(["-q"])?;
     let completions = TracefsInstance::recording_integrity_completions()?;
     let failing = Injection::with(Injection::DEVICE)?;
-    for n in 0..WRITES {
+    for n in 0..MIRROR_WRITES {
         // After a failure a mirror writes to one leg only.
         let mirror = create(&disk, &other.disk)?;
         let direct = DirectFile::open(&path(&mirror))?;
@@ -74,18 +84,17 @@ fn mirror_legs<M>(
     let recording = agent.stop()?;
 
     let hits = completions.hits()?;
-    // The driver of arrays writes what failed again, sector by sector (`narrow_write_error`, drivers/md/raid1.c, 5.10
-    // to 7.3).
-    ensure!(hits >= 2 * WRITES, "{hits} failures of {WRITES} writes");
     let summary = recording.summary()?;
     ensure!(summary.integrity_errors_total == hits, "not {hits}: {:#?}", summary.integrity_errors);
-    for leg in [&disk, &other.disk] {
+    let mut counts = [0; 2];
+    for (leg, count) in [&disk, &other.disk].into_iter().zip(&mut counts) {
         let failed = completed(&completions, leg)?;
-        ensure!(failed.len() as u64 >= WRITES, "{} failures of {}", failed.len(), leg.name);
         let errors = reported(&recording, leg);
         ensure!(errors == failed, "not {failed:?} on {}: {errors:?}", leg.name);
+        *count = failed.len() as u64;
     }
-    Ok(())
+    ensure!(hits == counts.iter().sum::<u64>(), "{hits} failures, of the legs {counts:?}");
+    Ok(counts)
 }
 
 /// A read through a linear mapping has more pages than are looked at, and a bad block at its end.
