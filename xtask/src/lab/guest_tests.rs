@@ -23,8 +23,8 @@ pub(crate) struct GuestSelection {
     pub(crate) kernels: Vec<Series>,
     /// libtest's arguments: a part of a name, `--skip`, `--exact`.
     pub(crate) arguments: Vec<OsString>,
-    /// More arguments for the kernels between the oldest and the newest.
-    pub(crate) arguments_between: Vec<OsString>,
+    /// More arguments, which depend on the kernel.
+    pub(crate) arguments_of: fn(Series) -> Vec<OsString>,
     pub(crate) accel: Accel,
     /// Number of concurrent guests. Each takes 3 GiB and, if emulated, one core.
     pub(crate) jobs: usize,
@@ -38,7 +38,7 @@ impl Default for GuestSelection {
         Self {
             kernels: Vec::new(),
             arguments: Vec::new(),
-            arguments_between: Vec::new(),
+            arguments_of: |_| Vec::new(),
             accel: Accel::Auto,
             // An emulated guest has one busy thread, whatever its number of CPUs.
             jobs: cores.min(Series::MATRIX.len()),
@@ -121,9 +121,7 @@ fn run(
 ) -> GuestResult {
     let mut command = vec![programs.tests.clone().into_os_string()];
     command.extend(selection.arguments.iter().cloned());
-    if series.is_between() {
-        command.extend(selection.arguments_between.iter().cloned());
-    }
+    command.extend((selection.arguments_of)(series));
     let machine = Machine {
         cache,
         series,

@@ -33,6 +33,8 @@ impl Series {
     /// All series, oldest first.
     pub(crate) const MATRIX: [Self; 4] = [Self::V5_10, Self::V6_1, Self::V6_12, Self::V7_3];
 
+    pub(crate) const NEWEST: Self = Self::V7_3;
+
     /// All series, those first whose tests take longest: so guests that run concurrently end at nearly the same
     /// time.
     pub(crate) const LONGEST_FIRST: [Self; Self::MATRIX.len()] =
