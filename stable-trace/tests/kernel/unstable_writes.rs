@@ -31,14 +31,15 @@ pub(crate) fn tests() -> Vec<Test> {
         Test::guest(name, body).requires_traced_pi_disk()
     };
     let mut tests = Vec::new();
-    for fs in [Fs::Ext4, Fs::Xfs] {
-        for method in ["auto", "fentry", "kprobe"] {
-            let body = Box::new(move || holes(fs, method));
-            tests.push(
-                guest(format!("without_stable_pages_are_holes_{method}_{fs}"), body)
-                    .requires(Requirement::UnstablePages),
-            );
-        }
+    // A method sees the same on both file systems, so each of the methods that `auto` chooses from has one.
+    let holes_of =
+        [("auto", Fs::Ext4), ("auto", Fs::Xfs), ("fentry", Fs::Xfs), ("kprobe", Fs::Ext4)];
+    for (method, fs) in holes_of {
+        let body = Box::new(move || holes(fs, method));
+        tests.push(
+            guest(format!("without_stable_pages_are_holes_{method}_{fs}"), body)
+                .requires(Requirement::UnstablePages),
+        );
     }
     for fs in Fs::ALL {
         let body = Box::new(move || none_with_stable_pages(fs));
