@@ -7,7 +7,7 @@ use std::{
 };
 
 use aya::{
-    Btf, Ebpf, EbpfError, EbpfLoader,
+    Btf, Ebpf, EbpfError, EbpfLoader, Endianness,
     maps::{Array, CgroupArray, MapError},
     programs::{FEntry, FExit, KProbe, Program, ProgramError, RawTracePoint, TracePoint},
     sys::Stats,
@@ -17,6 +17,8 @@ use stable_trace_analysis::{
     event::{Group, Method, Probe},
 };
 use stable_trace_common::folio::BtrfsOffsets;
+
+use crate::kernel::btf::only_functions;
 
 use super::{
     facts::{Addresses, Facts},
@@ -112,6 +114,7 @@ pub(crate) struct Attached {
 pub(crate) fn attach(
     loader: EbpfLoader<'static>,
     plan: Plan,
+    facts: &Facts,
     addresses: &Addresses,
     settings: &Settings,
     tracefs: &Path,
@@ -135,7 +138,7 @@ pub(crate) fn attach(
     kretprobe::remove_abandoned(tracefs);
     let mut attached =
         Attached { ebpf, statistics, plan, outcomes: Vec::new(), kretprobes: Vec::new() };
-    attached.attach_from(0, tracefs);
+    attached.attach_from(0, facts, tracefs);
     attached.detach_incomplete_waits();
     if attached.outcomes.iter().all(Option::is_some) {
         return Err(AttachError::Nothing(reasons(&attached.probes())));
@@ -175,16 +178,13 @@ impl Attached {
         {
             log::warn!("subvolumes of btrfs are not told apart: {}", first_lines(&error));
         }
-        self.attach_from(attached, tracefs);
+        self.attach_from(attached, facts, tracefs);
     }
 
     /// Attaches the steps from an index on.
-    fn attach_from(&mut self, first: usize, tracefs: &Path) {
-        // aya looks functions up in BTF that it parses itself.
-        let needs_btf = |step: &Step| matches!(step.point, Point::Fentry(_) | Point::Fexit(_));
+    fn attach_from(&mut self, first: usize, facts: &Facts, tracefs: &Path) {
         let steps = self.plan.steps.get(first..).unwrap_or_default();
-        let btf = steps.iter().any(needs_btf).then(Btf::from_sys_fs);
-        let btf = btf.map(|btf| btf.map_err(|error| first_lines(&error)));
+        let btf = functions_of(steps, facts);
         for step in steps {
             let outcome = attach_step(&mut self.ebpf, step, btf.as_ref(), tracefs);
             let function = step.point.function();
@@ -309,6 +309,27 @@ fn reasons(probes: &[Probe]) -> String {
 }
 
 /// Loads and attaches one program. A kretprobe is returned, because aya does not manage it.
+/// BTF for aya, which looks up the functions of the steps there; `None` if they need none.
+fn functions_of(steps: &[Step], facts: &Facts) -> Option<Result<Btf, String>> {
+    let functions = steps.iter().filter_map(|step| match step.point {
+        Point::Fentry(function) | Point::Fexit(function) => Some(function),
+        _ => None,
+    });
+    let functions: BTreeSet<_> = functions.collect();
+    if functions.is_empty() {
+        return None;
+    }
+    let mut ids = facts.type_ids();
+    ids.retain(|function, _| functions.contains(function));
+    // With `--btf` the IDs of the running kernel are not known.
+    let btf = if ids.len() == functions.len() {
+        Btf::parse(&only_functions(&ids), Endianness::default())
+    } else {
+        Btf::from_sys_fs()
+    };
+    Some(btf.map_err(|error| first_lines(&error)))
+}
+
 fn attach_step(
     ebpf: &mut Ebpf,
     step: &Step,

@@ -27,6 +27,9 @@ pub struct Function {
     /// Names of the parameters, if BTF has the function.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parameters: Option<Vec<String>>,
+    /// ID of its type in the BTF of the running kernel, which saved facts do not have.
+    #[serde(skip)]
+    pub(crate) type_id: Option<u32>,
 }
 
 /// A field of a tracepoint's record: offset and size in bytes.
@@ -139,6 +142,19 @@ impl Facts {
         Release::parse(&self.release).is_none_or(|release| release >= Release::new(5, 12))
     }
 
+    /// The IDs of the functions' types.
+    pub(crate) fn type_ids(&self) -> BTreeMap<&str, u32> {
+        let ids = self.functions.iter();
+        ids.filter_map(|(name, function)| Some((name.as_str(), function.type_id?))).collect()
+    }
+
+    /// Forgets the IDs of types, which are those of a file and not those of the running kernel.
+    pub(crate) fn forget_type_ids(&mut self) {
+        for function in self.functions.values_mut() {
+            function.type_id = None;
+        }
+    }
+
     /// The name of this kernel's wait tracepoint.
     pub fn wait_tracepoint(&self) -> Option<&'static str> {
         WAIT_TRACEPOINTS
@@ -168,11 +184,15 @@ fn functions(symbols: &Symbols, btf: Option<&Btf<'_>>) -> BTreeMap<String, Funct
         let (symbol, module) = symbols
             .matching(name)
             .min_by_key(|(symbol, module)| (module.is_some(), symbol.len()))?;
-        let parameters = btf.and_then(|btf| btf.function(name)).map(|function| {
-            function.parameters.into_iter().map(|parameter| parameter.name).collect()
-        });
-        let function =
-            Function { symbol: symbol.to_owned(), module: module.map(str::to_owned), parameters };
+        let typed = btf.and_then(|btf| btf.function(name));
+        let function = Function {
+            symbol: symbol.to_owned(),
+            module: module.map(str::to_owned),
+            type_id: typed.as_ref().map(|function| function.id),
+            parameters: typed.map(|function| {
+                function.parameters.into_iter().map(|parameter| parameter.name).collect()
+            }),
+        };
         Some((name.to_owned(), function))
     });
     found.collect()
@@ -278,6 +298,7 @@ mod tests {
             symbol: "btrfs_dirty_pages.isra.0".into(),
             module: Some("btrfs".into()),
             parameters: None,
+            type_id: None,
         };
         assert_eq!(found["btrfs_dirty_pages"], btrfs);
         assert_eq!(found["do_page_mkwrite"].module, None);

@@ -155,7 +155,14 @@ impl Tracer {
             let facts = gather(tracefs, &symbols, config.btf.as_deref());
             let mut plan = plan(&facts, config.method);
             plan_following(&mut plan, &facts, &config.settings)?;
-            Ok::<_, TracerError>(attach(loader, plan, &addresses, &config.settings, tracefs)?)
+            Ok::<_, TracerError>(attach(
+                loader,
+                plan,
+                &facts,
+                &addresses,
+                &config.settings,
+                tracefs,
+            )?)
         })??;
         let seeds = seeds(&mut attached, &config.settings)?;
         let scope = filter::describe(&config.settings, attached.follows(), &config.devices);
@@ -427,7 +434,11 @@ pub(crate) fn gather(tracefs: &Path, symbols: &Symbols, btf_file: Option<&Path>)
         None => btf::read(&btf::module_path(module)).ok(),
         Some(_) => None,
     };
-    Facts::gather(tracefs, symbols, &types, module_btf)
+    let mut facts = Facts::gather(tracefs, symbols, &types, module_btf);
+    if btf_file.is_some() {
+        facts.forget_type_ids();
+    }
+    facts
 }
 
 fn map(ebpf: &mut Ebpf, name: &'static str) -> Result<aya::maps::Map, AttachError> {

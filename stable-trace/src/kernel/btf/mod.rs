@@ -8,6 +8,7 @@ mod lookup;
 mod raw;
 
 use std::{
+    collections::BTreeMap,
     io,
     path::{Path, PathBuf},
 };
@@ -86,6 +87,12 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, BtfError> {
 /// The BTF file of a module. Modules have them from 5.11 on.
 pub(crate) fn module_path(module: &str) -> PathBuf {
     Path::new(VMLINUX).with_file_name(module)
+}
+
+/// BTF with nothing but functions, under the IDs that they have in the kernel's: a library that looks up IDs in BTF
+/// then needs not parse the kernel's 100,000 types once more.
+pub(crate) fn only_functions(ids: &BTreeMap<&str, u32>) -> Vec<u8> {
+    raw::only_functions(ids)
 }
 
 impl<'a> Btf<'a> {

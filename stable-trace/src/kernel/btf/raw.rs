@@ -3,13 +3,23 @@
 //! The layout is that of include/uapi/linux/btf.h, 6.12 (kinds up to `BTF_KIND_ENUM64`), and of
 //! Documentation/bpf/btf.rst. Every read is checked, for any bytes.
 
+use std::collections::BTreeMap;
+
 use super::BtfError;
 
 /// `BTF_MAGIC`.
 const MAGIC: u16 = 0xeb9f;
 
+/// Size of `struct btf_header` in bytes.
+const HEADER_SIZE: u32 = 24;
+
 /// Size of `struct btf_type` in bytes.
 const TYPE_SIZE: usize = 12;
+
+/// `BTF_KIND_FWD`, `BTF_KIND_FUNC` and `BTF_KIND_FUNC_PROTO` in the word `info`.
+const FORWARD: u32 = 7 << 24;
+const FUNCTION: u32 = 12 << 24;
+const PROTOTYPE: u32 = 13 << 24;
 
 /// `BTF_KIND_*`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,4 +171,31 @@ pub(super) fn sections(bytes: &[u8]) -> Result<(&[u8], &[u8]), BtfError> {
     let types = section(type_start, type_length).ok_or(BtfError::Truncated)?;
     let strings = section(string_start, string_length).ok_or(BtfError::Truncated)?;
     Ok((types, strings))
+}
+
+/// BTF that has only these functions, by their IDs in other BTF: 12 bytes for each type up to the last of them. They
+/// share one prototype, which tells nothing.
+pub(super) fn only_functions(ids: &BTreeMap<&str, u32>) -> Vec<u8> {
+    let last = ids.values().copied().max().unwrap_or_default();
+    // Types that nothing names: forward declarations.
+    let mut types = vec![[0, FORWARD, 0]; last as usize];
+    let mut strings = vec![0];
+    for (name, id) in ids {
+        // ID 0 is `void`, which BTF does not contain.
+        let Some(index) = id.checked_sub(1) else { continue };
+        types[index as usize] = [word(strings.len()), FUNCTION, last.saturating_add(1)];
+        strings.extend(name.bytes().chain([0]));
+    }
+    types.push([0, PROTOTYPE, 0]);
+    let type_length = word(types.len() * TYPE_SIZE);
+    let header = [HEADER_SIZE, 0, type_length, type_length, word(strings.len())];
+    let mut bytes = [MAGIC.to_ne_bytes(), [1, 0]].concat();
+    bytes.extend(header.into_iter().chain(types.into_iter().flatten()).flat_map(u32::to_ne_bytes));
+    bytes.extend(strings);
+    bytes
+}
+
+/// A length; too long ones are refused by who reads it.
+fn word(length: usize) -> u32 {
+    u32::try_from(length).unwrap_or(u32::MAX)
 }

@@ -353,3 +353,19 @@ fn bpftool_agrees() {
 fn others(name: &str) -> HashSet<(&'static str, &str)> {
     ["UNION", "TYPEDEF", "ENUM"].map(|kind| (kind, name)).into()
 }
+
+#[test]
+fn functions_alone_keep_their_ids() {
+    let ids = [("write_end", 14), ("folio_wait_writeback", 3)].into();
+    let bytes = only_functions(&ids);
+    let btf = Btf::parse(&bytes).unwrap();
+    assert_eq!(btf.len(), 15);
+    for (name, id) in ids {
+        assert_eq!(
+            btf.function(name).map(|function| (function.id, function.parameters)),
+            Some((id, vec![]))
+        );
+    }
+    aya::Btf::parse(&bytes, aya::Endianness::default()).unwrap();
+    assert!(Btf::parse(&only_functions(&BTreeMap::new())).unwrap().function("write_end").is_none());
+}

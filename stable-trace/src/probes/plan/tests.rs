@@ -21,6 +21,7 @@ fn facts() -> Facts {
         let function_found = crate::probes::facts::Function {
             symbol: function.into(),
             module: module.map(Into::into),
+            type_id: None,
             parameters: Some(parameters.split(' ').map(Into::into).collect()),
         };
         facts.functions.insert(function.into(), function_found);
