@@ -35,13 +35,6 @@ impl ProcessStalls {
     /// No stalls.
     pub const EMPTY: Self = Self { sum_ns: 0, stalls: 0 };
 
-    /// Counts one stall.
-    #[inline]
-    pub fn record(&mut self, duration_ns: u64) {
-        self.sum_ns = self.sum_ns.wrapping_add(duration_ns);
-        self.stalls += 1;
-    }
-
     /// Adds the counts of `other`.
     pub fn merge(&mut self, other: &Self) {
         self.sum_ns = self.sum_ns.wrapping_add(other.sum_ns);

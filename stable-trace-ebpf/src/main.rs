@@ -8,7 +8,7 @@
 //! programs that own it; [`maps`] has what several groups share. The modules depend on each other in
 //! one direction. From the bottom up:
 //!
-//! 1. [`maps`], [`members`]
+//! 1. [`maps`], [`members`], [`owner`]
 //! 2. [`folio`], [`follow`], [`path`], [`stack`]
 //! 3. [`filter`]
 //! 4. [`process`], then [`stall`]; [`unstable`]
@@ -21,7 +21,8 @@
 //! raw tracepoints before 7.x. Programs at trampolines (fentry, fexit) can be preempted from 5.12 on
 //! (`migrate_disable` in `__bpf_prog_enter`, kernel/bpf/trampoline.c), those at raw tracepoints on 7.x.
 //! A preempted program stays on its CPU. The kernel skips the same program for other tasks on that CPU
-//! meanwhile (`prog->active`), but another program may run there and use the same per-CPU value.
+//! meanwhile (`prog->active`), but another program may run there and use the same per-CPU value. So what several programs
+//! use has an [`owner`], or is only ever added to atomically.
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch)]
@@ -40,6 +41,7 @@ mod follow;
 mod integrity;
 mod maps;
 mod members;
+mod owner;
 mod page_mkwrite;
 mod path;
 mod process;

@@ -68,7 +68,7 @@ pub(crate) fn checks_data(dev: u32) -> bool {
     CHECKED_DEVICES.get_ptr(dev).is_some()
 }
 
-/// Adds 1 to a counter. For programs that never run in interrupts.
+/// Adds 1 to a counter.
 #[inline(always)]
 pub(crate) fn count(counter: Counter) {
     add_to_counter(counter, 1);
@@ -78,24 +78,13 @@ pub(crate) fn count(counter: Counter) {
 #[inline(always)]
 pub(crate) fn add_to_counter(counter: Counter, number: u64) {
     if let Some(value) = COUNTERS.get_ptr_mut(counter as u32) {
-        // SAFETY: the map owns 8 aligned bytes here. A program that is preempted between the load and
-        // the store overwrites what another one added on this CPU meanwhile; without preemption this
-        // CPU has one writer at a time.
-        unsafe { *value += number };
-    }
-}
-
-/// Adds 1 to a counter atomically. For programs that may interrupt others, as completions do. For one
-/// counter either always this or always [`count`] is used.
-#[inline(always)]
-pub(crate) fn count_anywhere(counter: Counter) {
-    if let Some(value) = COUNTERS.get_ptr_mut(counter as u32) {
         // SAFETY: a live, aligned map value, to which every writer adds atomically.
-        unsafe { add_one(value) };
+        unsafe { add(value, number) };
     }
 }
 
-/// Adds 1 atomically: the instruction `BPF_XADD` (`Documentation/bpf/standardization/instruction-set.rst`).
+/// Adds 1 atomically, because a program may interrupt or preempt another one that adds to the same value of this CPU:
+/// the instruction `BPF_XADD` (`Documentation/bpf/standardization/instruction-set.rst`).
 /// Rust has no atomic addition for a target without compare-and-swap, such as BPF of 5.10.
 ///
 /// # Safety
@@ -121,7 +110,7 @@ pub(crate) unsafe fn subtract_one(value: *mut u64) {
 /// # Safety
 /// As for [`add_one`].
 #[inline(always)]
-unsafe fn add(value: *mut u64, number: u64) {
+pub(crate) unsafe fn add(value: *mut u64, number: u64) {
     // SAFETY: the caller guarantees a live, aligned word.
     unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) value, in(reg) number) };
 }

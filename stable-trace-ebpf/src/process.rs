@@ -13,7 +13,10 @@ use stable_trace_common::{
     waiter::Waiter,
 };
 
-use crate::members::{member, offset, offsets};
+use crate::{
+    maps::{self, add_one},
+    members::{member, offset, offsets},
+};
 
 /// 1: stall time is counted by cgroup too.
 #[unsafe(no_mangle)]
@@ -81,8 +84,10 @@ fn add(key: &ProcessKey, duration_ns: u64) -> bool {
     let Some(stalls) = PROCESS_STALLS.get_ptr_mut(key) else {
         return false;
     };
-    // SAFETY: a live per-CPU map value of this type. Without preemption this CPU has one writer at a
-    // time; a program that is preempted here may overwrite what another one adds meanwhile.
-    unsafe { (*stalls).record(duration_ns) };
+    // SAFETY: a live per-CPU map value of this type, to whose words every writer adds atomically.
+    unsafe {
+        maps::add(&raw mut (*stalls).sum_ns, duration_ns);
+        add_one(&raw mut (*stalls).stalls);
+    }
     true
 }

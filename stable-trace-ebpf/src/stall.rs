@@ -8,13 +8,13 @@ use aya_ebpf::{
 };
 use stable_trace_common::{
     counter::Counter,
-    histogram::{Histogram, HistogramKey},
+    histogram::{Histogram, HistogramKey, bucket},
     record::StallRecord,
     waiter::Waiter,
 };
 
 use crate::{
-    maps::{EVENTS, count, wake_up},
+    maps::{self, EVENTS, add_one, count, wake_up},
     path, process,
 };
 
@@ -82,8 +82,18 @@ fn add(key: &HistogramKey, duration_ns: u64) -> bool {
     let Some(histogram) = HISTOGRAMS.get_ptr_mut(key) else {
         return false;
     };
-    // SAFETY: a live per-CPU map value of this type. Without preemption this CPU has one writer at a
-    // time; a program that is preempted here may overwrite what another one adds meanwhile.
-    unsafe { (*histogram).record(duration_ns) };
+    // SAFETY: a live per-CPU map value of this type, whose counts every writer adds to atomically. The maximum of a
+    // program that preempts this one between the load and the store may be lost.
+    unsafe {
+        let buckets = &raw mut (*histogram).buckets;
+        // The verifier refuses a program that contains the panic of an index.
+        if let Some(stalls) = (*buckets).get_mut(bucket(duration_ns)) {
+            add_one(&raw mut *stalls);
+        }
+        maps::add(&raw mut (*histogram).sum_ns, duration_ns);
+        if duration_ns > (*histogram).max_ns {
+            (*histogram).max_ns = duration_ns;
+        }
+    }
     true
 }

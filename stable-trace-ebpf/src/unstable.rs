@@ -20,7 +20,7 @@ use stable_trace_common::{
 
 use crate::{
     filter, folio,
-    maps::{EVENTS, add_to_counter, checks_data, count, wake_up},
+    maps::{self, EVENTS, add_to_counter, checks_data, count, wake_up},
     members::{offset, offsets, read_or_zero},
     path, process, stack,
 };
@@ -167,7 +167,7 @@ impl Writer {
             let task = unsafe { bpf_get_current_task() };
             path::send(inode, page);
             process::leader_name(task, pid_tgid, &mut writer.process);
-            writer.stack = stack::store_current(ctx);
+            writer.stack = stack::of_writer(ctx);
         }
         Some(writer)
     }
@@ -231,8 +231,7 @@ fn add(key: &UnstableKey, writes: u64) -> bool {
     let Some(value) = UNSTABLE_WRITES.get_ptr_mut(key) else {
         return false;
     };
-    // SAFETY: a live per-CPU map value. Without preemption this CPU has one writer at a time; a program
-    // that is preempted here may overwrite what another one adds meanwhile.
-    unsafe { *value += writes };
+    // SAFETY: a live, aligned per-CPU map value, to which every writer adds atomically.
+    unsafe { maps::add(value, writes) };
     true
 }

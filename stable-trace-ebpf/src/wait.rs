@@ -20,7 +20,7 @@ use stable_trace_common::{
     counter::Counter,
     folio::Folio,
     offsets::ABSENT,
-    task::process_and_thread,
+    task::{COMM_LEN, process_and_thread},
     waiter::{ASLEEP, AWAKE, ENTERED, Waiter},
 };
 
@@ -78,12 +78,15 @@ pub(crate) fn entered(ctx: &impl OnStack, now: u64, task: u64, folio: &Folio, in
         // is running here.
         let waiter = unsafe { &mut *waiter };
         if RETURNS_PROBED.load() != 0 {
-            if waiter.folio == *folio {
+            let same_task = waiter.pid_tgid == pid_tgid;
+            if same_task && waiter.folio == *folio && waiter.stack_end == stack_end {
                 // Another iteration: the task was woken, and the folio is under writeback again.
                 count(Counter::Repeated);
                 return;
             }
+            // The task may have another name since, or a new task the address of an old one.
             count(Counter::ReturnsMissed);
+            name(waiter, task, pid_tgid, comm);
         } else {
             if waiter.phase == AWAKE && waiter.folio == *folio && waiter.stack == stack {
                 // Another iteration: the task was woken, and the folio is under writeback again.
@@ -111,12 +114,7 @@ pub(crate) fn entered(ctx: &impl OnStack, now: u64, task: u64, folio: &Folio, in
         };
         // SAFETY: as above.
         let waiter = unsafe { &mut *waiter };
-        waiter.pid_tgid = pid_tgid;
-        // SAFETY: no pointer is involved.
-        waiter.cgroup_id = unsafe { bpf_get_current_cgroup_id() };
-        waiter.comm = comm;
-        waiter.process = comm;
-        process::leader_name(task, pid_tgid, &mut waiter.process);
+        name(waiter, task, pid_tgid, comm);
         waiter
     };
     waiter.folio = *folio;
@@ -126,6 +124,17 @@ pub(crate) fn entered(ctx: &impl OnStack, now: u64, task: u64, folio: &Folio, in
     waiter.stack_end = stack_end;
     waiter.stack = stack;
     waiter.phase = ENTERED;
+}
+
+/// Says who waits: the current task.
+#[inline(always)]
+fn name(waiter: &mut Waiter, task: u64, pid_tgid: u64, comm: [u8; COMM_LEN]) {
+    waiter.pid_tgid = pid_tgid;
+    // SAFETY: no pointer is involved.
+    waiter.cgroup_id = unsafe { bpf_get_current_cgroup_id() };
+    waiter.comm = comm;
+    waiter.process = comm;
+    process::leader_name(task, pid_tgid, &mut waiter.process);
 }
 
 /// Adds an entry of the current task, to be filled in place: a second copy would not fit on the stack.

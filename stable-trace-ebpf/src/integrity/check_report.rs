@@ -7,7 +7,7 @@ use aya_ebpf::{
     bindings::BPF_ANY,
     helpers::bpf_get_current_task,
     macros::{kprobe, map},
-    maps::{LruHashMap, PerCpuArray},
+    maps::LruHashMap,
     programs::ProbeContext,
 };
 use stable_trace_common::{
@@ -18,13 +18,14 @@ use stable_trace_common::{
     },
 };
 
-use crate::{maps::count_anywhere, members::read};
+use crate::{maps::count, members::read};
 
-/// The check that a driver last reported on this CPU.
+/// The check that a driver last reported in a task, or in an interrupt of it, by `task_struct`, for the latest tasks. Not
+/// by CPU: a completion in a thread can be preempted, and go on on another CPU.
 #[map]
-static DRIVER_REPORTS: PerCpuArray<FailedCheck> = PerCpuArray::with_max_entries(1, 0);
+static DRIVER_REPORTS: LruHashMap<u64, FailedCheck> = LruHashMap::with_max_entries(1024, 0);
 
-/// The check whose failure a task last logged, by `task_struct`, for the latest tasks.
+/// The check whose failure a task last logged, as above.
 #[map]
 static LOGGED_CHECKS: LruHashMap<u64, FailedCheck> = LruHashMap::with_max_entries(1024, 0);
 
@@ -50,7 +51,7 @@ const _: () = assert!(size_of::<FailedCheck>() == 16);
 
 /// `bool scsi_normalize_sense(const u8 *sense_buffer, int sb_len, struct scsi_sense_hdr *sshdr)`
 /// [`scsi_common`] (6.1 to 7.3), built in (5.10). `scsi_io_completion` calls it, and then
-/// `blk_update_request` on the same CPU, with no other completion in between.
+/// `blk_update_request`, with no other completion in between.
 #[kprobe]
 fn integrity_sense(ctx: ProbeContext) -> u32 {
     let (Some(sense), Some(length)) = (ctx.arg::<u64>(0), ctx.arg::<u32>(1)) else {
@@ -59,11 +60,7 @@ fn integrity_sense(ctx: ProbeContext) -> u32 {
     let sense = read::<[u8; SENSE_BYTES]>(sense);
     let check = sense.ok().and_then(|sense| sense_check(&sense, length));
     // Sense data about anything else clears the report before it.
-    set_report(check.map_or(FailedCheck::NONE, |check| FailedCheck {
-        source: SCSI,
-        check,
-        seed: 0,
-    }));
+    set_report(check.map(|check| FailedCheck { source: SCSI, check, seed: 0 }));
     0
 }
 
@@ -72,11 +69,7 @@ fn integrity_sense(ctx: ProbeContext) -> u32 {
 #[kprobe]
 fn integrity_nvme_status(ctx: ProbeContext) -> u32 {
     let check = ctx.arg::<u32>(0).and_then(nvme_check);
-    set_report(check.map_or(FailedCheck::NONE, |check| FailedCheck {
-        source: NVME,
-        check,
-        seed: 0,
-    }));
+    set_report(check.map(|check| FailedCheck { source: NVME, check, seed: 0 }));
     0
 }
 
@@ -101,7 +94,7 @@ fn integrity_log(ctx: ProbeContext) -> u32 {
     let task = unsafe { bpf_get_current_task() };
     let logged = FailedCheck { source: VERIFY, check, seed };
     if LOGGED_CHECKS.insert(task, logged, u64::from(BPF_ANY)).is_err() {
-        count_anywhere(Counter::SubmittersFull);
+        count(Counter::SubmittersFull);
     }
     0
 }
@@ -123,23 +116,31 @@ pub(super) fn take_logged() -> FailedCheck {
     }
 }
 
+/// Replaces the report of the current task, or removes it.
 #[inline(always)]
-fn set_report(check: FailedCheck) {
-    if let Some(slot) = DRIVER_REPORTS.get_ptr_mut(0) {
-        // SAFETY: a live per-CPU map value of this type. The driver that is probed goes on to the
-        // failure on this CPU; a value that another program writes in between is a report as well.
-        unsafe { *slot = check };
+fn set_report(check: Option<FailedCheck>) {
+    // SAFETY: no pointer is involved.
+    let task = unsafe { bpf_get_current_task() };
+    let Some(check) = check else {
+        // Fails if there is none.
+        let _ = DRIVER_REPORTS.remove(task);
+        return;
+    };
+    if DRIVER_REPORTS.insert(task, check, u64::from(BPF_ANY)).is_err() {
+        count(Counter::SubmittersFull);
     }
 }
 
-/// Takes the failed check that a driver last reported on this CPU.
+/// Takes the failed check that a driver last reported in the current task.
 #[inline(always)]
 pub(super) fn take_reported() -> FailedCheck {
-    let Some(slot) = DRIVER_REPORTS.get_ptr_mut(0) else {
+    // SAFETY: no pointer is involved.
+    let task = unsafe { bpf_get_current_task() };
+    // SAFETY: only this task, and interrupts of it that run to their end, write its entry.
+    let Some(reported) = unsafe { DRIVER_REPORTS.get(task) }.copied() else {
         return FailedCheck::NONE;
     };
-    // SAFETY: as in `set_report`.
-    let reported = unsafe { *slot };
-    set_report(FailedCheck::NONE);
-    if reported.source == BLOCK { FailedCheck::NONE } else { reported }
+    // May only fail if the entry has been evicted.
+    let _ = DRIVER_REPORTS.remove(task);
+    reported
 }

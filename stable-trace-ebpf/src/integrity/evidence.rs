@@ -27,7 +27,7 @@ use super::{
     volatile::VolatileCell,
 };
 use crate::{
-    maps::count_anywhere,
+    maps::count,
     members::{offset, offsets, read_or_zero, word, word_32},
 };
 
@@ -69,7 +69,7 @@ pub(super) fn take<const LOOPED: bool>(ctx: &mut LoopCtx) {
         return;
     }
     if !has_room() || !is_within_rate(ctx.now) {
-        count_anywhere(Counter::EvidenceSkipped);
+        count(Counter::EvidenceSkipped);
         return;
     }
     copy::<LOOPED, CopyTuples>(TUPLES, ctx);
@@ -77,7 +77,7 @@ pub(super) fn take<const LOOPED: bool>(ctx: &mut LoopCtx) {
     copy::<LOOPED, CopyData>(DATA_AGAIN, ctx);
     // SAFETY: the loop's caller owns it.
     if unsafe { (*ctx.walk).evidence_lost.get() } != 0 {
-        count_anywhere(Counter::EvidenceSkipped);
+        count(Counter::EvidenceSkipped);
     }
 }
 
@@ -85,7 +85,7 @@ pub(super) fn take<const LOOPED: bool>(ctx: &mut LoopCtx) {
 #[inline(always)]
 pub(super) fn skip() {
     if TAKE_EVIDENCE.load() != 0 {
-        count_anywhere(Counter::EvidenceSkipped);
+        count(Counter::EvidenceSkipped);
     }
 }
 

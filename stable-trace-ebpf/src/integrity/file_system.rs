@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     folio::{btrfs_offsets, identify_file_system},
-    maps::count_anywhere,
+    maps::count,
     members::{make_unknown, member, offset, offsets, read, read_or_zero},
     path,
 };
@@ -74,7 +74,7 @@ fn btrfs_log(ctx: ProbeContext) -> u32 {
     let task = unsafe { bpf_get_current_task() };
     let file = LoggedFile { fs, root, ino, at };
     if LOGGED_FILES.insert(task, file, u64::from(BPF_ANY)).is_err() {
-        count_anywhere(Counter::SubmittersFull);
+        count(Counter::SubmittersFull);
     }
     0
 }

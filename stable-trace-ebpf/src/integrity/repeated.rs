@@ -7,7 +7,7 @@ use aya_ebpf::{bindings::BPF_ANY, macros::map, maps::LruHashMap};
 use stable_trace_common::counter::Counter;
 
 use super::page_loop::{CONTINUE, LoopCtx, STOP, Step};
-use crate::maps::{count_anywhere, may_be_stacked_on};
+use crate::maps::{count, may_be_stacked_on};
 
 /// The pages of the latest failures, by the address of their `struct page`.
 #[map]
@@ -77,7 +77,7 @@ impl Step for Remember {
         };
         let entry = FailedPage { time_ns: ctx.now, dev: failure.key.dev, unused: 0 };
         if FAILED_PAGES.insert(page, entry, u64::from(BPF_ANY)).is_err() {
-            count_anywhere(Counter::FailedPagesFull);
+            count(Counter::FailedPagesFull);
         }
         CONTINUE
     }

@@ -27,7 +27,7 @@ use super::{
     walk::{PageWalk, WalkSlot},
 };
 use crate::{
-    maps::{EVENTS, add_one, count_anywhere, wake_up},
+    maps::{EVENTS, add_one, count, wake_up},
     members::{make_unknown, offset, offsets},
 };
 
@@ -62,7 +62,7 @@ pub(super) fn report_failure<const LOOPED: bool>(slot: WalkSlot, mut failure: Fa
     let is_whole = walk.left.get() == 0;
     for_each_page::<LOOPED, FindOnLowerDevice>(&mut ctx);
     if ctx.repeated == REPEATED || (failure.passed_on != 0 && !is_whole) {
-        count_anywhere(Counter::IntegrityRepeated);
+        count(Counter::IntegrityRepeated);
     } else {
         for_each_page::<LOOPED, Remember>(&mut ctx);
         count_failure(&failure.key);
@@ -92,7 +92,7 @@ pub(super) fn count_failure(key: &IntegrityKey) {
     // Fails if the map is full, or if another CPU was first: the next look-up tells which.
     let _ = INTEGRITY_ERRORS.insert(key, 0, u64::from(BPF_NOEXIST));
     if !add(key) {
-        count_anywhere(Counter::IntegrityFull);
+        count(Counter::IntegrityFull);
     }
 }
 
@@ -137,7 +137,7 @@ pub(super) fn reserve_record(
     now: u64,
 ) -> Option<RingBufEntry<IntegrityRecord>> {
     let Some(mut entry) = EVENTS.reserve::<IntegrityRecord>(0) else {
-        count_anywhere(Counter::IntegrityLost);
+        count(Counter::IntegrityLost);
         return None;
     };
     let record = entry.as_mut_ptr();
@@ -176,5 +176,5 @@ fn forget_submitter(entry: &mut RingBufEntry<IntegrityRecord>, submitters: u64) 
 #[inline(always)]
 pub(super) fn submit_record(entry: RingBufEntry<IntegrityRecord>) {
     entry.submit(wake_up());
-    count_anywhere(Counter::IntegrityStreamed);
+    count(Counter::IntegrityStreamed);
 }

@@ -12,7 +12,7 @@ use stable_trace_common::{counter::Counter, task::COMM_LEN};
 use super::bio::own_iter;
 use crate::{
     filter,
-    maps::count_anywhere,
+    maps::count,
     members::{member, offsets, word},
 };
 
@@ -92,6 +92,6 @@ fn submitted(bio: u64, start: u64) {
         comm: filter::current_comm(),
     };
     if SUBMITTERS.insert(bio, submitter, u64::from(BPF_ANY)).is_err() {
-        count_anywhere(Counter::SubmittersFull);
+        count(Counter::SubmittersFull);
     }
 }

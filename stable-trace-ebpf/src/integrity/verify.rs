@@ -29,7 +29,7 @@ use super::{
     walk::WalkSlot,
 };
 use crate::{
-    maps::count_anywhere,
+    maps::count,
     members::{member, offset, offsets, word_32},
 };
 
@@ -228,7 +228,7 @@ fn save(arguments: [u64; 2]) {
     // SAFETY: no pointer is involved.
     let task = unsafe { bpf_get_current_task() };
     if VERIFICATIONS.insert(task, arguments, u64::from(BPF_ANY)).is_err() {
-        count_anywhere(Counter::SubmittersFull);
+        count(Counter::SubmittersFull);
     }
 }
 

@@ -9,7 +9,10 @@ use aya_ebpf::{macros::map, maps::PerCpuArray};
 use stable_trace_common::integrity::RUNS;
 
 use super::{failure::Failure, volatile::VolatileCell};
-use crate::members::{member, offsets};
+use crate::{
+    members::{member, offsets},
+    owner::Owner,
+};
 
 /// Pages of a failure that are walked: 1 MiB. Most failures have fewer.
 pub(super) const MAX_PAGES: u32 = 256;
@@ -35,8 +38,8 @@ const SLOTS: u32 = 4;
 /// The walk of one kind of program on one CPU.
 #[repr(C)]
 pub(super) struct PageWalk {
-    /// 1 while a walk is under way. A program that interrupts it, or preempts it, has no walk.
-    busy: VolatileCell<u64>,
+    /// A program that interrupts a walk, or preempts it, has none.
+    owner: Owner,
     pub(super) bio: VolatileCell<u64>,
     /// Address of the bio's vector.
     pub(super) vec: VolatileCell<u64>,
@@ -81,20 +84,15 @@ impl PageWalk {
     #[inline(always)]
     pub(super) fn take(slot: WalkSlot) -> Option<&'static mut Self> {
         let walk = PAGE_WALKS.get_ptr_mut(slot as u32)?;
-        // SAFETY: a live per-CPU map value of this type. `busy` keeps out a program that interrupts or
-        // preempts this one.
+        // SAFETY: a live per-CPU map value of this type, whose owner alone uses it.
         let walk = unsafe { &mut *walk };
-        if walk.busy.get() != 0 {
-            return None;
-        }
-        walk.busy.set(1);
-        Some(walk)
+        walk.owner.take().then_some(walk)
     }
 
     /// Gives the walk back.
     #[inline(always)]
     pub(super) fn release(&mut self) {
-        self.busy.set(0);
+        self.owner.release();
     }
 
     /// The page of that index; `None` after the last one.

@@ -89,8 +89,7 @@ pub(super) fn recognise(end: u64, table: u32) -> u64 {
     if bytes == 0 || failed != 0 {
         return 0;
     }
-    // SAFETY: a live map value. No program that uses it interrupts another. A program that is preempted may
-    // find the stack of another task here, as in `walk`.
+    // SAFETY: a live map value. One program uses the buffer of a table, and no other task runs it on this CPU meanwhile.
     let window = unsafe { &*window };
     for layout in &layouts.layouts {
         // SAFETY: a reference is valid to read. The agent changes the word meanwhile.

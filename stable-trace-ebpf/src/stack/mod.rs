@@ -17,16 +17,26 @@ use stable_trace_common::{
 
 pub(crate) use self::layout::OnStack;
 use self::layout::Walked;
-use crate::maps::count;
+use crate::{maps::count, owner::Owner};
 
 /// Every distinct kernel stack, by [`Stack::id`].
 #[map]
 static STACKS: HashMap<u64, Stack> = HashMap::with_max_entries(4_096, 0);
 
 /// Buffers that stacks are walked into, for [`AT_BEGIN`] and [`AT_SWITCH`]: the stack of a BPF program has only
-/// 512 bytes.
+/// 512 bytes. One program uses each, and no other task runs that program on this CPU meanwhile.
 #[map]
 static STACK_BUFFERS: PerCpuArray<Stack> = PerCpuArray::with_max_entries(TABLES, 0);
+
+/// The buffer for stacks of writers, which several programs share that may preempt each other.
+#[map]
+static WRITER_STACK_BUFFER: PerCpuArray<SharedBuffer> = PerCpuArray::with_max_entries(1, 0);
+
+#[repr(C)]
+struct SharedBuffer {
+    owner: Owner,
+    stack: Stack,
+}
 
 /// The machine code of the functions that a wait sleeps in, as `[start, end)` pairs, from
 /// `/proc/kallsyms`: `folio_wait_writeback` and its killable variant, or `wait_on_page_writeback`
@@ -41,15 +51,6 @@ const IN_WAIT: u64 = 1;
 /// `io_schedule`, `folio_wait_bit_common`, `folio_wait_bit` and the tracer's own frames lie between.
 const DEPTH_OF_WAIT: usize = 12;
 
-/// What [`walk_and_store`] found.
-struct Stored {
-    /// The stack's id.
-    id: u64,
-    /// Whether no task had this stack before.
-    new: bool,
-    stack: &'static Stack,
-}
-
 /// The id of the current kernel stack, or of one whose inner frames are the same as far as they decide why
 /// the task waits. 0 if it could not be walked or stored. `end` is its inner end.
 #[inline(always)]
@@ -58,38 +59,51 @@ pub(crate) fn of_wait(ctx: &impl EbpfContext, end: u64) -> u64 {
     if known != 0 {
         return known;
     }
-    let Some(Stored { id, new, stack }) = walk_and_store(ctx) else {
+    let Some(stack) = buffer(AT_BEGIN) else {
         return 0;
     };
+    if !walk(ctx, stack, FRAMES) {
+        return 0;
+    }
     count(Counter::StacksWalked);
-    layout::sample(&Walked { end, begin_end: end, table: AT_BEGIN, stack, id, new });
+    let (id, new) = store(stack);
+    if id != 0 {
+        layout::sample(&Walked { end, begin_end: end, table: AT_BEGIN, stack, id, new });
+    }
     id
 }
 
-/// Stores the current kernel stack and returns its id; 0 if it could not be walked or stored.
+/// Stores the current kernel stack, that of a writer, and returns its id; 0 if it could not be walked or stored.
 #[inline(always)]
-pub(crate) fn store_current(ctx: &impl EbpfContext) -> u64 {
-    walk_and_store(ctx).map_or(0, |stored| stored.id)
+pub(crate) fn of_writer(ctx: &impl EbpfContext) -> u64 {
+    let Some(buffer) = WRITER_STACK_BUFFER.get_ptr_mut(0) else {
+        return 0;
+    };
+    // SAFETY: a live map value of this type, whose owner alone uses it.
+    let buffer = unsafe { &mut *buffer };
+    if !buffer.owner.take() {
+        count(Counter::StackFailed);
+        return 0;
+    }
+    let id = if walk(ctx, &mut buffer.stack, FRAMES) { store(&buffer.stack).0 } else { 0 };
+    buffer.owner.release();
+    id
 }
 
-/// Walks the current kernel stack and stores it. `None` if either failed.
+/// Stores a stack. Returns its id, 0 if there is no room, and whether no task had this stack before.
 #[inline(always)]
-fn walk_and_store(ctx: &impl EbpfContext) -> Option<Stored> {
-    let Some(stack) = walk(ctx, AT_BEGIN, FRAMES) else {
-        count(Counter::StackFailed);
-        return None;
-    };
+fn store(stack: &Stack) -> (u64, bool) {
     let id = stack.id();
     if STACKS.get_ptr(id).is_some() {
-        return Some(Stored { id, new: false, stack });
+        return (id, false);
     }
     match STACKS.insert(id, stack, u64::from(BPF_NOEXIST)) {
-        Ok(()) => Some(Stored { id, new: true, stack }),
+        Ok(()) => (id, true),
         // Another CPU has just stored the same stack.
-        Err(_) if STACKS.get_ptr(id).is_some() => Some(Stored { id, new: false, stack }),
+        Err(_) if STACKS.get_ptr(id).is_some() => (id, false),
         Err(_) => {
             count(Counter::StacksFull);
-            None
+            (0, false)
         }
     }
 }
@@ -123,23 +137,41 @@ pub(crate) fn in_wait(ctx: &impl OnStack, task: &SwitchedOut) -> bool {
     if left && if preempted { has_slept } else { !layout::is_checked() } {
         return false;
     }
-    let Some(stack) = walk(ctx, AT_SWITCH, DEPTH_OF_WAIT) else {
-        count(Counter::StackFailed);
+    let Some(stack) = buffer(AT_SWITCH) else {
         return false;
     };
+    if !walk(ctx, stack, DEPTH_OF_WAIT) {
+        return false;
+    }
     count(Counter::StacksWalked);
-    for frame in stack.frames.iter().take(DEPTH_OF_WAIT) {
-        if in_wait_text(*frame) {
-            // The address in the function where a task was preempted is in its registers, which are elsewhere.
-            if !preempted {
-                // A task that has not left the function after all is reported always.
-                let (table, id, new) = (AT_SWITCH, IN_WAIT, left);
-                layout::sample(&Walked { end, begin_end, table, stack, id, new });
-            }
-            return true;
+    if has_wait_function(&stack.frames[..DEPTH_OF_WAIT]) {
+        // The address in the function where a task was preempted is in its registers, which are elsewhere.
+        if !preempted {
+            // A task that has not left the function after all is reported always.
+            let (table, id, new) = (AT_SWITCH, IN_WAIT, left);
+            layout::sample(&Walked { end, begin_end, table, stack, id, new });
         }
+        return true;
+    }
+    // A task that is about to sleep first submits what it has plugged (`io_schedule_prepare`, kernel/sched/core.c, 5.10
+    // to 7.3), and may be preempted deep in a driver.
+    if left || stack.frames[DEPTH_OF_WAIT - 1] == 0 || !walk(ctx, stack, FRAMES) {
+        return false;
+    }
+    if has_wait_function(&stack.frames[DEPTH_OF_WAIT..]) {
+        return true;
+    }
+    if stack.frames[FRAMES - 1] != 0 {
+        // Deeper than any stack of a wait that was seen: it is not known whether it goes on.
+        count(Counter::StackFailed);
     }
     false
+}
+
+/// Whether one of these frames is in a function that waits sleep in.
+#[inline(always)]
+fn has_wait_function(frames: &[u64]) -> bool {
+    frames.iter().any(|frame| in_wait_text(*frame))
 }
 
 /// Whether an address is in a function that waits sleep in.
@@ -149,19 +181,28 @@ fn in_wait_text(address: u64) -> bool {
     (address >= start && address < end) || (address >= other_start && address < other_end)
 }
 
-/// Walks the innermost `frames` of the current kernel stack into this CPU's slot, with zeros if there
-/// are fewer. The slot's further frames are those of an earlier walk.
+/// This CPU's buffer for the stacks of a table.
 #[inline(always)]
-fn walk(ctx: &impl EbpfContext, slot: u32, frames: usize) -> Option<&'static Stack> {
-    let stack = STACK_BUFFERS.get_ptr_mut(slot)?;
-    // SAFETY: the slot is a live map value of this type. No program that uses it interrupts another.
-    // A program that is preempted may find it overwritten with the stack of another task.
-    let stack = unsafe { &mut *stack };
-    let buffer = stack.frames.get_mut(..frames)?;
-    let size = u32::try_from(size_of_val(buffer)).ok()?;
-    // The helper fills the frames after the last one with zeros (`__bpf_get_stack`, kernel/bpf/stackmap.c, 5.10
-    // to 7.3).
-    // SAFETY: the context is this program's, and the buffer has `size` bytes.
-    let bytes = unsafe { bpf_get_stack(ctx.as_ptr(), buffer.as_mut_ptr().cast(), size, 0) };
-    (bytes > 0).then_some(stack)
+fn buffer(table: u32) -> Option<&'static mut Stack> {
+    let stack = STACK_BUFFERS.get_ptr_mut(table)?;
+    // SAFETY: a live map value of this type, which only the running program uses.
+    Some(unsafe { &mut *stack })
+}
+
+/// Walks the innermost `frames` of the current kernel stack into a buffer, with zeros if there are fewer. Further frames
+/// stay as they are. False, and counted, if that failed.
+#[inline(always)]
+fn walk(ctx: &impl EbpfContext, stack: &mut Stack, frames: usize) -> bool {
+    let walked = stack.frames.get_mut(..frames).map_or(0, |buffer| {
+        #[expect(clippy::cast_possible_truncation, reason = "256 at most")]
+        let size = size_of_val(buffer) as u32;
+        // The helper fills the frames after the last one with zeros (`__bpf_get_stack`, kernel/bpf/stackmap.c, 5.10
+        // to 7.3).
+        // SAFETY: the context is this program's, and the buffer has `size` bytes.
+        unsafe { bpf_get_stack(ctx.as_ptr(), buffer.as_mut_ptr().cast(), size, 0) }
+    });
+    if walked <= 0 {
+        count(Counter::StackFailed);
+    }
+    walked > 0
 }
