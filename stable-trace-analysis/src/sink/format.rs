@@ -32,10 +32,29 @@ pub(crate) fn percent(confidence: f64) -> String {
     format!("{:.0} %", confidence.clamp(0.0, 1.0) * 100.0)
 }
 
-/// Replaces control characters, so that names from outside cannot send escape sequences to the
-/// terminal.
-pub(crate) fn sanitize(text: &str) -> String {
-    text.chars().map(|char| if char.is_control() { '\u{fffd}' } else { char }).collect()
+/// Writes characters that act on a terminal as Rust does, such as `\u{1b}`: names from outside must not send escape
+/// sequences, and must not look like other names.
+#[must_use]
+pub fn sanitize(text: &str) -> String {
+    let mut sane = String::with_capacity(text.len());
+    for char in text.chars() {
+        if acts_on_terminal(char) {
+            sane.extend(char.escape_default());
+        } else {
+            sane.push(char);
+        }
+    }
+    sane
+}
+
+/// Whether a character is a control character, separates lines, or sets the direction of the text around it (Unicode
+/// Standard Annex 9, "Directional Formatting Characters").
+pub(crate) fn acts_on_terminal(char: char) -> bool {
+    char.is_control()
+        || matches!(
+            char,
+            '\u{61c}' | '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+        )
 }
 
 #[cfg(test)]
@@ -60,6 +79,7 @@ mod tests {
 
     #[test]
     fn a_name_cannot_control_the_terminal() {
-        assert_eq!(sanitize("a\x1b[2Jb\n"), "a\u{fffd}[2Jb\u{fffd}");
+        assert_eq!(sanitize("a\x1b[2Jb\n\u{9b}1m"), r"a\u{1b}[2Jb\n\u{9b}1m");
+        assert_eq!(sanitize("txt.\u{202e}exe é"), r"txt.\u{202e}exe é");
     }
 }

@@ -2,7 +2,10 @@
 
 use std::io::{self, Write};
 
-use super::EventSink;
+use serde::Serialize as _;
+use serde_json::{Serializer, ser::Formatter};
+
+use super::{EventSink, format::acts_on_terminal};
 use crate::event::Line;
 
 /// Writes a stream as JSON lines.
@@ -19,7 +22,8 @@ impl<W: Write> JsonSink<W> {
 
 impl<W: Write> EventSink for JsonSink<W> {
     fn line(&mut self, line: &Line) -> io::Result<()> {
-        serde_json::to_writer(&mut self.out, line).map_err(io::Error::from)?;
+        let mut serializer = Serializer::with_formatter(&mut self.out, Printable);
+        line.serialize(&mut serializer).map_err(io::Error::from)?;
         self.out.write_all(b"\n")
     }
 
@@ -28,10 +32,53 @@ impl<W: Write> EventSink for JsonSink<W> {
     }
 }
 
+/// Escapes what would act on a terminal. JSON itself asks for it below U+0020 only.
+struct Printable;
+
+impl Formatter for Printable {
+    fn write_string_fragment<W: Write + ?Sized>(
+        &mut self,
+        writer: &mut W,
+        mut fragment: &str,
+    ) -> io::Result<()> {
+        if fragment.bytes().all(|byte| byte < 0x7f) {
+            return writer.write_all(fragment.as_bytes());
+        }
+        while let Some((before, active)) =
+            fragment.char_indices().find(|(_, char)| acts_on_terminal(*char))
+        {
+            // All of them have one UTF-16 unit.
+            write!(writer, "{}\\u{:04x}", &fragment[..before], u32::from(active))?;
+            fragment = &fragment[before + active.len_utf8()..];
+        }
+        writer.write_all(fragment.as_bytes())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Event, Lost};
+    use crate::{
+        event::{Event, Lost, Start},
+        units::Timestamp,
+    };
+
+    #[test]
+    fn nothing_acts_on_a_terminal() {
+        let name = "a\u{7f}b\u{9b}2J\u{202e}é\x1b\n\"";
+        let start = Start { hostname: name.to_owned(), ..Start::default() };
+        let line = Line {
+            seq: 1,
+            time: Timestamp::default(),
+            monotonic_ns: None,
+            event: Event::Start(start),
+        };
+        let mut out = Vec::new();
+        JsonSink::new(&mut out).line(&line).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.contains(r#""a\u007fb\u009b2J\u202eé\u001b\n\"""#), "{text}");
+        assert_eq!(serde_json::from_str::<Line>(&text).unwrap(), line);
+    }
 
     #[test]
     fn a_line_is_an_object_with_type_seq_and_time() {

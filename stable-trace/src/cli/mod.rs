@@ -15,7 +15,7 @@ use std::{
 use clap::{CommandFactory as _, Parser as _};
 use env_logger::Target;
 use log::LevelFilter;
-use stable_trace_analysis::error_chain::ErrorChain;
+use stable_trace_analysis::{error_chain::ErrorChain, sink::format::sanitize};
 
 use options::{Cli, Color, Command, Format, Verbosity};
 use stderr::Messages;
@@ -83,7 +83,9 @@ fn log_to_stderr(verbosity: &Verbosity, color: bool) {
         .format(move |out, record| {
             let style = out.default_level_style(record.level());
             let level = record.level().as_str().to_ascii_lowercase();
-            writeln!(out, "stable-trace: {style}{level}{style:#}: {}", record.args())
+            // Messages name files, mounts and tasks.
+            let message = sanitize(&record.args().to_string());
+            writeln!(out, "stable-trace: {style}{level}{style:#}: {message}")
         })
         .init();
 }

@@ -19,7 +19,7 @@ use maud::{DOCTYPE, PreEscaped, html};
 use plotters::drawing::DrawingAreaErrorKind;
 
 use super::Report;
-use crate::event::Line;
+use crate::{event::Line, sink::format::sanitize};
 
 const STYLE: &str = include_str!("style.css");
 
@@ -68,7 +68,8 @@ pub fn page(
             }
         }
     };
-    Ok(page.into_string())
+    // Markup and style have none of these.
+    Ok(page.into_string().split('\n').map(sanitize).collect::<Vec<_>>().join("\n"))
 }
 
 #[cfg(test)]

@@ -111,7 +111,7 @@ fn a_stall_is_one_line_below_the_headings() {
             "ext4",
             "12",
             "3",
-            "wac\u{fffd}[42]"
+            r"wac\u{1b}[42]"
         ]
     );
 }
@@ -168,7 +168,7 @@ fn an_integrity_error_has_check_sectors_device_and_pages() {
     assert_eq!(
         text,
         "03:04:05.678901   EILSEQ  the guard check of a write failed: 16 sectors at 4096 of \
-         sd\u{fffd}a (seen by scsi); pages 3 to 4 of inode 12\n"
+         sd\\u{7}a (seen by scsi); pages 3 to 4 of inode 12\n"
     );
 }
 
