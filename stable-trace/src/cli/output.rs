@@ -1,9 +1,9 @@
 //! Opens outputs: the stream as text or JSON, to standard output or a file, and the recording.
 
 use std::{
-    fs::File,
+    fs::{self, File, OpenOptions},
     io::{self, BufWriter, IsTerminal as _, Write},
-    os::fd::AsFd as _,
+    os::{fd::AsFd as _, unix::fs::FileTypeExt as _},
     path::Path,
 };
 
@@ -39,7 +39,7 @@ pub(super) fn open_stream(
     color: Color,
 ) -> anyhow::Result<Destination> {
     let (out, terminal, output) = if let Some(path) = path {
-        let file = File::create(path)
+        let file = create(path)
             .with_context(|| format!("-o {}: cannot create the file", path.display()))?;
         (file, false, Output::File)
     } else {
@@ -54,6 +54,13 @@ pub(super) fn open_stream(
     );
     let stream = Stream::new(out, what, |text| renderer(format, text, terminal, color));
     Ok(Destination { output, written: stream.written(), sink: Box::new(stream) })
+}
+
+/// Creates or truncates a file. A FIFO is opened for reading too: so it needs no reader yet, and lines wait in it for one
+/// (fifo(7)).
+fn create(path: &Path) -> io::Result<File> {
+    let is_fifo = fs::metadata(path).is_ok_and(|found| found.file_type().is_fifo());
+    if is_fifo { OpenOptions::new().read(true).write(true).open(path) } else { File::create(path) }
 }
 
 /// Opens the recording of a run.

@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use crate::harness::process::{KillOnDrop, kill_with_parent, send_signal};
 use crate::harness::{
     Agent, Disk, Fs, Recording, Requirement, Scrape, Scratch, Test, TracefsInstance, Wac,
-    every_wait_is_accounted_for, host, wait_until,
+    every_wait_is_accounted_for, host, program, wait_until,
 };
 
 pub(crate) fn tests() -> Vec<Test> {
@@ -27,6 +27,7 @@ pub(crate) fn tests() -> Vec<Test> {
         native("a_reader_that_stops_holds_nothing_up", || stopped_reader(false)),
         native("a_reader_of_both_streams_that_stops_holds_nothing_up", || stopped_reader(true)),
         native("a_slow_reader_gets_every_line", slow_reader),
+        native("a_fifo_waits_for_its_reader", fifo).requires(Requirement::Program("mkfifo")),
         native("a_full_disk_ends_the_recording_only", || full_disk("run.jsonl", "1m")),
         native("a_full_disk_ends_the_compressed_recording_only", || {
             full_disk("run.jsonl.zst", "256k")
@@ -207,6 +208,25 @@ fn slow_reader() -> Result<()> {
     ensure!(summary.stalls_total == stalls(&lines), "{summary:#?}");
     ensure!(stalls(&lines) > 16_384, "too few stalls: {summary:#?}");
     every_wait_is_accounted_for(summary, waits.hits()?)
+}
+
+/// The command of the run is the reader, so nobody reads when the agent opens the FIFO.
+fn fifo() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let [fifo, first] = ["fifo", "first"].map(|name| folder.path().join(name));
+    program::run("mkfifo", &[&fifo.display().to_string()])?;
+    let output = Agent::command()
+        .args(["run", "--format=json", "--listen=off", "-o"])
+        .arg(&fifo)
+        .args(["--", "sh", "-c", "head -n 1 \"$0\" > \"$1\"; exit 7"])
+        .args([&fifo, &first])
+        .output()
+        .context("cannot start the agent")?;
+    let errors = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.code() == Some(7), "{}: {errors}", output.status);
+    let line: Line = serde_json::from_str(&fs::read_to_string(&first)?)?;
+    ensure!(matches!(line.event, Event::Start(_)), "{line:?}");
+    Ok(())
 }
 
 /// A small file system in memory. Unmounted on drop.
