@@ -18,6 +18,7 @@ pub(super) mod tls;
 use std::{
     io,
     net::{SocketAddr, TcpListener},
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -25,8 +26,8 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use stable_trace_analysis::event::Device;
-use tokio::sync::{mpsc, oneshot};
+use stable_trace_analysis::{error_chain::ErrorChain, event::Device};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     series::{Build, Registry},
@@ -57,6 +58,8 @@ pub struct EndpointConfig {
 pub struct Endpoint {
     address: SocketAddr,
     ready: Arc<AtomicBool>,
+    /// Web configurations to load.
+    reloads: mpsc::Sender<PathBuf>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -81,6 +84,7 @@ impl Endpoint {
         };
         let ready = Arc::new(AtomicBool::new(false));
         let (stop, stopped) = oneshot::channel();
+        let (reloads, reload_requests) = mpsc::channel(1);
         let routes_ready = Arc::clone(&ready);
         let (report, outcome) = std::sync::mpsc::sync_channel(1);
         let serve = move || {
@@ -96,9 +100,11 @@ impl Endpoint {
                 let EndpointConfig { snapshots, devices, build, web, limits } = config;
                 let registry = Registry::new(build.clone());
                 let scrapes = collector::spawn(Collector::new(snapshots, devices, registry));
+                let (web_changes, web) = watch::channel(Arc::new(web));
                 let routes = Arc::new(routes::Routes::new(scrapes, routes_ready, build, web));
                 tokio::select! {
                     () = connections::serve(listener, routes, limits) => {}
+                    () = reload(reload_requests, web_changes) => {}
                     // An error means that the `Endpoint` was dropped.
                     _ = stopped => {}
                 }
@@ -107,7 +113,7 @@ impl Endpoint {
         };
         let thread = thread::Builder::new().name("metrics".to_owned()).spawn(serve)?;
         outcome.recv().map_err(io::Error::other)?.map_err(io::Error::other)?;
-        Ok(Self { address, ready, stop: Some(stop), thread: Some(thread) })
+        Ok(Self { address, ready, reloads, stop: Some(stop), thread: Some(thread) })
     }
 
     /// The address that it listens on.
@@ -115,10 +121,37 @@ impl Endpoint {
         self.address
     }
 
+    /// Reads a web configuration and uses it from then on. If it is refused, a warning says why, and the present one
+    /// stays. The thread that reads it has no capabilities.
+    pub fn reload(&self, web_config: PathBuf) {
+        // A request that waits has the same effect.
+        let _ = self.reloads.try_send(web_config);
+    }
+
     /// Makes `/-/ready` succeed.
     pub fn set_ready(&self) {
         self.ready.store(true, Relaxed);
     }
+}
+
+/// Loads web configurations when they are asked for, for ever. A client that has a connection keeps its TLS session.
+async fn reload(mut requests: mpsc::Receiver<PathBuf>, web: watch::Sender<Arc<WebConfig>>) {
+    while let Some(path) = requests.recv().await {
+        let loaded = tokio::task::spawn_blocking(move || WebConfig::load(&path)).await;
+        match loaded {
+            Ok(Ok(config)) => {
+                web.send_replace(Arc::new(config));
+                log::info!("the web configuration was read again");
+            }
+            Ok(Err(error)) => {
+                log::warn!("the web configuration stays as it was: {}", ErrorChain(&error));
+            }
+            // The file was not read: the runtime ends.
+            Err(_) => {}
+        }
+    }
+    // The `Endpoint` is being dropped.
+    std::future::pending::<()>().await;
 }
 
 impl Drop for Endpoint {

@@ -58,6 +58,7 @@ pub(super) struct MetricsEndpoint {
     endpoint: Option<Endpoint>,
     requests: mpsc::Receiver<SnapshotRequest>,
     scheme: &'static str,
+    web_config: Option<PathBuf>,
 }
 
 impl MetricsEndpoint {
@@ -72,7 +73,7 @@ impl MetricsEndpoint {
             None => WebConfig::default(),
         };
         let Some(address) = options.address else {
-            return Ok(Self { endpoint: None, requests, scheme: "http" });
+            return Ok(Self { endpoint: None, requests, scheme: "http", web_config: None });
         };
         let scheme = if web.tls.is_some() { "https" } else { "http" };
         let inherited = if options.explicit { None } else { inherited_socket::take()? };
@@ -82,7 +83,7 @@ impl MetricsEndpoint {
                 log::warn!(
                     "no metrics: another process listens on {address}; `--listen 127.0.0.1:0` takes a free port"
                 );
-                return Ok(Self { endpoint: None, requests, scheme });
+                return Ok(Self { endpoint: None, requests, scheme, web_config: None });
             }
             Err(source) => return Err(EndpointError::Listen { address, source }),
         };
@@ -111,7 +112,8 @@ impl MetricsEndpoint {
             limits: ClientLimits::default(),
         };
         let endpoint = Endpoint::start(listener, config).map_err(EndpointError::Start)?;
-        let metrics = Self { endpoint: Some(endpoint), requests, scheme };
+        let web_config = options.web_config.clone();
+        let metrics = Self { endpoint: Some(endpoint), requests, scheme, web_config };
         if options.explicit
             && let Some(url) = metrics.url()
             // Not with `-q`.
@@ -124,6 +126,13 @@ impl MetricsEndpoint {
 
     pub(super) fn url(&self) -> Option<String> {
         Some(format!("{}://{}/metrics", self.scheme, self.endpoint.as_ref()?.address()))
+    }
+
+    /// Reads `--web-config` again.
+    pub(super) fn reload(&self) {
+        if let (Some(endpoint), Some(path)) = (&self.endpoint, &self.web_config) {
+            endpoint.reload(path.clone());
+        }
     }
 
     /// Makes `/-/ready` succeed.

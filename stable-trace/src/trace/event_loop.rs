@@ -12,7 +12,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::{
     emitter::Emitter,
-    ending::Ending,
+    ending::{Ending, Request},
     endpoint::{self, ListenOptions, MetricsEndpoint},
     outputs::{Destination, Outputs},
     privileges,
@@ -80,7 +80,12 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<ExitCode> {
 
     loop {
         let end_requested = tokio::select! {
-            () = ending.requested() => true,
+            request = ending.requested() => {
+                if request == Request::Reload {
+                    endpoint.reload();
+                }
+                request == Request::End
+            }
             event = subject.next() => match event? {
                 ChildEvent::Workload { time, workload } => {
                     emitter.emit_reported(time, Event::Workload(workload.clone()));

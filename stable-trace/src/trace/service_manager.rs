@@ -18,6 +18,9 @@ use std::{
 
 use super::tracer::Tracer;
 
+/// The variable with the manager's socket.
+const SOCKET: &str = "NOTIFY_SOCKET";
+
 /// How often the status is updated.
 const STATUS_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -40,6 +43,11 @@ struct Periodic {
     last: Instant,
 }
 
+/// Whether a service manager started this process, or one of its parents, and hears it.
+pub(super) fn is_present() -> bool {
+    std::env::var_os(SOCKET).is_some()
+}
+
 impl ServiceManager {
     /// Tells the one that `NOTIFY_SOCKET` names, if any, that the probes are attached.
     pub(super) fn notify_ready(tracer: &Tracer) -> Self {
@@ -51,7 +59,7 @@ impl ServiceManager {
     }
 
     fn from_environment() -> Self {
-        let connection = std::env::var_os("NOTIFY_SOCKET").and_then(|name| {
+        let connection = std::env::var_os(SOCKET).and_then(|name| {
             Connection::to(&name)
                 .inspect_err(|error| {
                     log::warn!(

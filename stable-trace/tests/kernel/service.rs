@@ -1,7 +1,8 @@
 //! The agent as a service: what it tells the manager, and the unit that packages install.
 
 use std::fs;
-use std::net::TcpListener;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
@@ -13,7 +14,7 @@ use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::harness::{Agent, Requirement, Scrape, Test, program};
+use crate::harness::{Agent, Requirement, Scrape, Test, program, wait_until};
 
 /// What the manager waits at most, in the test.
 const WATCHDOG: Duration = Duration::from_secs(2);
@@ -32,10 +33,79 @@ pub(crate) fn tests() -> Vec<Test> {
         Test::anywhere("a_socket_of_the_manager_serves_metrics", inherited_socket)
             .requires_all([Requirement::Root, Requirement::Agent, Requirement::Tracefs])
             .requires(Requirement::Program("bash")),
+        Test::anywhere("a_reload_reads_the_web_configuration", reload)
+            .requires_all([Requirement::Root, Requirement::Agent, Requirement::Tracefs])
+            .requires_all([Requirement::Program("setsid"), Requirement::Program("mkfifo")]),
         Test::native("the_unit_is_sound", unit_is_sound).requires(tool),
         Test::native("the_unit_exposes_little", unit_exposes_little).requires(tool),
         Test::native("the_unit_has_the_documented_capabilities", unit_has_capabilities),
     ]
+}
+
+/// A service has no controlling terminal: `setsid` gives it up.
+fn reload() -> Result<()> {
+    let manager = Manager::new()?;
+    let web = manager.path.with_file_name("web.yml");
+    let frames =
+        |value: &str| format!("http_server_config:\n  headers:\n    X-Frame-Options: {value}\n");
+    fs::write(&web, frames("deny"))?;
+    let agent = Agent::start_program(
+        Path::new("setsid"),
+        [
+            "env",
+            &format!("NOTIFY_SOCKET={}", manager.path.display()),
+            Agent::program().to_str().context("the agent's path is not UTF-8")?,
+            "trace",
+            "--listen=127.0.0.1:0",
+            "--web-config",
+            web.to_str().context("the path is not UTF-8")?,
+        ],
+    )?;
+    let url = agent.started().and_then(|start| start.metrics.clone()).context("no URL")?;
+    let address = url.trim_start_matches("http://").trim_end_matches("/metrics").to_owned();
+    ensure!(frame_options(&address)? == "deny", "{}", frame_options(&address)?);
+
+    fs::write(&web, frames("sameorigin"))?;
+    agent.signal(Signal::HUP)?;
+    let options_are = |value: &str| {
+        wait_until(|| {
+            let found = frame_options(&address)?;
+            Ok((found != value).then(|| format!("X-Frame-Options is {found}, not {value}")))
+        })
+    };
+    options_are("sameorigin")?;
+    // A file that is refused changes nothing. The write to the FIFO returns when the agent has opened it.
+    fs::remove_file(&web)?;
+    program::run("mkfifo", &[&web.display().to_string()])?;
+    agent.signal(Signal::HUP)?;
+    fs::write(&web, "tls_server_config: {cert_file: missing.pem, key_file: missing.pem}\n")?;
+    options_are("sameorigin")?;
+    // The next one is read after it.
+    fs::remove_file(&web)?;
+    fs::write(&web, frames("deny"))?;
+    agent.signal(Signal::HUP)?;
+    options_are("deny")?;
+    let recording = agent.stop()?;
+    let errors = &recording.errors;
+    ensure!(recording.status.success(), "{}: {errors}", recording.status);
+    ensure!(
+        errors.contains("the web configuration stays as it was") && errors.contains("missing.pem"),
+        "{errors}"
+    );
+    Ok(())
+}
+
+/// The header `X-Frame-Options` of a response.
+fn frame_options(address: &str) -> Result<String> {
+    let mut stream = TcpStream::connect(address).context("cannot connect")?;
+    stream.write_all(b"GET /-/healthy HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    let mut response = String::new();
+    stream.read_to_string(&mut response)?;
+    let value = response.lines().find_map(|line| {
+        let (name, value) = line.split_once(": ")?;
+        name.eq_ignore_ascii_case("X-Frame-Options").then(|| value.to_owned())
+    });
+    value.with_context(|| format!("no header: {response}"))
 }
 
 /// A service manager's socket.

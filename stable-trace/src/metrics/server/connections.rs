@@ -134,7 +134,7 @@ async fn serve_client(
     // Responses are written in one piece.
     let _ = stream.set_nodelay(true);
     let stream = MonitoredStream::new(stream, deadline.clone());
-    match &routes.web.tls {
+    match &routes.web().tls {
         None => serve_requests(stream, routes, deadline, full, limits).await,
         Some(tls) => match tls.accept(stream).await {
             Ok(stream) => serve_requests(stream, routes, deadline, full, limits).await,

@@ -15,7 +15,7 @@ use hyper::{
         ACCEPT, ALLOW, AUTHORIZATION, CONNECTION, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE,
     },
 };
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::{
     collector::{CollectError, Scrape, ScrapeSender},
@@ -40,7 +40,7 @@ pub(super) struct Routes {
     ready: Arc<AtomicBool>,
     build: Build,
     started: Instant,
-    pub(super) web: WebConfig,
+    web: watch::Receiver<Arc<WebConfig>>,
 }
 
 /// Status, content type and body of a response.
@@ -67,9 +67,14 @@ impl Routes {
         scrapes: ScrapeSender,
         ready: Arc<AtomicBool>,
         build: Build,
-        web: WebConfig,
+        web: watch::Receiver<Arc<WebConfig>>,
     ) -> Self {
         Self { scrapes, ready, build, started: Instant::now(), web }
+    }
+
+    /// The web configuration as it is now.
+    pub(super) fn web(&self) -> Arc<WebConfig> {
+        Arc::clone(&self.web.borrow())
     }
 
     pub(super) async fn answer(
@@ -89,7 +94,7 @@ impl Routes {
         *response.status_mut() = page.status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(page.content_type));
-        for (name, value) in &self.web.headers {
+        for (name, value) in &self.web().headers {
             headers.insert(name, value.clone());
         }
         if page.status == StatusCode::UNAUTHORIZED {
@@ -107,7 +112,7 @@ impl Routes {
     }
 
     async fn is_authorized(&self, request: &Request<Incoming>) -> bool {
-        match &self.web.passwords {
+        match &self.web().passwords {
             None => true,
             Some(passwords) => {
                 let authorization = request.headers().get(AUTHORIZATION);
