@@ -1,6 +1,34 @@
 //! Detects that modules were loaded or removed: their functions come and go with them.
 
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::{
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    os::unix::fs::MetadataExt as _,
+};
+
+/// A module from its loading to its removal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LoadedModule {
+    name: String,
+    /// The inode number of its folder in `/sys/module`, which sysfs gives only once (`__kernfs_new_node`,
+    /// fs/kernfs/dir.c, 5.10 to 7.3); `None` if it is not loaded.
+    folder: Option<u64>,
+}
+
+impl LoadedModule {
+    /// The module of this name, loaded or not.
+    pub(crate) fn find(name: &str) -> Self {
+        Self { name: name.to_owned(), folder: folder(name) }
+    }
+
+    /// Whether it is still loaded. False also if it was loaded again.
+    pub(crate) fn is_loaded(&self) -> bool {
+        self.folder.is_some() && folder(&self.name) == self.folder
+    }
+}
+
+fn folder(module: &str) -> Option<u64> {
+    Some(std::fs::metadata(format!("/sys/module/{module}")).ok()?.ino())
+}
 
 /// A number that changes when a module is loaded, removed, or loaded at another address.
 pub(crate) fn fingerprint() -> u64 {

@@ -48,22 +48,24 @@ pub(crate) enum KretprobeError {
 /// A kretprobe with its program. Drop removes it from the kernel.
 #[derive(Debug)]
 pub(crate) struct Kretprobe {
+    function: &'static str,
     name: String,
     event: Option<OwnedFd>,
 }
 
 impl Kretprobe {
     /// Defines a kretprobe on a symbol in the tracefs at `tracefs`, and attaches a loaded program of
-    /// type kprobe to it. On an error nothing remains.
+    /// type kprobe to it. On an error nothing remains. `function` is the name in the source.
     pub(crate) fn attach(
         tracefs: &Path,
+        function: &'static str,
         symbol: &str,
         program: BorrowedFd<'_>,
     ) -> Result<Self, KretprobeError> {
         let name = event_name(symbol, std::process::id());
         write_definition(tracefs, &format!("r{INSTANCES}:{GROUP}/{name} {symbol}"))?;
         // From here on, drop removes the definition.
-        let mut probe = Self { name, event: None };
+        let mut probe = Self { function, name, event: None };
         let path = tracefs.join(format!("events/{GROUP}/{}/id", probe.name));
         let id = fs::read_to_string(&path)
             .map_err(|source| KretprobeError::File { path: path.clone(), source })?;
@@ -72,6 +74,11 @@ impl Kretprobe {
         set_program(&event, program).map_err(KretprobeError::Event)?;
         probe.event = Some(event);
         Ok(probe)
+    }
+
+    /// The probed function's name in the source.
+    pub(crate) const fn function(&self) -> &'static str {
+        self.function
     }
 
     /// The missed calls: the last column of `kprobe_profile` (`probes_profile_seq_show`,

@@ -46,7 +46,8 @@ use crate::{
         tracefs::{TracefsError, with_tracefs},
     },
     probes::{
-        attach::{AttachError, Attached, attach},
+        attach::{AttachError, attach},
+        attached::Attached,
         facts::{Facts, addresses},
         load::{Scope, Settings, loader},
         plan::{Plan, plan},
@@ -366,7 +367,9 @@ impl Tracer {
         self.modules_checked_at = Instant::now();
         self.enricher.identities.refresh_devices();
         let modules = modules::fingerprint();
-        if modules == std::mem::replace(&mut self.modules, modules) {
+        let changed = modules != std::mem::replace(&mut self.modules, modules);
+        // A module that was loaded again may have its old address.
+        if !changed && !self.attached.lost_a_module() {
             return;
         }
         let symbols = match Symbols::load() {
@@ -378,7 +381,7 @@ impl Tracer {
         };
         let followed = with_tracefs(|tracefs| {
             let facts = gather(tracefs, &symbols, self.btf.as_deref());
-            self.attached.attach_new(&facts, self.method, tracefs);
+            self.attached.follow_modules(&facts, self.method, tracefs);
         });
         if let Err(error) = followed {
             log::warn!("cannot attach the probes of new modules: {}", ErrorChain(&error));

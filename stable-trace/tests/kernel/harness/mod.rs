@@ -51,7 +51,7 @@ pub(crate) use disk::Disk;
 pub(crate) use dmesg::Dmesg;
 pub(crate) use error_injection::Injection;
 pub(crate) use function_graph::FunctionGraph;
-pub(crate) use kprobes::kprobes_on;
+pub(crate) use kprobes::{kprobes_on, live_kprobes_on};
 pub(crate) use nvme_paths::NvmePaths;
 pub(crate) use poll::{wait_until, wait_until_within};
 pub(crate) use prometheus_server::PrometheusServer;

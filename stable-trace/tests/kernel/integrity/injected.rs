@@ -10,7 +10,7 @@ use crate::harness::error_injection::CommandErrors;
 use crate::harness::integrity_failures::{agent_agrees_with_tracefs, integrity};
 use crate::harness::{
     Agent, Disk, Injection, Recording, Requirement, Test, TracefsInstance, host, kprobes_on,
-    program, wait_until,
+    live_kprobes_on, program, wait_until,
 };
 
 /// Failing commands of each kind.
@@ -42,6 +42,15 @@ pub(crate) fn tests() -> Vec<Test> {
         Requirement::NvmePi,
         Requirement::Program("modprobe"),
     ]));
+    tests.push(
+        Test::guest("a_driver_loaded_again_is_probed_again", a_driver_is_loaded_again)
+            .requires_all([
+                Requirement::Agent,
+                Requirement::Tracefs,
+                Requirement::NvmePi,
+                Requirement::Program("modprobe"),
+            ]),
+    );
     tests
 }
 
@@ -158,15 +167,31 @@ fn a_driver_is_loaded() -> Result<()> {
     let absent = planned.iter().find(|probe| probe.function == "nvme_error_status");
     let reason = absent.and_then(|probe| probe.reason.as_deref()).unwrap_or_default();
     ensure!(reason.contains("module nvme_core is not loaded"), "{planned:#?}");
+    driver_is_probed()?;
+    one_failure(agent)
+}
+
+/// The probe on the old module is dead, and the agent may not have seen that the module was gone.
+fn a_driver_is_loaded_again() -> Result<()> {
+    let agent = Agent::start(["trace", "-q"])?;
+    driver_is_probed()?;
+    program::run("modprobe", &["-r", "nvme", "nvme_core"])?;
+    program::run("modprobe", &["nvme"])?;
+    driver_is_probed()?;
+    one_failure(agent)
+}
+
+/// Waits until the NVMe driver has its probe, and its disk is there.
+fn driver_is_probed() -> Result<()> {
     wait_until(|| {
-        let probed = kprobes_on("nvme_error_status")? == 1;
-        Ok((!probed).then(|| "no kprobe on nvme_error_status".to_owned()))
+        let [all, live] = [kprobes_on("nvme_error_status")?, live_kprobes_on("nvme_error_status")?];
+        let probed = (all, live) == (1, 1);
+        Ok((!probed).then(|| format!("{live} of {all} kprobes on nvme_error_status are live")))
     })?;
     wait_until(|| {
         let opened = Disk::nvme_pi().and_then(|disk| DirectFile::open(&disk.path));
         Ok(opened.err().map(|error| format!("{error:#}")))
-    })?;
-    one_failure(agent)
+    })
 }
 
 /// The controller fails the read of a corrupt block six times, because the driver retries it: that
