@@ -125,7 +125,11 @@ fn types_and_hooks() -> (Availability, AttachMethods) {
 }
 
 fn symbols() -> Availability {
-    Availability::of(Symbols::load().map(|symbols| format!("{} functions", symbols.len())))
+    let symbols = Symbols::load().and_then(|symbols| {
+        symbols.check_addresses()?;
+        Ok(format!("{} functions", symbols.len()))
+    });
+    Availability::of(symbols)
 }
 
 /// Whether tracefs is available, and the tracepoint that fires at the start of a wait.

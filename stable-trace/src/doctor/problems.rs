@@ -78,10 +78,10 @@ fn wait_tracepoint(report: &Report) -> Option<Problem> {
 fn symbols(report: &Report) -> Option<Problem> {
     let found = &report.symbols;
     let cost = if report.privileges.held.contains(&Capability::CapSyslog) {
-        "stacks have no symbols: without fentry and kprobes the context of every stall is `other`"
+        "the context of every stall is `other`, and the end of a wait is seen by fentry or a kretprobe only"
     } else {
-        "stacks have no symbols without CAP_SYSLOG: without fentry and kprobes the context of every \
-         stall is `other`"
+        "without CAP_SYSLOG the context of every stall is `other`, and the end of a wait is seen by fentry or a \
+         kretprobe only"
     };
     (!found.available).then(|| split(&found.detail, cost))
 }

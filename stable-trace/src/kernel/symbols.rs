@@ -74,17 +74,22 @@ pub(crate) struct Resolved<'a> {
 }
 
 impl Symbols {
-    /// Reads the running kernel's symbols. Without privileges the kernel shows every address as zero
-    /// (`kallsyms_show_value`, `kernel/ksyms_common.c`, 6.12).
+    /// Reads the running kernel's symbols.
     pub(crate) fn load() -> Result<Self, SymbolsError> {
         // read(2) returns at most a page of lines, whatever the buffer size.
         let file = File::open(KALLSYMS).map_err(SymbolsError::Read)?;
         let symbols =
             Self::parse(BufReader::with_capacity(16 << 10, file)).map_err(SymbolsError::Read)?;
-        match symbols.entries.last() {
-            None => Err(SymbolsError::Empty),
+        if symbols.entries.is_empty() { Err(SymbolsError::Empty) } else { Ok(symbols) }
+    }
+
+    /// Fails if only the names are known. Without privileges, or with `kernel.kptr_restrict` at 2, the kernel shows every
+    /// address as zero (`kallsyms_show_value`, `kernel/ksyms_common.c`, 6.12).
+    pub(crate) fn check_addresses(&self) -> Result<(), SymbolsError> {
+        // The highest one.
+        match self.entries.last() {
             Some(last) if last.address == 0 => Err(SymbolsError::Hidden),
-            Some(_) => Ok(symbols),
+            _ => Ok(()),
         }
     }
 
@@ -153,7 +158,9 @@ impl Symbols {
 
     /// The addresses from a function's start to the next function's. Of several functions with this
     /// name the kernel's own wins over a module's, and a lower address over a higher.
+    /// `None` also if the kernel hides addresses.
     pub(crate) fn range(&self, name: &str) -> Option<Range<u64>> {
+        self.check_addresses().ok()?;
         let mut found = self.named(name);
         // By address, so the first is the lowest.
         let first = found.next()?;
@@ -341,9 +348,19 @@ ffffffffc0003000 t last\t[ext4]
     }
 
     #[test]
+    fn names_are_known_where_addresses_are_hidden() {
+        let text = &b"0000000000000000 T folio_wait_writeback\n0000000000000000 t nvme_error_status\t[nvme_core]\n"[..];
+        let symbols = Symbols::parse(text).unwrap();
+        assert!(matches!(symbols.check_addresses(), Err(SymbolsError::Hidden)));
+        assert!(symbols.contains("folio_wait_writeback"));
+        assert_eq!(symbols.range("folio_wait_writeback"), None);
+        assert_eq!(symbols.resolve(0xffff_ffff_8100_0000), None);
+    }
+
+    #[test]
     fn symbols_of_the_running_kernel_are_read() {
         let began = std::time::Instant::now();
-        match Symbols::load() {
+        match Symbols::load().and_then(|symbols| symbols.check_addresses().map(|()| symbols)) {
             Ok(symbols) => {
                 eprintln!(
                     "{} functions, {} KiB, {:?}",

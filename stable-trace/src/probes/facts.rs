@@ -58,8 +58,8 @@ pub struct Facts {
     pub sizes: BTreeMap<String, u32>,
     /// Record layouts of tracepoints by `system:name`, with the fields that are read.
     pub tracepoints: BTreeMap<String, BTreeMap<String, FieldLayout>>,
-    /// Methods that do not work, each with the reason as users read it. `btf` counts as a method:
-    /// without it no structure can be read.
+    /// Methods that do not work, each with the reason as users read it. `btf` and `addresses` count as methods:
+    /// without BTF no structure can be read, and without the addresses of functions no stack.
     pub refused: BTreeMap<String, String>,
 }
 
@@ -96,6 +96,9 @@ impl Facts {
         let types = btf.as_ref().ok();
         if let Err(reason) = btf {
             refused.insert("btf".to_owned(), reason.clone());
+        }
+        if let Err(error) = symbols.check_addresses() {
+            refused.insert("addresses".to_owned(), error.to_string());
         }
         let mut members = members(types);
         members.extend(module_members(types, module_btf));

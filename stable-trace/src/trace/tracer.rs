@@ -165,6 +165,9 @@ impl Tracer {
                 tracefs,
             )?)
         })??;
+        if let Err(error) = symbols.check_addresses() {
+            log::warn!("the context of every stall is `other`: {error}");
+        }
         let seeds = seeds(&mut attached, &config.settings)?;
         let scope = filter::describe(&config.settings, attached.follows(), &config.devices);
         let logger = EbpfLogger::init(&mut attached.ebpf)

@@ -5,10 +5,11 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
-use stable_trace_analysis::event::{Group, Method, Probe};
+use stable_trace_analysis::event::{Context, Group, Method, Probe};
 
 use crate::harness::{
-    Agent, Disk, Fs, Requirement, Scratch, Test, Wac, kprobes_on, program, wait_until,
+    Agent, Disk, Fs, KernelFile, Requirement, Scratch, Test, TracefsInstance, Wac,
+    every_wait_is_accounted_for, host, kprobes_on, program, wait_until,
 };
 
 /// Stalls that a test waits for to see that tracing works.
@@ -22,6 +23,8 @@ pub(crate) fn tests() -> Vec<Test> {
             Requirement::Program("modprobe"),
         ]),
         Test::anywhere("without_btf_only_tracepoints_attach", without_btf)
+            .requires_traced_loop_device(),
+        Test::guest("without_addresses_fentry_counts", without_addresses)
             .requires_traced_loop_device(),
     ]
 }
@@ -73,6 +76,32 @@ fn doctor_reports(probes: &[Probe]) -> Result<()> {
         serde_json::from_slice(&output.stdout).context("doctor did not print JSON")?;
     let probes = serde_json::to_value(probes)?;
     ensure!(report["probes"] == probes, "{:#} but {probes:#}", report["probes"]);
+    Ok(())
+}
+
+/// With `kernel.kptr_restrict` at 2 nobody sees addresses.
+fn without_addresses() -> Result<()> {
+    let scratch = Scratch::with_stable_writes(Fs::Ext4, Disk::loop_device(64)?, true)?;
+    let mut wac = Wac::spawn_paused(scratch.path(), "a")?;
+    let pid = wac.pid();
+    let oracle = TracefsInstance::recording_process(&host::wait_event(), pid)?;
+    let _hidden = KernelFile::set("/proc/sys/kernel/kptr_restrict", "2")?;
+    let mut agent = Agent::start(["--min-latency=0", "--pid", &pid.to_string()])?;
+    let probes = agent.started().context("no `start` line")?.probes.clone();
+    doctor_reports(&probes)?;
+    wac.start()?;
+    agent.await_stalls(SOME)?;
+    wac.stop()?;
+    let hits = oracle.hits()?;
+    let recording = agent.stop()?;
+
+    ensure!(recording.errors.contains("shows no addresses"), "no warning: {}", recording.errors);
+    every_wait_is_accounted_for(recording.summary()?, hits)?;
+    let known = recording.stalls().find(|stall| stall.context != Context::Other);
+    ensure!(known.is_none(), "a context without symbols: {known:?}");
+    let waits = |probe: &&Probe| probe.attached && probe.group == Group::WritebackWait;
+    let mut waits = probes.iter().filter(waits);
+    ensure!(waits.any(|probe| probe.method == Method::Fentry), "no fentry: {probes:#?}");
     Ok(())
 }
 

@@ -100,6 +100,17 @@ fn without_fentry_and_kprobes_only_tracepoints_attach() {
 }
 
 #[test]
+fn without_addresses_the_end_of_a_wait_is_seen_at_its_return() {
+    let hidden = || refusing(facts(), "addresses");
+    assert_eq!(plan(&hidden(), None), plan(&facts(), None));
+    let returns = plan(&refusing(hidden(), "fentry"), None);
+    assert_eq!(programs(&returns)[..2], ["writeback_wait_return", "writeback_wait_return"]);
+    let nothing = plan(&hidden(), Some(Method::Tracepoint));
+    assert!(!programs(&nothing).iter().any(|program| program.starts_with("writeback_wait")));
+    assert!(gaps(&nothing).contains(&("sched:sched_switch".into(), "no addresses here")));
+}
+
+#[test]
 fn a_kretprobe_is_used_only_on_request() {
     let plan = plan(&facts(), Some(Method::Kprobe));
     assert_eq!(

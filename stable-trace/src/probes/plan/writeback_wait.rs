@@ -107,7 +107,8 @@ fn kretprobe_hides_callers(facts: &Facts) -> bool {
 
 /// Why the end of a wait cannot be observed at `sched_switch`.
 fn switch_gap(facts: &Facts) -> Result<(), String> {
-    match facts.refused.get("raw_tracepoint") {
+    // Whether a task is in the function is seen in its stack.
+    match facts.refused.get("raw_tracepoint").or_else(|| facts.refused.get("addresses")) {
         Some(reason) => Err(reason.clone()),
         None if wait_functions(facts).next().is_none() => {
             let [[newer, _], [older, _]] = WAIT_FUNCTIONS;
