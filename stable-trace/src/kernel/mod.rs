@@ -2,7 +2,7 @@
 //! the privileges of this process.
 //!
 //! Everything here reads facts, and the plan of the probes decides what follows from them; but
-//! `least_privilege` changes the privileges of threads.
+//! `least_privilege` changes the privileges of threads, and `limits` those of the process.
 
 pub(crate) mod btf;
 pub(crate) mod data_risk;
@@ -15,8 +15,8 @@ pub(crate) mod dm_tables;
 pub(crate) mod feature_probe;
 pub(crate) mod hidden_disks;
 pub(crate) mod least_privilege;
+pub(crate) mod limits;
 pub(crate) mod lockdown;
-pub(crate) mod memlock;
 pub(crate) mod modules;
 pub(crate) mod mountinfo;
 pub(crate) mod mounts;

@@ -10,6 +10,7 @@ use tokio::{
 };
 
 use super::job_end;
+use crate::kernel::limits;
 
 /// How often processes are reaped whose parents have exited.
 const REAP_INTERVAL: Duration = Duration::from_secs(1);
@@ -33,7 +34,10 @@ impl Job {
                 "processes whose parents have exited are not ended with the command: {error}"
             );
         }
-        let child = Command::new(command).args(arguments).spawn()?;
+        let mut process = Command::new(command);
+        // SAFETY: between fork and exec the function makes system calls only.
+        unsafe { process.pre_exec(limits::restore) };
+        let child = process.args(arguments).spawn()?;
         let mut reap = interval(REAP_INTERVAL);
         reap.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Ok(Self { child, reap, gone: None, told_to_end: false })

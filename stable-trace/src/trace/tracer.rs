@@ -40,7 +40,7 @@ use crate::{
     },
     kernel::{
         btf::{self, Btf},
-        memlock, modules,
+        limits, modules,
         mounts::{Mounts, MountsError, Refresh},
         symbols::{Symbols, SymbolsError},
         tracefs::{TracefsError, with_tracefs},
@@ -428,8 +428,8 @@ fn seeds(attached: &mut Attached, settings: &Settings) -> Result<Option<Seeds>, 
 
 /// Gathers the facts of the running kernel; its types come from `btf_file`, or else from the kernel.
 pub(crate) fn gather(tracefs: &Path, symbols: &Symbols, btf_file: Option<&Path>) -> Facts {
-    // The trials below create programs and maps, which older kernels charge to the memlock limit.
-    memlock::lift();
+    // The trials below create programs and maps.
+    limits::lift();
     let path = btf_file.unwrap_or(Path::new(btf::VMLINUX));
     let bytes = btf::read(path);
     let types = bytes.as_deref().map_err(|error| ErrorChain(error).to_string()).and_then(|bytes| {

@@ -17,6 +17,7 @@ use tokio::process::{ChildStdout, Command};
 use super::args::WacArgs;
 use super::error::WorkloadError;
 use super::line_splitter::LineSplitter;
+use crate::kernel::limits;
 
 /// The environment variable with the agent's pid; see [`super::command::exit_with_parent`].
 pub(super) const PARENT_PID_VAR: &str = "STABLE_TRACE_WAC_PARENT";
@@ -110,7 +111,10 @@ impl Child {
     /// # Panics
     /// Outside a tokio runtime with I/O enabled.
     pub fn spawn(program: &Path, args: &WacArgs, quiet: bool) -> Result<Self, WorkloadError> {
-        let mut process = Command::new(program)
+        let mut command = Command::new(program);
+        // SAFETY: between fork and exec the function makes system calls only.
+        unsafe { command.pre_exec(limits::restore) };
+        let mut process = command
             .args(arguments(args, quiet))
             .env(PARENT_PID_VAR, std::process::id().to_string())
             .stdin(Stdio::null())
