@@ -13,6 +13,7 @@ mod device_stacks;
 mod doctor;
 mod event_loss;
 mod experiment;
+mod faults;
 mod filters;
 mod harness;
 mod identity;
@@ -82,6 +83,7 @@ fn main() -> ExitCode {
         ("service", service::tests()),
         ("outputs", outputs::tests()),
         ("termination", termination::tests()),
+        ("faults", faults::tests()),
         ("experiment", experiment::tests()),
         ("oracle", oracle::tests()),
     ];

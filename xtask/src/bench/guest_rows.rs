@@ -32,16 +32,20 @@ pub(super) fn text(row: &Value, name: &str) -> String {
     row[name].as_str().unwrap_or("?").to_owned()
 }
 
-/// Runs guest tests and prints the table of their rows below `heading`. Fails if a test failed.
-pub(super) fn print<R: Rows>(selection: &GuestSelection, heading: &str) -> Result<()> {
+/// Runs guest tests a number of times and prints the table of their rows below `heading`. Fails if a test failed.
+pub(super) fn print<R: Rows>(selection: &GuestSelection, heading: &str, rounds: u32) -> Result<()> {
     let mut rows = R::default();
-    let results = lab::guest_tests(selection, &mut |series, line| {
-        if !rows.parse(line) {
-            progress::step(format!("{series} | {line}"));
-        }
-    })?;
+    let mut failures = Vec::new();
+    for _ in 0..rounds {
+        let results = lab::guest_tests(selection, &mut |series, line| {
+            if !rows.parse(line) {
+                progress::step(format!("{series} | {line}"));
+            }
+        })?;
+        failures.extend(results.into_iter().filter_map(|result| result.failure));
+    }
     println!("\n{heading}\n\n{}", rows.table());
-    match results.into_iter().find_map(|result| result.failure) {
+    match failures.into_iter().next() {
         Some(failure) => bail!("{failure}"),
         None => Ok(()),
     }

@@ -5,6 +5,7 @@ mod agent;
 mod c_baseline;
 mod calls;
 mod failures;
+mod faults;
 mod guest_rows;
 mod numbers;
 mod overhead;
@@ -32,7 +33,7 @@ pub(crate) struct BenchArgs {
     /// Number of rounds; each round measures every variant once
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
-    /// Kernel of the guests of `calls`, `failures`, `proofs` and `stable-pages-patchset` (repeatable)
+    /// Kernel of the guests of `calls`, `failures`, `faults`, `proofs` and `stable-pages-patchset` (repeatable)
     #[arg(long = "kernel", value_enum, value_name = "SERIES", default_value = "6.12")]
     kernels: Vec<lab::Series>,
     /// Accelerator of the guests
@@ -54,6 +55,8 @@ enum Name {
     Calls,
     /// Cost of an integrity failure in the programs, in a guest
     Failures,
+    /// Counts while something of the machine fails, in guests
+    Faults,
     /// Speed and peak resident memory of a report on a million events
     Report,
     /// Proofs and causes of integrity errors that were made in a known way, in guests
@@ -68,7 +71,10 @@ enum Name {
 pub(crate) fn bench(args: &BenchArgs) -> Result<()> {
     let names = if args.names.is_empty() { Name::value_variants() } else { &args.names };
     if names.iter().any(|name| {
-        !matches!(name, Name::Calls | Name::Failures | Name::Proofs | Name::StablePagesPatchset)
+        !matches!(
+            name,
+            Name::Calls | Name::Failures | Name::Faults | Name::Proofs | Name::StablePagesPatchset
+        )
     }) && !shell::is_root()
     {
         bail!(
@@ -88,6 +94,7 @@ pub(crate) fn bench(args: &BenchArgs) -> Result<()> {
                     failures::bench(&agent, *series, args.accel)?;
                 }
             }
+            Name::Faults => faults::bench(&args.kernels, args.accel, args.rounds)?,
             Name::Proofs => proofs::bench(&args.kernels, args.accel)?,
             Name::Wac => c_baseline::bench(&agent, args.rounds)?,
             Name::StablePagesPatchset => stable_pages_patchset::bench(&args.kernels, args.accel)?,

@@ -38,7 +38,7 @@ pub(crate) fn bench(kernels: &[Series], accel: Accel) -> Result<()> {
     };
     let heading =
         "Errors by how they were made, their proofs, and the causes that their verdicts name";
-    guest_rows::print::<Rows>(&selection, heading)
+    guest_rows::print::<Rows>(&selection, heading, 1)
 }
 
 /// Counts of each column, for each kernel and each way of making errors.

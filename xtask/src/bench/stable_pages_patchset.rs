@@ -26,7 +26,7 @@ pub(crate) fn bench(kernels: &[Series], accel: Accel) -> Result<()> {
     };
     let heading =
         "64 threads rewrite one file of 64 KiB for 1 s; integrity errors counted in tracefs";
-    guest_rows::print::<Rows>(&selection, heading)
+    guest_rows::print::<Rows>(&selection, heading, 1)
 }
 
 /// Integrity errors by profile, for each kernel, value of `stable_writes` and file system.

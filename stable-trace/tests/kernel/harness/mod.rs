@@ -65,4 +65,4 @@ pub(crate) use stopped_processes::StoppedProcesses;
 pub(crate) use test::Test;
 pub(crate) use tracefs::TracefsInstance;
 pub(crate) use wac::Wac;
-pub(crate) use wait_accounting::every_wait_is_accounted_for;
+pub(crate) use wait_accounting::{accounted_waits, every_wait_is_accounted_for};

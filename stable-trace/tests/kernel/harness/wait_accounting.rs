@@ -5,13 +5,18 @@ use stable_trace_analysis::event::Summary;
 
 use super::host;
 
-/// Each hit of the wait tracepoint is a stall, a repetition of a stall, a wait without sleep, or a
-/// wait that has not ended.
-pub(crate) fn every_wait_is_accounted_for(summary: &Summary, hits: u64) -> Result<()> {
-    let accounted = summary.stalls_total
+/// The waits whose end a summary tells: each is a stall, a repetition of a stall, a wait without sleep, or a wait that
+/// has not ended.
+pub(crate) fn accounted_waits(summary: &Summary) -> u64 {
+    summary.stalls_total
         + summary.waits_repeated
         + summary.waits_without_sleep
-        + summary.waits_unfinished;
+        + summary.waits_unfinished
+}
+
+/// Each hit of the wait tracepoint is accounted for.
+pub(crate) fn every_wait_is_accounted_for(summary: &Summary, hits: u64) -> Result<()> {
+    let accounted = accounted_waits(summary);
     // Linux 7 skips a program while a preempted task is inside one, and counts the skipped run.
     let begin = summary.probe_runs_missed.iter().find(|(probe, _)| probe.starts_with("writeback:"));
     let skipped = begin.map_or(0, |(_, count)| *count);
