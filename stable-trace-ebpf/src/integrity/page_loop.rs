@@ -19,6 +19,8 @@ pub(super) struct LoopCtx {
     pub(super) runs: *mut [PageRun; RUNS],
     /// When it was seen: `CLOCK_MONOTONIC` in ns.
     pub(super) now: u64,
+    /// Since when a lower device may have reported it.
+    pub(super) since: u64,
     /// 1 if a page of it failed on a lower device before.
     pub(super) repeated: u64,
     /// What the copies of its data are: a kind of evidence.

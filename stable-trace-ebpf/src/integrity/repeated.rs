@@ -6,7 +6,10 @@
 use aya_ebpf::{bindings::BPF_ANY, macros::map, maps::LruHashMap};
 use stable_trace_common::counter::Counter;
 
-use super::page_loop::{CONTINUE, LoopCtx, STOP, Step};
+use super::{
+    failure::Failure,
+    page_loop::{CONTINUE, LoopCtx, STOP, Step},
+};
 use crate::maps::{count, may_be_stacked_on};
 
 /// The pages of the latest failures, by the address of their `struct page`.
@@ -31,11 +34,24 @@ const _: () = assert!(size_of::<FailedPage>() == 16);
 /// its request is not known.
 const REPEATED_WITHIN_NS: u64 = 1_000_000_000;
 
+/// The same of a device that only passes failures on, and waits for the other parts of a bio before: as long as a
+/// command may take (`SD_TIMEOUT`, drivers/scsi/sd.h; `nvme_io_timeout`, drivers/nvme/host/core.c, 5.10 to 7.3).
+const PASSED_ON_WITHIN_NS: u64 = 30_000_000_000;
+
 /// [`LoopCtx::repeated`]: a page failed on a lower device before.
 pub(super) const REPEATED: u64 = 1;
 
-/// Sets [`LoopCtx::repeated`] if the page failed on another device since the failed
-/// operation began.
+/// Since when a failure of a lower device may be the same one: `CLOCK_MONOTONIC` in ns.
+#[inline(always)]
+pub(super) fn since(failure: &Failure, now: u64) -> u64 {
+    if failure.since_ns != 0 {
+        return failure.since_ns;
+    }
+    let within = if failure.passed_on == 0 { REPEATED_WITHIN_NS } else { PASSED_ON_WITHIN_NS };
+    now.saturating_sub(within)
+}
+
+/// Sets [`LoopCtx::repeated`] if the page failed on another device since [`LoopCtx::since`].
 pub(super) struct FindOnLowerDevice;
 
 impl Step for FindOnLowerDevice {
@@ -46,15 +62,10 @@ impl Step for FindOnLowerDevice {
         let Some(page) = walk.page(index) else {
             return STOP;
         };
-        let since = if failure.since_ns == 0 {
-            ctx.now.saturating_sub(REPEATED_WITHIN_NS)
-        } else {
-            failure.since_ns
-        };
         // SAFETY: an entry is replaced as a whole, and a torn one is still an entry of the same page.
         if let Some(other) = unsafe { FAILED_PAGES.get(page) }
             && other.dev != failure.key.dev
-            && other.time_ns >= since
+            && other.time_ns >= ctx.since
             && may_be_stacked_on(failure.key.dev, other.dev)
         {
             ctx.repeated = REPEATED;

@@ -20,7 +20,7 @@ use super::{
     failure::Failure,
     page_loop::{LoopCtx, for_each_page},
     pages::Collect,
-    repeated::{FindOnLowerDevice, REPEATED, Remember},
+    repeated::{FindOnLowerDevice, REPEATED, Remember, since},
     runs::{Describe, Group},
     submit::submitter_of,
     submitters::{CompareSubmitters, SEVERAL},
@@ -55,8 +55,16 @@ pub(super) fn report_failure<const LOOPED: bool>(slot: WalkSlot, mut failure: Fa
     walk.begin(failure);
     walk.evidence_lost.set(0);
     walk.submitters.set(0);
-    let mut ctx =
-        LoopCtx { walk, failure, runs: ptr::null_mut(), now, repeated: 0, reading: 0, copied: 0 };
+    let mut ctx = LoopCtx {
+        walk,
+        failure,
+        runs: ptr::null_mut(),
+        now,
+        since: since(failure, now),
+        repeated: 0,
+        reading: 0,
+        copied: 0,
+    };
     for_each_page::<LOOPED, Collect>(&mut ctx);
     // The failed page may be one of those that there was no room for.
     let is_whole = walk.left.get() == 0;

@@ -101,19 +101,21 @@ fn failure(bio: u64) -> Option<Failure> {
         return None;
     }
     let dev = disk_number(disk)?;
+    let checked = checked_by(dev);
+    let passed_on = u32::from(checked != 0 && checked & OWN_CHECKSUMS == 0);
     let iter = own_iter(bio);
     let mut position = BioPosition::at(bio, iter);
     let mut sector: u64 = member(iter, &offsets().iter_sector)?;
-    if position.size == 0 {
-        // The iterator is at the end: the failure begins at the start of the bio.
-        let size = length(bio)?;
+    let size = length(bio)?;
+    // If the iterator is at the end, the failure begins at the start of the bio. So may one that is passed on: of a bio
+    // that was split the iterator covers the last part, and the status is that of any of them (`bio_chain_endio`,
+    // block/bio.c, 5.10 to 7.3).
+    if position.size == 0 || passed_on != 0 {
+        sector = sector.wrapping_sub(u64::from(size.wrapping_sub(position.size) >> 9));
         position = BioPosition { bio, size, idx: 0, done: 0, chained: 0 };
-        sector = sector.wrapping_sub(u64::from(size >> 9));
     }
     // The time of submission is not known. So a failure counts as a repetition only if a lower device
     // checks integrity: a page of a reused buffer may have failed elsewhere just before.
-    let checked = checked_by(dev);
-    let passed_on = u32::from(checked != 0 && checked & OWN_CHECKSUMS == 0);
     let since_ns = if checked & PROTECTED != 0 || passed_on != 0 { 0 } else { u64::MAX };
     let key = IntegrityKey {
         dev,

@@ -48,6 +48,14 @@ impl Mapping {
         Self::create("stable-trace-mirror", "dm-mirror", &table)
     }
 
+    /// The last block of 4 KiB of a disk, and behind it one of another disk that is read `ms` later.
+    pub(crate) fn last_block_before_slow(disk: &Disk, other: &Disk, ms: u32) -> Result<Self> {
+        let (last, disk) = (disk.sectors()? - 8, disk.path.display());
+        let other = other.path.display();
+        let table = format!("0 8 linear {disk} {last}\n8 8 delay {other} 0 {ms}");
+        Self::create("stable-trace-parts", "dm-delay", &table)
+    }
+
     fn create(label: &'static str, module: &str, table: &str) -> Result<Self> {
         program::run("modprobe", &[module])?;
         run_without_udev("dmsetup", &["create", label, "--table", table])?;

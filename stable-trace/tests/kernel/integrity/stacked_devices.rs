@@ -60,6 +60,10 @@ pub(crate) fn tests() -> Vec<Test> {
         on_pi_disk("a_bad_block_deep_in_a_read_is_one_error", deep_block)
             .requires_all([dmsetup(), Requirement::NvmePi]),
     );
+    tests.push(
+        on_pi_disk("a_bad_block_before_a_slow_one_is_one_error", before_slow_block)
+            .requires_all([dmsetup(), Requirement::NvmePi]),
+    );
     tests
 }
 
@@ -117,6 +121,28 @@ fn deep_block() -> Result<()> {
     ensure!(hits >= EACH, "{hits} failures of {EACH} reads");
     let summary = recording.summary()?;
     ensure!(summary.integrity_errors_total == hits, "not {hits}: {:#?}", summary.integrity_errors);
+    Ok(())
+}
+
+/// The mapped device reports a failure when all parts of the read have ended, long after the disk.
+fn before_slow_block() -> Result<()> {
+    let corrupt = CorruptBlocks::create()?;
+    let slow = Disk::loop_device(16)?;
+    let mapping = Mapping::last_block_before_slow(&corrupt.disk, &slow, 2_000)?;
+    let direct = DirectFile::open(&mapping.path())?;
+    let agent = Agent::start(["-q"])?;
+    let completions = TracefsInstance::recording_integrity_completions()?;
+    ensure!(direct.read(0, 2 * BLOCK).is_err(), "the read of a corrupt block succeeded");
+    let recording = agent.stop()?;
+    corrupt.repair()?;
+
+    let hits = completions.hits()?;
+    let summary = recording.summary()?;
+    ensure!(
+        (hits, summary.integrity_errors_total) == (1, 1),
+        "{hits} failures: {:#?}",
+        summary.integrity_errors
+    );
     Ok(())
 }
 
