@@ -4,6 +4,8 @@ use std::{io, sync::OnceLock};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use super::release::{Release, System};
+
 /// Files that are open while everything is traced and scraped: some 30 maps, 30 programs and as many links, outputs, and
 /// connections.
 const FILES: u64 = 1024;
@@ -14,18 +16,30 @@ const FEWEST_FILES: u64 = 160;
 /// The raised limits, as they were.
 static BEFORE: OnceLock<[(Resource, Rlimit); 2]> = OnceLock::new();
 
-/// Removes the limit on locked memory, which BPF maps and programs count against up to 5.10, and raises that on open
-/// files. From 5.11 on BPF memory is charged to the memory cgroup instead (`bpf_map_charge_init` is gone from
-/// kernel/bpf/syscall.c), and the first limit does not matter: a failure is logged at debug level only.
+/// From this version on BPF maps and programs are charged to the memory cgroup, and no longer count against the limit on
+/// locked memory (`bpf_map_charge_init` is gone from kernel/bpf/syscall.c).
+const CHARGED_TO_CGROUP: Release = Release::new(5, 11);
+
+/// Removes the limit on locked memory where it matters, and raises that on open files.
 pub(crate) fn lift() {
     BEFORE.get_or_init(|| {
         [Resource::Memlock, Resource::Nofile].map(|resource| (resource, getrlimit(resource)))
     });
-    let unlimited = Rlimit { current: None, maximum: None };
-    if let Err(error) = setrlimit(Resource::Memlock, unlimited) {
-        log::debug!("the limit on locked memory cannot be removed: {error}");
+    if System::read().version() < CHARGED_TO_CGROUP {
+        lift_locked_memory();
     }
     lift_open_files();
+}
+
+fn lift_locked_memory() {
+    let unlimited = Rlimit { current: None, maximum: None };
+    if getrlimit(Resource::Memlock) != unlimited && setrlimit(Resource::Memlock, unlimited).is_err()
+    {
+        log::warn!(
+            "eBPF maps count against the limit on locked memory on this kernel: give CAP_SYS_RESOURCE, or remove the \
+             limit (`ulimit -l unlimited`)"
+        );
+    }
 }
 
 fn lift_open_files() {
