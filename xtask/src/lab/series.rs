@@ -33,12 +33,12 @@ impl Series {
     /// All series, oldest first.
     pub(crate) const MATRIX: [Self; 4] = [Self::V5_10, Self::V6_1, Self::V6_12, Self::V7_3];
 
-    pub(crate) const NEWEST: Self = Self::V7_3;
+    pub(crate) const OLDEST: Self = Self::V5_10;
 
     /// All series, those first whose tests take longest: so guests that run concurrently end at nearly the same
     /// time.
     pub(crate) const LONGEST_FIRST: [Self; Self::MATRIX.len()] =
-        [Self::V5_10, Self::V7_3, Self::V6_1, Self::V6_12];
+        [Self::V7_3, Self::V5_10, Self::V6_1, Self::V6_12];
 
     /// Whether it is neither the oldest nor the newest.
     pub(crate) fn is_between(self) -> bool {
