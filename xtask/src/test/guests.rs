@@ -46,7 +46,7 @@ const LEFT_OUT: [LeftOut; 4] = [
     LeftOut {
         on: |kernel| kernel != Series::OLDEST,
         names: &["recording::", "filters::", "service::"],
-        because: "what the agent does without its programs: natively and on the oldest kernel",
+        because: "outputs, and filters by fields that are the same: natively and on the oldest kernel",
     },
 ];
 
