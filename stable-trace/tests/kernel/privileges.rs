@@ -13,8 +13,8 @@ use crate::harness::thread_privileges::{
     ThreadPrivileges,
 };
 use crate::harness::{
-    Agent, Disk, Fs, Recording, Requirement, Scrape, Scratch, Test, TracefsInstance, Wac,
-    every_wait_is_accounted_for, host, kprobes_on, program, wait_until,
+    Agent, Disk, Fs, KernelFile, Recording, Requirement, Scrape, Scratch, Test, TracefsInstance,
+    Wac, every_wait_is_accounted_for, host, kprobes_on, program, wait_until,
 };
 
 /// What the thread that loads programs keeps.
@@ -192,11 +192,8 @@ fn with_performance_events(body: fn() -> Result<()>) -> Result<()> {
     if !events_need_admin()? {
         return body();
     }
-    let before = fs::read_to_string(PARANOID)?;
-    fs::write(PARANOID, "2")?;
-    let outcome = body();
-    fs::write(PARANOID, before)?;
-    outcome
+    let _permitted = KernelFile::set(PARANOID, "2")?;
+    body()
 }
 
 fn probes_later_module() -> Result<()> {
