@@ -152,8 +152,10 @@ fn metadata(format: Format) -> Result<()> {
             .find(|page| page.kind != PageKind::Unknown && page.fs.as_deref() != Some("bdev"));
         ensure!(named.is_none(), "metadata is taken for {named:?}");
         let proof = error.proof.as_ref().map(|proof| proof.kind);
+        // The file system may read a block again whose write failed. Nothing can have changed what never came.
         let (cause, confidence) = match proof {
             Some(ProofKind::MemoryIntact) => (Cause::NoRewriteSeen, 0.99),
+            Some(ProofKind::None) if error.op == Operation::Read => (Cause::NoRewriteSeen, 0.95),
             Some(ProofKind::None) => (Cause::Unknown, 0.0),
             other => bail!("{other:?} of memory that nothing changes: {error:#?}"),
         };
