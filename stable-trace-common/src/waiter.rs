@@ -15,11 +15,13 @@ pub const AWAKE: u64 = 2;
 pub struct Waiter {
     /// The folio under writeback.
     pub folio: Folio,
+    /// Address of the folio; 0 if not known.
+    pub address: u64,
     /// Address of the folio's inode; 0 if not known.
     pub inode: u64,
     /// When the tracepoint fired: `CLOCK_MONOTONIC` in ns.
     pub begin_ns: u64,
-    /// When the task was last switched in: `CLOCK_MONOTONIC` in ns; 0 if it was not.
+    /// When the task was last switched in, or returned: `CLOCK_MONOTONIC` in ns; 0 if it was not.
     pub end_ns: u64,
     /// The inner end of its stack at the tracepoint.
     pub stack_end: u64,
@@ -41,6 +43,7 @@ impl Waiter {
     /// A wait of which nothing is known yet.
     pub const NEW: Self = Self {
         folio: Folio::UNKNOWN,
+        address: 0,
         inode: 0,
         begin_ns: 0,
         end_ns: 0,
@@ -54,4 +57,4 @@ impl Waiter {
     };
 }
 
-const _: () = assert!(size_of::<Waiter>() == size_of::<Folio>() + 8 * 8 + 2 * COMM_LEN);
+const _: () = assert!(size_of::<Waiter>() == size_of::<Folio>() + 9 * 8 + 2 * COMM_LEN);

@@ -17,7 +17,10 @@ use stable_trace_common::{
     folio::Folio,
 };
 
-use crate::{folio, wait};
+use crate::{
+    folio,
+    wait::{self, Addresses},
+};
 
 /// A folio that a task is about to wait for.
 #[repr(C)]
@@ -65,7 +68,7 @@ fn writeback_wait_begin(ctx: TracePointContext) -> u32 {
         let task = unsafe { bpf_get_current_task() };
         let backing = Backing { kind: BY_BDI, dev: 0, fs: [0; FS_LEN], name };
         let mut waited = Folio { ino, index, backing, subvolume: 0, padding: 0 };
-        let mut inode = 0;
+        let mut addresses = Addresses { folio: 0, inode: 0 };
         // SAFETY: only programs in this task write the value.
         if let Some(identified) = unsafe { IDENTIFIED.get(task) } {
             // Of an earlier wait if every identifying program was skipped for this one. The record of a
@@ -74,12 +77,12 @@ fn writeback_wait_begin(ctx: TracePointContext) -> u32 {
                 && (identified.folio.index == index || identified.inode == 0)
             {
                 waited = identified.folio;
-                inode = identified.inode;
+                addresses = Addresses { folio: identified.address, inode: identified.inode };
             }
             // Fails only if the entry was evicted just now.
             let _ = IDENTIFIED.remove(task);
         }
-        wait::entered(&ctx, now, task, &waited, inode);
+        wait::entered(&ctx, now, task, &waited, addresses);
     }
     0
 }

@@ -62,10 +62,22 @@ pub(crate) fn now() -> u64 {
     unsafe { bpf_ktime_get_ns() }
 }
 
-/// The current task has found its folio under writeback at `now`. `inode`: the address of the folio's inode;
-/// 0 if not known.
+/// Where the structures of a folio are; 0 if not known.
+#[derive(Clone, Copy)]
+pub(crate) struct Addresses {
+    pub(crate) folio: u64,
+    pub(crate) inode: u64,
+}
+
+/// The current task has found its folio under writeback at `now`.
 #[inline(always)]
-pub(crate) fn entered(ctx: &impl OnStack, now: u64, task: u64, folio: &Folio, inode: u64) {
+pub(crate) fn entered(
+    ctx: &impl OnStack,
+    now: u64,
+    task: u64,
+    folio: &Folio,
+    addresses: Addresses,
+) {
     let pid_tgid = bpf_get_current_pid_tgid();
     let comm = filter::current_comm();
     if !filter::includes_wait(pid_tgid, &comm, &folio.backing) {
@@ -79,13 +91,17 @@ pub(crate) fn entered(ctx: &impl OnStack, now: u64, task: u64, folio: &Folio, in
         let waiter = unsafe { &mut *waiter };
         if RETURNS_PROBED.load() != 0 {
             let same_task = waiter.pid_tgid == pid_tgid;
-            if same_task && waiter.folio == *folio && waiter.stack_end == stack_end {
+            if waiter.end_ns != 0 {
+                // Only the programs that count and stream it were skipped.
+                stall::finished(waiter);
+            } else if same_task && waiter.folio == *folio && waiter.stack_end == stack_end {
                 // Another iteration: the task was woken, and the folio is under writeback again.
                 count(Counter::Repeated);
                 return;
+            } else {
+                count(Counter::ReturnsMissed);
             }
             // The task may have another name since, or a new task the address of an old one.
-            count(Counter::ReturnsMissed);
             name(waiter, task, pid_tgid, comm);
         } else {
             if waiter.phase == AWAKE && waiter.folio == *folio && waiter.stack == stack {
@@ -118,7 +134,8 @@ pub(crate) fn entered(ctx: &impl OnStack, now: u64, task: u64, folio: &Folio, in
         waiter
     };
     waiter.folio = *folio;
-    waiter.inode = inode;
+    waiter.address = addresses.folio;
+    waiter.inode = addresses.inode;
     waiter.begin_ns = now;
     waiter.end_ns = 0;
     waiter.stack_end = stack_end;
@@ -181,17 +198,44 @@ fn waiter(task: u64) -> Option<*mut Waiter> {
     WAITERS.get_ptr_mut(task)
 }
 
-/// The wait function returns to the current task, which may not have waited at all.
+/// The wait function returns to the current task, which may not have waited at all. `folio`: the address that was
+/// its argument; 0 if not known.
 #[inline(always)]
-pub(crate) fn returned(task: u64) {
+pub(crate) fn returned(task: u64, folio: u64) {
     let Some(waiter) = waiter(task) else {
         return;
     };
     // SAFETY: a live map value. Only probes in this task change it.
     let waiter = unsafe { &mut *waiter };
-    waiter.end_ns = now();
-    stall::finished(waiter);
+    if waiter.end_ns != 0 || ends_here(waiter, folio) {
+        if waiter.end_ns == 0 {
+            waiter.end_ns = now();
+        }
+        stall::finished(waiter);
+    } else {
+        // Its return was missed, and this call has not waited: it would end a wait that is over.
+        count(Counter::ReturnsMissed);
+    }
     remove(task);
+}
+
+/// The same, but only writes the time down, in as few instructions as possible: another program counts the stall.
+#[inline(always)]
+pub(crate) fn returned_at(task: u64, folio: u64) {
+    let Some(waiter) = waiter(task) else {
+        return;
+    };
+    // SAFETY: a live map value. Only probes in this task change it.
+    let waiter = unsafe { &mut *waiter };
+    if waiter.end_ns == 0 && ends_here(waiter, folio) {
+        waiter.end_ns = now();
+    }
+}
+
+/// Whether the return of a call for `folio` ends this wait.
+#[inline(always)]
+fn ends_here(waiter: &Waiter, folio: u64) -> bool {
+    waiter.address == folio || waiter.address == 0 || folio == 0
 }
 
 /// The current task is switched out, voluntarily or because it is preempted.

@@ -11,7 +11,10 @@ use aya_ebpf::{
 };
 use stable_trace_common::folio::Folio;
 
-use crate::{folio, wait};
+use crate::{
+    folio,
+    wait::{self, Addresses},
+};
 
 /// `TP_PROTO(struct folio *folio, struct address_space *mapping)` of
 /// `writeback:folio_wait_writeback` (5.16 to 7.3), and `(struct page *page, …)` of
@@ -20,11 +23,12 @@ use crate::{folio, wait};
 #[raw_tracepoint]
 fn writeback_wait_begin_typed(ctx: RawTracePointContext) -> i32 {
     let now = wait::now();
+    let address = ctx.arg(0);
     let mut waited = Folio::UNKNOWN;
-    if let Some(inode) = folio::identify(ctx.arg(0), ctx.arg(1), &mut waited) {
+    if let Some(inode) = folio::identify(address, ctx.arg(1), &mut waited) {
         // SAFETY: no pointer is involved.
         let task = unsafe { bpf_get_current_task() };
-        wait::entered(&ctx, now, task, &waited, inode);
+        wait::entered(&ctx, now, task, &waited, Addresses { folio: address, inode });
     }
     0
 }
@@ -34,30 +38,37 @@ fn writeback_wait_begin_typed(ctx: RawTracePointContext) -> i32 {
 ///
 /// Each function has three. The kernel skips a program if another task is preempted inside it on the
 /// same CPU (`prog->active`, kernel/bpf/trampoline.c, 5.12 to 7.3). On a kernel that preempts programs
-/// the next one does the work of a skipped one; otherwise it finds nothing to do. With 64 waiting
-/// threads on an emulated 7.3, two programs missed 1 end in 120.
+/// the next one does the work of a skipped one; otherwise it finds nothing to do. The `_time` ones are so short that
+/// few tasks are preempted inside them. What they wrote down is counted at the task's next wait, if both others
+/// were skipped: with 64 waiting threads on an emulated 7.3, two programs missed 1 end in 120, and three like
+/// them 1 in 45 where the machine's CPUs had other work too.
 macro_rules! wait_end_probes {
-    ($($name:ident)*) => {
+    ($returned:ident: $($name:ident)*) => {
         $(
             /// `void folio_wait_writeback(struct folio *folio)` and
             /// `int folio_wait_writeback_killable(struct folio *folio)` (6.1 to 7.3),
             /// `void wait_on_page_writeback(struct page *page)` (5.10).
             #[fexit]
-            fn $name(_ctx: FExitContext) -> i32 {
-                returned();
+            fn $name(ctx: FExitContext) -> i32 {
+                let folio = ctx.arg(0);
+                // SAFETY: no pointer is involved.
+                wait::$returned(unsafe { bpf_get_current_task() }, folio);
                 0
             }
         )*
     };
 }
 
-wait_end_probes!(
+wait_end_probes!(returned:
     writeback_wait_end
     writeback_wait_end_again
-    writeback_wait_end_again_again
     writeback_wait_end_killable
     writeback_wait_end_killable_again
-    writeback_wait_end_killable_again_again
+);
+
+wait_end_probes!(returned_at:
+    writeback_wait_end_time
+    writeback_wait_end_killable_time
 );
 
 /// `void folio_wait_writeback(struct folio *folio)` and
@@ -66,12 +77,7 @@ wait_end_probes!(
 /// off, so one is enough.
 #[kretprobe]
 fn writeback_wait_return(_ctx: RetProbeContext) -> u32 {
-    returned();
-    0
-}
-
-#[inline(always)]
-fn returned() {
     // SAFETY: no pointer is involved.
-    wait::returned(unsafe { bpf_get_current_task() });
+    wait::returned(unsafe { bpf_get_current_task() }, 0);
+    0
 }

@@ -203,7 +203,9 @@ impl Attached {
         let mut programs = BTreeSet::new();
         let twice = self.plan.probes_requests_twice();
         let steps = self.plan.steps.iter().zip(&self.states);
-        for (step, state) in steps.filter(|(step, _)| wanted(step.group)) {
+        // What writes times down only helps others, which do the work without it.
+        let counted = |step: &Step| wanted(step.group) && !step.program.ends_with("_time");
+        for (step, state) in steps.filter(|(step, _)| counted(step)) {
             let Ok(hold) = &state.outcome else { continue };
             if let Hold::Kretprobe(kretprobe) = hold {
                 *missed.entry(step.point.function()).or_default() +=

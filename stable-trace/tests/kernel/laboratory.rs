@@ -254,9 +254,16 @@ fn graph_lines_are_parsed() -> Result<()> {
         ensure!(call(other).is_none(), "{other}");
     }
     let event = " 1)  wac-a b-1234   |               |  /* folio_wait_writeback: bdi 8:0 */";
-    let lines = [event, " 0)   sh-7    |   0.500 us    |  wait_on_page_writeback();", end, end];
-    let marks: Vec<_> =
-        calls(&lines.map(str::to_owned)).iter().map(|call| (call.tid, call.had_event)).collect();
-    ensure!(marks == [(7, false), (1234, true), (1234, false)], "{marks:?}");
+    let switch =
+        " 1)  wac-a b-1234   |               |  /* sched_switch: prev_comm=wac-a b prev_state=D */";
+    let leaf = " 0)   sh-7    |   0.500 us    |  wait_on_page_writeback();";
+    let lines = [event, leaf, end, switch, end, event, switch, end];
+    let marks: Vec<_> = calls(&lines.map(str::to_owned))
+        .iter()
+        .map(|call| (call.tid, call.had_event, call.switched))
+        .collect();
+    let expected =
+        [(7, false, false), (1234, true, false), (1234, false, false), (1234, true, true)];
+    ensure!(marks == expected, "{marks:?}");
     Ok(())
 }

@@ -107,7 +107,7 @@ fn run(profile: &'static str, mut wac: Wac, agent: &mut Agent) -> Result<Run> {
     wac.start()?;
     // The workload starts no more threads.
     let threads = process::threads(pid)?.into_iter().collect();
-    agent.await_stalls(MANY)?;
+    agent.await_stalls_of(pid, MANY)?;
     let work = wac.stop()?;
     let took = since.elapsed();
     ensure!(work.operations > 0 && work.errors.is_empty(), "the workload fails: {work:?}");
@@ -157,13 +157,37 @@ fn number_and_duration_agree(
         stall_count.abs_diff(call_count) * 100 <= allowed,
         "{stall_count} stalls, but {call_count} calls waited"
     );
+    // On a busy machine some tasks are preempted, for as long as waits last, between the tracer's reading of the clock
+    // and the program's: up to 10 % were seen.
+    let pairs = pairs(stalls, calls);
+    ensure!(pairs.len() * 2 > call_count, "only {} of {call_count} are paired", pairs.len());
+    let close = pairs.iter().filter(|(stall, call)| stall.abs_diff(*call) * 20 <= *call).count();
     ensure!(
-        stall_time.abs_diff(call_time) * 20 <= call_time,
-        "the stalls took {stall_time:?}, but the calls took {call_time:?}"
+        close * 5 >= pairs.len() * 4,
+        "{close} of {} stalls last as long as their calls: {pairs:?}",
+        pairs.len()
     );
+    // The tracer sees the entry first and the return last. It prints five digits.
+    let longer = |(stall, call): &&(Duration, Duration)| *stall > *call + Duration::from_micros(10);
+    let longer = pairs.iter().find(longer).filter(|_| method == "fentry");
+    ensure!(longer.is_none(), "a stall is longer than its call: {longer:?}");
     let longest = durations().max().unwrap_or_default();
     ensure!(longest <= run.took, "a stall of {longest:?} in a run of {:?}", run.took);
     Ok(())
+}
+
+/// The duration of each stall and of its call: a thread's are in the same order on both sides. Without threads of
+/// which one side has more.
+fn pairs(stalls: &[&Stall], calls: &[&Call]) -> Vec<(Duration, Duration)> {
+    let mut threads: BTreeMap<u32, (Vec<Duration>, Vec<Duration>)> = BTreeMap::new();
+    for stall in stalls {
+        threads.entry(stall.tid).or_default().0.push(Duration::from_nanos(stall.duration_ns));
+    }
+    for call in calls {
+        threads.entry(call.tid).or_default().1.push(call.duration);
+    }
+    let equal = threads.into_values().filter(|(stalls, calls)| stalls.len() == calls.len());
+    equal.flat_map(|(stalls, calls)| stalls.into_iter().zip(calls)).collect()
 }
 
 /// Writes wait in `write_begin`, stores in `page_mkwrite`, and both in the sync that they request.

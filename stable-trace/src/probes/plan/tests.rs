@@ -136,10 +136,10 @@ fn with_preempted_programs_no_run_may_be_missed() {
         [
             "writeback_wait_end",
             "writeback_wait_end_again",
-            "writeback_wait_end_again_again",
+            "writeback_wait_end_time",
             "writeback_wait_end_killable",
             "writeback_wait_end_killable_again",
-            "writeback_wait_end_killable_again_again",
+            "writeback_wait_end_killable_time",
         ]
     );
     assert_eq!(programs(&plan)[6..6 + begin.len()], begin);

@@ -66,15 +66,14 @@ fn returns(facts: &Facts, resolved: &Resolved, method: Method) -> Part {
             _ => kprobe_symbol(facts, function).map(|symbol| Point::Kretprobe { function, symbol }),
         };
         let mut programs: &[_] = match (method, index) {
-            (Method::Fentry, 0) => &[
-                "writeback_wait_end",
-                "writeback_wait_end_again",
-                "writeback_wait_end_again_again",
-            ],
+            // The kernel runs the last one first (`bpf_trampoline_get_progs`, kernel/bpf/trampoline.c, 5.10 to 7.3).
+            (Method::Fentry, 0) => {
+                &["writeback_wait_end", "writeback_wait_end_again", "writeback_wait_end_time"]
+            }
             (Method::Fentry, _) => &[
                 "writeback_wait_end_killable",
                 "writeback_wait_end_killable_again",
-                "writeback_wait_end_killable_again_again",
+                "writeback_wait_end_killable_time",
             ],
             _ => &["writeback_wait_return"],
         };

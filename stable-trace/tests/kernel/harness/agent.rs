@@ -154,6 +154,16 @@ impl Agent {
         })
     }
 
+    /// Reads lines until `wanted` stalls of a process were streamed.
+    pub(crate) fn await_stalls_of(&mut self, pid: u32, wanted: u64) -> Result<()> {
+        let seen = Cell::new(0);
+        self.await_line(START_TIMEOUT, |event| {
+            let own = matches!(event, Event::Stall(stall) if stall.pid == pid);
+            seen.set(seen.get() + u64::from(own));
+            seen.get() >= wanted
+        })
+    }
+
     /// Repeats `work` until a stall is streamed. Once suffices, unless a busy machine finishes the
     /// writeback before a task waits for it.
     pub(crate) fn repeat_until_stall(
