@@ -53,8 +53,8 @@ impl Tracer {
         for waiter in self.counters.waiters()? {
             match waiter.phase {
                 ASLEEP => unfinished += 1,
-                // The return probe removes a wait from the map when it ends.
-                _ if returns => unfinished += 1,
+                // The return probe removes a wait from the map when it ends, or writes down when that was.
+                _ if returns && waiter.end_ns == 0 => unfinished += 1,
                 // The task never slept, so there was no stall.
                 _ if waiter.end_ns == 0 => without_sleep += 1,
                 _ => {
