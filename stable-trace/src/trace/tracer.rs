@@ -64,6 +64,11 @@ const ROOM_INTERVAL: Duration = Duration::from_secs(10);
 /// ([`stable_trace_analysis::correlate::verdict`]).
 const UNSEEN_INTERVAL: Duration = Duration::from_millis(500);
 
+/// How often lost records are looked for. Not at each turn of the event loop: while a task is preempted in a system call
+/// that reads a map, the kernel runs no program of a kprobe or classic tracepoint on its CPU
+/// (`bpf_disable_instrumentation`, include/linux/bpf.h, and `trace_call_bpf`, kernel/trace/bpf_trace.c, 5.10 to 7.3).
+const LOSSES_INTERVAL: Duration = Duration::from_millis(200);
+
 /// Why tracing cannot start or go on.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TracerError {
@@ -138,6 +143,7 @@ pub(crate) struct Tracer {
     modules: u64,
     modules_checked_at: Instant,
     room_made_at: Instant,
+    losses_checked_at: Instant,
     unseen_checked_at: Instant,
     /// Events that were taken from the ring.
     pub(super) received: u64,
@@ -224,6 +230,7 @@ impl Tracer {
             modules,
             modules_checked_at: Instant::now(),
             room_made_at: Instant::now(),
+            losses_checked_at: Instant::now(),
             unseen_checked_at: Instant::now(),
             received: 0,
             malformed: 0,
@@ -304,7 +311,10 @@ impl Tracer {
         self.evidence.read();
         self.follow_modules();
         self.make_room();
-        self.report_losses(emitter);
+        if self.losses_checked_at.elapsed() >= LOSSES_INTERVAL {
+            self.losses_checked_at = Instant::now();
+            self.report_losses(emitter);
+        }
         emitter.emit_output_losses(false);
         if self.unseen_checked_at.elapsed() >= UNSEEN_INTERVAL {
             self.report_unseen_writes(emitter);

@@ -254,16 +254,19 @@ fn graph_lines_are_parsed() -> Result<()> {
         ensure!(call(other).is_none(), "{other}");
     }
     let event = " 1)  wac-a b-1234   |               |  /* folio_wait_writeback: bdi 8:0 */";
-    let switch =
-        " 1)  wac-a b-1234   |               |  /* sched_switch: prev_comm=wac-a b prev_state=D */";
+    let switch = " 1)  wac-a b-1234   |               |  /* sched_switch: prev_comm=wac-a b prev_state=D ==> next_comm=sh */";
     let leaf = " 0)   sh-7    |   0.500 us    |  wait_on_page_writeback();";
     let lines = [event, leaf, end, switch, end, event, switch, end];
     let marks: Vec<_> = calls(&lines.map(str::to_owned))
         .iter()
-        .map(|call| (call.tid, call.had_event, call.switched))
+        .map(|call| (call.tid, call.had_event, call.switched, call.slept))
         .collect();
-    let expected =
-        [(7, false, false), (1234, true, false), (1234, false, false), (1234, true, true)];
+    let expected = [
+        (7, false, false, false),
+        (1234, true, false, false),
+        (1234, false, false, false),
+        (1234, true, true, true),
+    ];
     ensure!(marks == expected, "{marks:?}");
     Ok(())
 }

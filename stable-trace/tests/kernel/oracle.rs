@@ -57,7 +57,9 @@ fn the_graph_tracer_agrees(fs: Fs, profile: &str) -> Result<()> {
     let scratch = Scratch::new(fs, Disk::pi()?)?;
     let _slow = SlowDisk::new(scratch.disk(), Duration::from_millis(10), 4)?;
     let mut wac = Wac::spawn_paused(scratch.path(), profile)?;
-    // The method sees waits in which the task is switched out. On a busy machine other calls last as long.
+    // The method sees waits in which the task is switched out inside the wait. The tracer shows whether it was
+    // switched out after the kernel's event, which is more: some tasks are preempted in a program at the event. And it
+    // shows whether the task slept, which is less.
     let graph = FunctionGraph::of(host::wait_function())
         .mark_event(&host::wait_event())
         .mark_switches("wac")
@@ -83,18 +85,21 @@ fn the_graph_tracer_agrees(fs: Fs, profile: &str) -> Result<()> {
     for stall in recording.stalls() {
         *stalls.entry(stall.context).or_default() += 1;
     }
-    let waits = contexts(&calls);
-    let agrees = |stalls: u64, waits: u64| stalls.abs_diff(waits) * 50 <= waits.max(100);
+    let (least, most) =
+        (contexts(&calls, |call| call.slept), contexts(&calls, |call| call.switched));
+    println!("the agent has {stalls:?}, the tracer {least:?} to {most:?}");
     let total = |counts: &Counts| counts.values().sum::<u64>();
-    ensure!(
-        agrees(total(&stalls), total(&waits)),
-        "the agent has {stalls:?}, the tracer has {waits:?}"
-    );
+    let agrees = |count: &dyn Fn(&Counts) -> u64| {
+        let (stalls, least, most) = (count(&stalls), count(&least), count(&most));
+        let slack = most.max(100);
+        stalls * 50 + slack >= least * 50 && stalls * 50 <= most * 50 + slack
+    };
+    ensure!(agrees(&total), "the agent has {stalls:?}, the tracer {least:?} to {most:?}");
     for context in Context::ALL {
         let of = |counts: &Counts| counts.get(&context).copied().unwrap_or(0);
         ensure!(
-            agrees(of(&stalls), of(&waits)),
-            "the agent has {stalls:?}, the tracer has {waits:?}"
+            agrees(&of),
+            "{context:?}: the agent has {stalls:?}, the tracer {least:?} to {most:?}"
         );
     }
     ensure!(
@@ -108,16 +113,16 @@ fn the_graph_tracer_agrees(fs: Fs, profile: &str) -> Result<()> {
     Ok(())
 }
 
-/// Counts the waits by context. A caller returns after its callees and lasts at least as long. So
+/// Counts the calls of the wait function that are waits, by context. A caller returns after its callees and lasts at least as long. So
 /// the waits of a thread since its last return are inside the next caller that returns, if that
 /// lasted as long as they did.
-fn contexts(calls: &[Call]) -> Counts {
+fn contexts(calls: &[Call], is_wait: impl Fn(&Call) -> bool) -> Counts {
     let mut counts = Counts::new();
     let mut open: BTreeMap<u32, (u64, Duration)> = BTreeMap::new();
     for call in calls {
         let waits = open.entry(call.tid).or_default();
         if call.function == host::wait_function() {
-            if call.switched {
+            if is_wait(call) {
                 waits.0 += 1;
                 waits.1 += call.duration;
             }

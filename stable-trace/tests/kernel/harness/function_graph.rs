@@ -28,8 +28,10 @@ pub(crate) struct Call {
     pub(crate) duration: Duration,
     /// Whether the event of [`Builder::mark_event`] fired within the call.
     pub(crate) had_event: bool,
-    /// Whether the task was switched out after that ([`Builder::mark_switches`]).
+    /// Whether the task was switched out after that ([`Builder::mark_switches`]), asleep or preempted.
     pub(crate) switched: bool,
+    /// Whether it slept then.
+    pub(crate) slept: bool,
 }
 
 /// The running tracer. A kernel has one.
@@ -189,13 +191,17 @@ impl Drop for FunctionGraph {
 
 /// Parses the calls of a trace, in the order of their ends.
 pub(crate) fn calls(lines: &[String]) -> Vec<Call> {
-    // The threads that had the event since their last call, and whether they were switched out since.
-    let mut marked: BTreeMap<u32, bool> = BTreeMap::new();
+    // The threads that had the event since their last call, and whether they were switched out since, and slept.
+    let mut marked: BTreeMap<u32, (bool, bool)> = BTreeMap::new();
     let calls = lines.iter().filter_map(|line| {
         let Some(ended) = call(line) else {
             match event(line) {
                 Some((tid, "sched_switch")) => {
-                    marked.entry(tid).and_modify(|switched| *switched = true);
+                    let asleep = line.contains(" prev_state=D ");
+                    marked.entry(tid).and_modify(|(switched, slept)| {
+                        *switched = true;
+                        *slept |= asleep;
+                    });
                 }
                 Some((tid, _)) => _ = marked.entry(tid).or_default(),
                 None => {}
@@ -203,7 +209,8 @@ pub(crate) fn calls(lines: &[String]) -> Vec<Call> {
             return None;
         };
         let mark = marked.remove(&ended.tid);
-        Some(Call { had_event: mark.is_some(), switched: mark == Some(true), ..ended })
+        let (switched, slept) = mark.unwrap_or_default();
+        Some(Call { had_event: mark.is_some(), switched, slept, ..ended })
     });
     calls.collect()
 }
@@ -242,5 +249,6 @@ pub(crate) fn call(line: &str) -> Option<Call> {
         duration: Duration::from_secs_f64(micros / 1e6),
         had_event: false,
         switched: false,
+        slept: false,
     })
 }
