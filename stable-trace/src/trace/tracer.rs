@@ -66,7 +66,7 @@ const UNSEEN_INTERVAL: Duration = Duration::from_millis(500);
 
 /// How often lost records are looked for. Not at each turn of the event loop: while a task is preempted in a system call
 /// that reads a map, the kernel runs no program of a kprobe or classic tracepoint on its CPU
-/// (`bpf_disable_instrumentation`, include/linux/bpf.h, and `trace_call_bpf`, kernel/trace/bpf_trace.c, 5.10 to 7.3).
+/// (`bpf_disable_instrumentation`, include/linux/bpf.h, and `trace_call_bpf`, `kernel/trace/bpf_trace.c`, 5.10 to 7.3).
 const LOSSES_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Why tracing cannot start or go on.
