@@ -254,7 +254,7 @@ fn graph_lines_are_parsed() -> Result<()> {
         ensure!(call(other).is_none(), "{other}");
     }
     let event = " 1)  wac-a b-1234   |               |  /* folio_wait_writeback: bdi 8:0 */";
-    let switch = " 1)  wac-a b-1234   |               |  /* sched_switch: prev_comm=wac-a b prev_state=D ==> next_comm=sh */";
+    let switch = " 1)  wac-a b-1234   |               |  /* sched_switch: prev_state=D ==> */";
     let leaf = " 0)   sh-7    |   0.500 us    |  wait_on_page_writeback();";
     let lines = [event, leaf, end, switch, end, event, switch, end];
     let marks: Vec<_> = calls(&lines.map(str::to_owned))

@@ -87,20 +87,17 @@ fn the_graph_tracer_agrees(fs: Fs, profile: &str) -> Result<()> {
     }
     let (least, most) =
         (contexts(&calls, |call| call.slept), contexts(&calls, |call| call.switched));
-    println!("the agent has {stalls:?}, the tracer {least:?} to {most:?}");
+    let counted = format!("the agent has {stalls:?}, the tracer {least:?} to {most:?}");
+    println!("{counted}");
     let total = |counts: &Counts| counts.values().sum::<u64>();
-    let agrees = |count: &dyn Fn(&Counts) -> u64| {
-        let (stalls, least, most) = (count(&stalls), count(&least), count(&most));
+    let agrees = |stalls: u64, least: u64, most: u64| {
         let slack = most.max(100);
         stalls * 50 + slack >= least * 50 && stalls * 50 <= most * 50 + slack
     };
-    ensure!(agrees(&total), "the agent has {stalls:?}, the tracer {least:?} to {most:?}");
+    ensure!(agrees(total(&stalls), total(&least), total(&most)), "in all, {counted}");
     for context in Context::ALL {
         let of = |counts: &Counts| counts.get(&context).copied().unwrap_or(0);
-        ensure!(
-            agrees(&of),
-            "{context:?}: the agent has {stalls:?}, the tracer {least:?} to {most:?}"
-        );
+        ensure!(agrees(of(&stalls), of(&least), of(&most)), "{context:?}: {counted}");
     }
     ensure!(
         stalls.contains_key(if profile == "a" {
@@ -113,9 +110,9 @@ fn the_graph_tracer_agrees(fs: Fs, profile: &str) -> Result<()> {
     Ok(())
 }
 
-/// Counts the calls of the wait function that are waits, by context. A caller returns after its callees and lasts at least as long. So
-/// the waits of a thread since its last return are inside the next caller that returns, if that
-/// lasted as long as they did.
+/// Counts the calls of the wait function that are waits, by context. A caller returns after its callees and
+/// lasts at least as long. So the waits of a thread since its last return are inside the next caller that
+/// returns, if that lasted as long as they did.
 fn contexts(calls: &[Call], is_wait: impl Fn(&Call) -> bool) -> Counts {
     let mut counts = Counts::new();
     let mut open: BTreeMap<u32, (u64, Duration)> = BTreeMap::new();

@@ -1,6 +1,5 @@
 //! Runs the agent as users do, and reads its stream and exit status.
 
-use std::cell::Cell;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::os::unix::process::CommandExt as _;
@@ -140,27 +139,26 @@ impl Agent {
 
     /// Reads lines until `wanted` stalls were streamed or reported lost.
     pub(crate) fn await_stalls(&mut self, wanted: u64) -> Result<()> {
-        let seen = Cell::new(0);
-        self.await_line(START_TIMEOUT, |event| {
-            seen.set(
-                seen.get()
-                    + match event {
-                        Event::Stall(_) => 1,
-                        Event::Lost(lost) => lost.events(),
-                        _ => 0,
-                    },
-            );
-            seen.get() >= wanted
+        self.await_count(wanted, |event| match event {
+            Event::Stall(_) => 1,
+            Event::Lost(lost) => lost.events(),
+            _ => 0,
         })
     }
 
     /// Reads lines until `wanted` stalls of a process were streamed.
     pub(crate) fn await_stalls_of(&mut self, pid: u32, wanted: u64) -> Result<()> {
-        let seen = Cell::new(0);
+        self.await_count(wanted, |event| {
+            u64::from(matches!(event, Event::Stall(stall) if stall.pid == pid))
+        })
+    }
+
+    /// Reads lines until they count `wanted` together.
+    fn await_count(&mut self, wanted: u64, count: impl Fn(&Event) -> u64) -> Result<()> {
+        let mut seen = 0;
         self.await_line(START_TIMEOUT, |event| {
-            let own = matches!(event, Event::Stall(stall) if stall.pid == pid);
-            seen.set(seen.get() + u64::from(own));
-            seen.get() >= wanted
+            seen += count(event);
+            seen >= wanted
         })
     }
 

@@ -145,17 +145,16 @@ impl Builder {
         let list = std::fs::read_to_string(&path)
             .with_context(|| format!("cannot read {}", path.display()))?;
         // The name of a module follows its function, in brackets.
-        let names = list.lines().map(|line| line.split(' ').next().unwrap_or_default());
-        let bare = |name: &str| name.split('.').next().unwrap_or_default().to_owned();
-        let found: Vec<(String, String)> = (1_u32..)
-            .zip(names)
-            .filter(|(_, name)| self.functions.contains(&bare(name)))
-            .map(|(number, name)| (number.to_string(), name.to_owned()))
-            .collect();
+        let names: Vec<_> =
+            list.lines().map(|line| line.split(' ').next().unwrap_or_default()).collect();
         let first = self.functions.first().context("no function to trace")?;
-        ensure!(found.iter().any(|(_, name)| name == first), "this kernel cannot trace {first}");
-        let numbers: Vec<_> = found.into_iter().map(|(number, _)| number).collect();
-        Ok(numbers.join(" "))
+        ensure!(names.contains(&first.as_str()), "this kernel cannot trace {first}");
+        let wanted = |name: &str| {
+            let bare = name.split('.').next().unwrap_or_default();
+            self.functions.iter().any(|function| function == bare)
+        };
+        let found = (1_u32..).zip(names).filter(|(_, name)| wanted(name));
+        Ok(found.map(|(number, _)| number.to_string()).collect::<Vec<_>>().join(" "))
     }
 }
 
