@@ -66,7 +66,8 @@ fn returns(facts: &Facts, resolved: &Resolved, method: Method) -> Part {
             _ => kprobe_symbol(facts, function).map(|symbol| Point::Kretprobe { function, symbol }),
         };
         let mut programs: &[_] = match (method, index) {
-            // The kernel runs the last one first (`bpf_trampoline_get_progs`, kernel/bpf/trampoline.c, 5.10 to 7.3).
+            // The last one that attaches runs first: `hlist_add_head` in `__bpf_trampoline_link_prog`,
+            // kernel/bpf/trampoline.c, 6.0 to 7.0.
             (Method::Fentry, 0) => {
                 &["writeback_wait_end", "writeback_wait_end_again", "writeback_wait_end_time"]
             }
