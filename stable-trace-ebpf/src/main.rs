@@ -8,7 +8,7 @@
 //! programs that own it; [`maps`] has what several groups share. The modules depend on each other in
 //! one direction. From the bottom up:
 //!
-//! 1. [`maps`], [`members`], [`owner`]
+//! 1. [`maps`], [`members`], [`owner`], then [`waiters`]
 //! 2. [`folio`], [`follow`], [`path`], [`stack`]
 //! 3. [`filter`]
 //! 4. [`process`], then [`stall`]; [`unstable`]
@@ -50,6 +50,7 @@ mod stall;
 mod tracepoint;
 mod unstable;
 mod wait;
+mod waiters;
 mod write_begin;
 mod writeback_wait;
 

@@ -10,10 +10,7 @@
 
 use aya_ebpf::{
     Global,
-    bindings::BPF_ANY,
     helpers::{bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, bpf_ktime_get_ns},
-    macros::map,
-    maps::{Array, HashMap},
 };
 use aya_log_ebpf::warn;
 use stable_trace_common::{
@@ -26,29 +23,13 @@ use stable_trace_common::{
 
 use crate::{
     filter,
-    maps::{add_one, count, subtract_one},
+    maps::count,
     members::{offset, offsets, read},
     process,
     stack::{self, OnStack, SwitchedOut},
     stall,
+    waiters::{self, WAITERS},
 };
-
-/// Tasks that wait, by the address of their `task_struct`: `sched_switch` has it as an argument, and it
-/// is unique while the task lives. An entry is removed at the latest when its task is next switched out
-/// outside the wait function, which happens to an exiting task too.
-#[map]
-static WAITERS: HashMap<u64, Waiter> = HashMap::with_max_entries(16_384, 0);
-
-/// How many tasks of [`WAITERS`] share a place, which the task's address gives. Two look-ups at every switch
-/// of tasks of the machine would cost more: mostly the place is empty, and this is one load.
-#[map]
-static WAITERS_AT: Array<[u64; PLACES]> = Array::with_max_entries(1, 0);
-
-/// Places of [`WAITERS_AT`].
-const PLACES: usize = 1024;
-
-/// The initial value of an entry.
-static NEW: Waiter = Waiter::NEW;
 
 /// 1: returns of the wait function end waits, not switches of tasks.
 #[unsafe(no_mangle)]
@@ -93,7 +74,7 @@ pub(crate) fn entered(
             let same_task = waiter.pid_tgid == pid_tgid;
             if waiter.end_ns != 0 {
                 // Only the programs that count and stream it were skipped.
-                stall::finished(waiter);
+                stall::finished(task);
             } else if same_task && waiter.folio == *folio && waiter.stack_end == stack_end {
                 // Another iteration: the task was woken, and the folio is under writeback again.
                 count(Counter::Repeated);
@@ -117,12 +98,12 @@ pub(crate) fn entered(
             if waiter.end_ns == 0 {
                 count(Counter::WithoutSleep);
             } else {
-                stall::finished(waiter);
+                stall::finished(task);
             }
         }
         waiter
     } else {
-        let Some(waiter) = add(task) else {
+        let Some(waiter) = waiters::add(task) else {
             count(Counter::WaitersFull);
             let (_, thread) = process_and_thread(pid_tgid);
             warn!(ctx, "no room to follow the wait of thread {}", thread);
@@ -154,55 +135,11 @@ fn name(waiter: &mut Waiter, task: u64, pid_tgid: u64, comm: [u8; COMM_LEN]) {
     process::leader_name(task, pid_tgid, &mut waiter.process);
 }
 
-/// Adds an entry of the current task, to be filled in place: a second copy would not fit on the stack.
-/// `None` if the map is full.
-#[inline(always)]
-#[expect(clippy::needless_borrows_for_generic_args, reason = "the stack has no room for a copy")]
-fn add(task: u64) -> Option<*mut Waiter> {
-    WAITERS.insert(task, &NEW, u64::from(BPF_ANY)).ok()?;
-    if let Some(tasks) = tasks_at(task) {
-        // SAFETY: a live, aligned map value, to which every writer adds atomically.
-        unsafe { add_one(tasks) };
-    }
-    WAITERS.get_ptr_mut(task)
-}
-
-/// Removes the entry of a task, which exists: only its own probes and switches remove it.
-#[inline(always)]
-fn remove(task: u64) {
-    if let (Ok(()), Some(tasks)) = (WAITERS.remove(task), tasks_at(task)) {
-        // SAFETY: as in `add`.
-        unsafe { subtract_one(tasks) };
-    }
-}
-
-/// The number of waiting tasks at a task's place.
-#[inline(always)]
-#[expect(clippy::cast_possible_truncation, reason = "less than 1,024")]
-fn tasks_at(task: u64) -> Option<*mut u64> {
-    let places = WAITERS_AT.get_ptr_mut(0)?;
-    // The low bits of the addresses are all the same.
-    let place = task.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - PLACES.ilog2());
-    // SAFETY: the shift leaves a place of the live map value.
-    Some(unsafe { (&raw mut (*places)[place as usize & (PLACES - 1)]) })
-}
-
-/// The entry of a task that waits.
-#[inline(always)]
-fn waiter(task: u64) -> Option<*mut Waiter> {
-    let tasks = tasks_at(task)?;
-    // SAFETY: a live, aligned map value. Others change it meanwhile, but not on behalf of this task.
-    if unsafe { tasks.read_volatile() } == 0 {
-        return None;
-    }
-    WAITERS.get_ptr_mut(task)
-}
-
 /// The wait function returns to the current task, which may not have waited at all. `folio`: the address that was
 /// its argument; 0 if not known.
 #[inline(always)]
 pub(crate) fn returned(task: u64, folio: u64) {
-    let Some(waiter) = waiter(task) else {
+    let Some(waiter) = waiters::get(task) else {
         return;
     };
     // SAFETY: a live map value. Only probes in this task change it.
@@ -211,18 +148,18 @@ pub(crate) fn returned(task: u64, folio: u64) {
         if waiter.end_ns == 0 {
             waiter.end_ns = now();
         }
-        stall::finished(waiter);
+        stall::finished(task);
     } else {
         // Its return was missed, and this call has not waited: it would end a wait that is over.
         count(Counter::ReturnsMissed);
     }
-    remove(task);
+    waiters::remove(task);
 }
 
 /// The same, but only writes the time down, in as few instructions as possible: another program counts the stall.
 #[inline(always)]
 pub(crate) fn returned_at(task: u64, folio: u64) {
-    let Some(waiter) = waiter(task) else {
+    let Some(waiter) = waiters::get(task) else {
         return;
     };
     // SAFETY: a live map value. Only probes in this task change it.
@@ -241,7 +178,7 @@ fn ends_here(waiter: &Waiter, folio: u64) -> bool {
 /// The current task is switched out, voluntarily or because it is preempted.
 #[inline(always)]
 pub(crate) fn switched_out(ctx: &impl OnStack, task: u64, preempted: bool) {
-    let Some(waiter) = waiter(task) else {
+    let Some(waiter) = waiters::get(task) else {
         return;
     };
     // SAFETY: a live map value. Only probes in this task and its switches change it.
@@ -259,9 +196,9 @@ pub(crate) fn switched_out(ctx: &impl OnStack, task: u64, preempted: bool) {
     if waiter.end_ns == 0 {
         count(Counter::WithoutSleep);
     } else {
-        stall::finished(waiter);
+        stall::finished(task);
     }
-    remove(task);
+    waiters::remove(task);
 }
 
 /// Whether a task that is switched out is in `io_schedule` (kernel/sched/core.c, 5.10 to 7.3), as waits
@@ -279,7 +216,7 @@ fn sleeps_for_io(task: u64) -> bool {
 /// A task is switched in.
 #[inline(always)]
 pub(crate) fn switched_in(task: u64) {
-    let Some(waiter) = waiter(task) else {
+    let Some(waiter) = waiters::get(task) else {
         return;
     };
     // SAFETY: a live map value. The task does not run yet, so no probe in it changes the value.
