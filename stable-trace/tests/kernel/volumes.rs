@@ -7,8 +7,8 @@ use anyhow::{Context as _, Result, ensure};
 use rustix::fs::fsync;
 
 use crate::harness::{
-    Agent, Disk, Fs, Scrape, Scratch, Test, TracefsInstance, every_wait_is_accounted_for, host,
-    wait_until, wait_until_within,
+    Agent, Disk, Fs, Scrape, Scratch, Test, TracefsInstance, accounted_waits, host, wait_until,
+    wait_until_within,
 };
 
 /// Several times what the metrics and the kernel's maps have room for.
@@ -31,8 +31,10 @@ const LIMIT: Duration = Duration::from_secs(40);
 const MEMORY_NOISE: f64 = (1 << 20) as f64;
 
 fn one_after_another() -> Result<()> {
-    let oracle = TracefsInstance::recording(&host::wait_event(), "")?;
+    // Other tasks of the machine wait too, also while the agent attaches and detaches.
+    let longer = TracefsInstance::recording(&host::wait_event(), "")?;
     let agent = Agent::start(["--min-latency=1h", "--listen=127.0.0.1:0"])?;
+    let shorter = TracefsInstance::recording(&host::wait_event(), "")?;
     // While they are open, no device number is used again.
     let mut disks = Vec::new();
     let mut names = Vec::new();
@@ -74,7 +76,9 @@ fn one_after_another() -> Result<()> {
         let (used, capacity) = (of("stable_trace_map_entries"), of("stable_trace_map_capacity"));
         Ok((used > capacity / 4.0).then(|| format!("{used} of {capacity} entries are used")))
     })?;
+    let least = shorter.hits()?;
     let recording = agent.stop()?;
+    let most = longer.hits()?;
     let summary = recording.summary()?;
     let unnamed = names.iter().find(|name| {
         let own = summary.stalls.iter().filter(|line| line.device.as_deref() == Some(name));
@@ -82,5 +86,10 @@ fn one_after_another() -> Result<()> {
     });
     ensure!(unnamed.is_none(), "{unnamed:?} has no line in the summary");
     ensure!(summary.map_failures.is_empty(), "{:?}", summary.map_failures);
-    every_wait_is_accounted_for(summary, oracle.hits()?)
+    let accounted = accounted_waits(summary);
+    ensure!(
+        least <= accounted && accounted <= most,
+        "tracefs counts {least} to {most} waits, the agent accounts for {accounted}: {summary:#?}"
+    );
+    Ok(())
 }
