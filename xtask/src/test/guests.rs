@@ -53,7 +53,15 @@ const LEFT_OUT: [LeftOut; 7] = [
     },
     LeftOut {
         on: |kernel| kernel != Series::OLDEST,
-        names: &["_kprobe", "::kprobe_ext4", "::kprobe_btrfs", "_tracepoint"],
+        names: &[
+            "_kprobe",
+            "::kprobe_ext4",
+            "::kprobe_btrfs",
+            "intact_tracepoint",
+            "nothing_tracepoint",
+            "once_tracepoint",
+            "reported_tracepoint",
+        ],
         because: "fentry is used there; the tables of plans name the functions of the other methods",
     },
     LeftOut {
