@@ -9,7 +9,7 @@ use aya_ebpf::{
     bindings::BPF_ANY,
     helpers::bpf_get_current_task,
     macros::{fexit, kprobe, kretprobe, map},
-    maps::HashMap,
+    maps::LruHashMap,
     programs::{FExitContext, ProbeContext, RetProbeContext},
 };
 use stable_trace_common::{counter::Counter, unstable::PAGE_MKWRITE};
@@ -22,9 +22,10 @@ use crate::{
 };
 
 /// The folio of a write fault that is being handled, by `task_struct`. Only with a kretprobe, which
-/// does not see the arguments.
+/// does not see the arguments. Where its instances ran out for a task that exits then, an entry is left, so the map
+/// evicts the oldest.
 #[map]
-static FAULTS: HashMap<u64, u64> = HashMap::with_max_entries(16_384, 0);
+static FAULTS: LruHashMap<u64, u64> = LruHashMap::with_max_entries(16_384, 0);
 
 /// `VM_FAULT_LOCKED`, `include/linux/mm_types.h`, 5.10 to 7.3 (also in BTF).
 const VM_FAULT_LOCKED: u64 = 0x200;

@@ -169,6 +169,23 @@ pub(crate) fn returned_at(task: u64, folio: u64) {
     }
 }
 
+/// Nothing refers to a task any more, so if it has an entry, the return of the wait function was missed. Nothing else
+/// would remove that.
+#[inline(always)]
+pub(crate) fn freed(task: u64) {
+    let Some(waiter) = waiters::get(task) else {
+        return;
+    };
+    // SAFETY: a live map value, whose task runs no more.
+    if unsafe { (*waiter).end_ns } == 0 {
+        count(Counter::ReturnsMissed);
+    } else {
+        // Only the programs that count and stream it were skipped.
+        stall::finished(task);
+    }
+    waiters::remove(task);
+}
+
 /// Whether the return of a call for `folio` ends this wait.
 #[inline(always)]
 fn ends_here(waiter: &Waiter, folio: u64) -> bool {

@@ -81,3 +81,12 @@ fn writeback_wait_return(_ctx: RetProbeContext) -> u32 {
     wait::returned(unsafe { bpf_get_current_task() }, 0);
     0
 }
+
+/// `TP_PROTO(struct task_struct *p)` of `sched:sched_process_free` (5.10 to 7.3; `delayed_put_task_struct`,
+/// kernel/exit.c): after `sched_process_exit` a task may still wait, when it closes files. It runs in a soft interrupt,
+/// so it is not preempted, and never skipped.
+#[raw_tracepoint(tracepoint = "sched_process_free")]
+fn writeback_wait_free(ctx: RawTracePointContext) -> i32 {
+    wait::freed(ctx.arg(0));
+    0
+}

@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use crate::harness::process::send_signal;
 use crate::harness::{
     Agent, BpfObjects, Disk, Fs, Requirement, Scratch, SlowDisk, Test, Wac, bpftool, host,
-    wait_until,
+    missed_runs, wait_until,
 };
 
 /// Waiters that the test waits for before it kills them. Most of the 64 threads wait for a lock
@@ -150,6 +150,8 @@ fn killed_waiters_leave_nothing(method: &str) -> Result<()> {
     let summary = recording.summary()?;
     ensure!(summary.stalls_total > 0, "no task stalled: {summary:#?}");
     ensure!(summary.waits_unfinished == 0, "{summary:#?}");
-    ensure!(summary.map_failures.is_empty(), "{:?}", summary.map_failures);
+    // Where programs are preempted, the returns of some tasks that are killed at once are missed.
+    println!("{method}: {:?} of {} stalls", summary.map_failures, summary.stalls_total);
+    missed_runs::explain_failures(summary)?;
     Ok(())
 }

@@ -61,7 +61,7 @@ fn agree(method: &str, fs: Fs) -> Result<()> {
     }
     // The duration of a call does not tell whether it waited: a call without writeback returns at
     // once, or late if it is interrupted. The kernel's event tells.
-    let graph = FunctionGraph::of(host::wait_function()).mark_event(&host::wait_event());
+    let graph = FunctionGraph::of(host::wait_function()).mark_event(&host::wait_event(), "wac");
     let graph =
         workloads.iter().fold(graph, |graph, (_, wac)| graph.in_process(wac.pid())).start()?;
     // The agent attaches second: the unwinder resolves the tracer's return address and then a
@@ -119,11 +119,7 @@ fn no_stall_is_lost(recording: &Recording, summary: &Summary) -> Result<()> {
     let lines = recording.stalls().count() as u64;
     ensure!(summary.stalls_total == lines, "{lines} lines: {summary:#?}");
     // A wait whose end was not seen is not a stall: the comparison below bounds how many there are.
-    let is_other = |what: &&String| *what != "the end of a wait was not seen";
-    let failures: Vec<_> = summary.map_failures.keys().filter(is_other).collect();
-    let missed = missed_runs::reported_in(summary);
-    let ends = summary.map_failures.values().sum::<u64>();
-    ensure!(failures.is_empty() && ends <= missed, "{:?}", summary.map_failures);
+    missed_runs::explain_failures(summary)?;
     ensure!(summary.records_malformed == 0, "{} malformed", summary.records_malformed);
     Ok(())
 }

@@ -104,7 +104,8 @@ fn without_addresses_the_end_of_a_wait_is_seen_at_its_return() {
     let hidden = || refusing(facts(), "addresses");
     assert_eq!(plan(&hidden(), None), plan(&facts(), None));
     let returns = plan(&refusing(hidden(), "fentry"), None);
-    assert_eq!(programs(&returns)[..2], ["writeback_wait_return", "writeback_wait_return"]);
+    let expected = ["writeback_wait_return", "writeback_wait_return", "writeback_wait_free"];
+    assert_eq!(programs(&returns)[..3], expected);
     let nothing = plan(&hidden(), Some(Method::Tracepoint));
     assert!(!programs(&nothing).iter().any(|program| program.starts_with("writeback_wait")));
     assert!(gaps(&nothing).contains(&("sched:sched_switch".into(), "no addresses here")));
@@ -114,8 +115,13 @@ fn without_addresses_the_end_of_a_wait_is_seen_at_its_return() {
 fn a_kretprobe_is_used_only_on_request() {
     let plan = plan(&facts(), Some(Method::Kprobe));
     assert_eq!(
-        programs(&plan)[..3],
-        ["writeback_wait_return", "writeback_wait_return", "writeback_wait_begin_typed"]
+        programs(&plan)[..4],
+        [
+            "writeback_wait_return",
+            "writeback_wait_return",
+            "writeback_wait_free",
+            "writeback_wait_begin_typed",
+        ]
     );
     assert!(plan.probes_returns());
     let methods: Vec<_> = plan.steps.iter().map(|step| step.point.method()).collect();
@@ -132,7 +138,7 @@ fn with_preempted_programs_no_run_may_be_missed() {
     assert_eq!(programs(&auto)[1..=begin.len()], begin);
     let plan = plan(&seven, Some(Method::Fentry));
     assert_eq!(
-        programs(&plan)[..6],
+        programs(&plan)[..7],
         [
             "writeback_wait_end",
             "writeback_wait_end_again",
@@ -140,9 +146,10 @@ fn with_preempted_programs_no_run_may_be_missed() {
             "writeback_wait_end_killable",
             "writeback_wait_end_killable_again",
             "writeback_wait_end_killable_time",
+            "writeback_wait_free",
         ]
     );
-    assert_eq!(programs(&plan)[6..6 + begin.len()], begin);
+    assert_eq!(programs(&plan)[7..7 + begin.len()], begin);
     assert!(plan.probes_returns());
 }
 

@@ -92,6 +92,13 @@ fn returns(facts: &Facts, resolved: &Resolved, method: Method) -> Part {
             (Ok(_), Err(reason)) => part.gap(GROUP, function, method, reason.as_str()),
         }
     }
+    // A return is missed if all its programs are skipped, or a kretprobe has no free instance. What it leaves is removed
+    // with its task, where that can be seen.
+    let misses = method == Method::Kprobe || facts.preempts_programs();
+    if begin.is_ok() && misses && !facts.refused.contains_key("raw_tracepoint") {
+        let point = Point::RawTracepoint { system: "sched", name: "sched_process_free" };
+        part.step(GROUP, "writeback_wait_free", point);
+    }
     for (program, point) in begin.into_iter().flatten() {
         part.step(GROUP, program, point);
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use stable_trace_analysis::event::Summary;
 
 use super::host::TRACING;
@@ -18,6 +18,15 @@ pub(crate) fn counted_by_kernel(pid: u32) -> Result<u64> {
 /// Sums the missed runs that the agent reports.
 pub(crate) fn reported_in(summary: &Summary) -> u64 {
     summary.probe_runs_missed.values().sum()
+}
+
+/// Fails if a map operation failed for another reason than that the end of a wait was not seen, or if that happened
+/// more often than runs were missed.
+pub(crate) fn explain_failures(summary: &Summary) -> Result<()> {
+    let ends = summary.map_failures.get("the end of a wait was not seen").copied().unwrap_or(0);
+    let all: u64 = summary.map_failures.values().sum();
+    ensure!(all == ends && ends <= reported_in(summary), "{:?}", summary.map_failures);
+    Ok(())
 }
 
 /// Sums `recursion_misses` over the programs that the process holds, each counted once.
