@@ -61,8 +61,7 @@ fn the_graph_tracer_agrees(fs: Fs, profile: &str) -> Result<()> {
     // switched out after the kernel's event, which is more: some tasks are preempted in a program at the event. And it
     // shows whether the task slept, which is less.
     let graph = FunctionGraph::of(host::wait_function())
-        .mark_event(&host::wait_event())
-        .mark_switches("wac")
+        .mark_event(&host::wait_event(), "wac")
         .with_callers(CALLERS.map(|(function, _)| function))
         .in_process(wac.pid())
         .start()?;

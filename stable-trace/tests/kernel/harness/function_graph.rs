@@ -28,7 +28,7 @@ pub(crate) struct Call {
     pub(crate) duration: Duration,
     /// Whether the event of [`Builder::mark_event`] fired within the call.
     pub(crate) had_event: bool,
-    /// Whether the task was switched out after that ([`Builder::mark_switches`]), asleep or preempted.
+    /// Whether the task was switched out after that, asleep or preempted.
     pub(crate) switched: bool,
     /// Whether it slept then.
     pub(crate) slept: bool,
@@ -37,8 +37,15 @@ pub(crate) struct Call {
 /// The running tracer. A kernel has one.
 #[derive(Debug)]
 pub(crate) struct FunctionGraph {
-    /// The event that its buffer shows beside the calls.
-    event: Option<String>,
+    marks: Option<Marks>,
+}
+
+/// The events that the tracer's buffer shows beside the calls.
+#[derive(Clone, Debug)]
+struct Marks {
+    event: String,
+    /// How the names of the tasks begin whose switches are shown.
+    comm: String,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -46,9 +53,7 @@ pub(crate) struct Builder {
     functions: Vec<String>,
     processes: Vec<u32>,
     at_least: Duration,
-    event: Option<String>,
-    /// How the names of the tasks begin whose switches are marked.
-    switches_of: Option<String>,
+    marks: Option<Marks>,
 }
 
 impl FunctionGraph {
@@ -91,24 +96,23 @@ impl Builder {
         self
     }
 
-    /// Marks the calls within which an event such as `block/block_rq_complete` fires.
+    /// Marks the calls within which an event such as `block/block_rq_complete` fires, and in which the task is
+    /// switched out after it. The names of the tasks begin with `comm`.
+    ///
+    /// The switches are needed also to mark the right call. The kernel prints an entry whose next record of the same
+    /// CPU is its return as one line, at the time of the entry (`get_return_for_leaf`,
+    /// `kernel/trace/trace_functions_graph.c`, 5.10 to 7.3), also if the task was on another CPU meanwhile: the event
+    /// would follow its call. A switch is a record between the two.
     #[must_use]
-    pub(crate) fn mark_event(mut self, event: &str) -> Self {
-        self.event = Some(event.to_owned());
-        self
-    }
-
-    /// Marks the calls in which a task whose name begins so is switched out after the event.
-    #[must_use]
-    pub(crate) fn mark_switches(mut self, comm: &str) -> Self {
-        self.switches_of = Some(comm.to_owned());
+    pub(crate) fn mark_event(mut self, event: &str, comm: &str) -> Self {
+        self.marks = Some(Marks { event: event.to_owned(), comm: comm.to_owned() });
         self
     }
 
     pub(crate) fn start(&self) -> Result<FunctionGraph> {
         let root = Path::new(TRACING);
         // Created first, so that drop also undoes a partial setup.
-        let graph = FunctionGraph { event: self.event.clone() };
+        let graph = FunctionGraph { marks: self.marks.clone() };
         write(root, "tracing_on", "0")?;
         write(root, "current_tracer", "nop")?;
         write(root, "buffer_size_kb", BUFFER_KIB)?;
@@ -126,10 +130,8 @@ impl Builder {
         for (option, value) in [("proc", "1"), ("tail", "1"), ("abstime", "0"), ("irqs", "1")] {
             write(root, &format!("options/funcgraph-{option}"), value)?;
         }
-        if let Some(event) = &self.event {
+        if let Some(Marks { event, comm }) = &self.marks {
             write(root, &format!("events/{event}/enable"), "1")?;
-        }
-        if let Some(comm) = &self.switches_of {
             write(root, &format!("events/{SWITCH}/filter"), &format!("prev_comm ~ \"{comm}*\""))?;
             write(root, &format!("events/{SWITCH}/enable"), "1")?;
         }
@@ -161,7 +163,7 @@ impl Builder {
 impl Drop for FunctionGraph {
     fn drop(&mut self) {
         let root = Path::new(TRACING);
-        if let Some(event) = &self.event
+        if let Some(Marks { event, .. }) = &self.marks
             && let Err(error) = write(root, &format!("events/{event}/enable"), "0")
         {
             eprintln!("{error:#}");
