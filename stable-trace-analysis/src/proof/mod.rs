@@ -22,7 +22,7 @@ pub struct Evidence<'a> {
     pub again: &'a [u8],
     /// The tuples.
     pub tuples: &'a [u8],
-    /// Intervals that failed. Fewer may have been copied.
+    /// Intervals that failed. Fewer or more may have been copied.
     pub failed_intervals: u64,
     /// The reference tag that the first tuple should have; `None` if the format has none.
     pub reference: Option<u64>,
@@ -38,7 +38,9 @@ impl Evidence<'_> {
         let tuples = self.tuples.chunks(self.tuple_stride);
         let mut intact = None;
         let mut compared = 0;
-        for (number, (data, tuple)) in (0_u64..).zip(intervals().zip(tuples)) {
+        // What was copied beyond the failed ones helps to recognise data of another interval, and proves nothing.
+        let failed = 0..self.failed_intervals.max(1);
+        for (number, (data, tuple)) in failed.zip(intervals().zip(tuples)) {
             let Some(stored) = self.guard.of_tuple(tuple) else { break };
             let computed = self.guard.of_data(data);
             let figures = Proof {
@@ -174,6 +176,19 @@ mod tests {
         let proof = evidence(Operation::Write, &now, &tuples).proof();
         assert_eq!((proof.kind, proof.interval), (ProofKind::MemoryChanged, Some(5)));
         assert_ne!(proof.stored_guard, proof.computed_guard);
+    }
+
+    #[test]
+    fn only_intervals_that_failed_prove_something() {
+        let signed = data(8);
+        let tuples = tuples(&signed, 100);
+        let mut now = signed;
+        now[512 + 9] = !now[512 + 9];
+        for op in [Operation::Write, Operation::Read] {
+            let found = Evidence { failed_intervals: 1, ..evidence(op, &now, &tuples) };
+            let proof = found.proof();
+            assert_eq!((proof.kind, proof.interval), (ProofKind::MemoryIntact, Some(0)));
+        }
     }
 
     #[test]
