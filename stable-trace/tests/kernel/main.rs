@@ -49,6 +49,7 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // Tests share one tracer and one disk of each kind, so they run one at a time.
     arguments.test_threads = Some(1);
+    harness::process::hand_hangups_down();
     harness::host::set_up_mounts();
     let tests = [
         ("laboratory", laboratory::tests()),
