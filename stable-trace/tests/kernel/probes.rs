@@ -82,9 +82,8 @@ fn agree(method: &str, fs: Fs) -> Result<()> {
     // Where the kernel preempts programs, several programs do the same work, and the agent counts a
     // run as missed only if all of them were skipped. The kernel counts each skipped program.
     let reported = missed_runs::reported_in(summary);
-    let preempts = host::kernel_version() >= (7, 0);
     ensure!(
-        reported == missed || preempts && reported < missed,
+        reported == missed || host::preempts_programs() && reported < missed,
         "the kernel missed {missed} runs: {:?}",
         summary.probe_runs_missed
     );

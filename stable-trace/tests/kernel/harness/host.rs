@@ -29,6 +29,12 @@ pub(crate) fn kernel_version() -> (u32, u32) {
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
 
+/// Whether the kernel preempts programs at trampolines and raw tracepoints, and skips runs of others meanwhile: 7.x, as
+/// the laboratory has it.
+pub(crate) fn preempts_programs() -> bool {
+    kernel_version() >= (7, 0)
+}
+
 /// Whether the kernel has BTF of its modules: from 5.11 on.
 pub(crate) fn modules_have_btf() -> bool {
     Path::new("/sys/kernel/btf/scsi_mod").exists()

@@ -20,7 +20,7 @@ pub(crate) fn every_wait_is_accounted_for(summary: &Summary, hits: u64) -> Resul
     // Linux 7 skips a program while a preempted task is inside one, and counts the skipped run.
     let begin = summary.probe_runs_missed.iter().find(|(probe, _)| probe.starts_with("writeback:"));
     let skipped = begin.map_or(0, |(_, count)| *count);
-    ensure!(skipped == 0 || host::kernel_version() >= (7, 0), "the kernel skipped {skipped} runs");
+    ensure!(skipped == 0 || host::preempts_programs(), "the kernel skipped {skipped} runs");
     // A skipped run may belong to another process, so it is a bound and not a summand.
     ensure!(
         accounted <= hits && hits <= accounted + skipped,

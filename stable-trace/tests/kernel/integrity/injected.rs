@@ -106,7 +106,7 @@ fn as_injected(recording: &Recording, injected: &[Injected], method: &str) -> Re
     let decoded = host::modules_have_btf() || matches!(method, "auto" | "kprobe");
     let submitted = match method {
         "tracepoint" => false,
-        "fentry" => host::kernel_version() < (7, 0),
+        "fentry" => !host::preempts_programs(),
         _ => true,
     };
     let errors: Vec<_> = integrity(recording).collect();
