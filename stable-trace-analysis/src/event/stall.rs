@@ -1,6 +1,7 @@
 //! Stalls: waits for the writeback of a folio.
 
 use serde::{Deserialize, Serialize};
+use smol_str::SmolStr;
 use strum::IntoStaticStr;
 
 use crate::units::DeviceId;
@@ -44,7 +45,7 @@ pub struct Stall {
     /// Why the task waited.
     pub context: Context,
     /// The kernel function that waited, or the tracepoint.
-    pub function: String,
+    pub function: SmolStr,
     /// Duration of the wait in ns.
     pub duration_ns: u64,
     /// Process id of the waiter.
@@ -52,28 +53,28 @@ pub struct Stall {
     /// Thread id of the waiter.
     pub tid: u32,
     /// Name of the waiter's thread.
-    pub comm: String,
+    pub comm: SmolStr,
     /// Name of the waiter's process: that of its first thread.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub process: Option<String>,
+    pub process: Option<SmolStr>,
     /// The waiter's cgroup, as an inode number; absent where the hierarchy is v1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cgroup_id: Option<u64>,
     /// Path of that cgroup from the root of the hierarchy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cgroup: Option<String>,
+    pub cgroup: Option<SmolStr>,
     /// Container id, or uid of a pod, from the path of the cgroup.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub container: Option<String>,
+    pub container: Option<SmolStr>,
     /// Kernel name of the device.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub device: Option<String>,
+    pub device: Option<SmolStr>,
     /// `major:minor` of the device.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dev: Option<DeviceId>,
     /// Type of the file system.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub fs: Option<String>,
+    pub fs: Option<SmolStr>,
     /// The process that serves the file system. Only on FUSE.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server_pid: Option<u32>,
@@ -88,7 +89,7 @@ pub struct Stall {
     pub index: u64,
     /// Path of the file, with ` (deleted)` appended if its name is gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub path: Option<String>,
+    pub path: Option<SmolStr>,
     /// What the path begins at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path_from: Option<PathFrom>,

@@ -1,6 +1,7 @@
 //! Unstable writes: writes to pages under writeback.
 
 use serde::{Deserialize, Serialize};
+use smol_str::SmolStr;
 use strum::IntoStaticStr;
 
 use super::{Context, PathFrom};
@@ -51,34 +52,34 @@ pub struct UnstableWrite {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub risk: Option<Risk>,
     /// The kernel function that gave the page to the writer.
-    pub function: String,
+    pub function: SmolStr,
     /// Process id of the writer.
     pub pid: u32,
     /// Thread id of the writer.
     pub tid: u32,
     /// Name of the writer's thread.
-    pub comm: String,
+    pub comm: SmolStr,
     /// Name of the writer's process: that of its first thread.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub process: Option<String>,
+    pub process: Option<SmolStr>,
     /// The writer's cgroup, as an inode number; absent where the hierarchy is v1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cgroup_id: Option<u64>,
     /// Path of that cgroup from the root of the hierarchy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cgroup: Option<String>,
+    pub cgroup: Option<SmolStr>,
     /// Container id, or uid of a pod, from the path of the cgroup.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub container: Option<String>,
+    pub container: Option<SmolStr>,
     /// Kernel name of the device.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub device: Option<String>,
+    pub device: Option<SmolStr>,
     /// `major:minor` of the device.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dev: Option<DeviceId>,
     /// Type of the file system; `bdev` for a block device's own page cache.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub fs: Option<String>,
+    pub fs: Option<SmolStr>,
     /// The device number of the file's subvolume, which is the `st_dev` of its files: inode numbers of
     /// subvolumes repeat. Only on btrfs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -90,7 +91,7 @@ pub struct UnstableWrite {
     pub index: u64,
     /// Path of the file, with ` (deleted)` appended if its name is gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub path: Option<String>,
+    pub path: Option<SmolStr>,
     /// What the path begins at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path_from: Option<PathFrom>,

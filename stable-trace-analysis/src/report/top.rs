@@ -3,6 +3,7 @@
 use std::{hash::Hash, rc::Rc};
 
 use hashbrown::HashMap;
+use smol_str::SmolStr;
 
 /// The limit of entries.
 const CAPACITY: usize = 1 << 15;
@@ -39,7 +40,7 @@ pub(super) struct TopFile {
     pub(super) device: Option<Rc<str>>,
     pub(super) fs: Option<Rc<str>>,
     pub(super) ino: Option<u64>,
-    pub(super) path: Option<String>,
+    pub(super) path: Option<SmolStr>,
 }
 
 /// A process whose threads waited.
@@ -47,11 +48,11 @@ pub(super) struct TopFile {
 pub(super) struct TopProcess {
     pub(super) pid: u32,
     /// Its name, if the recording has it.
-    pub(super) process: Option<String>,
+    pub(super) process: Option<SmolStr>,
     /// The common prefix of its thread names, with a `*` if they differ.
-    pub(super) comm: String,
+    pub(super) comm: SmolStr,
     /// Its container or pod, or else its cgroup.
-    pub(super) container: Option<String>,
+    pub(super) container: Option<SmolStr>,
 }
 
 impl<K, L> Default for Top<K, L> {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use smol_str::SmolStr;
 use stable_trace_common::histogram::Histogram;
 
 use crate::{
@@ -12,7 +13,7 @@ use crate::{
     },
 };
 
-type Name = Option<String>;
+type Name = Option<SmolStr>;
 
 /// Counts events by the keys of a summary.
 #[derive(Clone, Debug, Default)]
@@ -22,7 +23,7 @@ pub(super) struct Totals {
     /// The index of the last stall's group: consecutive stalls often belong to one group.
     last_group: usize,
     unstable: BTreeMap<(Context, Grade, Name, Name), u64>,
-    integrity: BTreeMap<(Name, Operation, Check, Source), u64>,
+    integrity: BTreeMap<(Option<String>, Operation, Check, Source), u64>,
     lost: u64,
     finished: Vec<Workload>,
     /// The last report of a workload that has not finished.
@@ -91,7 +92,7 @@ impl Totals {
     pub(super) fn tally(&self) -> Tally {
         let mut tally = Tally::default();
         for group in &self.stalls {
-            let key = (group.context, group.device.clone(), group.fs.clone());
+            let key = (group.context, owned(&group.device), owned(&group.fs));
             tally.add(key, &group.histogram);
         }
         tally
@@ -102,6 +103,7 @@ impl Totals {
         let kinds =
             ["start", "stall", "unstable_write", "integrity", "verdict", "workload", "lost"];
         let count = |kind: &str| self.counts.get(kind).copied().unwrap_or(0);
+        let counts = kinds.map(|kind| (kind.to_owned(), count(kind))).into();
         let tally = self.tally();
         let workloads: Vec<_> =
             self.finished.iter().chain(self.running.as_ref()).cloned().collect();
@@ -109,8 +111,8 @@ impl Totals {
         let unstable = unstable.map(|((context, grade, device, fs), &count)| UnstableSummary {
             context: *context,
             grade: *grade,
-            device: device.clone(),
-            fs: fs.clone(),
+            device: owned(device),
+            fs: owned(fs),
             count,
         });
         let integrity = self.integrity.iter();
@@ -123,7 +125,7 @@ impl Totals {
         });
         Summary {
             elapsed_ns,
-            counts: kinds.map(|kind| (kind.to_owned(), count(kind))).into(),
+            counts,
             stalls_total: tally.total(),
             stalls: tally.summaries(),
             unstable_writes: unstable.collect(),
@@ -135,4 +137,9 @@ impl Totals {
             ..Summary::default()
         }
     }
+}
+
+/// A name as summaries have it.
+fn owned(name: &Name) -> Option<String> {
+    name.as_deref().map(str::to_owned)
 }

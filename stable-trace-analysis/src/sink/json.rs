@@ -11,20 +11,56 @@ use crate::event::Line;
 /// Writes a stream as JSON lines.
 pub struct JsonSink<W> {
     out: W,
+    line: LineBuffer,
+}
+
+/// One line. It has a hundred pieces, most of them short.
+struct LineBuffer(Vec<u8>);
+
+impl LineBuffer {
+    /// Appends eight bytes at a time, without a call: musl's `memcpy` (`rep movsq`) takes 15 ns however short the
+    /// piece, which was a third of the agent's time for a line.
+    fn append(&mut self, piece: &[u8]) {
+        let (eights, rest) = piece.as_chunks::<8>();
+        for eight in eights {
+            self.0.extend_from_slice(eight);
+        }
+        for byte in rest {
+            self.0.push(*byte);
+        }
+    }
+}
+
+impl Write for LineBuffer {
+    fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
+        self.append(piece);
+        Ok(piece.len())
+    }
+
+    fn write_all(&mut self, piece: &[u8]) -> io::Result<()> {
+        self.append(piece);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 impl<W: Write> JsonSink<W> {
-    /// Writes to `out`, which should be buffered.
+    /// Writes each line to `out` at once.
     pub const fn new(out: W) -> Self {
-        Self { out }
+        Self { out, line: LineBuffer(Vec::new()) }
     }
 }
 
 impl<W: Write> EventSink for JsonSink<W> {
     fn line(&mut self, line: &Line) -> io::Result<()> {
-        let mut serializer = Serializer::with_formatter(&mut self.out, Printable);
+        self.line.0.clear();
+        let mut serializer = Serializer::with_formatter(&mut self.line, Printable);
         line.serialize(&mut serializer).map_err(io::Error::from)?;
-        self.out.write_all(b"\n")
+        self.line.0.push(b'\n');
+        self.out.write_all(&self.line.0)
     }
 
     fn flush(&mut self) -> io::Result<()> {

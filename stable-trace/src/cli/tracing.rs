@@ -42,8 +42,9 @@ use crate::{
         self, EvidenceFiles, Options,
         endpoint::{self, ListenOptions},
         filter,
+        setup::gather,
         subject::Subject,
-        tracer::{TraceConfig, gather},
+        tracer::TraceConfig,
     },
 };
 

@@ -9,6 +9,8 @@ use std::{
     rc::Rc,
 };
 
+use smol_str::SmolStr;
+
 use crate::kernel::mountinfo::Mount;
 
 /// Cgroups that are remembered. Beyond that all are looked up again.
@@ -22,9 +24,9 @@ const FILEID_KERNFS: c_int = 0xfe;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Cgroup {
     /// Its path from the root of the hierarchy, as the mount shows it.
-    pub(crate) path: Option<String>,
+    pub(crate) path: Option<SmolStr>,
     /// Container id, or uid of a pod, from the path.
-    pub(crate) container: Option<String>,
+    pub(crate) container: Option<SmolStr>,
 }
 
 /// Looks cgroups up by their ids.
@@ -69,8 +71,8 @@ impl Cgroups {
             return Some(Rc::clone(known));
         }
         let path = self.mount.as_ref().and_then(|(point, folder)| path_of(point, folder, id));
-        let container = path.as_deref().and_then(container).map(str::to_owned);
-        let found = Rc::new(Cgroup { path, container });
+        let container = path.as_deref().and_then(container).map(SmolStr::new);
+        let found = Rc::new(Cgroup { path: path.map(SmolStr::new), container });
         if self.cache.len() >= CACHED {
             self.cache.clear();
         }

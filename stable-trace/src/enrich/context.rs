@@ -1,5 +1,6 @@
 //! Derives from the names in a kernel stack why a task waits. Pure.
 
+use smol_str::SmolStr;
 use stable_trace_analysis::event::Context;
 
 /// Why a task waits.
@@ -8,7 +9,7 @@ pub(crate) struct WaitReason {
     /// The context of the wait.
     pub(crate) context: Context,
     /// The function that a file-system developer would name for the wait; `None` if no rule matches.
-    pub(crate) function: Option<String>,
+    pub(crate) function: Option<SmolStr>,
 }
 
 /// Matches a function name without suffixes of the compiler (`.isra.0`, `.constprop.0`).
@@ -167,7 +168,7 @@ pub(crate) fn classify<'a>(frames: impl Iterator<Item = &'a str> + Clone) -> Wai
     let named = match context {
         Context::WriteBegin => {
             if let Some(around) = frames.clone().find(|name| SYNC_CALLERS_OF_WRITE.contains(name)) {
-                return WaitReason { context: Context::Sync, function: Some(around.to_owned()) };
+                return WaitReason { context: Context::Sync, function: Some(around.into()) };
             }
             folio_getter(frames.clone()).unwrap_or(function)
         }
@@ -180,7 +181,7 @@ pub(crate) fn classify<'a>(frames: impl Iterator<Item = &'a str> + Clone) -> Wai
             .unwrap_or(function),
         Context::Sync | Context::Other => function,
     };
-    WaitReason { context, function: Some(named.to_owned()) }
+    WaitReason { context, function: Some(named.into()) }
 }
 
 #[cfg(test)]
@@ -189,7 +190,7 @@ mod tests {
 
     fn reason(frames: &str) -> (Context, Option<String>) {
         let WaitReason { context, function } = classify(frames.split_whitespace());
-        (context, function)
+        (context, function.map(Into::into))
     }
 
     fn is(context: Context, function: &str) -> (Context, Option<String>) {

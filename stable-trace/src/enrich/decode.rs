@@ -1,6 +1,7 @@
 //! Decodes the bytes of the ring into records. Any input gives a record or a [`DecodeError`].
 
 use bytes::{Buf, Bytes, TryGetError};
+use smol_str::SmolStr;
 use stable_trace_common::{
     backing::{Backing, FS_LEN, NAME_LEN},
     folio::Folio,
@@ -243,10 +244,13 @@ fn array<const N: usize>(rest: &mut Bytes) -> Result<[u8; N], TryGetError> {
 }
 
 /// The text of a NUL-padded name. Bytes that are not UTF-8 become U+FFFD.
-pub(crate) fn name(padded: &[u8]) -> String {
+pub(crate) fn name(padded: &[u8]) -> SmolStr {
     let end = padded.iter().position(|&byte| byte == 0).unwrap_or(padded.len());
-    String::from_utf8_lossy(&padded[..end]).into_owned()
+    SmolStr::new(String::from_utf8_lossy(&padded[..end]))
 }
+
+#[cfg(test)]
+pub(crate) use self::tests::stall_bytes;
 
 #[cfg(test)]
 mod tests;

@@ -7,6 +7,7 @@ use std::{
 };
 
 use aya::maps::{HashMap as KernelMap, MapData};
+use smol_str::SmolStr;
 use stable_trace_analysis::{
     error_chain::ErrorChain,
     event::{Protection, Risk, Source},
@@ -63,11 +64,11 @@ pub(crate) struct Identity {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Location {
     /// The kernel's name of the device.
-    pub(crate) device: Option<String>,
+    pub(crate) device: Option<SmolStr>,
     /// The number of the device.
     pub(crate) dev: Option<DeviceId>,
     /// Type of the file system.
-    pub(crate) fs: Option<String>,
+    pub(crate) fs: Option<SmolStr>,
 }
 
 impl Identity {
@@ -86,7 +87,8 @@ impl Identity {
         let Some(BackingDevice { device, dev, fs, .. }) = &self.backing else {
             return Location::default();
         };
-        Location { device: Some(device.clone()), dev: Some(*dev), fs: fs.clone() }
+        let (device, fs) = (SmolStr::new(device), fs.as_deref().map(SmolStr::new));
+        Location { device: Some(device), dev: Some(*dev), fs }
     }
 }
 
@@ -285,7 +287,7 @@ impl Identities {
     fn identify(&self, backing: &Backing) -> Identity {
         let device = name(&backing.name);
         let backing = if backing.kind == BY_DEV {
-            Some(self.by_super_block(device_id(backing), name(&backing.fs), device))
+            Some(self.by_super_block(device_id(backing), name(&backing.fs).into(), device.into()))
         } else {
             self.mounts.by_bdi_name(&device)
         };

@@ -49,12 +49,12 @@ impl Enricher {
             status: "EILSEQ".to_owned(),
             pages_total: (record.pages > listed).then_some(record.pages),
             fs: common(pages.iter().map(|page| page.fs.as_ref())).cloned(),
-            path,
+            path: path.map(Into::into),
             path_from,
             pages,
             pid: has_task.then_some(record.pid),
             tid: has_task.then_some(record.tid),
-            comm: (has_task || record.comm == SEVERAL_COMM).then(|| name(&record.comm)),
+            comm: (has_task || record.comm == SEVERAL_COMM).then(|| name(&record.comm).into()),
         })
     }
 
@@ -81,9 +81,9 @@ impl Enricher {
             subvolume_dev: subvolume_dev(run.first.subvolume),
             ino: is_named.then_some(run.first.ino),
             index: is_named.then_some(run.first.index.saturating_add(offset)),
-            device: device.clone(),
+            device: device.as_deref().map(str::to_owned),
             dev,
-            fs: fs.clone(),
+            fs: fs.as_deref().map(str::to_owned),
             stable: Some(run.stable != 0),
         };
         (0..count).map(page).collect()

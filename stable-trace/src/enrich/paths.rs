@@ -8,6 +8,7 @@ use std::{
 };
 
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+use smol_str::SmolStr;
 use stable_trace_analysis::{event::PathFrom, units::DeviceId};
 use stable_trace_common::path::{AT_SB_ROOT, COMPLETE, DELETED};
 
@@ -46,14 +47,14 @@ pub(crate) struct File {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FilePath {
     /// The path, with ` (deleted)` appended if the name is gone.
-    pub(crate) path: String,
+    pub(crate) path: SmolStr,
     /// What it begins at; `None` for the root of the process that has the file open.
     pub(crate) from: Option<PathFrom>,
 }
 
 impl FilePath {
     /// The fields `path` and `path_from` of an event.
-    pub(super) fn into_fields(self) -> (Option<String>, Option<PathFrom>) {
+    pub(super) fn into_fields(self) -> (Option<SmolStr>, Option<PathFrom>) {
         (Some(self.path), self.from)
     }
 }
@@ -81,7 +82,7 @@ struct Names {
 
 #[derive(Debug)]
 struct CachedPath {
-    path: Option<String>,
+    path: Option<SmolStr>,
     /// The last process that was seen to use the file.
     user: Option<u32>,
     searched: Instant,
@@ -129,7 +130,7 @@ impl Paths {
     }
 
     /// The path of a file that a process has open.
-    fn find_open(&mut self, file: File, user: Option<u32>) -> Option<String> {
+    fn find_open(&mut self, file: File, user: Option<u32>) -> Option<SmolStr> {
         let now = Instant::now();
         let cached = self.found.get(&file);
         if let Some(cached) = cached
@@ -156,12 +157,11 @@ impl Paths {
 
     /// Searches the open files of a process. Not its mappings: listing `map_files` takes the
     /// `mmap_lock` of the process (`proc_map_files_readdir`, fs/proc/base.c, 6.12).
-    fn search(&self, pid: u32, file: File) -> Option<String> {
-        let folder = self.proc.join(pid.to_string()).join("fd");
-        let entries = read_dir(folder).ok()?;
+    fn search(&self, pid: u32, file: File) -> Option<SmolStr> {
+        let entries = read_dir(self.proc.join(pid.to_string()).join("fd")).ok()?;
         let mut links = entries.flatten().take(MAX_LINKS).map(|entry| entry.path());
         let link = links.find(|link| leads_to(link, file))?;
-        Some(std::fs::read_link(link).ok()?.to_string_lossy().into_owned())
+        Some(SmolStr::new(std::fs::read_link(link).ok()?.to_string_lossy()))
     }
 }
 
@@ -180,7 +180,7 @@ impl Names {
         if self.deleted {
             path.push_str(" (deleted)");
         }
-        let shown = FilePath { path, from: Some(from) };
+        let shown = FilePath { path: path.into(), from: Some(from) };
         self.shown = Some((mounts.generation(), shown.clone()));
         shown
     }

@@ -1,5 +1,6 @@
 //! Turns records of stalls and unstable writes into events.
 
+use smol_str::SmolStr;
 use stable_trace_analysis::event::{Context, Event, Grade, Stall, UnstableWrite};
 use stable_trace_common::{
     record::{StallRecord, UnstableRecord},
@@ -15,11 +16,11 @@ use super::{
 };
 
 /// The function of a stall whose stack matches no rule.
-const UNNAMED_WAIT: &str = "writeback:folio_wait_writeback";
+const UNNAMED_WAIT: SmolStr = SmolStr::new_static("writeback:folio_wait_writeback");
 
 impl Enricher {
     /// Turns a record into a stall; `None` if `--device` excludes it.
-    pub(crate) fn stall(&mut self, record: &StallRecord) -> Option<Event> {
+    pub(crate) fn stall(&mut self, record: &StallRecord) -> Option<Stall> {
         let identity = self.identities.get(&record.backing);
         if !identity.selected {
             return None;
@@ -31,9 +32,9 @@ impl Enricher {
         let found = self.path_of(&record.backing, record.subvolume, record.ino, Some(record.pid));
         let (path, path_from) = found.map(FilePath::into_fields).unwrap_or_default();
         let CgroupFields { cgroup_id, cgroup, container } = self.cgroup(record.cgroup_id);
-        Some(Event::Stall(Stall {
+        Some(Stall {
             context: stack.reason.context,
-            function: stack.reason.function.clone().unwrap_or_else(|| UNNAMED_WAIT.to_owned()),
+            function: stack.reason.function.clone().unwrap_or(UNNAMED_WAIT),
             duration_ns: record.duration_ns,
             pid: record.pid,
             tid: record.tid,
@@ -52,7 +53,7 @@ impl Enricher {
             ino: inode(record.ino),
             index: record.index,
             stack: self.frames(&stack.frames),
-        }))
+        })
     }
 
     /// Turns a record into an unstable write; `None` if `--device` excludes it, and no device below
@@ -73,7 +74,11 @@ impl Enricher {
             context,
             grade: unstable_write_grade(&record.key, &identity),
             risk: identity.risk,
-            function: stack.reason.function.clone().unwrap_or_else(|| context.name().to_owned()),
+            function: stack
+                .reason
+                .function
+                .clone()
+                .unwrap_or_else(|| SmolStr::new_static(context.name())),
             pid: record.pid,
             tid: record.tid,
             comm: name(&record.comm),
@@ -98,8 +103,8 @@ impl Enricher {
 #[derive(Default)]
 struct CgroupFields {
     cgroup_id: Option<u64>,
-    cgroup: Option<String>,
-    container: Option<String>,
+    cgroup: Option<SmolStr>,
+    container: Option<SmolStr>,
 }
 
 impl Enricher {

@@ -6,7 +6,7 @@ use aya::maps::MapError;
 use rustix::io::Errno;
 
 use super::args::Fs;
-use crate::{kernel::devices::DevicesError, trace::tracer::TracerError, workload::WorkloadError};
+use crate::{kernel::devices::DevicesError, trace::TracerError, workload::WorkloadError};
 
 /// Why an experiment cannot run or did not complete, and the remedy.
 #[derive(Debug, thiserror::Error)]

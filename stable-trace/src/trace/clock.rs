@@ -28,10 +28,9 @@ pub(super) fn monotonic_time(time: Timestamp) -> MonotonicTime {
     })
 }
 
-/// The wall-clock time of a monotonic time. It is computed from the age of the monotonic time, so
-/// that it follows changes of the wall clock.
-pub(super) fn wall_time(time: MonotonicTime) -> Timestamp {
-    let (now, wall) = both_now();
+/// The wall-clock time of a monotonic time, by a recent reading of both clocks. It is computed from the age of the
+/// monotonic time, so that it follows changes of the wall clock.
+pub(super) fn wall_time(time: MonotonicTime, (now, wall): (MonotonicTime, Timestamp)) -> Timestamp {
     let wall = if time <= now {
         wall.unix_ns().saturating_sub(now.ns() - time.ns())
     } else {
@@ -63,7 +62,7 @@ mod tests {
 
     #[test]
     fn wall_time_keeps_the_age_of_a_monotonic_time() {
-        let ago = wall_time(MonotonicTime::from_ns(monotonic().ns() - 1_000_000_000));
+        let ago = wall_time(MonotonicTime::from_ns(monotonic().ns() - 1_000_000_000), both_now());
         let behind = Timestamp::now().unix_ns() - ago.unix_ns();
         assert!(behind >= 999_000_000, "{behind}");
         assert!(behind < 60_000_000_000, "{behind}");

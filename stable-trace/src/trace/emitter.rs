@@ -33,6 +33,8 @@ pub(crate) struct Emitter {
     unseen: u64,
     unseen_checked_at: Instant,
     engine: Engine,
+    /// Both clocks, as read since the last flush: an event needs their difference.
+    clocks: Option<(MonotonicTime, Timestamp)>,
 }
 
 impl Emitter {
@@ -49,6 +51,7 @@ impl Emitter {
             unseen: 0,
             unseen_checked_at: Instant::now(),
             engine: Engine::new(limits),
+            clocks: None,
         }
     }
 
@@ -60,7 +63,8 @@ impl Emitter {
 
     /// Writes an event that happened at a time of the kernel's clock.
     pub(crate) fn emit_at(&mut self, time: MonotonicTime, event: Event) {
-        self.emit(clock::wall_time(time), time, event);
+        let clocks = *self.clocks.get_or_insert_with(clock::both_now);
+        self.emit(clock::wall_time(time, clocks), time, event);
     }
 
     /// Writes an event of another process, with the time that it reported.
@@ -132,6 +136,7 @@ impl Emitter {
 
     /// Hands the lines to the threads that write them.
     pub(crate) fn flush(&mut self) {
+        self.clocks = None;
         self.outputs.flush();
     }
 
@@ -172,8 +177,10 @@ impl Emitter {
 
     fn write_line(&mut self, time: Timestamp, monotonic: MonotonicTime, event: Event) -> Arc<Line> {
         self.seq += 1;
-        if let Some(count) = self.counts.get_mut(event.kind()) {
-            *count += 1;
+        match self.counts.get_mut(event.kind()) {
+            Some(count) => *count += 1,
+            None if matches!(event, Event::Summary(_)) => {}
+            None => _ = self.counts.insert(event.kind().to_owned(), 1),
         }
         let line = Line { seq: self.seq, time, monotonic_ns: Some(monotonic.ns()), event };
         let line = Arc::new(line);

@@ -5,6 +5,7 @@ mod clock;
 pub(crate) mod emitter;
 mod ending;
 pub(crate) mod endpoint;
+mod error;
 mod event_loop;
 mod evidence_files;
 pub(crate) mod filter;
@@ -16,13 +17,18 @@ mod job;
 mod job_end;
 pub(crate) mod outputs;
 mod privileges;
+mod reader;
+#[cfg(test)]
+mod reader_bench;
 mod scrape;
 mod service_manager;
+pub(crate) mod setup;
 mod stall_counts;
 pub(crate) mod subject;
 mod summary;
 pub(crate) mod tracer;
 
 pub(crate) use attach_mode::AttachMode;
+pub(crate) use error::TracerError;
 pub(crate) use event_loop::{Options, run};
 pub(crate) use evidence_files::EvidenceFiles;

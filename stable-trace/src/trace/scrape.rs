@@ -116,8 +116,8 @@ impl Tracer {
             });
             all.push(ProcessTime {
                 key,
-                name: (!common).then(|| name(&key.process)),
-                cgroup,
+                name: (!common).then(|| name(&key.process).into()),
+                cgroup: cgroup.map(Into::into),
                 context: self.enricher.stacks.get(key.stack).reason.context,
                 sum_ns: stalls.sum_ns,
             });
@@ -191,5 +191,5 @@ fn proof_counts(tally: &VerdictTally) -> Vec<ProofCount> {
 
 fn device_fs(identity: &Identity) -> DeviceFs {
     let Location { device, fs, .. } = identity.location();
-    DeviceFs { device, fs }
+    DeviceFs { device: device.map(Into::into), fs: fs.map(Into::into) }
 }

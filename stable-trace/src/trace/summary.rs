@@ -9,7 +9,7 @@ use rustix::{
 };
 use stable_trace_analysis::{
     correlate::tally::Tally,
-    event::{Context, Grade, Summary, UnstableSummary, WaitsFiltered},
+    event::{Context, Event, Grade, Summary, UnstableSummary, WaitsFiltered},
     units::MonotonicTime,
 };
 use stable_trace_common::{
@@ -117,7 +117,7 @@ impl Tracer {
         }
         let context = self.enricher.stacks.get(key.stack).reason.context;
         let Location { device, fs, .. } = identity.location();
-        tally.add((context, device, fs), histogram);
+        tally.add((context, device.map(Into::into), fs.map(Into::into)), histogram);
         0
     }
 
@@ -139,7 +139,7 @@ impl Tracer {
             return LeftOut { below_threshold: 1, other_devices };
         }
         if let Some(stall) = self.enricher.stall(record) {
-            emitter.emit_at(MonotonicTime::from_ns(record.end_ns), stall);
+            emitter.emit_at(MonotonicTime::from_ns(record.end_ns), Event::Stall(stall));
         }
         LeftOut { below_threshold: 0, other_devices }
     }
@@ -163,8 +163,8 @@ impl Tracer {
         let lines = sums.into_iter().map(|((context, grade, device, fs), count)| UnstableSummary {
             context,
             grade,
-            device,
-            fs,
+            device: device.map(Into::into),
+            fs: fs.map(Into::into),
             count,
         });
         Ok(lines.collect())

@@ -2,51 +2,34 @@
 
 use std::{
     collections::BTreeMap,
-    io,
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
-use aya::{
-    Ebpf,
-    maps::{MapError, RingBuf},
-};
+use aya::maps::{MapError, RingBuf};
 use aya_log::EbpfLogger;
 use stable_trace_analysis::{
     error_chain::ErrorChain,
     event::{Method, Probe},
-    units::{DeviceId, MonotonicTime},
+    units::DeviceId,
 };
 use stable_trace_common::counter::Counter;
 
-use super::{emitter::Emitter, evidence_files::EvidenceFiles, filter, follow::Seeds};
+use super::{
+    emitter::Emitter,
+    error::TracerError,
+    evidence_files::EvidenceFiles,
+    filter,
+    follow::Seeds,
+    reader::Reader,
+    setup::{enricher, gather, map},
+};
 use crate::{
-    collect::{
-        evidence::{EvidenceRing, FailureId},
-        map_memory::map_bytes,
-        maps::CounterMaps,
-        ring::Ring,
-        stacks::StackMap,
-    },
-    enrich::{
-        Enricher,
-        cgroups::Cgroups,
-        decode::{Record, decode},
-        fuse_servers::FuseServers,
-        identity::Identities,
-        layouts::Layouts,
-        paths::Paths,
-        stacks::Stacks,
-    },
-    kernel::{
-        btf::{self, Btf},
-        limits, modules,
-        mounts::{Mounts, MountsError, Refresh},
-        symbols::{Symbols, SymbolsError},
-        tracefs::{TracefsError, with_tracefs},
-    },
+    collect::{evidence::EvidenceRing, map_memory::map_bytes, maps::CounterMaps, ring::Ring},
+    enrich::Enricher,
+    kernel::{modules, mounts::Refresh, symbols::Symbols, tracefs::with_tracefs},
     probes::{
-        attach::{AttachError, attach},
+        attach::attach,
         attached::Attached,
         facts::{Facts, addresses},
         load::{Scope, Settings, loader},
@@ -68,39 +51,6 @@ const UNSEEN_INTERVAL: Duration = Duration::from_millis(500);
 /// that reads a map, the kernel runs no program of a kprobe or classic tracepoint on its CPU
 /// (`bpf_disable_instrumentation`, include/linux/bpf.h, and `trace_call_bpf`, `kernel/trace/bpf_trace.c`, 5.10 to 7.3).
 const LOSSES_INTERVAL: Duration = Duration::from_millis(200);
-
-/// Why tracing cannot start or go on.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum TracerError {
-    /// The kernel's symbols cannot be read.
-    #[error(transparent)]
-    Symbols(#[from] SymbolsError),
-    /// tracefs is not available.
-    #[error(transparent)]
-    Tracefs(#[from] TracefsError),
-    /// The mounts cannot be read.
-    #[error(transparent)]
-    Mounts(#[from] MountsError),
-    /// No probe can attach, or the programs cannot be loaded.
-    #[error(transparent)]
-    Attach(#[from] AttachError),
-    /// An eBPF map cannot be read or written.
-    #[error("cannot read or write an eBPF map (please report it)")]
-    Map(#[from] MapError),
-    /// `--pid` names a process that the programs cannot recognise.
-    #[error(
-        "--pid {pid}: stable-trace is in a PID namespace whose pids it cannot translate: {reason} (run it in the initial PID namespace)"
-    )]
-    PidNamespace {
-        /// The pid.
-        pid: u32,
-        /// Why not.
-        reason: String,
-    },
-    /// The ring buffer cannot be read.
-    #[error("cannot read the ring buffer")]
-    Ring(#[source] io::Error),
-}
 
 /// What to attach and what to trace.
 #[derive(Debug)]
@@ -184,9 +134,6 @@ impl Tracer {
                 );
             })
             .ok();
-        let mounts = Mounts::load()?;
-        // Without it the mounts alone tell whether there is a unified hierarchy.
-        let own_cgroup = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
         // Before they are taken out of it.
         let map_bytes = map_bytes(&attached.ebpf);
         let ebpf = &mut attached.ebpf;
@@ -203,21 +150,7 @@ impl Tracer {
                 map(ebpf, "PROCESS_STALLS")?.try_into()?,
                 map(ebpf, "INTEGRITY_ERRORS")?.try_into()?,
             )?,
-            enricher: Enricher {
-                cgroups: Cgroups::new(mounts.all(), &own_cgroup),
-                stacks: Stacks::new(symbols, StackMap::new(map(ebpf, "STACKS")?.try_into()?)),
-                layouts: Layouts::new(map(ebpf, "STACK_LAYOUTS")?.try_into()?),
-                identities: Identities::new(
-                    mounts,
-                    config.devices,
-                    map(ebpf, "DEVICE_FILTER")?.try_into()?,
-                    map(ebpf, "CHECKED_DEVICES")?.try_into()?,
-                    map(ebpf, "STACKED_ON")?.try_into()?,
-                ),
-                paths: Paths::new(Path::new("/proc")),
-                fuse_servers: FuseServers::new(Path::new("/proc")),
-                show_stacks: config.settings.stacks,
-            },
+            enricher: enricher(ebpf, symbols, config.devices, config.settings.stacks)?,
             logger,
             min_latency_ns: config.settings.min_latency_ns,
             label_cgroup: config.settings.label_cgroup,
@@ -265,42 +198,20 @@ impl Tracer {
 
     /// Streams at most one batch of records from the ring. Returns whether more may be there.
     pub(crate) fn drain(&mut self, emitter: &mut Emitter) -> bool {
+        let (ring, mut reader) = self.split();
+        ring.drain(|bytes| reader.receive(bytes, emitter))
+    }
+
+    /// Streams a record that does not come from the ring.
+    #[cfg(test)]
+    pub(super) fn receive(&mut self, bytes: bytes::Bytes, emitter: &mut Emitter) {
+        self.split().1.receive(bytes, emitter);
+    }
+
+    /// The ring, and what its records need.
+    fn split(&mut self) -> (&mut Ring, Reader<'_>) {
         let Self { ring, evidence, evidence_files, enricher, received, malformed, .. } = self;
-        ring.drain(|bytes| match decode(bytes) {
-            Ok(record) => {
-                let (time_ns, event) = match &record {
-                    Record::Stall(record) => (record.end_ns, enricher.stall(record)),
-                    Record::Unstable(record) => (record.time_ns, enricher.unstable_write(record)),
-                    Record::Integrity(record) => {
-                        let (time_ns, sector) = (record.time_ns, record.sector);
-                        let failure = FailureId { time_ns, sector, dev: record.key.dev };
-                        let copied = evidence.take(failure);
-                        let event = enricher.integrity(record, copied.as_ref());
-                        if let (Some(files), Some(copied)) = (&mut *evidence_files, copied) {
-                            files.keep(failure, copied);
-                        }
-                        (time_ns, Some(event))
-                    }
-                    // No events.
-                    Record::Path(names) => return enricher.paths.learn(names),
-                    Record::Stack(sample) => return enricher.learn_layout(sample),
-                };
-                *received += 1;
-                if let Some(event) = event {
-                    emitter.emit_at(MonotonicTime::from_ns(time_ns), event);
-                }
-            }
-            Err(error) => {
-                *received += 1;
-                if *malformed == 0 {
-                    log::warn!(
-                        "skipped a record (this warning is shown once, the summary has the count): {}",
-                        ErrorChain(&error)
-                    );
-                }
-                *malformed += 1;
-            }
-        })
+        (ring, Reader { evidence, evidence_files, enricher, received, malformed })
     }
 
     /// Does the periodic work of an attached run: follows mounts, devices and modules, and reports
@@ -434,31 +345,4 @@ fn seeds(attached: &mut Attached, settings: &Settings) -> Result<Option<Seeds>, 
         seeds.add_tree(pid)?;
     }
     Ok(Some(seeds))
-}
-
-/// Gathers the facts of the running kernel; its types come from `btf_file`, or else from the kernel.
-pub(crate) fn gather(tracefs: &Path, symbols: &Symbols, btf_file: Option<&Path>) -> Facts {
-    // The trials below create programs and maps.
-    limits::lift();
-    let path = btf_file.unwrap_or(Path::new(btf::VMLINUX));
-    let bytes = btf::read(path);
-    let types = bytes.as_deref().map_err(|error| ErrorChain(error).to_string()).and_then(|bytes| {
-        Btf::parse(bytes).map_err(|error| format!("{}: {}", path.display(), ErrorChain(&error)))
-    });
-    // The types of a module extend those of the running kernel, not those of another file.
-    let module_btf = |module: &str| match btf_file {
-        None => btf::read(&btf::module_path(module)).ok(),
-        Some(_) => None,
-    };
-    let mut facts = Facts::gather(tracefs, symbols, &types, module_btf);
-    if btf_file.is_some() {
-        facts.forget_type_ids();
-    }
-    facts
-}
-
-fn map(ebpf: &mut Ebpf, name: &'static str) -> Result<aya::maps::Map, AttachError> {
-    let absent =
-        || AttachError::Map { name, source: MapError::InvalidName { name: name.to_owned() } };
-    ebpf.take_map(name).ok_or_else(absent)
 }

@@ -33,7 +33,8 @@ pub(crate) fn text() -> Result<String> {
         let stall = stall(number);
         let mut one = Histogram::EMPTY;
         one.record(stall.duration_ns);
-        tally.add((stall.context, stall.device.clone(), stall.fs.clone()), &one);
+        let owned = |name: &Option<_>| name.clone().map(String::from);
+        tally.add((stall.context, owned(&stall.device), owned(&stall.fs)), &one);
         stream.push(ms, Event::Stall(stall));
         if number % 333 == 300 {
             push_failure(&mut stream, ms, failed);
@@ -158,7 +159,7 @@ fn stall(number: u64) -> Stall {
         duration_ns,
         pid: 41,
         tid: 42 + u32::try_from(number % 7).unwrap_or(0),
-        comm: format!("writer-{}", number % 7),
+        comm: format!("writer-{}", number % 7).into(),
         process: None,
         cgroup_id: Some(1),
         cgroup: None,

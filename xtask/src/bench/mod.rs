@@ -10,6 +10,7 @@ mod guest_rows;
 mod numbers;
 mod overhead;
 mod proofs;
+mod reader;
 mod report;
 mod scrape;
 mod stable_pages_patchset;
@@ -45,6 +46,8 @@ pub(crate) struct BenchArgs {
 enum Name {
     /// Time from exec to all probes attached, and peak resident memory
     Start,
+    /// CPU time of the agent from a record of the ring to a JSON line
+    Reader,
     /// Throughput of wac with and without tracing
     Overhead,
     /// Run time of the programs for each wait and each switch of tasks, beside bpftrace
@@ -78,13 +81,14 @@ pub(crate) fn bench(args: &BenchArgs) -> Result<()> {
     }) && !shell::is_root()
     {
         bail!(
-            "`start`, `overhead`, `stall`, `scrape`, `report` and `wac` need root for loop devices and for the agent's /proc: run this as root"
+            "`start`, `reader`, `overhead`, `stall`, `scrape`, `report` and `wac` need root for loop devices, for eBPF and for the agent's /proc: run this as root"
         );
     }
     let agent = build_agent()?;
     for name in names {
         match name {
             Name::Start => start::bench(&agent, args.rounds)?,
+            Name::Reader => reader::bench(args.rounds)?,
             Name::Report => report::bench(&agent, args.rounds)?,
             Name::Overhead => overhead::bench(&agent, args.rounds)?,
             Name::Stall => stall::bench(&agent, args.rounds)?,

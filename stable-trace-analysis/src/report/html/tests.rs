@@ -35,7 +35,7 @@ fn stall(seq: u64, duration_ns: u64, comm: &str) -> Line {
         cgroup_id: Some(0),
         cgroup: None,
         container: None,
-        device: Some(format!("{comm}{}", seq % 300)),
+        device: Some(format!("{comm}{}", seq % 300).into()),
         dev: None,
         fs: Some(comm.into()),
         server_pid: None,

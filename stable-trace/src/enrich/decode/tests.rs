@@ -11,7 +11,7 @@ fn backing_bytes(backing: &Backing) -> Vec<u8> {
 }
 
 /// Encodes a stall.
-fn stall_bytes(stall: &StallRecord) -> Vec<u8> {
+pub(crate) fn stall_bytes(stall: &StallRecord) -> Vec<u8> {
     let StallRecord {
         kind,
         size,

@@ -16,7 +16,7 @@ fn opened(file: &std::fs::File) -> File {
 }
 
 fn find_open(paths: &mut Paths, file: File, user: Option<u32>) -> Option<String> {
-    paths.find(file, user, &mounts("")).map(|found| found.path)
+    paths.find(file, user, &mounts("")).map(|found| found.path.into())
 }
 
 #[test]
@@ -63,7 +63,7 @@ const FILE: File = File { dev: DeviceId::new(8, 1), subvolume: None, ino: 12 };
 fn found(sent: &FileNames, mountinfo: &str) -> Option<(String, Option<PathFrom>)> {
     let mut paths = Paths::new(Path::new("/nowhere"));
     paths.learn(sent);
-    paths.find(FILE, None, &mounts(mountinfo)).map(|FilePath { path, from }| (path, from))
+    paths.find(FILE, None, &mounts(mountinfo)).map(|FilePath { path, from }| (path.into(), from))
 }
 
 const WHOLE: u32 = COMPLETE | AT_SB_ROOT;
