@@ -23,8 +23,10 @@ enum Kind {
 }
 
 /// The metrics that the agent serves, and two that Prometheus adds.
-pub const METRICS: [Metric; 33] = [
+pub const METRICS: [Metric; 35] = [
     Metric::histogram("stable_trace_stall_seconds", &["context", "device", "fs"]),
+    Metric::gauge("stable_trace_waiting_tasks", &["context", "device", "fs"]),
+    Metric::gauge("stable_trace_oldest_wait_seconds", &["device", "fs"]),
     Metric::counter("stable_trace_integrity_errors_total", &["device", "op", "check", "source"])
         .absent_if("no disk checks integrity, or no check failed"),
     Metric::counter("stable_trace_unstable_writes_total", &["device", "fs", "context", "grade"])

@@ -24,6 +24,8 @@ pub enum Purpose {
     Verification,
     /// To find the interval that failed the host's verification.
     FailedInterval,
+    /// To find the tasks that wait at this moment.
+    Waiting,
     /// Not required: some kernels do not have it, or there is another way without it.
     Optional,
 }
@@ -231,6 +233,23 @@ offsets! {
     upid_nr: Optional, Member(&["upid.nr"]);
     upid_ns: Optional, Member(&["upid.ns"]);
     pidns_inum: Optional, Member(&["pid_namespace.ns.inum"]);
+    /// 5.14 renamed it.
+    task_state: Waiting, Member(&["task_struct.__state", "task_struct.state"]);
+    /// Where the stack of a task that does not run ends: x86, arm64.
+    task_sp: Waiting, Member(&["task_struct.thread.sp", "task_struct.thread.cpu_context.sp"]);
+    /// When the task last came onto a CPU, by the scheduler's clock.
+    task_arrival: Optional, Member(&["task_struct.sched_info.last_arrival"]);
+    /// The same where [`Offsets::task_arrival`] is absent or 0: when its run time was last added up.
+    task_exec_start: Optional, Member(&["task_struct.se.exec_start"]);
+    task_cgroups: Optional, Member(&["task_struct.cgroups"]);
+    /// The task's cgroup of the unified hierarchy.
+    cgroups_default: Optional, Member(&["css_set.dfl_cgrp"]);
+    cgroup_node: Optional, Member(&["cgroup.kn"]);
+    node_id: Optional, Member(&["kernfs_node.id"]);
+    wait_folio: Waiting, Member(&["wait_page_queue.folio", "wait_page_queue.page"]);
+    wait_bit: Waiting, Member(&["wait_page_queue.bit_nr"]);
+    wait_task: Waiting, Member(&["wait_page_queue.wait.private"]);
+    wait_function: Waiting, Member(&["wait_page_queue.wait.func"]);
 }
 
 const _: () = assert!(size_of::<Offsets>() == Offsets::TABLE.len() * size_of::<u32>());

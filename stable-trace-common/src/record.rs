@@ -26,11 +26,14 @@ pub const PATH: u32 = 4;
 /// `kind` of a [`StackSample`](crate::layout::StackSample).
 pub const STACK_SAMPLE: u32 = 5;
 
-/// One finished stall.
+/// `kind` of a [`StallRecord`] of a wait that has not ended: the stall that it would be if it ended now.
+pub const WAITING: u32 = 6;
+
+/// One finished stall, or with [`WAITING`] one that is not.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StallRecord {
-    /// [`STALL`].
+    /// [`STALL`] or [`WAITING`].
     pub kind: u32,
     /// Size of this record in bytes.
     pub size: u32,

@@ -100,6 +100,16 @@ pub(crate) fn identify(folio: u64, mapping: u64, out: &mut Folio) -> Option<u64>
     inode
 }
 
+/// [`identify`] of a folio whose address space is not known: that of a file, or none for one that is written to swap.
+#[inline(always)]
+pub(crate) fn identify_any(folio: u64, out: &mut Folio) -> Option<u64> {
+    if let Some(mapping) = mapping(folio) {
+        return identify(folio, mapping, out);
+    }
+    identify_swap(folio, out);
+    Some(0)
+}
+
 /// [`identify`].
 #[inline(always)]
 fn read_identity(folio: u64, mapping: u64, out: &mut Folio) -> Option<u64> {

@@ -13,7 +13,8 @@
 //! 3. [`filter`]
 //! 4. [`process`], then [`stall`]; [`unstable`]
 //! 5. [`wait`]
-//! 6. the programs: [`writeback_wait`], [`tracepoint`], [`write_begin`], [`page_mkwrite`], [`integrity`]
+//! 6. the programs: [`writeback_wait`], [`tracepoint`], [`write_begin`], [`page_mkwrite`], [`integrity`],
+//!    [`waiting_tasks`]
 //!
 //! # Preemption
 //!
@@ -51,6 +52,7 @@ mod tracepoint;
 mod unstable;
 mod wait;
 mod waiters;
+mod waiting_tasks;
 mod write_begin;
 mod writeback_wait;
 

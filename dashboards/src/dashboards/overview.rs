@@ -32,17 +32,20 @@ fn now() -> Vec<Panel> {
                 "sum(rate(stable_trace_stall_seconds_count{%}[$__rate_interval]))",
                 "stalls",
             )),
+        Panel::stat("Tasks waiting", "Tasks that wait for writeback at the time of the scrape.")
+            .unit("short")
+            .no_value(ZERO)
+            .thresholds(&[(1.0, "yellow"), (10.0, "red")])
+            .query(Query::range("sum(stable_trace_waiting_tasks{%})", "tasks")),
         Panel::stat(
-            "Tasks waiting",
-            "Mean number of tasks waiting for writeback: seconds waited per second.",
+            "Oldest wait",
+            "For how long the oldest wait has lasted that has not ended. The other panels show a \
+             wait once it is over.",
         )
-        .unit("short")
+        .unit("s")
         .no_value(ZERO)
         .thresholds(&[(1.0, "yellow"), (10.0, "red")])
-        .query(Query::range(
-            "sum(rate(stable_trace_stall_seconds_sum{%}[$__rate_interval]))",
-            "tasks",
-        )),
+        .query(Query::range("max(stable_trace_oldest_wait_seconds{%})", "oldest")),
         Panel::stat(
             "p99 of stable-page stalls",
             "99 of 100 stable-page stalls are shorter. Exact within a factor of two: buckets are \

@@ -12,6 +12,7 @@ mod start;
 mod summary;
 mod unstable_write;
 mod verdict;
+mod waiting;
 mod workload;
 mod workload_errors;
 
@@ -29,6 +30,7 @@ pub use summary::{
 };
 pub use unstable_write::{Grade, Risk, UnstableWrite};
 pub use verdict::{Cause, Verdict};
+pub use waiting::{TaskState, Waiting};
 pub use workload::{ModeCount, Workload, WorkloadState};
 pub use workload_errors::{ErrorInterval, FailedCalls, WorkloadErrors};
 pub(crate) use workload_errors::{add_failed, failed_since};
@@ -74,6 +76,8 @@ pub enum Event {
     Start(Start),
     /// One wait of one task for the writeback of one folio.
     Stall(Stall),
+    /// A wait that has lasted long, and has not ended or has just ended.
+    Waiting(Waiting),
     /// A page given to a writer while it was under writeback.
     UnstableWrite(UnstableWrite),
     /// A failed check of protection information.
@@ -107,7 +111,9 @@ macro_rules! impl_name {
     )+};
 }
 
-impl_name!(Cause, Check, Context, Grade, Group, Method, Operation, Output, ProofKind, Source);
+impl_name!(
+    Cause, Check, Context, Grade, Group, Method, Operation, Output, ProofKind, Source, TaskState
+);
 
 #[cfg(test)]
 mod tests {

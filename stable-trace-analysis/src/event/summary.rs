@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Association, Cause, Check, Context, Grade, Operation, Output, Source, Workload, WorkloadErrors,
+    Association, Cause, Check, Context, Grade, Operation, Output, Source, Waiting, Workload,
+    WorkloadErrors,
 };
 
 /// Stalls of one context on one device.
@@ -91,6 +92,9 @@ pub struct Summary {
     pub waits_repeated: u64,
     /// Waits that had not ended at the end of the run: not a stall of this run.
     pub waits_unfinished: u64,
+    /// Those of them that had lasted longest, at most 32.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waiting: Vec<Waiting>,
     /// Waits that the filters left out; absent without filters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits_filtered: Option<WaitsFiltered>,

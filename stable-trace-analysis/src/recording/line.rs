@@ -43,6 +43,7 @@ pub(super) fn parse(line: &[u8]) -> Result<Parsed, serde_json::Error> {
     let event = match head.kind.as_ref() {
         "start" => Event::Start(serde_json::from_slice(line)?),
         "stall" => Event::Stall(body(line, fields)?),
+        "waiting" => Event::Waiting(body(line, fields)?),
         "unstable_write" => Event::UnstableWrite(body(line, fields)?),
         "integrity" => Event::Integrity(serde_json::from_slice(line)?),
         "verdict" => Event::Verdict(serde_json::from_slice(line)?),

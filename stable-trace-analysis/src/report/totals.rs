@@ -65,7 +65,7 @@ impl Totals {
             Event::Workload(workload) => self.running = Some(workload.clone()),
             Event::Lost(lost) => self.lost = self.lost.saturating_add(lost.events()),
             // The correlation engine counts verdicts.
-            Event::Start(_) | Event::Verdict(_) | Event::Summary(_) => {}
+            Event::Start(_) | Event::Waiting(_) | Event::Verdict(_) | Event::Summary(_) => {}
         }
     }
 
@@ -100,8 +100,16 @@ impl Totals {
 
     /// The summary, without verdicts and associations.
     pub(super) fn summary(&self, elapsed_ns: u64) -> Summary {
-        let kinds =
-            ["start", "stall", "unstable_write", "integrity", "verdict", "workload", "lost"];
+        let kinds = [
+            "start",
+            "stall",
+            "waiting",
+            "unstable_write",
+            "integrity",
+            "verdict",
+            "workload",
+            "lost",
+        ];
         let count = |kind: &str| self.counts.get(kind).copied().unwrap_or(0);
         let counts = kinds.map(|kind| (kind.to_owned(), count(kind))).into();
         let tally = self.tally();

@@ -19,7 +19,7 @@ use stable_trace_common::{
 
 use crate::{
     maps::{EVENTS, count},
-    members::{offsets, read_or_zero, word},
+    members::{as_number, offsets, read_or_zero, word},
 };
 
 /// The layouts that the agent has learned. It fills an empty place of a table in two steps, so that a
@@ -111,16 +111,6 @@ pub(super) fn recognise(end: u64, table: u32) -> u64 {
         }
     }
     0
-}
-
-/// A pointer as a number, by way of a map's memory: the verifier does not allow to mask a pointer.
-#[inline(always)]
-fn as_number(pointer: u64, memory: *mut u64) -> u64 {
-    // SAFETY: the memory is a live map value that only this program uses.
-    unsafe {
-        memory.write_volatile(pointer);
-        memory.read_volatile()
-    }
 }
 
 /// The return address into the wait function that the current task slept in, if it has not left it since;

@@ -4,8 +4,8 @@ mod layout;
 
 use aya_ebpf::{
     EbpfContext, Global,
-    bindings::BPF_NOEXIST,
-    helpers::bpf_get_stack,
+    bindings::{BPF_NOEXIST, task_struct},
+    helpers::{bpf_get_stack, bpf_get_task_stack},
     macros::map,
     maps::{HashMap, PerCpuArray},
 };
@@ -88,6 +88,29 @@ pub(crate) fn of_writer(ctx: &impl EbpfContext) -> u64 {
     let id = if walk(ctx, &mut buffer.stack, FRAMES) { store(&buffer.stack).0 } else { 0 };
     buffer.owner.release();
     id
+}
+
+/// Stores the kernel stack of another task, and returns its id; 0 if it could not be walked or stored.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "256")]
+pub(crate) fn of_task(task: *mut task_struct) -> u64 {
+    let Some(stack) = buffer(AT_BEGIN) else {
+        return 0;
+    };
+    // SAFETY: the task is one that the kernel passed to the program, and the buffer has as many bytes.
+    let walked = unsafe {
+        bpf_get_task_stack(
+            task,
+            (&raw mut stack.frames).cast(),
+            size_of_val(&stack.frames) as u32,
+            0,
+        )
+    };
+    if walked <= 0 {
+        count(Counter::StackFailed);
+        return 0;
+    }
+    store(stack).0
 }
 
 /// Stores a stack. Returns its id, 0 if there is no room, and whether no task had this stack before.

@@ -5,6 +5,7 @@ mod output;
 mod report;
 mod signals;
 mod stderr;
+mod stuck;
 mod tracing;
 
 use std::{
@@ -40,6 +41,7 @@ pub fn main() -> ExitCode {
         Command::Wac(args) => tracing::wac(args, cli.color, cli.verbosity.quiet),
         Command::Experiment(args) => tracing::experiment(&args, cli.verbosity.quiet),
         Command::Doctor(args) => tracing::doctor(&args),
+        Command::Stuck(args) => stuck::stuck(&args, cli.color),
         Command::Report(args) => report::report(&args, cli.color),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "stable-trace", &mut io::stdout());

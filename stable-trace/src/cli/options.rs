@@ -82,6 +82,11 @@ pub(crate) enum Command {
     /// Checks the kernel, the block devices and your privileges, probe by probe. The exit status is 0
     /// if tracing can work, else 1.
     Doctor(DoctorArgs),
+    /// Show every task that waits for writeback at this moment
+    ///
+    /// Also those that began to wait before, for which no tracing is needed: the state and the stack of every task
+    /// tell. Only tasks of the PID namespace that it runs in.
+    Stuck(StuckArgs),
     /// Show the summary and verdicts of a recording
     ///
     /// Needs no privileges.
@@ -160,6 +165,21 @@ pub(crate) struct DoctorArgs {
 }
 
 #[derive(Args, Debug)]
+pub(crate) struct StuckArgs {
+    /// Choose the output format: a table, or one `waiting` event a line
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
+    pub(crate) format: Format,
+
+    /// Show the kernel stack of each task
+    #[arg(long)]
+    pub(crate) stacks: bool,
+
+    /// Read the kernel's types from this file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) btf: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
 pub(crate) struct ReportArgs {
     /// Read this recording, compressed or not
     #[arg(value_name = "RECORDING")]
@@ -224,6 +244,12 @@ pub(crate) struct TracingArgs {
     /// Histograms and counters include all stalls.
     #[arg(long, value_name = "DUR", default_value = "1ms", value_parser = parse_duration)]
     pub(crate) min_latency: Duration,
+
+    /// Tell of a wait that lasts longer while it lasts
+    ///
+    /// The event `waiting` says which task waits for which page, and once more when it is over.
+    #[arg(long, value_name = "DUR", default_value = "10s", value_parser = parse_duration)]
+    pub(crate) stuck_after: Duration,
 
     /// Choose the stream format: text, or JSON lines
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]

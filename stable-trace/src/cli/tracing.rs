@@ -206,6 +206,7 @@ fn trace_config(args: &TracingArgs, scope: Scope) -> anyhow::Result<TraceConfig>
         devices,
         btf: args.btf.clone(),
         evidence: evidence.transpose()?,
+        stuck_after: args.stuck_after,
     })
 }
 

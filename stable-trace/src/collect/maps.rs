@@ -1,6 +1,6 @@
 //! Reads the maps of counters and histograms. They are exact, whatever the ring buffer dropped.
 
-use std::hash::Hash;
+use std::{collections::HashMap, hash::Hash};
 
 use aya::{
     Pod,
@@ -16,10 +16,13 @@ use stable_trace_common::{
     integrity::IntegrityKey,
     process::{ProcessKey, ProcessStalls},
     unstable::UnstableKey,
-    waiter::Waiter,
+    waiter::{ASLEEP, Waiter},
 };
 
 use super::{map_fill::MapFill, retired::Retired};
+
+/// Steps through the waiters at most: twice as many as the map can have.
+const MOST_STEPS: usize = 32_768;
 
 /// The maps of counters, histograms and waiters.
 pub(crate) struct CounterMaps {
@@ -122,6 +125,20 @@ impl CounterMaps {
     /// All counts of integrity errors.
     pub(crate) fn integrity_errors(&self) -> Result<Vec<(IntegrityKey, u64)>, MapError> {
         self.integrity.iter().collect()
+    }
+
+    /// The tasks that wait at this moment. `returns`: the end of a wait is seen at the return of the wait function. The
+    /// map changes meanwhile: where an entry was removed, the iteration begins again, so it has a bound.
+    pub(crate) fn waiting(&self, returns: bool) -> Result<Vec<Waiter>, MapError> {
+        let mut tasks = HashMap::new();
+        for entry in self.waiters.iter().take(MOST_STEPS) {
+            let (task, waiter) = entry?;
+            let waits = if returns { waiter.end_ns == 0 } else { waiter.phase == ASLEEP };
+            if waits {
+                tasks.insert(task, waiter);
+            }
+        }
+        Ok(tasks.into_values().collect())
     }
 
     /// The tasks that wait, or whose wait has not been recorded.

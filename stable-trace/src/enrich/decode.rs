@@ -10,7 +10,7 @@ use stable_trace_common::{
     path::PathRecord,
     record::{
         INTEGRITY, IntegrityRecord, PATH, STACK_SAMPLE, STALL, StallRecord, UNSTABLE,
-        UnstableRecord,
+        UnstableRecord, WAITING,
     },
     stack::FRAMES,
     task::COMM_LEN,
@@ -22,6 +22,8 @@ use stable_trace_common::{
 pub(crate) enum Record {
     /// A finished stall.
     Stall(StallRecord),
+    /// A wait that has not ended, as the stall that it would be.
+    Waiting(StallRecord),
     /// A page given to a writer while under writeback.
     Unstable(UnstableRecord),
     /// An integrity failure.
@@ -86,7 +88,7 @@ pub(crate) fn decode(record: Bytes) -> Result<Record, DecodeError> {
     let kind = rest.try_get_u32_ne().map_err(short)?;
     let size = rest.try_get_u32_ne().map_err(short)?;
     let expected = match kind {
-        STALL => StallRecord::SIZE,
+        STALL | WAITING => StallRecord::SIZE,
         UNSTABLE => UnstableRecord::SIZE,
         INTEGRITY => IntegrityRecord::SIZE,
         PATH => PathRecord::SIZE,
@@ -98,6 +100,7 @@ pub(crate) fn decode(record: Bytes) -> Result<Record, DecodeError> {
     }
     match kind {
         STALL => stall(kind, size, rest).map(Record::Stall),
+        WAITING => stall(kind, size, rest).map(Record::Waiting),
         UNSTABLE => unstable(kind, size, rest).map(Record::Unstable),
         STACK_SAMPLE => stack_sample(kind, size, rest).map(Box::new).map(Record::Stack),
         PATH => names(rest).map(Record::Path),

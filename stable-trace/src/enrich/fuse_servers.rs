@@ -7,10 +7,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use stable_trace_analysis::units::DeviceId;
+use stable_trace_analysis::{event::TaskState, units::DeviceId};
 use stable_trace_common::backing::dev_t;
 
-use crate::kernel::mountinfo::Mount;
+use crate::kernel::{mountinfo::Mount, process_tree};
 
 /// A file system without a known server is searched for again after this time: the search opens every
 /// process's list of files.
@@ -47,7 +47,10 @@ impl FuseServers {
             let age = now.saturating_duration_since(known.checked_at);
             match &known.server {
                 Some((pid, _)) if age < TRUST => return Some(*pid),
-                Some((pid, descriptor)) if is_connection(descriptor) => {
+                Some((pid, descriptor))
+                    if process_tree::descriptors(&self.proc, *pid).is_some()
+                        && is_connection(descriptor) =>
+                {
                     known.checked_at = now;
                     return Some(*pid);
                 }
@@ -64,19 +67,26 @@ impl FuseServers {
         pid
     }
 
+    /// What a process does; `None` if it has ended.
+    pub(crate) fn state(&self, pid: u32) -> Option<TaskState> {
+        process_tree::state(&self.proc, pid, pid)
+    }
+
     /// The lowest pid whose descriptor belongs to the connection: a server may have forked.
     fn search(&self, dev: DeviceId, mounts: &[Mount]) -> Option<(u32, PathBuf)> {
         let mut unnamed = Vec::new();
         let mut pids: Vec<u32> = numbers(&self.proc).collect();
         pids.sort_unstable();
         for pid in pids {
-            let folder = self.proc.join(pid.to_string());
-            for number in numbers(&folder.join("fd")) {
-                let descriptor = folder.join("fd").join(number.to_string());
+            let Some(folder) = process_tree::descriptors(&self.proc, pid) else {
+                continue;
+            };
+            for number in numbers(&folder) {
+                let descriptor = folder.join(number.to_string());
                 if !is_connection(&descriptor) {
                     continue;
                 }
-                let info = folder.join("fdinfo").join(number.to_string());
+                let info = folder.with_file_name("fdinfo").join(number.to_string());
                 match connection(&fs::read_to_string(info).unwrap_or_default()) {
                     Some(number) if number == dev_t(dev.major, dev.minor) => {
                         return Some((pid, descriptor));

@@ -16,7 +16,7 @@ use super::{
     decode::{self, FileNames},
     identity::{device_id, subvolume_dev},
 };
-use crate::kernel::{mountinfo::Mount, mounts::Mounts};
+use crate::kernel::{mountinfo::Mount, mounts::Mounts, process_tree};
 
 /// How long the result of a search in `/proc` is cached: an inode number can be reused.
 const CACHE_TIME: Duration = Duration::from_secs(1);
@@ -158,7 +158,7 @@ impl Paths {
     /// Searches the open files of a process. Not its mappings: listing `map_files` takes the
     /// `mmap_lock` of the process (`proc_map_files_readdir`, fs/proc/base.c, 6.12).
     fn search(&self, pid: u32, file: File) -> Option<SmolStr> {
-        let entries = read_dir(self.proc.join(pid.to_string()).join("fd")).ok()?;
+        let entries = read_dir(process_tree::descriptors(&self.proc, pid)?).ok()?;
         let mut links = entries.flatten().take(MAX_LINKS).map(|entry| entry.path());
         let link = links.find(|link| leads_to(link, file))?;
         Some(SmolStr::new(std::fs::read_link(link).ok()?.to_string_lossy()))

@@ -1,7 +1,9 @@
 //! Turns records of stalls and unstable writes into events.
 
+use std::path::Path;
+
 use smol_str::SmolStr;
-use stable_trace_analysis::event::{Context, Event, Grade, Stall, UnstableWrite};
+use stable_trace_analysis::event::{Context, Event, Grade, Stall, UnstableWrite, Waiting};
 use stable_trace_common::{
     record::{StallRecord, UnstableRecord},
     unstable::{PAGE_MKWRITE, UnstableKey},
@@ -14,6 +16,7 @@ use super::{
     identity::{Identity, Location, subvolume_dev},
     paths::FilePath,
 };
+use crate::kernel::sysfs;
 
 /// The function of a stall whose stack matches no rule.
 const UNNAMED_WAIT: SmolStr = SmolStr::new_static("writeback:folio_wait_writeback");
@@ -54,6 +57,15 @@ impl Enricher {
             index: record.index,
             stack: self.frames(&stack.frames),
         })
+    }
+
+    /// Turns a record of a wait that has not ended into an event; `None` if `--device` excludes it.
+    pub(crate) fn waiting(&mut self, so_far: &StallRecord) -> Option<Waiting> {
+        let waiting = Waiting::from(self.stall(so_far)?);
+        let server_state = waiting.server_pid.and_then(|pid| self.fuse_servers.state(pid));
+        let writes_in_flight =
+            waiting.dev.and_then(|dev| sysfs::writes_in_flight(Path::new("/sys"), dev));
+        Some(Waiting { server_state, writes_in_flight, ..waiting })
     }
 
     /// Turns a record into an unstable write; `None` if `--device` excludes it, and no device below

@@ -230,6 +230,7 @@ impl Runner<'_> {
             devices: Vec::new(),
             btf: None,
             evidence: None,
+            stuck_after: Duration::MAX,
         }
     }
 

@@ -23,6 +23,13 @@ pub(crate) fn read_dev(path: &Path) -> Option<DeviceId> {
     read(path)?.parse().ok()
 }
 
+/// Number of writes that a block device, which may be a partition, was given and has not completed: the second number of
+/// `inflight` (`part_inflight_show`, block/genhd.c, 5.10 to 7.3).
+pub(crate) fn writes_in_flight(sysfs: &Path, dev: DeviceId) -> Option<u32> {
+    let text = read(&block_folder(sysfs, dev).join("inflight"))?;
+    text.split_ascii_whitespace().nth(1)?.parse().ok()
+}
+
 /// The last component of a link's target.
 pub(crate) fn link_name(path: &Path) -> Option<String> {
     let target = fs::read_link(path).ok()?;
@@ -95,4 +102,20 @@ pub(crate) fn loop_backing_file(folder: &Path) -> Option<String> {
 /// The device number in an `st_dev` or an `st_rdev`.
 pub(crate) fn device_id(dev: u64) -> DeviceId {
     DeviceId::new(major(dev), minor(dev))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writes_in_flight_are_behind_the_reads() {
+        let sysfs = tempfile::tempdir().unwrap();
+        let dev: DeviceId = "7:3".parse().unwrap();
+        assert_eq!(writes_in_flight(sysfs.path(), dev), None);
+        let folder = block_folder(sysfs.path(), dev);
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("inflight"), "       2       17\n").unwrap();
+        assert_eq!(writes_in_flight(sysfs.path(), dev), Some(17));
+    }
 }

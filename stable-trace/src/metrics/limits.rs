@@ -17,10 +17,16 @@ pub(super) const SERIES: usize = 2_500;
 pub(super) const HISTOGRAM: usize = BUCKETS + 2;
 
 /// Label sets of stalls. Four more, one a context, take the overflow. At most 64 together.
-pub(super) const STALLS: usize = 52;
+pub(super) const STALLS: usize = 49;
 
 /// The most label sets of stalls that are declared at 0 before the first stall.
 pub(super) const STALLS_DECLARED: usize = 24;
+
+/// Label sets of waiting tasks. Four more, one a context, take the overflow.
+pub(super) const WAITING: usize = 40;
+
+/// Pairs of device and file system of the oldest waits. One more takes the overflow.
+pub(super) const OLDEST: usize = 24;
 
 /// Process names with series of their own: at most one series a context.
 pub(super) const PROCESSES: usize = 50;
@@ -75,6 +81,8 @@ pub(super) const SINGLE: usize = 16;
 
 const _: () = assert!(
     (STALLS + 4) * HISTOGRAM
+        + (WAITING + 4)
+        + (OLDEST + 1)
         + (PROCESSES + 1) * 4
         + (UNSTABLE + 6)
         + (INTEGRITY + 40)

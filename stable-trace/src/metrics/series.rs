@@ -9,7 +9,10 @@ use std::{
 };
 
 use prometheus::proto::MetricFamily;
-use stable_trace_analysis::event::{Cause, Check, Context, Grade, Operation, ProofKind, Source};
+use stable_trace_analysis::{
+    event::{Cause, Check, Context, Grade, Operation, ProofKind, Source},
+    sink::format::sanitize,
+};
 use stable_trace_common::{
     histogram::{Histogram, HistogramKey},
     integrity::IntegrityKey,
@@ -46,8 +49,9 @@ impl DeviceFsLabels {
     }
 }
 
+/// A name as a label. Dashboards show labels, so control characters are written as in all other output.
 fn or_unknown(name: Option<&str>) -> String {
-    name.unwrap_or(UNKNOWN).to_owned()
+    sanitize(name.unwrap_or(UNKNOWN))
 }
 
 /// The labels `comm` and, on request, `cgroup`.

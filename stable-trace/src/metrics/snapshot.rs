@@ -22,6 +22,8 @@ pub struct Snapshot {
     pub uptime: Duration,
     /// Stalls, one entry a histogram of the kernel.
     pub stalls: Vec<Stalls>,
+    /// Tasks that wait at this moment.
+    pub waiting: Vec<WaitingTask>,
     /// Mounted file systems, whose series start at 0.
     pub mounted: Vec<DeviceFs>,
     /// Stall time by process name.
@@ -65,7 +67,7 @@ pub struct Snapshot {
 }
 
 /// A device and a file system type; `None` where unknown.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DeviceFs {
     /// The kernel's name of the device, such as `sda1`.
     pub device: Option<String>,
@@ -84,6 +86,17 @@ pub struct Stalls {
     pub device_fs: DeviceFs,
     /// Durations.
     pub histogram: Histogram,
+}
+
+/// A task that waits.
+#[derive(Clone, Debug)]
+pub struct WaitingTask {
+    /// What it does.
+    pub context: Context,
+    /// Device and file system of the page.
+    pub device_fs: DeviceFs,
+    /// For how long it has waited, in ns.
+    pub age_ns: u64,
 }
 
 /// Stall time of one process name, cgroup and stack.

@@ -190,6 +190,11 @@ impl Attached {
         missed
     }
 
+    /// How many ends of waits may have been missed.
+    pub(crate) fn missed_ends(&self) -> u64 {
+        self.missed_of(|group| group == Group::WritebackWait).values().sum()
+    }
+
     /// How many runs were missed that would have seen a writer.
     pub(crate) fn missed_writes(&self) -> u64 {
         let groups = [Group::WriteBegin, Group::PageMkwrite];

@@ -72,6 +72,8 @@ pub(crate) struct Addresses {
     pub(crate) swap_info: u64,
     /// The variables that tell where memory and its `struct page`s are mapped; 0 if they are not known.
     pub(crate) memory: [u64; 2],
+    /// The function that wakes a task that waits for a folio; 0 if it is not known.
+    pub(crate) wake_page: u64,
 }
 
 /// The tracepoints that are used, and the fields that are read.
@@ -172,6 +174,7 @@ pub(crate) fn addresses(symbols: &Symbols) -> Addresses {
         wait_text: wait_text(symbols),
         swap_info: symbols.variable("swap_info"),
         memory: ["page_offset_base", "vmemmap_base"].map(|name| symbols.variable(name)),
+        wake_page: symbols.range("wake_page_function").map_or(0, |text| text.start),
     }
 }
 

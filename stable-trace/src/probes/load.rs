@@ -131,6 +131,7 @@ pub(crate) fn load(
         .override_global("PROBED_TWICE", &probed_twice, true)
         .override_global("WAKE_AT_BYTES", &wake_at, true)
         .override_global("SWAP_INFO", &addresses.swap_info, true)
+        .override_global("WAKE_PAGE_FUNCTION", &addresses.wake_page, true)
         .override_global("PAGE_OFFSET_BASE", &page_offset_base, true)
         .override_global("VMEMMAP_BASE", &vmemmap_base, true)
         .override_global("TAKE_EVIDENCE", &take_evidence, true)

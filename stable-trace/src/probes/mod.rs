@@ -9,3 +9,4 @@ pub mod offsets;
 pub mod plan;
 mod step;
 pub(crate) mod table;
+pub(crate) mod tasks;

@@ -27,6 +27,8 @@ pub struct Resolved {
     pub bios: Result<(), String>,
     /// Whether the host's verifications can be read.
     pub verified: Result<(), String>,
+    /// Whether tasks that wait can be found.
+    pub waiting: Result<(), String>,
 }
 
 /// Finds every offset.
@@ -66,7 +68,8 @@ pub fn resolve(facts: &Facts) -> Resolved {
         .and(device.clone());
     let bios = bios.and(device);
     let stability = identity.clone().and(stability);
-    Resolved { offsets, identity, stability, requests, bios, verified }
+    let waiting = stability.clone().and(met(Purpose::Waiting));
+    Resolved { offsets, identity, stability, requests, bios, verified, waiting }
 }
 
 /// The offsets of btrfs's structures; not `known` unless btrfs is loaded and BTF describes it.

@@ -39,9 +39,17 @@ pub(crate) struct Emitter {
 
 impl Emitter {
     pub(crate) fn new(outputs: Outputs, limits: Limits) -> Self {
-        let counts =
-            ["start", "stall", "unstable_write", "integrity", "verdict", "workload", "lost"]
-                .map(|kind| (kind.to_owned(), 0));
+        let counts = [
+            "start",
+            "stall",
+            "waiting",
+            "unstable_write",
+            "integrity",
+            "verdict",
+            "workload",
+            "lost",
+        ]
+        .map(|kind| (kind.to_owned(), 0));
         Self {
             outputs,
             seq: 0,

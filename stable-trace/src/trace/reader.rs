@@ -39,6 +39,9 @@ impl Reader<'_> {
             }
         };
         let (time_ns, event) = match &record {
+            Record::Waiting(record) => {
+                (record.end_ns, self.enricher.waiting(record).map(Event::Waiting))
+            }
             Record::Stall(record) => (record.end_ns, self.enricher.stall(record).map(Event::Stall)),
             Record::Unstable(record) => (record.time_ns, self.enricher.unstable_write(record)),
             Record::Integrity(record) => {

@@ -48,8 +48,14 @@ async fn cpu_time_of_a_line() {
         takes_evidence: false,
         statistics: false,
     };
-    let config =
-        TraceConfig { settings, method: None, devices: Vec::new(), btf: None, evidence: None };
+    let config = TraceConfig {
+        settings,
+        method: None,
+        devices: Vec::new(),
+        btf: None,
+        evidence: None,
+        stuck_after: Duration::MAX,
+    };
     let mut tracer = Tracer::attach(config).unwrap();
     let null = File::options().write(true).open("/dev/null").unwrap();
     let json = Stream::new(null, "/dev/null".to_owned(), |text| Box::new(JsonSink::new(text)));

@@ -72,6 +72,7 @@ impl Tracer {
         Ok(Snapshot {
             uptime: self.attached_at.elapsed(),
             mounted,
+            waiting: self.waiting_tasks()?,
             processes: self.processes()?,
             unstable: self.unstable_counts()?,
             integrity: self.integrity_counts()?,

@@ -65,6 +65,7 @@ impl Tracer {
                 }
             }
         }
+        let waiting = self.longest_waits()?;
         let integrity_errors = self.integrity_errors()?;
         emitter.emit_remaining_verdicts();
         emitter.settle_outputs();
@@ -84,6 +85,7 @@ impl Tracer {
             stalls_below_threshold: below,
             waits_repeated: self.counters.counter(Counter::Repeated)?,
             waits_unfinished: unfinished,
+            waiting,
             waits_without_sleep: without_sleep,
             waits_filtered: self.waits_filtered(other_devices)?,
             events_lost: self.lost()?,

@@ -21,6 +21,7 @@ use super::{
     evidence_files::EvidenceFiles,
     filter,
     follow::Seeds,
+    long_waits::LongWaits,
     reader::Reader,
     setup::{enricher, gather, map},
 };
@@ -65,6 +66,8 @@ pub(crate) struct TraceConfig {
     pub(crate) btf: Option<PathBuf>,
     /// `--keep-evidence`.
     pub(crate) evidence: Option<EvidenceFiles>,
+    /// `--stuck-after`.
+    pub(crate) stuck_after: Duration,
 }
 
 /// The attached probes, and the state of the run.
@@ -79,6 +82,7 @@ pub(crate) struct Tracer {
     pub(super) enricher: Enricher,
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
     pub(super) min_latency_ns: u64,
+    pub(super) long_waits: LongWaits,
     /// `--label cgroup`.
     pub(super) label_cgroup: bool,
     /// The processes that the programs follow; `None` if they follow none.
@@ -153,6 +157,7 @@ impl Tracer {
             enricher: enricher(ebpf, symbols, config.devices, config.settings.stacks)?,
             logger,
             min_latency_ns: config.settings.min_latency_ns,
+            long_waits: LongWaits::new(config.stuck_after),
             label_cgroup: config.settings.label_cgroup,
             seeds,
             scope,
@@ -226,6 +231,7 @@ impl Tracer {
             self.losses_checked_at = Instant::now();
             self.report_losses(emitter);
         }
+        self.tell_of_long_waits(emitter);
         emitter.emit_output_losses(false);
         if self.unseen_checked_at.elapsed() >= UNSEEN_INTERVAL {
             self.report_unseen_writes(emitter);

@@ -35,6 +35,7 @@ mod stable_pages_patchset;
 mod stack_layouts;
 mod stall_contexts;
 mod stalls;
+mod stuck;
 mod termination;
 mod unstable_writes;
 mod verdicts;
@@ -45,7 +46,12 @@ use std::process::ExitCode;
 
 use libtest_mimic::Arguments;
 
+use crate::harness::fuse_server::ServerProcess;
+
 fn main() -> ExitCode {
+    if let Some(status) = ServerProcess::serve_if_asked() {
+        return status;
+    }
     let mut arguments = Arguments::from_args();
     // Tests share one tracer and one disk of each kind, so they run one at a time.
     arguments.test_threads = Some(1);
@@ -58,6 +64,7 @@ fn main() -> ExitCode {
         ("recording", recording::tests()),
         ("cli_errors", cli_errors::tests()),
         ("stalls", stalls::tests()),
+        ("stuck", stuck::tests()),
         ("identity", identity::tests()),
         ("backings", backings::tests()),
         ("volumes", volumes::tests()),

@@ -129,7 +129,7 @@ impl Correlator {
                 return due;
             }
             // The run has seen the lines that an output lacks.
-            Event::Lost(_) | Event::Verdict(_) | Event::Summary(_) => {}
+            Event::Lost(_) | Event::Waiting(_) | Event::Verdict(_) | Event::Summary(_) => {}
         }
         Vec::new()
     }

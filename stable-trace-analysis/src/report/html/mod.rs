@@ -60,6 +60,7 @@ pub fn page(
                     (verdicts::section(report, evidence))
                     (stalls::latency(report)?)
                     (stalls::most_stalled(report))
+                    (stalls::waiting(report))
                     (environment::section(report))
                 }
                 footer {

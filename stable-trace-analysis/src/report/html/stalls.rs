@@ -17,6 +17,8 @@ use crate::{
 const MAX_CHARTS: usize = 12;
 /// The limit of rows in the tables of files and processes.
 const MAX_ROWS: usize = 15;
+/// The limit of rows in the table of tasks that waited at the end.
+const MAX_WAITING: usize = 32;
 /// The limit of rows in the table by context, device and file system.
 const MAX_GROUPS: usize = 100;
 
@@ -160,6 +162,41 @@ pub(super) fn most_stalled(report: &Report) -> Markup {
             div .pair {
                 (top_table("files", "Files", "File", &files))
                 (top_table("processes", "Processes", "Process", &processes))
+            }
+        }
+    }
+}
+
+/// Tasks that waited still when the run ended; nothing if there were none.
+pub(super) fn waiting(report: &Report) -> Markup {
+    let summary = &report.summary;
+    html! {
+        @if !summary.waiting.is_empty() {
+            section #waiting aria-labelledby="waiting-title" {
+                h2 #waiting-title { "Waiting at the end" }
+                p .note {
+                    b data-name="waiting" data-value=(summary.waits_unfinished) { (grouped(summary.waits_unfinished)) }
+                    " tasks waited still when the run ended: these for longest."
+                }
+                div .scroll tabindex="0" role="region" aria-label="Tasks that waited at the end" {
+                    table {
+                        thead { tr { th .n { "Waited" } th { "Task" } th { "Context" } th { "File" } th .n { "Page" } } }
+                        tbody {
+                            @for task in summary.waiting.iter().take(MAX_WAITING) {
+                                tr {
+                                    td .n { (duration(task.age_ns)) }
+                                    td { (task.comm) " " small { "tid " (task.tid) } }
+                                    td { (task.context.name()) }
+                                    td {
+                                        @if let Some(path) = &task.path { (path) } @else { (inode(task.ino)) }
+                                        " " small { (or_dash(task.device.as_deref())) " " (task.fs.as_deref().unwrap_or("")) }
+                                    }
+                                    td .n { (task.index) }
+                                }
+                            }
+                        }
+                    }
+                }
             }
         }
     }

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    event::{Context, Event, Stall},
+    event::{Context, Event, Stall, Waiting},
     recording::Reader,
     report::ReportBuilder,
 };
@@ -49,6 +49,19 @@ fn stall(seq: u64, duration_ns: u64, comm: &str) -> Line {
     let minute = seq / 60 % 60;
     let time = format!("2026-01-02T03:{minute:02}:{:02}.000000006Z", seq % 60).parse().unwrap();
     Line { seq, time, monotonic_ns: None, event: Event::Stall(stall) }
+}
+
+#[test]
+fn tasks_that_wait_at_the_end_are_listed() {
+    let Event::Stall(wait) = stall(1, 9_000_000_000, "<b>").event else { unreachable!() };
+    let mut report = report([]);
+    assert!(!html(&report).contains("Waiting at the end"));
+    report.summary.waits_unfinished = 70;
+    report.summary.waiting = vec![Waiting::from(wait); 50];
+    let page = html(&report);
+    assert!(page.contains(r#"data-name="waiting" data-value="70""#));
+    assert_eq!(page.matches("<td class=\"n\">9.00s</td>").count(), 32);
+    assert!(page.contains("&lt;b&gt;") && !page.contains("<b>"), "{page}");
 }
 
 #[test]

@@ -10,14 +10,14 @@ mod workload_errors;
 
 use std::io::{self, Write};
 
-use self::{row::Row, workload_errors::WorkloadErrorDeltas};
+use self::{row::Row, truncate::truncate_end, workload_errors::WorkloadErrorDeltas};
 use super::{
     EventSink,
     format::sanitize,
     style::{Style, Tone},
 };
 use crate::{
-    event::{Event, Line, Lost, Start, Workload, WorkloadState},
+    event::{Event, Line, Lost, Start, TaskState, Waiting, Workload, WorkloadState},
     units::Timestamp,
 };
 
@@ -101,6 +101,29 @@ impl<W: Write> TextSink<W> {
         Ok(())
     }
 
+    fn waiting(&mut self, time: Timestamp, waiting: &Waiting) -> io::Result<()> {
+        self.row(time, &Row::waiting(waiting))?;
+        let device = sanitize(waiting.device.as_deref().unwrap_or("the device"));
+        let text = match (waiting.server_pid, waiting.writes_in_flight) {
+            (Some(pid), _) => {
+                let state = waiting.server_state.map_or("gone", TaskState::name);
+                format!("served by process {pid}, which is {state}")
+            }
+            (None, Some(0)) if !waiting.ended => format!("{device} has no write in flight"),
+            (None, Some(1)) if !waiting.ended => format!("{device} has 1 write in flight"),
+            (None, Some(writes)) if !waiting.ended => {
+                format!("{device} has {writes} writes in flight")
+            }
+            (None, _) => return Ok(()),
+        };
+        let text = format!("{:>10}  {text}", "");
+        let text = match self.width.current() {
+            Some(width) => truncate_end(&text, width),
+            None => text,
+        };
+        writeln!(self.out, "{}", self.style.paint(Tone::Faint, text))
+    }
+
     fn lost(&mut self, lost: &Lost) -> io::Result<()> {
         if lost.count == 0 {
             // For verdicts, which say so.
@@ -138,6 +161,7 @@ impl<W: Write> EventSink for TextSink<W> {
         let text = match &line.event {
             Event::Start(start) => return self.start(start),
             Event::Stall(stall) => return self.row(line.time, &Row::stall(stall)),
+            Event::Waiting(waiting) => return self.waiting(line.time, waiting),
             Event::UnstableWrite(write) => return self.row(line.time, &Row::unstable_write(write)),
             Event::Workload(workload) => return self.workload(workload),
             Event::Lost(lost) => return self.lost(lost),

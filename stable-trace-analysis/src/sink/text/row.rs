@@ -5,7 +5,7 @@ use super::{
     truncate::{cells, left_aligned, right_aligned, truncate_end},
 };
 use crate::{
-    event::{Grade, Stall, UnstableWrite},
+    event::{Grade, Stall, UnstableWrite, Waiting},
     sink::{
         format::{duration, sanitize},
         style::{Style, Tone},
@@ -45,6 +45,24 @@ impl<'a> Row<'a> {
             comm: &stall.comm,
             tid: stall.tid,
             stack: stall.stack.as_deref().unwrap_or_default(),
+        }
+    }
+
+    pub(super) fn waiting(waiting: &'a Waiting) -> Self {
+        let age = duration(waiting.age_ns);
+        Self {
+            label: if waiting.ended { age } else { format!("> {age}") },
+            tone: if waiting.ended { Tone::Faint } else { Tone::Bad },
+            context: waiting.context.name(),
+            function: &waiting.function,
+            device: waiting.device.as_deref(),
+            fs: waiting.fs.as_deref(),
+            ino: waiting.ino,
+            index: waiting.index,
+            path: waiting.path.as_deref(),
+            comm: &waiting.comm,
+            tid: waiting.tid,
+            stack: waiting.stack.as_deref().unwrap_or_default(),
         }
     }
 

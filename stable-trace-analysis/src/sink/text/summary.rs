@@ -9,13 +9,16 @@ use super::{
     workload_errors,
 };
 use crate::{
-    event::{Association, Grade, Output, StallSummary, Summary, WaitsFiltered, Workload},
+    event::{Association, Grade, Output, StallSummary, Summary, Waiting, WaitsFiltered, Workload},
     sink::{
         bucket_range::BucketRange,
         format::{duration, p_value, sanitize},
         style::{Style, Tone},
     },
 };
+
+/// Tasks that waited at the end that are listed, at most: those that had waited longest.
+const WAITING_LINES: usize = 8;
 
 /// The width of the table of stalls without its sparklines.
 const TABLE_WIDTH: usize = 92;
@@ -28,8 +31,28 @@ pub(super) fn write(
 ) -> io::Result<()> {
     let mut writer = SummaryWriter { out, width, style };
     writer.stalls(summary)?;
+    writer.waiting(summary)?;
     writer.findings(summary)?;
     writer.notes(summary)
+}
+
+/// A task that waited at the end.
+fn waiting_line(waiting: &Waiting) -> String {
+    let file = match (&waiting.path, waiting.ino) {
+        (Some(path), _) => sanitize(path),
+        (None, Some(ino)) => format!("inode {ino}"),
+        (None, None) => "-".to_owned(),
+    };
+    format!(
+        "    {:>9} {:<12} {} {} {file} page {}  {}[{}]",
+        duration(waiting.age_ns),
+        waiting.context.name(),
+        left_aligned(&sanitize(waiting.device.as_deref().unwrap_or("-")), 10),
+        left_aligned(&sanitize(waiting.fs.as_deref().unwrap_or("-")), 6),
+        waiting.index,
+        sanitize(&waiting.comm),
+        waiting.tid,
+    )
 }
 
 struct SummaryWriter<'a, W> {
@@ -120,6 +143,23 @@ impl<W: Write> SummaryWriter<'_, W> {
             }
             None => writeln!(self.out),
         }
+    }
+
+    /// Tasks that waited still when the run ended.
+    fn waiting(&mut self, summary: &Summary) -> io::Result<()> {
+        let tasks = summary.waits_unfinished;
+        if summary.waiting.is_empty() {
+            return Ok(());
+        }
+        let title = format!(
+            "  {tasks} {} at the end:",
+            if tasks == 1 { "task waited" } else { "tasks waited" }
+        );
+        self.write_line(Tone::Slow, &title)?;
+        for waiting in summary.waiting.iter().take(WAITING_LINES) {
+            self.write_line(Tone::Slow, &waiting_line(waiting))?;
+        }
+        Ok(())
     }
 
     /// Unstable writes, integrity errors, verdicts and associations.

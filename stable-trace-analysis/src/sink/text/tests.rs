@@ -3,7 +3,7 @@
 use super::*;
 use crate::event::{
     Association, Cause, Check, Context, IntegrityError, Latency, Operation, Page, PageKind, Proof,
-    ProofKind, Source, Stall, StallSummary, Summary, Verdict,
+    ProofKind, Source, Stall, StallSummary, Summary, TaskState, Verdict, Waiting,
 };
 
 fn output_in(width: Width, events: Vec<Event>) -> String {
@@ -146,11 +146,21 @@ fn no_line_is_wider_than_the_terminal() {
         max_ns: 5_000_000_000,
         buckets: vec![1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12],
     }];
-    let summary =
-        Summary { stalls, integrity_errors_total: 3, events_lost: 5, ..Summary::default() };
+    let summary = Summary {
+        stalls,
+        integrity_errors_total: 3,
+        events_lost: 5,
+        waiting: vec![Waiting::from(stall())],
+        ..Summary::default()
+    };
     for width in 42..200 {
         let events = vec![
             Event::Stall(stall()),
+            Event::Waiting(Waiting {
+                server_pid: Some(1_234_567),
+                server_state: Some(TaskState::Stopped),
+                ..Waiting::from(stall())
+            }),
             Event::Integrity(error()),
             Event::Verdict(verdict()),
             Event::Summary(summary.clone()),
@@ -214,6 +224,46 @@ fn associations_have_ratios_and_p_values() {
     for wanted in wanted {
         assert!(text.lines().any(|line| line == wanted), "{wanted}\n{text}");
     }
+}
+
+#[test]
+fn a_wait_that_lasts_is_a_line_with_its_server() {
+    let lasts = Waiting { age_ns: 12_300_000_000, ..Waiting::from(stall()) };
+    let text = output(Event::Waiting(lasts.clone()));
+    let row = text.lines().nth(1).unwrap();
+    assert!(row.contains("> 12.3s") && row.contains(r"wac\u{1b}[42]"), "{text}");
+    let over = Waiting { ended: true, ..lasts.clone() };
+    assert!(!output(Event::Waiting(over)).contains('>'));
+    let state = Some(TaskState::Stopped);
+    let served = Waiting { server_pid: Some(7), server_state: state, ..lasts };
+    let text = output(Event::Waiting(served));
+    assert!(text.ends_with("  served by process 7, which is stopped\n"), "{text}");
+}
+
+#[test]
+fn a_wait_that_lasts_tells_what_its_device_writes() {
+    let of = |writes_in_flight, ended| {
+        let waiting = Waiting { ended, writes_in_flight, ..Waiting::from(stall()) };
+        output(Event::Waiting(waiting)).lines().nth(2).map(|line| line.trim().to_owned())
+    };
+    assert_eq!(of(Some(0), false).unwrap(), "loop0 has no write in flight");
+    assert_eq!(of(Some(3), false).unwrap(), "loop0 has 3 writes in flight");
+    assert_eq!(of(None, false), None);
+    assert_eq!(of(Some(3), true), None, "what it writes by now is for others");
+}
+
+#[test]
+fn tasks_that_wait_at_the_end_are_listed() {
+    let waiting: Vec<_> = (1..=9)
+        .map(|age| Waiting { age_ns: age * 1_000_000_000, ..Waiting::from(stall()) })
+        .collect();
+    let text =
+        output(Event::Summary(Summary { waiting, waits_unfinished: 64, ..Summary::default() }));
+    assert!(text.contains("  64 tasks waited at the end:\n"), "{text}");
+    let wanted = r"        1.00s page_mkwrite loop0      ext4   inode 12 page 3  wac\u{1b}[42]";
+    assert!(text.lines().any(|line| line == wanted), "{wanted}\n{text}");
+    assert_eq!(text.matches("inode 12").count(), 8, "{text}");
+    assert!(!output(Event::Summary(Summary::default())).contains("waited"));
 }
 
 #[test]

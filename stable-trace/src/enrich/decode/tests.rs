@@ -146,6 +146,13 @@ proptest! {
     }
 
     #[test]
+    fn a_wait_is_decoded_as_a_stall(stall in any_stall()) {
+        let wait = StallRecord { kind: WAITING, ..stall };
+        let decoded = decode(Bytes::from(stall_bytes(&wait)));
+        prop_assert_eq!(decoded, Ok(Record::Waiting(wait)));
+    }
+
+    #[test]
     fn an_unstable_write_survives_encoding_and_decoding(write in any_unstable()) {
         let decoded = decode(Bytes::from(unstable_bytes(&write)));
         prop_assert_eq!(decoded, Ok(Record::Unstable(write)));
@@ -177,7 +184,7 @@ proptest! {
 
     #[test]
     fn an_unknown_kind_is_named(stall in any_stall(), kind: u32) {
-        prop_assume!(kind != STALL && kind != UNSTABLE);
+        prop_assume!(![STALL, UNSTABLE, WAITING].contains(&kind));
         let bytes = stall_bytes(&StallRecord { kind, ..stall });
         prop_assert_eq!(decode(Bytes::from(bytes)), Err(DecodeError::Kind { kind }));
     }

@@ -1,14 +1,20 @@
 //! Families about the kernel: stalls, unstable writes, integrity errors, verdicts, devices.
 
-use std::{cmp::Reverse, collections::BTreeSet, hash::Hash, time::Duration};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+    hash::Hash,
+    time::Duration,
+};
 
 use prometheus::proto::MetricFamily;
-use stable_trace_analysis::event::{
-    Cause, Check, Context, Device, Grade, Operation, ProofKind, Source,
+use stable_trace_analysis::{
+    event::{Cause, Check, Context, Device, Grade, Operation, ProofKind, Source},
+    sink::format::sanitize,
 };
 use stable_trace_common::process::ProcessKey;
 
-use super::{DeviceFsLabels, OTHER, ProcessLabels, Registry, UNKNOWN, or_unknown};
+use super::{DeviceFsLabels, OTHER, ProcessLabels, Registry, StallLabels, UNKNOWN, or_unknown};
 use crate::metrics::{
     bounded_counters::BoundedCounters,
     family::Family,
@@ -23,6 +29,8 @@ impl Registry {
         let mounted = snapshot.mounted.iter().map(DeviceFsLabels::new).collect();
         vec![
             self.stalls(snapshot, &mounted),
+            self.waiting_tasks(snapshot),
+            self.oldest_waits(snapshot),
             self.processes(snapshot),
             self.unstable(snapshot, &mounted),
             self.integrity(snapshot),
@@ -76,6 +84,50 @@ impl Registry {
         family.done()
     }
 
+    /// Those of mounted file systems have the value 0 while no task waits.
+    fn waiting_tasks(&self, snapshot: &Snapshot) -> Option<MetricFamily> {
+        let contexts = [Context::WriteBegin, Context::PageMkwrite, Context::Sync];
+        let declared = self.declared.iter().flat_map(|labels| {
+            contexts.into_iter().map(move |context| ((context, labels.clone()), 0))
+        });
+        let mut tasks: BTreeMap<StallLabels, u64> = declared.collect();
+        for task in &snapshot.waiting {
+            let labels = (task.context, DeviceFsLabels::new(&task.device_fs));
+            let has_place = tasks.contains_key(&labels) || tasks.len() < limits::WAITING;
+            let labels = if has_place { labels } else { (task.context, DeviceFsLabels::other()) };
+            *tasks.entry(labels).or_default() += 1;
+        }
+        let mut family = Family::gauge(
+            "stable_trace_waiting_tasks",
+            "Tasks that wait for the writeback of a page at this moment.",
+        );
+        for ((context, DeviceFsLabels { device, fs }), tasks) in &tasks {
+            let labels = [("context", context.name()), ("device", device), ("fs", fs)];
+            family.value(&labels, count(*tasks));
+        }
+        family.done()
+    }
+
+    fn oldest_waits(&self, snapshot: &Snapshot) -> Option<MetricFamily> {
+        let mut oldest: BTreeMap<DeviceFsLabels, u64> =
+            self.declared.iter().map(|labels| (labels.clone(), 0)).collect();
+        for task in &snapshot.waiting {
+            let labels = DeviceFsLabels::new(&task.device_fs);
+            let has_place = oldest.contains_key(&labels) || oldest.len() < limits::OLDEST;
+            let labels = if has_place { labels } else { DeviceFsLabels::other() };
+            let age_ns = oldest.entry(labels).or_default();
+            *age_ns = task.age_ns.max(*age_ns);
+        }
+        let mut family = Family::gauge(
+            "stable_trace_oldest_wait_seconds",
+            "For how long the oldest wait for writeback that has not ended has lasted.",
+        );
+        for (DeviceFsLabels { device, fs }, age_ns) in &oldest {
+            family.value(&[("device", device), ("fs", fs)], seconds(*age_ns));
+        }
+        family.done()
+    }
+
     fn processes(&mut self, snapshot: &Snapshot) -> Option<MetricFamily> {
         let mut processes: Vec<_> = snapshot.processes.iter().collect();
         processes.sort_by_key(|process| Reverse(process.sum_ns));
@@ -85,9 +137,10 @@ impl Registry {
             }
             let name = process.name.as_deref().filter(|_| process.key != ProcessKey::OVERFLOW);
             let cgroup = process.cgroup.as_ref();
-            let cgroup = cgroup.map(|path| if path.is_empty() { UNKNOWN } else { path }.to_owned());
+            let cgroup =
+                cgroup.map(|path| or_unknown(Some(&**path).filter(|path| !path.is_empty())));
             let own =
-                ProcessLabels { comm: process_label(name.unwrap_or(OTHER)).to_owned(), cgroup };
+                ProcessLabels { comm: sanitize(process_label(name.unwrap_or(OTHER))), cgroup };
             let labels = if name.is_some() && self.takes_place(&own, snapshot.uptime) {
                 own
             } else {

@@ -241,6 +241,7 @@ fn all_metric_names_are_the_documented_ones() {
             "stable_trace_map_bytes",
             "stable_trace_map_capacity",
             "stable_trace_map_entries",
+            "stable_trace_oldest_wait_seconds",
             "stable_trace_output_lost_total",
             "stable_trace_probe_attached",
             "stable_trace_probe_missed_total",
@@ -252,6 +253,7 @@ fn all_metric_names_are_the_documented_ones() {
             "stable_trace_unstable_writes_total",
             "stable_trace_verdict_proofs_total",
             "stable_trace_verdicts_total",
+            "stable_trace_waiting_tasks",
             "stable_trace_workload_bytes_total",
             "stable_trace_workload_errors_total",
             "stable_trace_workload_operations_total",
@@ -341,6 +343,22 @@ fn the_same_process_in_two_cgroups_has_two_series_on_request() {
         value(&series, "comm=\"other\""),
         labelled(&series, METRIC, "cgroup=\"other\"").map(f64::to_bits)
     );
+}
+
+#[test]
+fn labels_have_no_control_characters() {
+    let mut device = stalls(1, 1, Context::Sync, &[5]);
+    device.device_fs.device = Some("a\u{1b}[31mb\nc".into());
+    let snapshot = Snapshot {
+        stalls: vec![device],
+        processes: vec![process("\u{202e}mc", Context::Sync, 1)],
+        ..Snapshot::default()
+    };
+    let series = scrape(&mut registry(), &snapshot);
+    assert!(!series.keys().any(|name| name.contains(|char: char| char.is_control())), "{series:?}");
+    for label in [r#"device="a\\u{1b}[31mb\\nc""#, r#"comm="\\u{202e}mc""#] {
+        assert!(series.keys().any(|name| name.contains(label)), "{label}: {series:?}");
+    }
 }
 
 #[test]

@@ -70,6 +70,24 @@ impl Mapping {
     pub(crate) fn name(&self) -> &str {
         &self.kernel_name
     }
+
+    /// Lets nothing through to the disk, until this is dropped.
+    pub(crate) fn suspend(&self) -> Result<Suspended> {
+        run_without_udev("dmsetup", &["suspend", "--noflush", "--nolockfs", self.label])?;
+        Ok(Suspended(self.label))
+    }
+}
+
+/// A mapping that lets nothing through.
+#[derive(Debug)]
+pub(crate) struct Suspended(&'static str);
+
+impl Drop for Suspended {
+    fn drop(&mut self) {
+        if let Err(error) = run_without_udev("dmsetup", &["resume", self.0]) {
+            eprintln!("{error:#}");
+        }
+    }
 }
 
 impl Drop for Mapping {

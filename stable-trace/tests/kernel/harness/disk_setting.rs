@@ -1,5 +1,7 @@
 //! A setting of a disk for as long as a test needs it.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result};
 
 use super::disk::Disk;
@@ -26,6 +28,11 @@ impl DiskSetting {
     /// Requests are sorted and merged.
     pub(crate) fn deadline_scheduler(disk: &Disk) -> Result<Self> {
         Self::new(disk, "queue/scheduler", "mq-deadline")
+    }
+
+    /// A SCSI command that is not answered for so long, in full seconds, is aborted and tried again.
+    pub(crate) fn command_limit(disk: &Disk, limit: Duration) -> Result<Self> {
+        Self::new(disk, "device/timeout", &limit.as_secs().to_string())
     }
 
     fn new(disk: &Disk, attribute: &'static str, value: &str) -> Result<Self> {

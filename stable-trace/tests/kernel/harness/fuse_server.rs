@@ -1,12 +1,14 @@
-//! A FUSE file system with one file, which this process serves.
+//! A FUSE file system with one file, which this process serves, or one that can be stopped.
 
 use std::ffi::OsStr;
+use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, UNIX_EPOCH};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use fuser::{
     BackgroundSession, Config, Errno, FileAttr, FileHandle, FileType, Filesystem, Generation,
     INodeNo, LockOwner, MountOption, OpenFlags, ReplyAttr, ReplyData, ReplyEntry, ReplyWrite,
@@ -14,6 +16,7 @@ use fuser::{
 };
 use tempfile::TempDir;
 
+use super::process::kill_with_parent;
 use super::program;
 
 /// Bytes of the file.
@@ -48,16 +51,9 @@ impl FuseServer {
     }
 
     fn mount_with(source: &str, ttl: Duration) -> Result<Self> {
-        if !Path::new("/dev/fuse").exists() {
-            program::run("modprobe", &["fuse"])?;
-        }
-        let folder = tempfile::Builder::new().prefix("stable-trace-").tempdir()?;
-        let mut config = Config::default();
-        config.mount_options = vec![MountOption::FSName(source.to_owned())];
+        let folder = mount_point()?;
         let gate = Gate::default();
-        let session =
-            fuser::spawn_mount(OneFile { gate: gate.clone(), ttl }, folder.path(), &config)
-                .context("cannot mount a FUSE file system")?;
+        let session = serve(OneFile { gate: gate.clone(), ttl }, folder.path(), source)?;
         let file = folder.path().join(NAME);
         Ok(Self { file, gate, session: Some(session), folder })
     }
@@ -78,6 +74,82 @@ impl Drop for FuseServer {
         let session = self.session.take();
         if let Some(Err(error)) = session.map(BackgroundSession::umount_and_join) {
             eprintln!("cannot unmount {}: {error}", self.folder.path().display());
+        }
+    }
+}
+
+fn mount_point() -> Result<TempDir> {
+    if !Path::new("/dev/fuse").exists() {
+        program::run("modprobe", &["fuse"])?;
+    }
+    Ok(tempfile::Builder::new().prefix("stable-trace-").tempdir()?)
+}
+
+fn serve(files: OneFile, folder: &Path, source: &str) -> Result<BackgroundSession> {
+    let mut config = Config::default();
+    config.mount_options = vec![MountOption::FSName(source.to_owned())];
+    fuser::spawn_mount(files, folder, &config).context("cannot mount a FUSE file system")
+}
+
+/// The same file system, served by a process of its own. Unmounted on drop.
+pub(crate) struct ServerProcess {
+    child: Child,
+    folder: TempDir,
+}
+
+impl ServerProcess {
+    /// The variable with the mount point that makes this program a server.
+    const SERVES_AT: &str = "STABLE_TRACE_TEST_SERVES_FUSE_AT";
+    /// The file system's source.
+    pub(crate) const SOURCE: &str = "process";
+
+    /// Starts the server, and waits until the file system is mounted.
+    pub(crate) fn mount() -> Result<Self> {
+        let folder = mount_point()?;
+        let mut command = Command::new(std::env::current_exe()?);
+        command.env(Self::SERVES_AT, folder.path()).stdin(Stdio::piped()).stdout(Stdio::piped());
+        kill_with_parent(&mut command);
+        let child = command.spawn().context("cannot start a FUSE server")?;
+        let mut server = Self { child, folder };
+        let out = server.child.stdout.take().context("the server has no standard output")?;
+        let mut line = String::new();
+        BufReader::new(out).read_line(&mut line)?;
+        ensure!(line.trim() == "mounted", "the FUSE server says {line:?}");
+        Ok(server)
+    }
+
+    /// Serves, if this program was started for that, until standard input ends.
+    pub(crate) fn serve_if_asked() -> Option<ExitCode> {
+        let folder = PathBuf::from(std::env::var_os(Self::SERVES_AT)?);
+        let files = OneFile { gate: Gate::default(), ttl: TTL };
+        let served = serve(files, &folder, Self::SOURCE).and_then(|session| {
+            println!("mounted");
+            io::stdin().read_to_end(&mut Vec::new())?;
+            Ok(session.umount_and_join()?)
+        });
+        Some(match served {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("{error:#}");
+                ExitCode::FAILURE
+            }
+        })
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn file(&self) -> PathBuf {
+        self.folder.path().join(NAME)
+    }
+}
+
+impl Drop for ServerProcess {
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
+        if let Err(error) = self.child.wait() {
+            eprintln!("cannot wait for the FUSE server: {error}");
         }
     }
 }

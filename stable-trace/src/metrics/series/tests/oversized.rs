@@ -1,6 +1,7 @@
 //! A snapshot with more of everything than the limits allow.
 
 use super::*;
+use crate::metrics::snapshot::WaitingTask;
 
 const CHECKS: [Check; 4] =
     [Check::Guard, Check::ApplicationTag, Check::ReferenceTag, Check::Unknown];
@@ -85,6 +86,7 @@ pub(super) fn oversized(round: u32) -> Snapshot {
         })
     });
     Snapshot {
+        waiting: waiting(round),
         uptime: Duration::from_secs(round.into()),
         stalls: stalls.collect(),
         mounted: (0..300).map(device_fs).collect(),
@@ -108,6 +110,17 @@ pub(super) fn oversized(round: u32) -> Snapshot {
         workload: workload.collect(),
         process: crate::metrics::process::ProcessMetrics::read(),
     }
+}
+
+fn waiting(round: u32) -> Vec<WaitingTask> {
+    let on_device = |number| {
+        Context::ALL.map(|context| WaitingTask {
+            context,
+            device_fs: device_fs(number),
+            age_ns: u64::from(round),
+        })
+    };
+    (0..300).flat_map(on_device).collect()
 }
 
 fn verdicts(round: u32) -> Vec<VerdictCount> {
