@@ -4,12 +4,15 @@
 //! [`Report`].
 
 mod builder;
+pub mod data;
 pub mod evidence;
+pub mod folded;
 pub mod html;
 mod interner;
 mod timeline;
 mod top;
 mod totals;
+pub mod trace_events;
 mod verdict_check;
 
 pub use builder::{Report, ReportBuilder};

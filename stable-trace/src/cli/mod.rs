@@ -3,6 +3,7 @@
 mod options;
 mod output;
 mod report;
+mod report_exports;
 mod signals;
 mod stderr;
 mod stuck;

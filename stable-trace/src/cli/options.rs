@@ -191,6 +191,19 @@ pub(crate) struct ReportArgs {
     #[arg(long, value_name = "OUT")]
     pub(crate) html: Option<PathBuf>,
 
+    /// Print stalled time by stack instead, for flame graphs
+    ///
+    /// A line a stack: the process, the frames from the outermost on, and the time in ns. Without stacks in the
+    /// recording (`--stacks`), context and function stand for them.
+    #[arg(long, conflicts_with_all = ["follow", "format"])]
+    pub(crate) folded: bool,
+
+    /// Also write a trace to this file, for Perfetto and Chrome
+    ///
+    /// Tasks are tracks, stalls are slices, and errors are instants.
+    #[arg(long, value_name = "OUT")]
+    pub(crate) trace_events: Option<PathBuf>,
+
     /// Follow a growing recording and show every line
     ///
     /// Ends at the summary of the recording, or at Ctrl-C.

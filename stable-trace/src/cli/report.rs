@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{self, BufRead},
+    io::{self, BufRead, Write as _},
     ops::ControlFlow,
     path::Path,
     process::ExitCode,
@@ -15,13 +15,14 @@ use stable_trace_analysis::{
     error_chain::ErrorChain,
     event::{Event, Line},
     recording::{ReadError, Reader, open, read_ahead},
-    report::{Report, ReportBuilder, evidence, html},
+    report::{Report, ReportBuilder, data::Data, evidence, html},
     sink::{EventSink, reader_is_open},
 };
 
 use super::{
-    options::{Color, ReportArgs},
+    options::{Color, Format, ReportArgs},
     output::open_stdout,
+    report_exports::Exports,
     signals::exit_on_second_signal,
     tracing::checked_window,
 };
@@ -35,10 +36,11 @@ pub(super) fn report(args: &ReportArgs, color: Color) -> anyhow::Result<ExitCode
         sink: open_stdout(args.format, color),
         follow: args.follow,
         builder: ReportBuilder::new(window),
+        exports: Exports::new(args)?,
         damage: Damage::default(),
     };
     let written = playback.lines(Reader::new(input));
-    let Playback { mut sink, builder, mut damage, .. } = playback;
+    let Playback { mut sink, builder, mut exports, mut damage, .. } = playback;
     if !output_is_open(written)? {
         return Ok(ExitCode::SUCCESS);
     }
@@ -47,10 +49,20 @@ pub(super) fn report(args: &ReportArgs, color: Color) -> anyhow::Result<ExitCode
         damage.ignore_missing_end();
     }
     let report = builder.finish();
+    report.added.iter().for_each(|line| exports.line(line));
+    let shown = if exports.replace_summary() {
+        exports.write_folded()
+    } else if report.start.is_some() {
+        let as_data = args.format == Format::Json && !args.follow;
+        show_end(&mut *sink, &report, as_data)
+    } else {
+        Ok(())
+    };
+    exports.finish()?;
+    if !output_is_open(shown)? {
+        return Ok(ExitCode::SUCCESS);
+    }
     if report.start.is_some() {
-        if !output_is_open(show_end(&mut *sink, &report))? {
-            return Ok(ExitCode::SUCCESS);
-        }
         warn_about_verdicts(&report, damage.lines_missing);
         if let Some(page) = &args.html {
             write_page(&args.recording, page, &report, damage.is_none())?;
@@ -61,14 +73,15 @@ pub(super) fn report(args: &ReportArgs, color: Color) -> anyhow::Result<ExitCode
 }
 
 /// Shows the lines of a recording, and builds its report from them.
-struct Playback {
+struct Playback<'a> {
     sink: Box<dyn EventSink + Send>,
     follow: bool,
     builder: ReportBuilder,
+    exports: Exports<'a>,
     damage: Damage,
 }
 
-impl Playback {
+impl Playback<'_> {
     fn lines(&mut self, mut reader: Reader<impl BufRead + Send>) -> io::Result<()> {
         if !self.follow {
             return read_ahead(reader, |item| self.take(item));
@@ -95,8 +108,15 @@ impl Playback {
                 return Ok(());
             }
         };
+        let is_listed = !self.exports.replace_summary();
         for verdict in self.builder.line(line) {
-            self.sink.line(&verdict)?;
+            self.exports.line(&verdict);
+            if is_listed {
+                self.sink.line(&verdict)?;
+            }
+        }
+        if self.builder.is_valid(line) {
+            self.exports.line(line);
         }
         let shown = match line.event {
             // `show_end` shows it, once it is known whether its verdicts are those of the run.
@@ -104,17 +124,26 @@ impl Playback {
             Event::Start(_) | Event::Verdict(_) => self.builder.is_valid(line),
             _ => self.follow,
         };
-        if shown {
+        if is_listed && shown {
             self.sink.line(line)?;
         }
         if self.follow { self.sink.flush() } else { Ok(()) }
     }
 }
 
-/// Shows the remaining verdicts and the summary.
-fn show_end(sink: &mut dyn EventSink, report: &Report) -> io::Result<()> {
-    for line in report.added.iter().chain(&report.last) {
+/// Shows the remaining verdicts, with `as_data` what the HTML report has beside them, and the summary.
+fn show_end(sink: &mut dyn EventSink, report: &Report, as_data: bool) -> io::Result<()> {
+    for line in &report.added {
         sink.line(line)?;
+    }
+    if as_data {
+        sink.flush()?;
+        let mut out = io::stdout().lock();
+        serde_json::to_writer(&mut out, &Data::of(report)).map_err(io::Error::from)?;
+        out.write_all(b"\n")?;
+    }
+    if let Some(summary) = &report.last {
+        sink.line(summary)?;
     }
     sink.flush()
 }

@@ -57,9 +57,15 @@ fn report(recording: &Path) -> Result<Output> {
     Agent::output(["report".as_ref(), "--format=json".as_ref(), recording.as_os_str()])
 }
 
+/// Whether a line is what the HTML report shows, which is no event.
+fn is_report(line: &str) -> bool {
+    line.starts_with(r#"{"type":"report","#)
+}
+
 fn lines(output: &[u8]) -> Result<Vec<Line>> {
     let text = std::str::from_utf8(output).context("the report is not UTF-8")?;
     text.lines()
+        .filter(|line| !is_report(line))
         .map(|line| serde_json::from_str(line).with_context(|| format!("not an event: {line}")))
         .collect()
 }
@@ -95,6 +101,8 @@ fn equals_stream(name: &str) -> Result<()> {
     let reported = lines(&output.stdout)?;
     ensure!(reported.first() == live.lines.first(), "another start: {:?}", reported.first());
     ensure!(reported.last() == live.lines.last(), "another summary: {:?}", reported.last());
+    let text = String::from_utf8_lossy(&output.stdout);
+    ensure!(text.lines().filter(|line| is_report(line)).count() == 1, "{text}");
     Ok(())
 }
 

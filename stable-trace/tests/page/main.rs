@@ -56,7 +56,9 @@ impl Report {
             .context("cannot start stable-trace")?;
         ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let lines = String::from_utf8(output.stdout)?;
-        let lines = lines.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+        // What the page shows is one of the lines, which is no event.
+        let events = lines.lines().filter(|line| !line.starts_with(r#"{"type":"report","#));
+        let lines = events.map(serde_json::from_str).collect::<Result<_, _>>()?;
         Ok(Self { folder, page, lines })
     }
 
