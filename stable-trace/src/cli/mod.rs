@@ -1,5 +1,6 @@
 //! The command line.
 
+mod config;
 mod options;
 mod output;
 mod report;
@@ -11,22 +12,28 @@ mod tracing;
 
 use std::{
     io::{self, IsTerminal as _, Write as _},
+    path::Path,
     process::ExitCode,
 };
 
-use clap::{CommandFactory as _, Parser as _};
+use clap::CommandFactory as _;
 use env_logger::Target;
 use log::LevelFilter;
 use stable_trace_analysis::{error_chain::ErrorChain, sink::format::sanitize};
 
-use options::{Cli, Color, Command, Format, Verbosity};
+use config::OptionsError;
+use options::{Cli, Color, Command, ConfigCommand, Format, Verbosity};
 use stderr::Messages;
 
 use crate::workload::command::{self as wac, Format as WacFormat};
 
 /// Runs the command that the command line names. An error is one line on stderr.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match config::options(std::env::args_os().collect::<Vec<_>>()) {
+        Ok(cli) => cli,
+        Err(OptionsError::Usage(error)) => error.exit(),
+        Err(OptionsError::Config(error)) => return failure(&error),
+    };
     let color = cli.color.is_enabled(io::stderr().is_terminal());
     log_to_stderr(&cli.verbosity, color);
     let result = match cli.command.unwrap_or(Command::Trace(cli.trace)) {
@@ -44,6 +51,7 @@ pub fn main() -> ExitCode {
         Command::Doctor(args) => tracing::doctor(&args),
         Command::Stuck(args) => stuck::stuck(&args, cli.color),
         Command::Report(args) => report::report(&args, cli.color),
+        Command::Config(ConfigCommand::Check { file }) => check_config(&file),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "stable-trace", &mut io::stdout());
             Ok(ExitCode::SUCCESS)
@@ -54,13 +62,25 @@ pub fn main() -> ExitCode {
             .map_err(Into::into)
             .map(|()| ExitCode::SUCCESS),
     };
-    let status = result.unwrap_or_else(|error| {
-        // A closed stderr is ignored: there is no other place for the message.
-        let _ = writeln!(Messages::default(), "stable-trace: {}", ErrorChain(error.as_ref()));
-        ExitCode::FAILURE
-    });
+    let status = result.unwrap_or_else(|error| failure(error.as_ref()));
     stderr::flush();
     status
+}
+
+/// Checks the file of `--config`.
+fn check_config(file: &Path) -> anyhow::Result<ExitCode> {
+    config::check(file)?;
+    // A closed pipe does not change the exit status.
+    let _ = writeln!(io::stdout(), "{} is sound", sanitize(&file.display().to_string()));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Tells why the program could not do what was asked, on one line.
+fn failure(error: &(dyn std::error::Error + 'static)) -> ExitCode {
+    // A closed stderr is ignored: there is no other place for the message.
+    let _ = writeln!(Messages::default(), "stable-trace: {}", ErrorChain(error));
+    stderr::flush();
+    ExitCode::FAILURE
 }
 
 /// Logs warnings and, with `-v`, more to stderr.

@@ -91,6 +91,9 @@ pub(crate) enum Command {
     ///
     /// Needs no privileges.
     Report(ReportArgs),
+    /// Work with a file of options
+    #[command(subcommand)]
+    Config(ConfigCommand),
     /// Print a shell completion script
     Completions {
         /// Choose the shell
@@ -101,6 +104,15 @@ pub(crate) enum Command {
     /// Print the kernel's facts, from which the probes are planned, as JSON
     #[command(hide = true)]
     Facts,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Check whether a file can be used with --config
+    Check {
+        /// Check this file
+        file: PathBuf,
+    },
 }
 
 #[derive(Args, Debug)]
@@ -226,6 +238,13 @@ pub(crate) struct ReportArgs {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Tracing")]
 pub(crate) struct TracingArgs {
+    /// Read options from this file
+    ///
+    /// YAML, by the names of the flags: `min-latency: 10ms`. A flag wins, then a variable such as
+    /// `STABLE_TRACE_MIN_LATENCY`, then the file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+
     /// Choose how probes attach
     ///
     /// `auto` uses the cheapest method that works here, for each probe.
