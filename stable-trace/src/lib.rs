@@ -12,5 +12,6 @@ pub mod experiment;
 mod kernel;
 pub mod metrics;
 pub mod probes;
+mod top;
 mod trace;
 pub mod workload;

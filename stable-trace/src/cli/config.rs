@@ -23,7 +23,7 @@ const PREFIX: &str = "STABLE_TRACE_";
 const CONFIG: &str = "config";
 
 /// The commands that take the options of a file, beside the one without a name.
-const TRACING: [&str; 3] = ["trace", "run", "wac"];
+const TRACING: [&str; 4] = ["trace", "top", "run", "wac"];
 
 /// Why a file of options is refused.
 #[derive(Debug, thiserror::Error)]

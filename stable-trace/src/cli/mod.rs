@@ -8,6 +8,7 @@ mod report_exports;
 mod signals;
 mod stderr;
 mod stuck;
+mod top;
 mod tracing;
 
 use std::{
@@ -49,6 +50,7 @@ pub fn main() -> ExitCode {
         Command::Wac(args) => tracing::wac(args, cli.color, cli.verbosity.quiet),
         Command::Experiment(args) => tracing::experiment(&args, cli.verbosity.quiet),
         Command::Doctor(args) => tracing::doctor(&args),
+        Command::Top(args) => top::top(&args, cli.color),
         Command::Stuck(args) => stuck::stuck(&args, cli.color),
         Command::Report(args) => report::report(&args, cli.color),
         Command::Config(ConfigCommand::Check { file }) => check_config(&file),

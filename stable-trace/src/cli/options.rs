@@ -82,6 +82,10 @@ pub(crate) enum Command {
     /// Checks the kernel, the block devices and your privileges, probe by probe. The exit status is 0
     /// if tracing can work, else 1.
     Doctor(DoctorArgs),
+    /// Trace, and show a live view: devices, files, processes, findings
+    ///
+    /// Needs a terminal. Ends with `q` or Ctrl-C, and then prints the summary.
+    Top(TraceArgs),
     /// Show every task that waits for writeback at this moment
     ///
     /// Also those that began to wait before, for which no tracing is needed: the state and the stack of every task

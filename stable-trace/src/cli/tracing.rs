@@ -19,7 +19,7 @@ use super::{
         Color, DoctorArgs, Format, Label, ListenAddress, RunArgs, ScopeArgs, TraceArgs,
         TracedWacArgs, TracingArgs,
     },
-    output::{open_recording, open_stream},
+    output::{open_recording, open_stdout, open_stream},
     signals::exit_on_second_signal,
     stderr,
 };
@@ -38,6 +38,7 @@ use crate::{
         load::{Scope, Settings},
         plan::plan,
     },
+    top,
     trace::{
         self, EvidenceFiles, Options,
         endpoint::{self, ListenOptions},
@@ -50,20 +51,21 @@ use crate::{
 
 /// `stable-trace` and `stable-trace trace`.
 pub(super) fn trace(args: &TraceArgs, color: Color) -> anyhow::Result<ExitCode> {
-    start(&args.tracing, Scope::Everybody, color, args.duration, Subject::Machine)
+    start(&args.tracing, Scope::Everybody, color, args.duration, Subject::Machine, View::Stream)
 }
 
 /// `stable-trace run`.
 pub(super) fn run(args: RunArgs, color: Color) -> anyhow::Result<ExitCode> {
     let subject = Subject::Command(args.command);
     let scope = args.scope.of_command();
-    start(&args.tracing, scope, color, args.duration, subject)
+    start(&args.tracing, scope, color, args.duration, subject, View::Stream)
 }
 
 /// `stable-trace wac`.
 pub(super) fn wac(args: Box<TracedWacArgs>, color: Color, quiet: bool) -> anyhow::Result<ExitCode> {
     let TracedWacArgs { wac, tracing, scope, .. } = *args;
-    start(&tracing, scope.of_command(), color, None, Subject::Workload { args: wac, quiet })
+    let subject = Subject::Workload { args: wac, quiet };
+    start(&tracing, scope.of_command(), color, None, subject, View::Stream)
 }
 
 /// `stable-trace experiment`.
@@ -126,13 +128,23 @@ impl ScopeArgs {
     }
 }
 
+/// What standard output shows of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum View {
+    /// The stream, unless `-o` takes it.
+    Stream,
+    /// A live view, beside which `-o` takes the stream.
+    Live,
+}
+
 /// Traces a subject. `scope` applies unless the options select tasks.
-fn start(
+pub(super) fn start(
     args: &TracingArgs,
     scope: Scope,
     color: Color,
     duration: Option<Duration>,
     subject: Subject,
+    view: View,
 ) -> anyhow::Result<ExitCode> {
     let config = trace_config(args, scope)?;
     let limits = Limits { window: checked_window(args.window)?, ..Limits::default() };
@@ -140,10 +152,19 @@ fn start(
     let fail_on = args.fail_on;
     let fails = Box::new(move |summary: &_| fail_on.is_some_and(|fail_on| fail_on.is_met(summary)));
     let (format, output, record) = (args.format, args.output.clone(), args.record.clone());
-    let open_outputs = Box::new(move || {
-        let stream = open_stream(format, output.as_deref(), color)?;
-        let recording = record.as_deref().map(open_recording).transpose()?;
-        Ok([stream].into_iter().chain(recording).collect())
+    let open_outputs = Box::new(move |snapshots| {
+        let mut outputs = Vec::new();
+        if view == View::Stream || output.is_some() {
+            outputs.push(open_stream(format, output.as_deref(), color)?);
+        }
+        outputs.extend(record.as_deref().map(open_recording).transpose()?);
+        // Last: an error before it is shown on a terminal as it was.
+        if view == View::Live {
+            let summary = open_stdout(Format::Text, color);
+            let colors = color.is_enabled(true);
+            outputs.push(top::open(summary, snapshots, colors).context("cannot use the terminal")?);
+        }
+        Ok(outputs)
     });
     exit_on_second_signal(&[SIGINT, SIGTERM])?;
     stderr::start_thread();

@@ -57,6 +57,7 @@ pub(crate) enum EndpointError {
 pub(super) struct MetricsEndpoint {
     endpoint: Option<Endpoint>,
     requests: mpsc::Receiver<SnapshotRequest>,
+    requester: mpsc::Sender<SnapshotRequest>,
     scheme: &'static str,
     web_config: Option<PathBuf>,
 }
@@ -65,15 +66,23 @@ impl MetricsEndpoint {
     /// Starts to listen. If the default address is taken, perhaps by another run, the run goes on
     /// without metrics and a warning says so.
     pub(super) fn start(options: &ListenOptions) -> Result<Self, EndpointError> {
-        // The endpoint waits for each answer before it sends the next request.
+        // Who asks waits for each answer before it asks again.
         let (snapshots, requests) = mpsc::channel(1);
+        let requester = snapshots.clone();
+        let none = |requests, requester, scheme| Self {
+            endpoint: None,
+            requests,
+            requester,
+            scheme,
+            web_config: None,
+        };
         // Loaded even with `--listen off`, so that a mistake in the file is always reported.
         let web = match &options.web_config {
             Some(path) => WebConfig::load(path)?,
             None => WebConfig::default(),
         };
         let Some(address) = options.address else {
-            return Ok(Self { endpoint: None, requests, scheme: "http", web_config: None });
+            return Ok(none(requests, requester, "http"));
         };
         let scheme = if web.tls.is_some() { "https" } else { "http" };
         let inherited = if options.explicit { None } else { inherited_socket::take()? };
@@ -83,7 +92,7 @@ impl MetricsEndpoint {
                 log::warn!(
                     "no metrics: another process listens on {address}; `--listen 127.0.0.1:0` takes a free port"
                 );
-                return Ok(Self { endpoint: None, requests, scheme, web_config: None });
+                return Ok(none(requests, requester, scheme));
             }
             Err(source) => return Err(EndpointError::Listen { address, source }),
         };
@@ -113,7 +122,7 @@ impl MetricsEndpoint {
         };
         let endpoint = Endpoint::start(listener, config).map_err(EndpointError::Start)?;
         let web_config = options.web_config.clone();
-        let metrics = Self { endpoint: Some(endpoint), requests, scheme, web_config };
+        let metrics = Self { endpoint: Some(endpoint), requests, requester, scheme, web_config };
         if options.explicit
             && let Some(url) = metrics.url()
             // Not with `-q`.
@@ -142,10 +151,16 @@ impl MetricsEndpoint {
         }
     }
 
-    /// Waits for a scrape; pending for ever where there is no endpoint. Cancel safe.
+    /// Where others than the endpoint ask for the kernel's counts.
+    pub(super) fn requester(&self) -> mpsc::Sender<SnapshotRequest> {
+        self.requester.clone()
+    }
+
+    /// Waits for a scrape, or another request of the same kind. Cancel safe.
     pub(super) async fn scrape_request(&mut self) -> SnapshotRequest {
         match self.requests.recv().await {
             Some(request) => request,
+            // Cannot be: this has a sender.
             None => std::future::pending().await,
         }
     }

@@ -8,7 +8,10 @@ use stable_trace_analysis::{
     error_chain::ErrorChain,
     event::{Event, FORMAT, Start, Summary, Workload, WorkloadState},
 };
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::{
+    sync::mpsc,
+    time::{MissedTickBehavior, interval},
+};
 
 use super::{
     emitter::Emitter,
@@ -21,7 +24,10 @@ use super::{
     subject::{ChildEvent, RunningSubject, Subject, exit_code},
     tracer::{TraceConfig, Tracer},
 };
-use crate::kernel::{devices, preemption, release::System};
+use crate::{
+    kernel::{devices, preemption, release::System},
+    metrics::server::SnapshotRequest,
+};
 
 /// How often the ring is read while the kernel does not report that it fills up.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
@@ -42,8 +48,11 @@ pub(crate) struct Options {
     pub(crate) fails: Box<dyn Fn(&Summary) -> bool>,
     /// Opens the outputs (`-o`, `--record`). Called after the probes are attached, so that a run
     /// that cannot start does not overwrite the file of an earlier one.
-    pub(crate) open_outputs: Box<dyn FnOnce() -> anyhow::Result<Vec<Destination>>>,
+    pub(crate) open_outputs: Box<OpenOutputs>,
 }
+
+/// Opens outputs, which may ask for the kernel's counts.
+type OpenOutputs = dyn FnOnce(mpsc::Sender<SnapshotRequest>) -> anyhow::Result<Vec<Destination>>;
 
 /// Traces until the subject exits, the time is up, a signal arrives or the reader of the stream
 /// closes it.
@@ -55,7 +64,8 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<ExitCode> {
     // Before anything attaches: an address that is taken ends the run here.
     let mut endpoint = MetricsEndpoint::start(&listen)?;
     let mut tracer = Tracer::attach(config)?;
-    let outputs = Outputs::start(open_outputs()?).context("cannot start a thread")?;
+    let outputs =
+        Outputs::start(open_outputs(endpoint.requester())?).context("cannot start a thread")?;
     let mut emitter = Emitter::new(outputs, limits);
     let start = start_event(&tracer, limits, endpoint.url());
     emitter.emit_now(Event::Start(start));

@@ -37,6 +37,7 @@ mod stall_contexts;
 mod stalls;
 mod stuck;
 mod termination;
+mod top;
 mod unstable_writes;
 mod verdicts;
 mod volumes;
@@ -65,6 +66,7 @@ fn main() -> ExitCode {
         ("cli_errors", cli_errors::tests()),
         ("stalls", stalls::tests()),
         ("stuck", stuck::tests()),
+        ("top", top::tests()),
         ("identity", identity::tests()),
         ("backings", backings::tests()),
         ("volumes", volumes::tests()),

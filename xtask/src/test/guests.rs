@@ -34,6 +34,7 @@ const LEFT_OUT: [LeftOut; 7] = [
             "stall_contexts::truncation",
             "stall_contexts::unmount",
             "stuck::",
+            "top::",
             "::kprobe_xfs",
         ],
         because: "the same programs and fields as on the oldest and the newest kernel",

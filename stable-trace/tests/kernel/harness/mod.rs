@@ -35,6 +35,7 @@ pub(crate) mod shared_memory;
 pub(crate) mod slow_disk;
 pub(crate) mod stopped_processes;
 pub(crate) mod swap_area;
+pub(crate) mod terminal;
 pub(crate) mod test;
 pub(crate) mod thread_privileges;
 pub(crate) mod tracefs;
