@@ -130,7 +130,9 @@ fn stopped_reader(both: bool) -> Result<()> {
     wait_until(|| {
         let scrape = Scrape::at(agent.url()?)?;
         let lost = scrape.sum(LOST, &[("output", "stdout")]);
-        Ok((lost < 10_000.0).then(|| format!("{lost} lines lost: {}", scrape.page)))
+        // Soon: what is produced until then finds room in the recording's queue and in the ring, however slow a debug
+        // build writes beside 64 busy threads.
+        Ok((lost < 1_000.0).then(|| format!("{lost} lines lost: {}", scrape.page)))
     })?;
     wac.stop()?;
     // The scrape comes after all stalls, so that the metrics and the summary have the same counts.
