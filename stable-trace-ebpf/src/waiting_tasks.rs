@@ -62,13 +62,13 @@ extern "C" fn waiting_tasks(iteration: *mut TaskIteration) -> i32 {
     // SAFETY: the kernel passes this structure.
     let task = unsafe { (*iteration).task };
     if !task.is_null() {
-        look_at(task);
+        inspect(task);
     }
     0
 }
 
 #[inline(always)]
-fn look_at(task: *mut task_struct) {
+fn inspect(task: *mut task_struct) {
     let Some(window) = WAITING_STACK.get_ptr_mut(0) else {
         return;
     };

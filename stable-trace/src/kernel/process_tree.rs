@@ -45,9 +45,9 @@ pub(crate) fn state(proc: &Path, pid: u32, tid: u32) -> Option<TaskState> {
 
 /// The folder with the descriptors of a process; `None` if to look into it may block.
 ///
-/// Some kernels let nobody read `fd`, `stat`, `wchan` or `stack` of a process while it begins to execute another program
-/// (seen on 6.18.44). It closes files then, so it may wait for a server that does not answer. By then it has one
-/// thread, in an uninterruptible sleep.
+/// On some kernels (seen on 6.18.44) reads of `fd`, `stat`, `wchan` and `stack` block while the process executes another
+/// program. The process closes files in that system call, so it may wait for a server that does not answer. It has one
+/// thread then, in an uninterruptible sleep.
 pub(crate) fn descriptors(proc: &Path, pid: u32) -> Option<PathBuf> {
     let folder = proc.join(pid.to_string());
     let is = |name, value| field(&folder, name).is_some_and(|found| found == value);

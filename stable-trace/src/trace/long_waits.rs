@@ -1,4 +1,4 @@
-//! Waits that last long: each is told of once while it lasts, and once when it is over. Pure.
+//! Waits that last long: each is reported once while it lasts, and once when it is over. Pure.
 
 use std::{
     collections::HashMap,
@@ -11,17 +11,17 @@ use stable_trace_common::waiter::Waiter;
 /// How often long waits are looked for.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Waits that are told of at once, at most.
+/// Waits that are reported at once, at most.
 const MOST: usize = 1_024;
 
 /// A task, as `tgid` and `pid`, and when its wait began.
 type WaitId = (u64, u64);
 
-/// Which waits have been told of.
+/// Which waits have been reported.
 pub(super) struct LongWaits {
     /// `--stuck-after`, in ns.
     after_ns: u64,
-    told: HashMap<WaitId, Waiting>,
+    reported: HashMap<WaitId, Waiting>,
     checked_at: Instant,
 }
 
@@ -29,7 +29,7 @@ impl LongWaits {
     pub(super) fn new(after: Duration) -> Self {
         Self {
             after_ns: u64::try_from(after.as_nanos()).unwrap_or(u64::MAX),
-            told: HashMap::new(),
+            reported: HashMap::new(),
             checked_at: Instant::now(),
         }
     }
@@ -43,36 +43,36 @@ impl LongWaits {
         due
     }
 
-    /// Takes all waits of this moment, `now` by `CLOCK_MONOTONIC` in ns. Returns those to tell of: long ones that have
-    /// not been told of, as `describe` makes them, and those that were told of and are over.
+    /// Takes all waits of this moment, `now` by `CLOCK_MONOTONIC` in ns. Returns those to report: long ones that have
+    /// not been reported, as `describe` makes them, and those that were reported and are over.
     pub(super) fn update(
         &mut self,
         now: u64,
         waiters: Vec<Waiter>,
         mut describe: impl FnMut(&Waiter) -> Option<Waiting>,
     ) -> Vec<Waiting> {
-        let mut news = Vec::new();
-        let mut over = std::mem::take(&mut self.told);
+        let mut reports = Vec::new();
+        let mut over = std::mem::take(&mut self.reported);
         for waiter in waiters {
             if now.saturating_sub(waiter.begin_ns) < self.after_ns {
                 continue;
             }
             let id = (waiter.pid_tgid, waiter.begin_ns);
-            if let Some(told) = over.remove(&id) {
-                self.told.insert(id, told);
-            } else if self.told.len() < MOST
+            if let Some(reported) = over.remove(&id) {
+                self.reported.insert(id, reported);
+            } else if self.reported.len() < MOST
                 && let Some(waiting) = describe(&waiter)
             {
-                news.push(waiting.clone());
-                self.told.insert(id, waiting);
+                reports.push(waiting.clone());
+                self.reported.insert(id, waiting);
             }
         }
-        news.extend(over.into_iter().map(|((_, begin_ns), waiting)| Waiting {
+        reports.extend(over.into_iter().map(|((_, begin_ns), waiting)| Waiting {
             ended: true,
             age_ns: now.saturating_sub(begin_ns),
             ..waiting
         }));
-        news
+        reports
     }
 }
 
@@ -88,9 +88,9 @@ mod tests {
         Waiter { pid_tgid, begin_ns, ..Waiter::NEW }
     }
 
-    /// The threads, ages and ends of what is told of.
+    /// The threads, ages and ends of what is reported.
     fn update(waits: &mut LongWaits, now: u64, waiters: &[Waiter]) -> Vec<(u32, u64, bool)> {
-        let news = waits.update(now, waiters.to_vec(), |waiter| {
+        let reports = waits.update(now, waiters.to_vec(), |waiter| {
             let (_, tid) = process_and_thread(waiter.pid_tgid);
             let age_ns = now - waiter.begin_ns;
             let json = format!(
@@ -98,11 +98,11 @@ mod tests {
             );
             serde_json::from_str(&json).unwrap()
         });
-        news.into_iter().map(|waiting| (waiting.tid, waiting.age_ns, waiting.ended)).collect()
+        reports.into_iter().map(|waiting| (waiting.tid, waiting.age_ns, waiting.ended)).collect()
     }
 
     #[test]
-    fn a_long_wait_is_told_of_once_and_once_more_when_it_is_over() {
+    fn a_long_wait_is_reported_once_and_once_more_when_it_is_over() {
         let mut waits = LongWaits::new(Duration::from_secs(10));
         let (long, short) = (waiter(7, SECOND), waiter(8, 5 * SECOND));
         assert_eq!(update(&mut waits, 10 * SECOND, &[long, short]), []);
@@ -116,13 +116,13 @@ mod tests {
     fn the_next_wait_of_a_task_is_another_one() {
         let mut waits = LongWaits::new(Duration::from_secs(1));
         assert_eq!(update(&mut waits, SECOND, &[waiter(7, 0)]), [(7, SECOND, false)]);
-        let mut news = update(&mut waits, 4 * SECOND, &[waiter(7, 2 * SECOND)]);
-        news.sort_unstable();
-        assert_eq!(news, [(7, 2 * SECOND, false), (7, 4 * SECOND, true)]);
+        let mut reports = update(&mut waits, 4 * SECOND, &[waiter(7, 2 * SECOND)]);
+        reports.sort_unstable();
+        assert_eq!(reports, [(7, 2 * SECOND, false), (7, 4 * SECOND, true)]);
     }
 
     #[test]
-    fn what_is_told_of_at_once_is_bounded() {
+    fn what_is_reported_at_once_is_bounded() {
         let mut waits = LongWaits::new(Duration::ZERO);
         let many: Vec<_> = (0..3_000).map(|task| waiter(task, 0)).collect();
         assert_eq!(update(&mut waits, SECOND, &many).len(), MOST);

@@ -231,7 +231,7 @@ impl Tracer {
             self.losses_checked_at = Instant::now();
             self.report_losses(emitter);
         }
-        self.tell_of_long_waits(emitter);
+        self.report_long_waits(emitter);
         emitter.emit_output_losses(false);
         if self.unseen_checked_at.elapsed() >= UNSEEN_INTERVAL {
             self.report_unseen_writes(emitter);

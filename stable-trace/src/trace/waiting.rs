@@ -1,4 +1,4 @@
-//! Waits that have not ended: counted at a scrape, told of where they last long, and listed in the summary.
+//! Waits that have not ended: counted at a scrape, reported where they last long, and listed in the summary.
 
 use std::path::Path;
 
@@ -23,8 +23,8 @@ const LISTED: usize = 32;
 const SURE_NS: u64 = 1_000_000_000;
 
 impl Tracer {
-    /// Tells of waits that have lasted long, and of those that are over.
-    pub(super) fn tell_of_long_waits(&mut self, emitter: &mut Emitter) {
+    /// Reports waits that have lasted long, and those that are over.
+    pub(super) fn report_long_waits(&mut self, emitter: &mut Emitter) {
         if !self.long_waits.are_due() {
             return;
         }
@@ -37,8 +37,8 @@ impl Tracer {
         };
         let now = clock::monotonic().ns();
         let enricher = &mut self.enricher;
-        let news = self.long_waits.update(now, waiters, |waiter| waiting(enricher, waiter, now));
-        for waiting in news {
+        let reports = self.long_waits.update(now, waiters, |waiter| waiting(enricher, waiter, now));
+        for waiting in reports {
             emitter.emit_now(Event::Waiting(waiting));
         }
     }

@@ -241,8 +241,8 @@ fn of_stopped_server() -> Result<()> {
     Ok(())
 }
 
-/// A process begins to execute another program, and waits for a page of a file that the kernel closes then. Nobody can
-/// read its descriptors meanwhile on some kernels.
+/// A process that executes another program waits for a page of a file that the kernel closes. Reads of its descriptors
+/// block meanwhile on some kernels.
 fn of_execution() -> Result<()> {
     let server = ServerProcess::mount()?;
     let path = server.file();
