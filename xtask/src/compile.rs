@@ -1,7 +1,7 @@
 //! Builds the agent. `stable-trace/build.rs` builds the eBPF programs in it.
 
 use std::path::PathBuf;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, anyhow};
 use clap::Args;
@@ -49,15 +49,20 @@ pub(crate) fn agent(options: Options<'_>) -> Result<PathBuf> {
         command.arg("--config").arg(format!("profile.{profile}.strip=\"symbols\""));
     }
     progress::step("building stable-trace and its eBPF programs");
+    executable(&messages(&mut command)?, "stable-trace", None)
+        .ok_or_else(|| anyhow!("cargo built stable-trace but reported no executable"))
+}
+
+/// Runs a build, and returns cargo's JSON messages.
+pub(crate) fn messages(command: &mut Command) -> Result<String> {
     let output = command
         .stderr(Stdio::inherit())
         .output()
-        .with_context(|| format!("cannot start `{}`", shell::describe(&command)))?;
+        .with_context(|| format!("cannot start `{}`", shell::describe(command)))?;
     if !output.status.success() {
-        return Err(shell::failed(&command, output.status));
+        return Err(shell::failed(command, output.status));
     }
-    executable(&String::from_utf8_lossy(&output.stdout), "stable-trace", None)
-        .ok_or_else(|| anyhow!("cargo built stable-trace but reported no executable"))
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// Finds the executable of a target in cargo's JSON messages. `kind` (`test`, `bin`) selects one where

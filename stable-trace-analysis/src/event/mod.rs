@@ -93,6 +93,10 @@ pub enum Event {
 }
 
 impl Event {
+    /// The kinds that a summary counts: all but its own.
+    pub const COUNTED_KINDS: [&str; 8] =
+        ["start", "stall", "waiting", "unstable_write", "integrity", "verdict", "workload", "lost"];
+
     /// The value of `type`.
     pub fn kind(&self) -> &'static str {
         self.into()

@@ -100,18 +100,8 @@ impl Totals {
 
     /// The summary, without verdicts and associations.
     pub(super) fn summary(&self, elapsed_ns: u64) -> Summary {
-        let kinds = [
-            "start",
-            "stall",
-            "waiting",
-            "unstable_write",
-            "integrity",
-            "verdict",
-            "workload",
-            "lost",
-        ];
         let count = |kind: &str| self.counts.get(kind).copied().unwrap_or(0);
-        let counts = kinds.map(|kind| (kind.to_owned(), count(kind))).into();
+        let counts = Event::COUNTED_KINDS.map(|kind| (kind.to_owned(), count(kind))).into();
         let tally = self.tally();
         let workloads: Vec<_> =
             self.finished.iter().chain(self.running.as_ref()).cloned().collect();

@@ -35,7 +35,7 @@ use crate::{
         devices::{self, DevicesError},
         release::System,
     },
-    probes::load::{Scope, Settings},
+    probes::load::Settings,
     trace::{
         emitter::Emitter,
         outputs::Outputs,
@@ -212,20 +212,7 @@ impl Runner<'_> {
     /// Counts all stalls and streams none of them.
     fn config(&self) -> TraceConfig {
         TraceConfig {
-            settings: Settings {
-                statistics: false,
-                ring_bytes: RING_BYTES,
-                min_latency_ns: u64::MAX,
-                scope: Scope::Everybody,
-                pid_namespace: None,
-                comm: None,
-                cgroup: None,
-                only_devices: false,
-                harmless: false,
-                label_cgroup: false,
-                stacks: false,
-                takes_evidence: false,
-            },
+            settings: Settings::of_everybody(RING_BYTES, u64::MAX),
             method: self.args.attach.method(),
             devices: Vec::new(),
             btf: None,

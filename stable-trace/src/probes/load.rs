@@ -51,6 +51,26 @@ pub(crate) struct Settings {
     pub(crate) statistics: bool,
 }
 
+impl Settings {
+    /// Every task and device, without options. `min_latency_ns`: stream only stalls at least this long.
+    pub(crate) const fn of_everybody(ring_bytes: u32, min_latency_ns: u64) -> Self {
+        Self {
+            ring_bytes,
+            min_latency_ns,
+            scope: Scope::Everybody,
+            pid_namespace: None,
+            comm: None,
+            cgroup: None,
+            only_devices: false,
+            harmless: false,
+            label_cgroup: false,
+            stacks: false,
+            takes_evidence: false,
+            statistics: false,
+        }
+    }
+}
+
 /// Whose stalls are traced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scope {

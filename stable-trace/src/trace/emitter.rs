@@ -39,21 +39,10 @@ pub(crate) struct Emitter {
 
 impl Emitter {
     pub(crate) fn new(outputs: Outputs, limits: Limits) -> Self {
-        let counts = [
-            "start",
-            "stall",
-            "waiting",
-            "unstable_write",
-            "integrity",
-            "verdict",
-            "workload",
-            "lost",
-        ]
-        .map(|kind| (kind.to_owned(), 0));
         Self {
             outputs,
             seq: 0,
-            counts: counts.into(),
+            counts: Event::COUNTED_KINDS.map(|kind| (kind.to_owned(), 0)).into(),
             lost: 0,
             lost_checked_at: Instant::now(),
             unseen: 0,
@@ -185,10 +174,8 @@ impl Emitter {
 
     fn write_line(&mut self, time: Timestamp, monotonic: MonotonicTime, event: Event) -> Arc<Line> {
         self.seq += 1;
-        match self.counts.get_mut(event.kind()) {
-            Some(count) => *count += 1,
-            None if matches!(event, Event::Summary(_)) => {}
-            None => _ = self.counts.insert(event.kind().to_owned(), 1),
+        if let Some(count) = self.counts.get_mut(event.kind()) {
+            *count += 1;
         }
         let line = Line { seq: self.seq, time, monotonic_ns: Some(monotonic.ns()), event };
         let line = Arc::new(line);

@@ -19,10 +19,7 @@ use super::{
     outputs::{Destination, Outputs, Stream},
     tracer::{TraceConfig, Tracer},
 };
-use crate::{
-    enrich::decode::stall_bytes,
-    probes::load::{Scope, Settings},
-};
+use crate::{enrich::decode::stall_bytes, probes::load::Settings};
 
 /// Stalls of one measurement.
 const RECORDS: u64 = 2_000_000;
@@ -34,22 +31,8 @@ const BATCH: u64 = 1_500;
 #[tokio::test]
 #[ignore = "a benchmark, which needs root: cargo xtask bench reader"]
 async fn cpu_time_of_a_line() {
-    let settings = Settings {
-        ring_bytes: 1 << 20,
-        min_latency_ns: u64::MAX,
-        scope: Scope::Everybody,
-        pid_namespace: None,
-        comm: None,
-        cgroup: None,
-        only_devices: false,
-        harmless: false,
-        label_cgroup: false,
-        stacks: false,
-        takes_evidence: false,
-        statistics: false,
-    };
     let config = TraceConfig {
-        settings,
+        settings: Settings::of_everybody(1 << 20, u64::MAX),
         method: None,
         devices: Vec::new(),
         btf: None,

@@ -29,7 +29,7 @@ use crate::{
     kernel::{symbols::Symbols, tracefs::with_tracefs},
     probes::{
         facts::addresses,
-        load::{Scope, Settings, loader},
+        load::{Settings, loader},
         tasks::{TasksError, load_for_tasks},
     },
 };
@@ -74,7 +74,8 @@ pub(crate) fn waiting_tasks(
     let addresses = addresses(&symbols);
     let facts =
         with_tracefs(|tracefs| gather(tracefs, &symbols, btf_file)).map_err(TracerError::from)?;
-    let mut ebpf = load_for_tasks(loader, &facts, &addresses, &settings(stacks))?;
+    let settings = Settings { stacks, ..Settings::of_everybody(RING_BYTES, 0) };
+    let mut ebpf = load_for_tasks(loader, &facts, &addresses, &settings)?;
     let ring = map(&mut ebpf, "EVENTS").map_err(TracerError::from)?;
     let mut ring = RingBuf::try_from(ring).map_err(TracerError::from)?;
     let mut enricher = enricher(&mut ebpf, symbols, Vec::new(), stacks)?;
@@ -122,23 +123,5 @@ fn waiting(enricher: &mut Enricher, bytes: Bytes) -> Option<Waiting> {
             log::warn!("skipped a record: {}", ErrorChain(&error));
             None
         }
-    }
-}
-
-/// Settings that select every task.
-fn settings(stacks: bool) -> Settings {
-    Settings {
-        ring_bytes: RING_BYTES,
-        min_latency_ns: 0,
-        scope: Scope::Everybody,
-        pid_namespace: None,
-        comm: None,
-        cgroup: None,
-        only_devices: false,
-        harmless: false,
-        label_cgroup: false,
-        stacks,
-        takes_evidence: false,
-        statistics: false,
     }
 }

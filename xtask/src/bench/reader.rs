@@ -4,7 +4,7 @@
 //! than the kernel, which would cost the same CPU.
 
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -45,14 +45,7 @@ fn build() -> Result<PathBuf> {
     let mut command = workspace::cargo()?;
     command.args(["test", "--no-run", "--release", "--lib", "--package", "stable-trace"]);
     command.args(["--target", &target, "--message-format=json-render-diagnostics"]);
-    let output = command
-        .stderr(Stdio::inherit())
-        .output()
-        .with_context(|| format!("cannot start `{}`", shell::describe(&command)))?;
-    if !output.status.success() {
-        return Err(shell::failed(&command, output.status));
-    }
-    compile::executable(&String::from_utf8_lossy(&output.stdout), "stable_trace", Some("lib"))
+    compile::executable(&compile::messages(&mut command)?, "stable_trace", Some("lib"))
         .context("cargo built the unit tests but reported no executable")
 }
 
